@@ -1,0 +1,252 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    AichatError
+    ├── BadInputError (ValueError)         refused before anything is sent
+    │   ├── OptionError                    a sampling option outside its range
+    │   ├── PromptError                    an empty prompt, an unknown placeholder
+    │   ├── UnknownNameError               no such provider, option or conversation; names the nearest
+    │   └── ConfigError                    a setting, a URL, a key that cannot be used
+    ├── MissingKeyError                    the provider needs a key and there is none
+    ├── MissingExtraError (ImportError)    a package that is not installed
+    ├── NotWorkingError                    a provider that is known not to work now
+    ├── CookiesRequiredError (RuntimeError)
+    ├── ModelFileError                     the weights cannot be fetched, verified or loaded
+    ├── NestedCallError (RuntimeError)     called from inside one of our own callbacks
+    ├── UnexpectedError                    a provider raised what is not of this tree
+    └── ProviderError                      the other side, or the way to it
+        ├── ConnectionFailedError       R  refused, reset, no such host, disconnected
+        ├── TLSError                       a certificate that does not hold
+        ├── DeadlineError               R  the total deadline or the idle time ran out (TimeoutError)
+        ├── IncompleteReplyError        R  cut before its end
+        ├── TooLargeError                  more bytes than the cap
+        ├── RedirectError                  sent elsewhere; not followed
+        ├── MalformedReplyError            what came is not what the dialect promises
+        ├── RefusedReplyError              the provider says that it has no reply
+        ├── StreamError                    an error event inside a stream that began well
+        └── StatusError                    an HTTP status of 400 or more
+            ├── BadRequestError            400, 405, 406, 413, 415, 422 and other 4xx
+            ├── AuthenticationError        401
+            ├── PermissionDeniedError      403
+            ├── NotFoundError              404
+            ├── QuotaError                 402, or 429 for an exhausted quota
+            ├── RateLimitError          R  429
+            └── ServerError             R  408, 409, 425, 5xx
+
+``R``: trying again can help (`is_retryable`). A message says what happened, then what to do. No message holds a key, a
+cookie or a whole prompt.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class AichatError(Exception):
+    """The root: `except AichatError` catches all that this package raises on purpose.
+
+    Attributes:
+        is_retryable: Whether the same request, sent again, can succeed.
+    """
+
+    is_retryable: ClassVar[bool] = False
+
+
+class BadInputError(AichatError, ValueError):
+    """What the caller gave cannot be used. Nothing was sent."""
+
+
+class OptionError(BadInputError):
+    """A sampling option is outside its range."""
+
+
+class PromptError(BadInputError):
+    """The prompt is empty, or a placeholder in it cannot be filled."""
+
+
+class UnknownNameError(BadInputError):
+    """There is nothing of this name. The message names the nearest one that exists."""
+
+
+class ConfigError(BadInputError):
+    """A setting, a URL or a key cannot be used as it is."""
+
+
+class MissingKeyError(AichatError):
+    """The provider needs a key, and there is none for its host."""
+
+
+class MissingExtraError(AichatError, ImportError):
+    """An optional package is not installed. The message holds the command that installs it."""
+
+
+class NotWorkingError(AichatError):
+    """The provider is known not to work at present. The message says how to go on."""
+
+
+class CookiesRequiredError(AichatError, RuntimeError):
+    """The provider needs cookies from a browser, and there are none."""
+
+
+class ModelFileError(AichatError):
+    """The weights of the embedded model cannot be fetched, verified or loaded."""
+
+
+class NestedCallError(AichatError, RuntimeError):
+    """A synchronous call was made from inside code that this package itself is running."""
+
+
+class UnexpectedError(AichatError):
+    """Something outside this tree was raised where only this tree is expected."""
+
+
+class ProviderError(AichatError):
+    """The other side, or the way to it, failed.
+
+    Attributes:
+        provider: Name of the provider, such as ``"openai"``; empty when it is not known.
+        retry_after_s: Seconds the server asked to wait before the next attempt, > 0, or None.
+    """
+
+    def __init__(self, message: str, *, provider: str = "", retry_after_s: float | None = None) -> None:
+        """Keep what a program needs beside the message."""
+        super().__init__(message)
+        self.provider = provider
+        self.retry_after_s = retry_after_s
+
+
+class ConnectionFailedError(ProviderError):
+    """No connection, or it broke before the response began."""
+
+    is_retryable = True
+
+
+class TLSError(ProviderError):
+    """The server's certificate does not hold, or TLS could not be agreed on."""
+
+
+class DeadlineError(ProviderError, TimeoutError):
+    """The total deadline of the request, or the longest silence allowed, has passed."""
+
+    is_retryable = True
+
+
+class IncompleteReplyError(ProviderError):
+    """The response ended before its end: a reset, a short body, a stream without its last event."""
+
+    is_retryable = True
+
+
+class TooLargeError(ProviderError):
+    """The response is larger than the cap."""
+
+
+class RedirectError(ProviderError):
+    """The server redirected the request; it was not followed."""
+
+
+class MalformedReplyError(ProviderError):
+    """The response is not what the dialect promises: no JSON, HTML, a missing field."""
+
+
+class RefusedReplyError(ProviderError):
+    """The provider answered, and says that it has no reply to give."""
+
+
+class StreamError(ProviderError):
+    """The server reported an error inside a stream that had begun with status 200."""
+
+
+class StatusError(ProviderError):
+    """The server answered with a status of 400 or more.
+
+    Attributes:
+        status: The HTTP status.
+    """
+
+    def __init__(
+        self, message: str, *, status: int, provider: str = "", retry_after_s: float | None = None
+    ) -> None:
+        """Keep the status beside the message."""
+        super().__init__(message, provider=provider, retry_after_s=retry_after_s)
+        self.status = status
+
+
+class BadRequestError(StatusError):
+    """The server does not accept this request (400, 413, 422 and other 4xx)."""
+
+
+class AuthenticationError(StatusError):
+    """The server does not accept the key (401)."""
+
+
+class PermissionDeniedError(StatusError):
+    """The key may not do this (403)."""
+
+
+class NotFoundError(StatusError):
+    """No such model or address on the server (404)."""
+
+
+class QuotaError(StatusError):
+    """The account has nothing left to spend (402, or 429 with an exhausted quota)."""
+
+
+class RateLimitError(StatusError):
+    """Too many requests for now (429)."""
+
+    is_retryable = True
+
+
+class ServerError(StatusError):
+    """The server is in trouble or busy (408, 409, 425 and 5xx)."""
+
+    is_retryable = True
+
+
+class ChatInterrupt(KeyboardInterrupt):
+    """The user interrupted a call: the one form in which every interrupt leaves this package.
+
+    It shows as one line in IPython, and it stops queued cells as any `KeyboardInterrupt` does.
+    """
+
+    def __init__(self, message: str = "Interrupted.") -> None:
+        """Keep the one line that is shown."""
+        super().__init__(message)
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The sentence that names the known name nearest to `name`.
+
+    Args:
+        name: What the user wrote.
+        known: The names that exist.
+
+    Returns:
+        `` Did you mean 'x'?`` with a leading space, or an empty string when nothing is near.
+    """
+    lowered = {candidate.lower(): candidate for candidate in known}
+    match = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    return f" Did you mean {lowered[match[0]]!r}?" if match else ""
+
+
+def shorten(text: str, limit: int = 200) -> str:
+    """One printable line of at most `limit` characters, for text that came from outside.
+
+    Args:
+        text: Any text: a body, a header, a user's value.
+        limit: Longest result, in characters, >= 1.
+
+    Returns:
+        The text with white space folded and unprintable characters escaped, cut with an ellipsis.
+    """
+    line = " ".join(text[: limit * 8].split())
+    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,332 @@
+"""The values that travel: messages, options, requests, chunks, replies, usage. All frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .errors import MalformedReplyError, OptionError, PromptError
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "content_filter", "interrupted", "truncated"]
+
+_ROLES = ("system", "user", "assistant")
+# Ranges as the OpenAI dialect documents them (chat completions reference, 2026-11).
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "max_tokens": (1, 2**31 - 1),
+    "seed": (-(2**63), 2**63 - 1),
+}
+_FENCE = re.compile(
+    r"^(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[^\s`]*)[^\n]*\n(?P<body>.*?)(?:^(?P=fence)[ \t]*$|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation.
+
+    Attributes:
+        role: ``"system"``, ``"user"`` or ``"assistant"``.
+        content: The text.
+    """
+
+    role: Role
+    content: str
+
+    def __post_init__(self) -> None:
+        """Refuse what no provider accepts.
+
+        Raises:
+            PromptError: The role is not one of the three, or the content is not text.
+        """
+        if self.role not in _ROLES:
+            raise PromptError(f"A message has the role {self.role!r}; it must be one of {', '.join(_ROLES)}.")
+        if not isinstance(self.content, str):
+            raise PromptError(f"The content of a message must be text, not {type(self.content).__name__}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Sampling settings. None means: not sent, the server's own default holds.
+
+    Attributes:
+        temperature: 0 (always the likeliest token) to 2.
+        top_p: Nucleus sampling, 0 to 1.
+        max_tokens: Longest reply, in tokens, >= 1.
+        presence_penalty: -2 to 2.
+        frequency_penalty: -2 to 2.
+        stop: Texts that end the reply when they appear.
+        seed: For servers that can repeat a reply.
+        schema: A JSON schema in canonical JSON that the reply must satisfy.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    schema: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check every range.
+
+        Raises:
+            OptionError: A value is outside its range, not a number, or a stop text is empty.
+        """
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            is_whole = name in ("max_tokens", "seed")
+            if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
+                kind = "a whole number" if is_whole else "a number"
+                raise OptionError(f"{name} must be {kind}, not {value!r}.")
+            if math.isnan(value) or not low <= value <= high:
+                raise OptionError(f"{name} must be between {low:g} and {high:g}, not {value!r}.")
+        if not isinstance(self.stop, tuple) or any(not isinstance(s, str) or not s for s in self.stop):
+            raise OptionError(f"stop must be a tuple of texts that are not empty, not {self.stop!r}.")
+
+    def sent(self) -> dict[str, Any]:
+        """The options that are set, by name, in a fixed order: what goes on the wire."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None and value != ()}
+
+    def over(self, other: Options) -> Options:
+        """These options, and where one is not set, that of `other`."""
+        return dataclasses.replace(other, **self.sent())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """All that decides a reply, and how long it may take.
+
+    Attributes:
+        model: Name of the model as its provider knows it, without the provider.
+        messages: At least one message.
+        options: Sampling settings.
+        timeout_s: Longest time of one attempt, in seconds, > 0: from connecting to the last byte.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    options: Options = field(default_factory=Options)
+    timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sent.
+
+        Raises:
+            PromptError: There is no message, or no text in any of them.
+            OptionError: The timeout is not a positive number.
+        """
+        if not any(message.content.strip() for message in self.messages):
+            raise PromptError("The prompt is empty. Write the question below the %%aichat line.")
+        if isinstance(self.timeout_s, bool) or not isinstance(self.timeout_s, (int, float)):
+            raise OptionError(f"timeout must be a number of seconds, not {self.timeout_s!r}.")
+        if not 0 < self.timeout_s < math.inf:
+            raise OptionError(f"timeout must be more than 0 seconds, not {self.timeout_s!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a reply took, as the provider counted it. None where it did not say.
+
+    Attributes:
+        input_tokens: Tokens of the messages sent.
+        output_tokens: Tokens of the reply.
+        cached_tokens: Those of the input tokens that came from the provider's own cache.
+        cost_usd: Price in US dollars, None where it is not known.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    cost_usd: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        """The sum. A count that one side does not know is left to the other; a cost must be known to both."""
+
+        def tokens(a: int | None, b: int | None) -> int | None:
+            return b if a is None else a if b is None else a + b
+
+        is_priced = self.cost_usd is not None and other.cost_usd is not None
+        return Usage(
+            input_tokens=tokens(self.input_tokens, other.input_tokens),
+            output_tokens=tokens(self.output_tokens, other.output_tokens),
+            cached_tokens=tokens(self.cached_tokens, other.cached_tokens),
+            cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if is_priced else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """One piece of a streamed reply. What a piece does not carry is empty or None.
+
+    Attributes:
+        text: The text that this piece adds.
+        finish_reason: Why the reply ended; only the piece that ends it has one.
+        usage: Totals of the whole reply, when the provider sends them.
+        model: The model's name, as the provider reports it.
+    """
+
+    text: str = ""
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A model's answer. `str(reply)` is its text.
+
+    Attributes:
+        text: The text, as it came.
+        model: ``provider/model`` that answered.
+        usage: What it took.
+        finish_reason: ``stop``, ``length`` (cut by max_tokens), ``content_filter``, ``interrupted`` (by the user) or
+            ``truncated`` (the stream broke off).
+        elapsed_s: Seconds from sending to the last byte, retries included.
+        messages: The messages that were sent.
+    """
+
+    text: str
+    model: str = ""
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: FinishReason = "stop"
+    elapsed_s: float = 0.0
+    messages: tuple[Message, ...] = ()
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of the reply is missing for reasons of the network or the user."""
+        return self.finish_reason not in ("interrupted", "truncated")
+
+    @property
+    def code(self) -> str:
+        """The fenced code blocks of the text, joined by a blank line; empty when there is none."""
+        return "\n\n".join(match["body"].rstrip("\n") for match in _FENCE.finditer(self.text))
+
+    @property
+    def json(self) -> Any:
+        """The JSON value in the text: the whole text, or else its first fenced block.
+
+        Raises:
+            MalformedReplyError: The text holds no JSON.
+        """
+        for candidate in (self.text, *(match["body"] for match in _FENCE.finditer(self.text))):
+            try:
+                return jsonlib.loads(candidate)
+            except (ValueError, RecursionError):
+                continue
+        raise MalformedReplyError("The reply holds no JSON. Look at reply.text, or ask again for JSON only.")
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """How notebooks show it: safe HTML, and the same as plain text."""
+        from .render import reply_bundle
+
+        return reply_bundle(self)
+
+
+class Draft:
+    """A reply while it arrives. The caller owns it, so that an interrupt loses nothing of it."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._pieces: list[str] = []
+        self._usage: Usage | None = None
+        self._finish_reason: FinishReason | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        """Take one more piece."""
+        if chunk.text:
+            self._pieces.append(chunk.text)
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        if chunk.finish_reason is not None:
+            self._finish_reason = chunk.finish_reason
+
+    @property
+    def text(self) -> str:
+        """What has arrived so far."""
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
+    def reply(
+        self,
+        *,
+        model: str,
+        elapsed_s: float,
+        messages: tuple[Message, ...],
+        finish_reason: FinishReason | None = None,
+    ) -> Reply:
+        """The reply that the pieces make.
+
+        Args:
+            model: ``provider/model``.
+            elapsed_s: Seconds since the request was sent.
+            messages: The messages that were sent.
+            finish_reason: Overrides the one that arrived, for an interrupt or a broken stream.
+        """
+        return Reply(
+            text=self.text,
+            model=model,
+            usage=self._usage or Usage(),
+            finish_reason=finish_reason or self._finish_reason or "stop",
+            elapsed_s=elapsed_s,
+            messages=messages,
+        )
+
+
+def estimate_tokens(messages: Iterable[Message]) -> int:
+    """About how many tokens the messages are, without the model's own vocabulary.
+
+    Four bytes a token is what English text comes to with the vocabularies of 2023 to 2026; four tokens a message are
+    what chat templates add. It serves to keep a history inside a budget, not to bill.
+
+    Args:
+        messages: Any messages.
+
+    Returns:
+        The estimate, >= 0.
+    """
+    return sum(4 + (len(message.content.encode("utf-8", "surrogatepass")) + 3) // 4 for message in messages)
+
+
+def messages_from(items: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
+    """Messages from what people write: `Message` values or ``{"role": ..., "content": ...}`` mappings.
+
+    Args:
+        items: The messages in order.
+
+    Returns:
+        The same as frozen values.
+
+    Raises:
+        PromptError: An item is neither, or lacks its role or content.
+    """
+    result: list[Message] = []
+    for item in items:
+        if isinstance(item, Message):
+            result.append(item)
+        elif isinstance(item, Mapping) and "role" in item and "content" in item:
+            result.append(Message(item["role"], item["content"]))
+        else:
+            raise PromptError("A message must be a mapping with 'role' and 'content', or a Message.")
+    return tuple(result)

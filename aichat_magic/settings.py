@@ -1,0 +1,381 @@
+"""Where a value comes from: flag, `%config` or `%aichat set`, environment, the TOML file, default. Keys, too."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import tomllib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from .errors import ConfigError, MissingKeyError, nearest, shorten
+from .messages import Options
+from .secret import Secret, key_from
+
+DEFAULT_MODEL = "local/smollm2-135m"
+
+_OPTION_KINDS: dict[str, Callable[[str], Any]] = {
+    "temperature": float,
+    "top_p": float,
+    "max_tokens": int,
+    "presence_penalty": float,
+    "frequency_penalty": float,
+    "seed": int,
+}
+_SETTING_KINDS: dict[str, Callable[[str], Any]] = {
+    "model": str,
+    "base_url": str,
+    "proxy": str,
+    "system": str,
+    "timeout_s": float,
+    "max_history_tokens": int,
+    "max_retries": int,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """What is known of a provider before the user says anything.
+
+    Attributes:
+        base_url: Address of its API, without a final slash.
+        key_env: Environment variable that holds its key; empty when it takes none.
+        needs_key: Whether a request without a key is pointless.
+        default_model: The model meant by the provider's name alone; empty when there is no such thing.
+    """
+
+    base_url: str
+    key_env: str = ""
+    needs_key: bool = False
+    default_model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where one provider's server is, and how to get in.
+
+    Attributes:
+        provider: The provider's name: ``"groq"``.
+        base_url: Address of its API, without a final slash; empty for a provider without a server.
+        key: The key for exactly this host, or None.
+        proxy: Proxy for it, or None for what the environment says.
+    """
+
+    provider: str
+    base_url: str = ""
+    key: Secret | None = None
+    proxy: Secret | None = None
+
+    @property
+    def host(self) -> str:
+        """``host:port`` of the server, for the store and for messages."""
+        return host_of(self.base_url) if self.base_url else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """What the TOML file says of one provider: ``[providers.NAME]``."""
+
+    base_url: str = ""
+    key: Secret | None = None
+    key_env: str = ""
+    default_model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, merged.
+
+    Attributes:
+        model: ``provider/model``, or an alias.
+        base_url: Address of the user's own server; empty: the provider's own.
+        proxy: Proxy for all requests; None: as the environment says.
+        system: System message of new conversations; empty: none.
+        options: Sampling settings for every request.
+        timeout_s: Longest time of one attempt, in seconds.
+        max_history_tokens: Budget of the history that is sent, in tokens as estimated.
+        max_retries: How often one request is sent again, >= 0.
+        aliases: The user's own names for models.
+        providers: What the file says of providers.
+        environ: The environment, for keys.
+    """
+
+    model: str = DEFAULT_MODEL
+    base_url: str = ""
+    proxy: Secret | None = None
+    system: str = ""
+    options: Options = field(default_factory=Options)
+    timeout_s: float = 600.0
+    max_history_tokens: int = 16_000
+    max_retries: int = 4
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def endpoint(
+        self, provider: str, preset: Preset | None, *, base_url: str = "", proxy: str = ""
+    ) -> Endpoint:
+        """Address, key and proxy for one provider.
+
+        A key is bound to a host: the one its provider is known to have, or the one that stands beside it in the same
+        place (the environment, or the provider's table in the file). An address from elsewhere (a flag, a notebook)
+        gets no key of another host.
+
+        Args:
+            provider: The provider's name.
+            preset: What is known of it, or None for a provider without a server.
+            base_url: Address given for this call; empty for the configured one.
+            proxy: Proxy given for this call.
+
+        Returns:
+            The endpoint; its key is None where there is none for that host.
+
+        Raises:
+            ConfigError: An address or a key that cannot be used.
+            MissingKeyError: The provider needs a key and there is none for that host.
+        """
+        through = Secret(checked_url(proxy, "proxy", _PROXY_SCHEMES)) if proxy else self.proxy
+        if preset is None:
+            return Endpoint(provider=provider, proxy=through)
+        mine = self.providers.get(provider, ProviderSettings())
+        prefix = provider.upper().replace("-", "_")
+        env_url = self.environ.get(f"{prefix}_BASE_URL", "")
+        url = base_url or self.base_url or mine.base_url or env_url or preset.base_url
+        if not url:
+            raise ConfigError(f"Provider {provider!r} has no address. Give one: --base-url http://host:port/v1")
+        url = checked_url(url, "base URL").rstrip("/")
+        host = host_of(url)
+
+        key_env = mine.key_env or preset.key_env
+        env_key = self.environ.get(key_env, "").strip() if key_env else ""
+        homes: list[tuple[str, Secret | None]] = []
+        if own := self.environ.get("AICHAT_API_KEY", "").strip():
+            homes.append((self.environ.get("AICHAT_BASE_URL", ""), key_from(own, "AICHAT_API_KEY")))
+        if mine.key is not None:
+            homes.append((mine.base_url or preset.base_url, mine.key))
+        if env_key:
+            key = key_from(env_key, key_env)
+            homes.append((preset.base_url, key))
+            # The user put both into the same place, so they belong together.
+            homes.append((env_url, key))
+            if mine.key_env:
+                homes.append((mine.base_url, key))
+        key_here = next((key for home, key in homes if home and host_of(home) == host), None)
+        if key_here is None and preset.needs_key and host == host_of(preset.base_url):
+            raise MissingKeyError(
+                f"No key for provider {provider!r}. Set {key_env} in the environment, or choose another model: "
+                f"%aichat models."
+            )
+        return Endpoint(provider=provider, base_url=url, key=key_here, proxy=through)
+
+
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+
+
+def checked_url(url: str, what: str, schemes: tuple[str, ...] = ("http", "https")) -> str:
+    """`url`, if it is one that can be called.
+
+    Args:
+        url: What the user gave.
+        what: What it is for, for the error: ``"base URL"``.
+        schemes: The schemes that are accepted.
+
+    Returns:
+        The same URL.
+
+    Raises:
+        ConfigError: No scheme or host, an unknown scheme, a port that is none, or a password where none belongs.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        raise ConfigError(f"The {what} {_without_password(url)!r} is not a URL: check its port.") from None
+    if parts.scheme not in schemes:
+        raise ConfigError(
+            f"The {what} {_without_password(url)!r} must begin with {' or '.join(s + '://' for s in schemes)}."
+        )
+    if not parts.hostname or any(char <= " " or char == "\x7f" for char in url.strip()) or port == 0:
+        raise ConfigError(f"The {what} {_without_password(url)!r} names no host that can be called.")
+    if what != "proxy" and (parts.username or parts.password):
+        raise ConfigError(f"The {what} holds a user name or password. Keys belong in the environment.")
+    return url.strip()
+
+
+def _without_password(url: str) -> str:
+    """The URL, short, with everything before an `@` left out."""
+    head, found, tail = url.rpartition("@")
+    scheme = head.split("://")[0] + "://" if found and "://" in head else ""
+    return shorten(scheme + tail, 80)
+
+
+def host_of(url: str) -> str:
+    """``host:port`` of a URL, in lower case, with the scheme's own port where none is written."""
+    parts: SplitResult = urlsplit(url)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    # The scheme is part of the binding: a key for https must not leave over http.
+    return f"{parts.scheme}://{(parts.hostname or '').rstrip('.').lower()}:{port}"
+
+
+def config_path(environ: Mapping[str, str]) -> Path:
+    """The TOML file: ``AICHAT_CONFIG``, or ``aichat_magic/config.toml`` in the user's configuration directory."""
+    if named := environ.get("AICHAT_CONFIG"):
+        return Path(named)
+    import platformdirs  # 4 ms that `%load_ext` need not pay
+
+    return Path(platformdirs.user_config_dir("aichat_magic", appauthor=False)) / "config.toml"
+
+
+def load_settings(environ: Mapping[str, str] | None = None, path: Path | None = None) -> Settings:
+    """Settings from the environment, the file and the defaults, in this order.
+
+    Args:
+        environ: The environment; default `os.environ`.
+        path: The TOML file; default `config_path`. A missing file is an empty one.
+
+    Returns:
+        The merged settings.
+
+    Raises:
+        ConfigError: A value of the wrong kind, an unknown name (the nearest is named), or a file that is not TOML.
+    """
+    environ = os.environ if environ is None else environ
+    path = config_path(environ) if path is None else path
+    values, tables = _read_file(path)
+    options: dict[str, Any] = dict(tables.pop("options", {}))
+    for name, kind in _SETTING_KINDS.items():
+        if text := environ.get(f"AICHAT_{name.upper()}", ""):
+            values[name] = _converted(text, kind, f"AICHAT_{name.upper()}")
+    for name, kind in _OPTION_KINDS.items():
+        if text := environ.get(f"AICHAT_{name.upper()}", ""):
+            options[name] = _converted(text, kind, f"AICHAT_{name.upper()}")
+    return _merged(values, options, tables, environ)
+
+
+def _merged(
+    values: dict[str, Any], options: dict[str, Any], tables: dict[str, Any], environ: Mapping[str, str]
+) -> Settings:
+    """The `Settings` that plain values make."""
+    if isinstance(options.get("stop"), list):
+        options["stop"] = tuple(options["stop"])
+    unknown = [name for name in options if name not in _OPTION_KINDS and name != "stop"]
+    if unknown:
+        raise ConfigError(f"Unknown option {unknown[0]!r} in [options].{nearest(unknown[0], _OPTION_KINDS)}")
+    if proxy := values.pop("proxy", ""):
+        values["proxy"] = Secret(checked_url(proxy, "proxy", _PROXY_SCHEMES))
+    return Settings(
+        **values,
+        options=Options(**options),
+        aliases=MappingProxyType(tables.get("aliases", {})),
+        providers=MappingProxyType(
+            {name: _provider_settings(name, table) for name, table in tables.get("providers", {}).items()}
+        ),
+        environ=environ,
+    )
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Plain values and tables of the TOML file, names checked."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return {}, {}
+    try:
+        content = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {shorten(str(error), 120)}") from None
+    tables = {name: content.pop(name) for name in ("options", "aliases", "providers") if name in content}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name!r} in {path} must be a table: [{name}]")
+    for name, value in content.items():
+        if name not in _SETTING_KINDS:
+            raise ConfigError(f"Unknown setting {name!r} in {path}.{nearest(name, _SETTING_KINDS)}")
+        content[name] = _checked_kind(name, value, path)
+    if any("api_key" in table for table in tables.get("providers", {}).values() if isinstance(table, dict)):
+        _warn_if_others_can_read(path)
+    return content, tables
+
+
+def _checked_kind(name: str, value: Any, path: Path) -> Any:
+    """A setting's value from the file, if it is of the right kind."""
+    kind = _SETTING_KINDS[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):  # type: ignore[arg-type]  # the kinds are types
+        raise ConfigError(f"{name} = {value!r} in {path} must be of type {kind.__name__}.")
+    return value
+
+
+def _converted(text: str, kind: Callable[[str], Any], source: str) -> Any:
+    """A value from the environment, converted."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"{source}={shorten(text, 40)!r} must be of type {kind.__name__}.") from None
+
+
+def _provider_settings(name: str, table: Any) -> ProviderSettings:
+    """One table ``[providers.NAME]``."""
+    known = ("base_url", "api_key", "api_key_env", "default_model")
+    if not isinstance(table, dict):
+        raise ConfigError(f"[providers.{name}] must be a table.")
+    for entry, value in table.items():
+        if entry not in known:
+            raise ConfigError(f"Unknown setting {entry!r} in [providers.{name}].{nearest(entry, known)}")
+        if not isinstance(value, str):
+            raise ConfigError(f"{entry} in [providers.{name}] must be a text.")
+    key = table.get("api_key", "")
+    return ProviderSettings(
+        base_url=checked_url(table["base_url"], "base URL") if "base_url" in table else "",
+        key=key_from(key, f"[providers.{name}]") if key else None,
+        key_env=table.get("api_key_env", ""),
+        default_model=table.get("default_model", ""),
+    )
+
+
+def _warn_if_others_can_read(path: Path) -> None:
+    """One warning when a file with keys is open to other users of the machine."""
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        warnings.warn(
+            f"{path} holds a key and can be read by others. Close it: chmod 600 {path}", UserWarning, stacklevel=4
+        )
+
+
+def changed(settings: Settings, name: str, value: str) -> Settings:
+    """`settings` with one value changed, as `%aichat set NAME VALUE` says it.
+
+    Args:
+        settings: The settings to start from.
+        name: A setting or a sampling option.
+        value: Its new value as text; ``none`` takes an option back.
+
+    Returns:
+        The new settings.
+
+    Raises:
+        ConfigError: An unknown name, or a value of the wrong kind.
+        OptionError: A value outside its range.
+    """
+    name = {"timeout": "timeout_s"}.get(name.replace("-", "_"), name.replace("-", "_"))
+    is_unset = value.lower() == "none"
+    if name in _OPTION_KINDS:
+        new = None if is_unset else _converted(value, _OPTION_KINDS[name], name)
+        return dataclasses.replace(settings, options=dataclasses.replace(settings.options, **{name: new}))
+    if name == "stop":
+        stop = () if is_unset else (value,)
+        return dataclasses.replace(settings, options=dataclasses.replace(settings.options, stop=stop))
+    if name == "proxy":
+        proxy = None if is_unset else Secret(checked_url(value, "proxy", _PROXY_SCHEMES))
+        return dataclasses.replace(settings, proxy=proxy)
+    if name not in _SETTING_KINDS:
+        raise ConfigError(f"Unknown setting {name!r}.{nearest(name, [*_SETTING_KINDS, *_OPTION_KINDS, 'stop'])}")
+    defaults = {f.name: f.default for f in dataclasses.fields(Settings)}
+    if name == "base_url" and not is_unset:
+        checked_url(value, "base URL")
+    new = defaults[name] if is_unset else _converted(value, _SETTING_KINDS[name], name)
+    return dataclasses.replace(settings, **{name: new})
