@@ -167,9 +167,7 @@ class StatusError(ProviderError):
         status: The HTTP status.
     """
 
-    def __init__(
-        self, message: str, *, status: int, provider: str = "", retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, status: int, provider: str = "", retry_after_s: float | None = None) -> None:
         """Keep the status beside the message."""
         super().__init__(message, provider=provider, retry_after_s=retry_after_s)
         self.status = status

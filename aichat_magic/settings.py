@@ -94,7 +94,7 @@ class Settings:
 
     Attributes:
         model: ``provider/model``, or an alias.
-        base_url: Address of the user's own server; empty: the provider's own.
+        base_url: Address for the provider of `model`, and for `openai`; empty: the provider's own.
         proxy: Proxy for all requests; None: as the environment says.
         system: System message of new conversations; empty: none.
         options: Sampling settings for every request.
@@ -118,9 +118,7 @@ class Settings:
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def endpoint(
-        self, provider: str, preset: Preset | None, *, base_url: str = "", proxy: str = ""
-    ) -> Endpoint:
+    def endpoint(self, provider: str, preset: Preset | None, *, base_url: str = "", proxy: str = "") -> Endpoint:
         """Address, key and proxy for one provider.
 
         A key is bound to a host: the one its provider is known to have, or the one that stands beside it in the same
@@ -146,7 +144,7 @@ class Settings:
         mine = self.providers.get(provider, ProviderSettings())
         prefix = provider.upper().replace("-", "_")
         env_url = self.environ.get(f"{prefix}_BASE_URL", "")
-        url = base_url or self.base_url or mine.base_url or env_url or preset.base_url
+        url = base_url or mine.base_url or env_url or preset.base_url
         if not url:
             raise ConfigError(f"Provider {provider!r} has no address. Give one: --base-url http://host:port/v1")
         url = checked_url(url, "base URL").rstrip("/")

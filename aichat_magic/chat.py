@@ -1,0 +1,306 @@
+"""The one path from a request to a reply, streaming and not, for every caller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import random as randomlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import AichatError, UnexpectedError, UnknownNameError, nearest, shorten
+from .messages import ChatRequest, Chunk, Draft, Message, Options, Reply
+from .providers.base import AsyncProvider
+from .registry import Registry
+from .retry import RetryBudget, RetryPolicy, next_wait_s
+from .settings import Settings, changed, load_settings
+from .transport import Transport
+
+Status = Callable[[str, int, int], None]
+
+_OPTION_NAMES = tuple(f.name for f in dataclasses.fields(Options) if f.name != "schema")
+_CALL_NAMES = ("model", "base_url", "proxy", "allow_not_working", "timeout", "system")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request and where it goes.
+
+    Attributes:
+        provider: Who is asked.
+        request: What is asked.
+        policy: When it is tried again.
+    """
+
+    provider: AsyncProvider
+    request: ChatRequest
+    policy: RetryPolicy
+
+    @property
+    def model(self) -> str:
+        """``provider/model``."""
+        return f"{self.provider.name}/{self.request.model}"
+
+    def with_messages(self, messages: tuple[Message, ...]) -> Call:
+        """The same call with other messages."""
+        return dataclasses.replace(self, request=dataclasses.replace(self.request, messages=messages))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What one caller asks for, beside the prompt. What is empty or None is left to the settings.
+
+    Attributes:
+        options: Sampling settings.
+        system: System message.
+        model: ``provider/model`` or an alias.
+        base_url: Address of the server.
+        proxy: URL of a proxy.
+        timeout_s: Longest time of one attempt, in seconds.
+        allow_not_working: Use a provider although it is known not to work.
+    """
+
+    options: Options = Options()
+    system: str = ""
+    model: str = ""
+    base_url: str = ""
+    proxy: str = ""
+    timeout_s: float | None = None
+    allow_not_working: bool = False
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> Given:
+        """The same from the keywords of `ask` and its siblings; None means: not given.
+
+        Raises:
+            UnknownNameError: An unknown keyword; names the nearest.
+            OptionError: A value outside its range.
+        """
+        known = (*_OPTION_NAMES, *_CALL_NAMES)
+        for name in keywords:
+            if name not in known:
+                raise UnknownNameError(f"There is no option {name!r}.{nearest(name, known)}")
+        given = {name: value for name, value in keywords.items() if value is not None}
+        options = {name: given.pop(name) for name in _OPTION_NAMES if name in given}
+        if "stop" in options:
+            options["stop"] = (options["stop"],) if isinstance(options["stop"], str) else tuple(options["stop"])
+        if "timeout" in given:
+            given["timeout_s"] = given.pop("timeout")
+        return cls(options=Options(**options), **given)
+
+
+class Chat:
+    """Asks providers: retries, waits, measures. It keeps the connections and the settings of the session."""
+
+    def __init__(
+        self,
+        *,
+        settings: Callable[[], Settings] = load_settings,
+        http: Transport | None = None,
+        registry: Registry | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = randomlib.random,
+    ) -> None:
+        """Take what the outside world is made of.
+
+        Args:
+            settings: Reads environment and file; called for every call, so that a key set later is seen.
+            http: The way to the network.
+            registry: The providers.
+            clock: Seconds that only go forward.
+            sleep: Waits so many seconds.
+            random: Uniform numbers in [0, 1), for the jitter of waits.
+        """
+        self.http = http or Transport()
+        self.registry = registry or Registry(self.http)
+        self._clock = clock
+        self._sleep = sleep
+        self._random = random
+        self._load = settings
+        self._set: dict[str, str] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """What holds now: what `set` was told, over environment, file and defaults.
+
+        Raises:
+            ConfigError: The environment or the file holds what cannot be used.
+        """
+        settings = self._load()
+        for name, value in self._set.items():
+            settings = changed(settings, name, value)
+        return settings
+
+    def set(self, name: str, value: str) -> None:
+        """Set one value for the rest of the session, as `%aichat set` does.
+
+        Args:
+            name: A setting or a sampling option.
+            value: Its value as text; ``none`` takes it back.
+
+        Raises:
+            ConfigError: An unknown name, or a value of the wrong kind. Nothing was changed.
+            OptionError: A value outside its range. Nothing was changed.
+        """
+        changed(self.settings, name, value)
+        self._set[name] = value
+
+    def call(self, messages: tuple[Message, ...], given: Given, settings: Settings | None = None) -> Call:
+        """A request, checked, with its provider. Nothing is sent.
+
+        Args:
+            messages: The messages in order.
+            given: What the caller asks for.
+            settings: What holds where the caller says nothing; default: those of the session.
+
+        Returns:
+            The call.
+
+        Raises:
+            BadInputError: Something given cannot be used.
+            MissingKeyError: No key for the provider.
+            NotWorkingError: The provider is known not to work.
+        """
+        settings = settings or self.settings
+        route = self.registry.route(
+            given.model or settings.model,
+            settings,
+            base_url=given.base_url,
+            proxy=given.proxy,
+            allow_not_working=given.allow_not_working,
+        )
+        request = ChatRequest(
+            model=route.model,
+            messages=messages,
+            options=given.options.over(settings.options),
+            timeout_s=settings.timeout_s if given.timeout_s is None else given.timeout_s,
+        )
+        return Call(provider=route.provider, request=request, policy=RetryPolicy(max_retries=settings.max_retries))
+
+    async def ask(self, call: Call, *, budget: RetryBudget | None = None, status: Status | None = None) -> Reply:
+        """The whole reply.
+
+        Args:
+            call: What to ask whom.
+            budget: Retries that a run of many calls shares; None: only the call's own policy counts.
+            status: Told in words what goes on meanwhile: ``(text, done, total)``.
+
+        Returns:
+            The reply.
+
+        Raises:
+            AichatError: The last error, when trying again cannot help or has not helped.
+        """
+        begin = self._clock()
+        attempt = 0
+        while True:
+            attempt += 1
+            failed: Exception | None = None
+            try:
+                await call.provider.prepare(status)
+                reply = await call.provider.complete(call.request)
+            except Exception as error:
+                failed = error
+            if failed is None:
+                return dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
+            await self._wait_or_raise(failed, call, attempt, budget, status)
+
+    async def stream(
+        self, call: Call, draft: Draft, *, budget: RetryBudget | None = None, status: Status | None = None
+    ) -> AsyncGenerator[Chunk, None]:
+        """The reply in pieces, each also added to `draft`. After the first text nothing is tried again.
+
+        Args:
+            call: What to ask whom.
+            draft: Collects the pieces; it is the caller's, so that an interrupt loses nothing.
+            budget: Retries that a run of many calls shares.
+            status: Told in words what goes on meanwhile.
+
+        Yields:
+            The pieces as they arrive.
+
+        Raises:
+            AichatError: The last error; `draft` holds what arrived before it.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            failed: Exception | None = None
+            try:
+                await call.provider.prepare(status)
+                async with contextlib.aclosing(call.provider.stream(call.request)) as chunks:
+                    async for chunk in chunks:
+                        draft.add(chunk)
+                        yield chunk
+            except Exception as error:
+                failed = error
+            if failed is None:
+                return
+            if draft.text:
+                raise _ours(failed, call)
+            await self._wait_or_raise(failed, call, attempt, budget, status)
+
+    async def reply(
+        self, call: Call, draft: Draft, *, status: Status | None = None, show: Callable[[str], None]
+    ) -> Reply:
+        """The whole reply, its text shown while it grows.
+
+        Args:
+            call: What to ask whom.
+            draft: Collects the pieces.
+            status: Told in words what goes on meanwhile.
+            show: Gets the text so far after each piece.
+
+        Returns:
+            The reply.
+
+        Raises:
+            AichatError: As `stream`.
+        """
+        begin = self._clock()
+        async with contextlib.aclosing(self.stream(call, draft, status=status)) as chunks:
+            async for chunk in chunks:
+                if chunk.text:
+                    show(draft.text)
+        return draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
+
+    async def _wait_or_raise(
+        self,
+        failed: Exception,
+        call: Call,
+        attempt: int,
+        budget: RetryBudget | None,
+        status: Status | None,
+    ) -> None:
+        """Wait as the policy says, or raise the error when it says that trying again is over."""
+        error = _ours(failed, call)
+        wait_s = next_wait_s(error, attempt, call.policy, self._random)
+        if wait_s is None or (budget is not None and not budget.spend()):
+            raise error
+        if status is not None:
+            status(f"{shorten(str(error), 100)} Trying again in {wait_s:.1f} s.", attempt, call.policy.max_retries)
+        await self._sleep(wait_s)
+
+
+def _ours(error: Exception, call: Call) -> AichatError:
+    """`error`, or for one from outside our tree, one of ours that tells it in a line."""
+    if isinstance(error, AichatError):
+        return error
+    wrapped = UnexpectedError(f"Provider {call.provider.name!r} failed: {type(error).__name__}: {shorten(str(error))}")
+    # IPython shows no error at all when a group is anywhere in the chain.
+    wrapped.__cause__ = None if isinstance(error, ExceptionGroup) else error
+    return wrapped
+
+
+@functools.cache
+def shared_chat() -> Chat:
+    """The one `Chat` of the process, for callers that bring none.
+
+    It is shared because the connections it keeps are worth reusing between callers; it holds nothing else.
+    """
+    return Chat()

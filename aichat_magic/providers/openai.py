@@ -1,0 +1,245 @@
+"""The OpenAI chat-completions dialect, spoken by OpenAI and by almost every other server.
+
+Sources: OpenAI API reference, "Create chat completion" and "Streaming" (2026-11); the READMEs of llama.cpp's server,
+Ollama, vLLM and LM Studio for what they leave out or add.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from ..errors import IncompleteReplyError, MalformedReplyError, StreamError, shorten
+from ..messages import ChatRequest, Chunk, FinishReason, Message, Reply, Usage
+from ..settings import Preset
+from ..transport import Auth, HttpRequest, parse_json
+from .base import AsyncProvider
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",  # Mistral
+    "content_filter": "content_filter",
+    "safety": "content_filter",  # Gemini
+}
+
+
+class OpenAI(AsyncProvider):
+    """Any server that speaks chat completions.
+
+    One class, many names: `presets` says what each is known to need, and `--base-url` reaches every other server.
+    """
+
+    url = "https://platform.openai.com/docs/api-reference/chat"
+    supports_stream = True
+    supports_message_history = True
+    supports_gpt_35_turbo = True
+    supports_gpt_4 = True
+    presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
+        {
+            "openai": Preset(base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", needs_key=True),
+            "ollama": Preset(base_url="http://localhost:11434/v1", key_env="OLLAMA_API_KEY"),
+            "lmstudio": Preset(base_url="http://localhost:1234/v1", key_env="LMSTUDIO_API_KEY"),
+            "llamacpp": Preset(base_url="http://localhost:8080/v1", key_env="LLAMACPP_API_KEY"),
+            "vllm": Preset(base_url="http://localhost:8000/v1", key_env="VLLM_API_KEY"),
+            "openrouter": Preset(base_url="https://openrouter.ai/api/v1", key_env="OPENROUTER_API_KEY", needs_key=True),
+            "groq": Preset(base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY", needs_key=True),
+            "mistral": Preset(base_url="https://api.mistral.ai/v1", key_env="MISTRAL_API_KEY", needs_key=True),
+            "deepseek": Preset(base_url="https://api.deepseek.com/v1", key_env="DEEPSEEK_API_KEY", needs_key=True),
+            "gemini": Preset(
+                base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+                key_env="GEMINI_API_KEY",
+                needs_key=True,
+            ),
+            "xai": Preset(base_url="https://api.x.ai/v1", key_env="XAI_API_KEY", needs_key=True),
+            "together": Preset(base_url="https://api.together.xyz/v1", key_env="TOGETHER_API_KEY", needs_key=True),
+        }
+    )
+
+    async def complete(self, request: ChatRequest) -> Reply:
+        """The whole reply at once. Raises what `AsyncProvider.complete` does."""
+        response = await self._http.send(self._post(request, is_streamed=False))
+        content = self._object(response.json())
+        chunk = self._chunk(content)
+        if not content.get("choices"):
+            raise self._malformed("it has no 'choices'")
+        return Reply(
+            text=chunk.text,
+            model=f"{self.name}/{request.model}",
+            usage=chunk.usage or Usage(),
+            finish_reason=chunk.finish_reason or "stop",
+        )
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """The reply in pieces. Raises what `AsyncProvider.stream` does."""
+        finish_reason: FinishReason | None = None
+        is_done = False
+        usage: Usage | None = None
+        try:
+            async with contextlib.aclosing(self._http.events(self._post(request, is_streamed=True))) as events:
+                async for event in events:
+                    if event.data.strip() == "[DONE]":
+                        is_done = True
+                        break
+                    if not event.data.strip():
+                        continue
+                    content = self._object(parse_json(event.data.encode("utf-8", "replace"), self.name))
+                    if event.event == "error" or content.get("error"):
+                        raise self._stream_error(content)
+                    chunk = self._chunk(content)
+                    finish_reason = chunk.finish_reason or finish_reason
+                    usage = chunk.usage or usage
+                    if chunk.text:
+                        yield Chunk(text=chunk.text, model=chunk.model)
+        except IncompleteReplyError:
+            # With the reason why it ended, the reply is whole; only the totals after it are lost.
+            if finish_reason is None:
+                raise
+        if finish_reason is None and not is_done:
+            raise IncompleteReplyError(
+                f"The stream of provider {self.name!r} broke off before its end. Run the cell again.",
+                provider=self.name,
+            )
+        yield Chunk(finish_reason=finish_reason or "stop", usage=usage)
+
+    async def models(self) -> list[str]:
+        """Names of the models the server offers, sorted."""
+        response = await self._http.send(
+            HttpRequest(
+                provider=self.name,
+                url=f"{self.endpoint.base_url}/models",
+                auth=self._auth(),
+                proxy=self.endpoint.proxy,
+                timeout_s=30.0,
+            )
+        )
+        content = response.json()
+        # Together answers with a bare list, all others with {"data": [...]}.
+        items = content.get("data") if isinstance(content, dict) else content
+        if not isinstance(items, list):
+            raise self._malformed("it has no list of models")
+        names = [item.get("id") for item in items if isinstance(item, dict)]
+        return sorted(name for name in names if isinstance(name, str))
+
+    def _auth(self) -> Auth | None:
+        key = self.endpoint.key
+        return Auth(header="authorization", prefix="Bearer ", secret=key) if key is not None else None
+
+    def _post(self, request: ChatRequest, *, is_streamed: bool) -> HttpRequest:
+        """The HTTP request that a chat request becomes."""
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": [_wire_message(message) for message in request.messages],
+            **self._wire_options(request),
+        }
+        if is_streamed:
+            body["stream"] = True
+            # Mistral sends the totals by itself and refuses fields that it does not know.
+            if self.name != "mistral":
+                body["stream_options"] = {"include_usage": True}
+        return HttpRequest(
+            provider=self.name,
+            url=f"{self.endpoint.base_url}/chat/completions",
+            body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"),
+            headers=(("accept", "text/event-stream" if is_streamed else "application/json"),),
+            auth=self._auth(),
+            proxy=self.endpoint.proxy,
+            timeout_s=request.timeout_s,
+        )
+
+    def _wire_options(self, request: ChatRequest) -> dict[str, Any]:
+        """Sampling settings under the names of the wire."""
+        wire = request.options.sent()
+        if "max_tokens" in wire and self.endpoint.host == "https://api.openai.com:443":
+            # Reasoning models there refuse the old name; no other server must know the new one.
+            wire["max_completion_tokens"] = wire.pop("max_tokens")
+        if self.name == "mistral" and "seed" in wire:
+            wire["random_seed"] = wire.pop("seed")
+        if "schema" in wire:
+            schema = json.loads(wire.pop("schema"))
+            wire["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "reply", "strict": True, "schema": schema},
+            }
+        return wire
+
+    def _chunk(self, content: dict[str, Any]) -> Chunk:
+        """One response or one event, which differ only in `message` and `delta`."""
+        choices = content.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else {}
+        if not isinstance(choice, dict):
+            raise self._malformed("a choice is not an object")
+        part = choice.get("delta") or choice.get("message") or {}
+        if not isinstance(part, dict):
+            raise self._malformed("a message is not an object")
+        reason = choice.get("finish_reason")
+        is_refused = isinstance(part.get("refusal"), str) and not part.get("content")
+        text = part["refusal"] if is_refused else self._text(part.get("content"))
+        finish_reason = _FINISH_REASONS.get(reason.lower(), "stop") if isinstance(reason, str) and reason else None
+        return Chunk(
+            text=text,
+            finish_reason="content_filter" if is_refused and finish_reason else finish_reason,
+            usage=_usage(content),
+            model=content["model"] if isinstance(content.get("model"), str) else None,
+        )
+
+    def _text(self, content: Any) -> str:
+        """The text of a message: a string, nothing, or a list of parts of which the text parts count."""
+        if content is None:
+            return ""
+        if isinstance(content, str):
+            return content
+        if isinstance(content, list):
+            return "".join(
+                part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
+            )
+        raise self._malformed("the content of a message is not text")
+
+    def _object(self, content: Any) -> dict[str, Any]:
+        if not isinstance(content, dict):
+            raise self._malformed("it is not a JSON object")
+        return content
+
+    def _malformed(self, reason: str) -> MalformedReplyError:
+        return MalformedReplyError(
+            f"The answer of provider {self.name!r} cannot be read: {reason}. "
+            f"Is {shorten(self.endpoint.base_url, 80)} the address of an OpenAI-compatible API?",
+            provider=self.name,
+        )
+
+    def _stream_error(self, content: dict[str, Any]) -> StreamError:
+        error = content.get("error") or content
+        words = error.get("message") if isinstance(error, dict) else error
+        return StreamError(
+            f"Provider {self.name!r} reported an error in the middle of the reply: "
+            f"{shorten(str(words or 'no details'))} Run the cell again.",
+            provider=self.name,
+        )
+
+
+def _wire_message(message: Message) -> dict[str, Any]:
+    return {"role": message.role, "content": message.content}
+
+
+def _usage(content: dict[str, Any]) -> Usage | None:
+    """Token counts, wherever this server puts them."""
+    usage = content.get("usage")
+    if not isinstance(usage, dict):
+        groq = content.get("x_groq")  # Groq's place for the totals of a stream
+        usage = groq.get("usage") if isinstance(groq, dict) else None
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("prompt_tokens_details")
+    return Usage(
+        input_tokens=_count(usage.get("prompt_tokens")),
+        output_tokens=_count(usage.get("completion_tokens")),
+        cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
