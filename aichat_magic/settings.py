@@ -172,6 +172,13 @@ class Settings:
             )
         return Endpoint(provider=provider, base_url=url, key=key_here, proxy=through)
 
+    def has_key(self, provider: str, preset: Preset) -> bool:
+        """Whether there is a key for a provider at its own address."""
+        try:
+            return self.endpoint(provider, preset).key is not None
+        except (MissingKeyError, ConfigError):
+            return False
+
 
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 

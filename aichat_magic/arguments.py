@@ -1,0 +1,287 @@
+"""The magic line: what may stand on it, in one table that parsing, the manual and completion share."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from .chat import Given
+from .errors import BadInputError, nearest, shorten
+from .messages import Options
+
+
+class ArgumentError(BadInputError):
+    """The magic line cannot be understood. Nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellArguments:
+    """What a `%%aichat` line says."""
+
+    given: Given
+    chat: str = ""
+    output: str = ""
+    is_new: bool = False
+    is_without_history: bool = False
+    is_streamed: bool = True
+    is_dry_run: bool = False
+    is_raw: bool = False
+    is_strict: bool = False
+    is_debug: bool = False
+    is_help: bool = False
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, which raises instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print and exit with."""
+        raise ArgumentError(f"{message[:1].upper()}{message[1:]}. {self.prog} --help shows all flags.")
+
+    def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse, and name the nearest flag for an unknown one."""
+        parsed, rest = self.parse_known_args(words)
+        if rest:
+            word = rest[0].partition("=")[0]
+            if word.startswith("-"):
+                flags = [flag for action in self._actions for flag in action.option_strings]
+                raise ArgumentError(
+                    f"Unknown flag {shorten(word, 40)!r}.{nearest(word, flags)} {self.prog} --help shows all flags."
+                )
+            raise ArgumentError(
+                f"{shorten(rest[0], 40)!r} on the line of {self.prog} is no flag. "
+                f"The prompt goes below it; a value with spaces needs quotes."
+            )
+        return parsed
+
+
+def _number(text: str) -> float | int:
+    """A number as it was written: 0 stays 0, 0.5 is 0.5."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+# argparse names a type by its __name__ in errors: "invalid number value: 'x'".
+_number.__name__ = "number"
+
+
+def cell_parser() -> argparse.ArgumentParser:
+    """The parser of the `%%aichat` line."""
+    return _cell_parser()
+
+
+def _cell_parser() -> _Parser:
+    parser = _Parser(prog="%%aichat", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
+    model = parser.add_argument_group("which model")
+    model.add_argument("-m", "--model", default="", metavar="MODEL", help="provider/model, or an alias of yours")
+    model.add_argument("--base-url", default="", metavar="URL", help="address of an OpenAI-compatible server")
+    model.add_argument("--proxy", default="", metavar="URL", help="http, https, socks5 or socks5h proxy")
+    model.add_argument("--timeout", type=_number, metavar="S", help="longest time of one attempt, in seconds")
+    model.add_argument("--allow-not-working", action="store_true", help="use a provider known not to work")
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument("-t", "--temperature", type=_number, metavar="T", help="0 (likeliest) to 2")
+    sampling.add_argument("--top-p", type=_number, metavar="P", help="nucleus sampling, 0 to 1")
+    sampling.add_argument("--max-tokens", type=int, metavar="N", help="longest reply, in tokens")
+    sampling.add_argument("--presence-penalty", type=_number, metavar="X", help="-2 to 2")
+    sampling.add_argument("--frequency-penalty", type=_number, metavar="X", help="-2 to 2")
+    sampling.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end there; may be given again")
+    sampling.add_argument("--seed", type=int, metavar="N", help="for servers that can repeat a reply")
+    talk = parser.add_argument_group("conversation")
+    talk.add_argument("-s", "--system", default="", metavar="TEXT", help="system message, kept for the conversation")
+    talk.add_argument("-c", "--chat", default="", metavar="NAME", help="which conversation (default: the current one)")
+    talk.add_argument("--new", action="store_true", help="begin the conversation afresh")
+    talk.add_argument("--no-history", action="store_true", help="neither send nor keep the conversation")
+    prompt = parser.add_argument_group("prompt and reply")
+    prompt.add_argument("--raw", action="store_true", help="fill no {name}")
+    prompt.add_argument("--strict", action="store_true", help="a {name} without a variable is an error")
+    prompt.add_argument("-o", "--output", default="", metavar="NAME", help="put the Reply into a variable")
+    prompt.add_argument("--no-stream", action="store_true", help="show the reply when it is whole")
+    prompt.add_argument("--dry-run", action="store_true", help="show what would be sent; send nothing")
+    prompt.add_argument("--debug", action="store_true", help="full traceback for an error")
+    prompt.add_argument("-h", "--help", action="store_true", help="this manual; sends nothing")
+    return parser
+
+
+def split_line(line: str) -> list[str]:
+    """The words of a magic line, quoted as in a shell. A semicolon at its end is dropped.
+
+    Raises:
+        ArgumentError: A quote is not closed.
+    """
+    line = line.strip()
+    try:
+        return shlex.split(line[:-1] if line.endswith(";") else line)
+    except ValueError:
+        pass
+    raise ArgumentError(
+        f"A quote is not closed in: {shorten(line, 80)} Close it; an apostrophe in a value needs double quotes around it."
+    )
+
+
+def parse_cell(line: str) -> CellArguments:
+    """What a `%%aichat` line says.
+
+    Args:
+        line: The text after ``%%aichat``.
+
+    Returns:
+        The arguments, ranges checked.
+
+    Raises:
+        ArgumentError: An unknown flag (the nearest is named), a missing or wrong value, an open quote.
+        OptionError: A sampling option outside its range.
+    """
+    words = split_line(line)
+    if "-h" in words or "--help" in words:
+        return CellArguments(given=Given(), is_help=True)
+    got = _cell_parser().parse_words(words)
+    if got.output and not got.output.isidentifier():
+        raise ArgumentError(f"--output takes the name of a variable, not {shorten(got.output, 40)!r}.")
+    if got.raw and got.strict:
+        raise ArgumentError("--raw and --strict exclude each other: --raw fills nothing.")
+    return CellArguments(
+        given=Given(
+            options=Options(
+                temperature=got.temperature,
+                top_p=got.top_p,
+                max_tokens=got.max_tokens,
+                presence_penalty=got.presence_penalty,
+                frequency_penalty=got.frequency_penalty,
+                stop=tuple(got.stop),
+                seed=got.seed,
+            ),
+            system=got.system,
+            model=got.model,
+            base_url=got.base_url,
+            proxy=got.proxy,
+            timeout_s=got.timeout,
+            allow_not_working=got.allow_not_working,
+        ),
+        chat=got.chat,
+        output=got.output,
+        is_new=got.new,
+        is_without_history=got.no_history,
+        is_streamed=not got.no_stream,
+        is_dry_run=got.dry_run,
+        is_raw=got.raw,
+        is_strict=got.strict,
+        is_debug=got.debug,
+    )
+
+
+_CELL_HEAD = """\
+%%aichat [flags]
+prompt
+
+The cell is a prompt. It goes out with the conversation so far; the reply streams in
+below and is the value of the cell: str(_) is its text, and _.code, _.json, _.usage,
+_.model, _.finish_reason what else there is to know.
+
+{name} in the prompt is replaced by the notebook's variable of that name. Nothing is
+evaluated, and every other use of braces stays as it is.
+
+Examples:
+
+    %%aichat --temperature 0.7
+    Explain this table to a new colleague: {df}
+
+    %%aichat -m ollama/llama3.2 -s "Answer in French." -o answer
+    What is a confidence interval?
+
+    %%aichat --no-history --dry-run
+    What would be sent?
+"""
+
+# Name, what follows it, what it does: for the manual, for near matches, for completion.
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("ask", "TEXT", "ask in one line; the text is taken as it stands"),
+    ("use", "MODEL", "the model from now on"),
+    ("set", "OPTION VALUE", "a setting or sampling option from now on; none takes it back"),
+    ("models", "[FILTER]", "models of the current provider, or of the one named"),
+    ("providers", "", "who can be asked, and whether there is a key"),
+    ("chats", "", "the conversations of this session"),
+    ("show", "[NAME]", "what was said in a conversation"),
+    ("switch", "NAME", "the conversation from now on"),
+    ("undo", "[N]", "take the last N turns out (default 1)"),
+    ("fork", "NAME", "go on in a copy of the current conversation"),
+    ("reset", "[NAME]", "begin a conversation afresh"),
+    ("delete", "NAME", "remove a conversation"),
+    ("usage", "", "tokens and cost of this session, by model"),
+    ("help", "", "this manual"),
+)
+
+
+def cell_manual() -> str:
+    """The manual of `%%aichat`, for `--help` and `%%aichat?`."""
+    return f"{_CELL_HEAD}\n{_flags(_cell_parser())}"
+
+
+def line_manual() -> str:
+    """The manual of `%aichat`, for `--help` and `%aichat?`."""
+    rows = [(f"%aichat {name} {what}".rstrip(), text) for name, what, text in COMMANDS]
+    rows.insert(0, ("%aichat", "model, conversation and totals of this session"))
+    return "\n".join(["%aichat [command]", "", *(f"  {left:<28} {right}" for left, right in rows)])
+
+
+def _flags(parser: argparse.ArgumentParser) -> str:
+    """The flags of a parser by group, one a line, 80 columns."""
+    lines: list[str] = []
+    for group in parser._action_groups:
+        actions: list[Any] = [action for action in group._group_actions if action.option_strings]
+        if actions:
+            lines.append(f"{group.title}:")
+        for action in actions:
+            metavar = f" {action.metavar}" if action.metavar else ""
+            lines.append(f"  {', '.join(action.option_strings) + metavar:<28} {action.help}")
+    return "\n".join(lines)
+
+
+def parse_command(line: str) -> tuple[str, str]:
+    """The command of an `%aichat` line, and the rest of the line as it stands.
+
+    Args:
+        line: The text after ``%aichat``.
+
+    Returns:
+        The command's name (empty for a bare ``%aichat``), and what follows it.
+
+    Raises:
+        ArgumentError: There is no such command; names the nearest.
+    """
+    name, _, rest = line.strip().partition(" ")
+    names = [command[0] for command in COMMANDS]
+    if name in ("-h", "--help"):
+        return "help", ""
+    if name and name not in names:
+        raise ArgumentError(
+            f"%aichat knows no command {shorten(name, 40)!r}.{nearest(name, names)} "
+            f"%aichat help lists them; to ask in one line: %aichat ask TEXT"
+        )
+    return name, rest.strip()
+
+
+def words_of(command: str, rest: str, *, least: int, most: int) -> list[str]:
+    """The words after a command, counted.
+
+    Args:
+        command: The command's name.
+        rest: What follows it.
+        least: Fewest words.
+        most: Most words.
+
+    Returns:
+        The words.
+
+    Raises:
+        ArgumentError: Too few or too many, or an open quote.
+    """
+    words = split_line(rest)
+    if not least <= len(words) <= most:
+        what = next(what for name, what, _ in COMMANDS if name == command)
+        raise ArgumentError(f"Write it as: %aichat {command} {what}".rstrip())
+    return words
