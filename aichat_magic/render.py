@@ -1,1 +1,521 @@
-"""A model's text made safe to show: Markdown to HTML, and plain text for a terminal."""
+"""A model's text made safe to show: Markdown to HTML, plain text for a terminal, and small tables.
+
+Everything here is a pure function of its arguments. What a model wrote never becomes markup: tags are escaped, images
+are shown as text and not fetched, links lead to http, https and mailto only, and every tag, attribute and style in the
+HTML is one of those written in this file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from .messages import Reply
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_block import StateBlock
+    from markdown_it.rules_inline import StateInline
+    from markdown_it.token import Token
+
+# Longer texts are shown as they are: the parser takes about a second for the worst 100,000 characters.
+_MAX_MARKDOWN_CHARS = 100_000
+_MAX_HIGHLIGHT_CHARS = 50_000
+# A level of a list counts twice. Beyond it the parser drops text, so such a text is shown as it is.
+_MAX_NESTING = 60
+_MAX_TEX_CHARS = 4_000
+_MAX_TEX_LINES = 100
+
+# MathJax typesets what it finds in an element's text. All of a reply is closed to it but for the formulas found here
+# (class names of MathJax 2 and 3, documentation of their options `ignoreClass` and `ignoreHtmlClass`).
+_NO_MATH = "tex2jax_ignore mathjax_ignore"
+_MATH = "tex2jax_process mathjax_process"
+
+# Inline styles, in fixed colours of medium lightness: the sanitizer of JupyterLab, through which the outputs of an
+# untrusted notebook go, removes <style> and the values var(...), JupyterLab has no style sheet for the classes of
+# pygments in outputs, and VS Code has other variables. Each has a contrast of 3.8 or more on white and on #1e1e1e.
+_RED, _ORANGE, _GREEN, _TEAL = "#d94e4a", "#b96a1a", "#249048", "#118b96"
+_BLUE, _PURPLE, _GRAY = "#277ee0", "#ad5cc9", "#7e7e7e"
+_TOKEN_STYLES = (
+    ("Token.Comment", f"color:{_GRAY};font-style:italic"),
+    ("Token.Keyword.Constant", f"color:{_ORANGE}"),
+    ("Token.Keyword", f"color:{_PURPLE}"),
+    ("Token.Operator.Word", f"color:{_PURPLE}"),
+    ("Token.Literal.String", f"color:{_GREEN}"),
+    ("Token.Literal.Number", f"color:{_ORANGE}"),
+    ("Token.Name.Function", f"color:{_BLUE}"),
+    ("Token.Name.Class", f"color:{_BLUE}"),
+    ("Token.Name.Tag", f"color:{_BLUE}"),
+    ("Token.Name.Builtin", f"color:{_TEAL}"),
+    ("Token.Name.Attribute", f"color:{_TEAL}"),
+    ("Token.Name.Decorator", f"color:{_TEAL}"),
+    ("Token.Name.Exception", f"color:{_RED}"),
+    ("Token.Generic.Deleted", f"color:{_RED}"),
+    ("Token.Generic.Inserted", f"color:{_GREEN}"),
+    ("Token.Generic.Heading", f"color:{_BLUE}"),
+    ("Token.Generic.Prompt", f"color:{_GRAY}"),
+    ("Token.Generic.Output", f"color:{_GRAY}"),
+)
+_PRE = '<pre dir="ltr" style="overflow-x:auto;padding:0.6em 0.8em;background-color:rgba(128, 128, 128, 0.1)"><code>'
+_FOOTER = '<div style="opacity:0.7;font-size:smaller">'
+# Languages that are coloured. A fixed list, because some of pygments' other lexers take very long on hostile text.
+_LANGUAGES = {
+    "py": "python", "python": "python", "python3": "python", "ipython": "python", "pycon": "pycon", "sql": "sql",
+    "r": "r", "julia": "julia", "json": "json", "jsonl": "json", "yaml": "yaml", "yml": "yaml", "toml": "toml",
+    "ini": "ini", "bash": "bash", "sh": "bash", "shell": "bash", "zsh": "bash", "javascript": "javascript",
+    "js": "javascript", "typescript": "typescript", "ts": "typescript", "html": "html", "xml": "xml", "css": "css",
+    "c": "c", "cpp": "cpp", "c++": "cpp", "csharp": "csharp", "cs": "csharp", "java": "java", "kotlin": "kotlin",
+    "scala": "scala", "go": "go", "rust": "rust", "swift": "swift", "ruby": "ruby", "php": "php", "perl": "perl",
+    "lua": "lua", "matlab": "matlab", "latex": "latex", "tex": "latex", "diff": "diff", "makefile": "makefile",
+    "dockerfile": "docker", "docker": "docker",
+}  # fmt: skip
+
+_LINK = re.compile(r"(?:https?://|mailto:)[^\s\\]+\Z", re.IGNORECASE)
+_MATH_PAIRS = (("$`", "`$"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+_MATH_ENVIRONMENT = re.compile(
+    r"\\begin\{((?:equation|multline|gather|align|alignat|flalign|eqnarray|cases|array|[pbBvV]?matrix)\*?)\}"
+)
+_TEX_SIGN = re.compile(r"[\\^_={}+<>|]")
+# Commands that carry links, styles, ids or HTML, or that change the formulas of the whole page (MathJax 4's list of
+# supported commands, 2026-11). `\label` is left out of formulas instead: it makes an id, and errors when seen twice.
+_UNSAFE_TEX = re.compile(
+    r"\\(?:[hH]ref|[hH]yper\w*|url|nolinkurl|html\w*|class|cssId|style|data|require|includegraphics|mmlToken|bbox|"
+    r"texttip|mathtip|tooltip|toggle|mathtoggle|enclose|menclose|fcolorbox|definecolor|ref|eqref|unicode|"
+    r"[gex]?def|let|futurelet|(?:re)?new[a-z]*|providecommand|Declare\w*|Newextarrow|csname|catcode|input|include|"
+    r"write|special|breakAlign|beginProof|setOptions)(?![A-Za-z])"
+)
+_TEX_LABEL = re.compile(r"\\label\s*\{[^{}]*\}")
+
+# What a terminal could obey: C0 but for \n and \t, DEL, C1, and the marks that reorder text. Taking out ESC and CSI
+# themselves leaves the rest of a sequence as harmless letters, also when the sequence arrives in two pieces.
+_FORBIDDEN: dict[int, str | None] = {
+    **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), None),
+    **dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)), None),
+}
+del _FORBIDDEN[0x09], _FORBIDDEN[0x0A]
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CLOSING_TAGS = re.compile(r"(?:</[a-z0-9]+>\s*)+\Z")
+
+_FINISH_MARKS = {
+    "length": "cut by max_tokens",
+    "content_filter": "stopped by the provider's content filter",
+    "interrupted": "interrupted",
+    "truncated": "broke off before its end",
+}
+
+
+def terminal_text(text: str) -> str:
+    """Text that a terminal only shows and never obeys.
+
+    Args:
+        text: Any text, or a piece of one.
+
+    Returns:
+        The text without control characters (but for line feeds and tabs) and bidirectional controls, lone surrogates
+        replaced by U+FFFD. Piece by piece it gives the same as at once.
+    """
+    return _SURROGATE.sub("\ufffd", text.translate(_FORBIDDEN))
+
+
+def markdown_html(text: str) -> str:
+    """Markdown as a safe HTML fragment: one ``div``.
+
+    Args:
+        text: What a model wrote.
+
+    Returns:
+        HTML whose tags, attributes and styles all come from this module, fit for light and dark themes. Formulas keep
+        their delimiters, for the front end to typeset. A text that is very long or deeply nested stays as it is.
+    """
+    return _wrapped(_body_html(text))
+
+
+def reply_html(text: str, *, footer: str = "", mark: str = "", is_growing: bool = False) -> str:
+    """A reply, whole or growing, as safe HTML.
+
+    Args:
+        text: The text of the reply, as Markdown.
+        footer: A line below it, as plain text.
+        mark: What is wrong with the reply, in a few words; stands out before the footer.
+        is_growing: Whether a cursor is shown at its end.
+
+    Returns:
+        An HTML ``div``.
+    """
+    body = _body_html(text)
+    if is_growing:
+        tail = _CLOSING_TAGS.search(body)
+        at = tail.start() if tail else len(body)
+        body = f"{body[:at]}▍{body[at:]}"
+    if mark or footer:
+        marked = f'<strong style="color:{_ORANGE}">⚠ {escape(_one_line(mark))}</strong>' if mark else ""
+        body += f"{_FOOTER}{' · '.join(part for part in (marked, escape(_one_line(footer))) if part)}</div>"
+    return _wrapped(body, "aichat-reply ")
+
+
+def reply_bundle(reply: Reply) -> dict[str, str]:
+    """A finished reply for display: safe HTML with a line about it, and plain text."""
+    mark = _FINISH_MARKS.get(reply.finish_reason, "")
+    return {
+        "text/plain": terminal_text(reply.text),
+        "text/html": reply_html(reply.text, footer=" · ".join(_facts(reply)), mark=mark),
+    }
+
+
+def summary_line(reply: Reply) -> str:
+    """One line about a reply: ``local/smollm2-135m · 31 + 54 tokens · 0.9 s``. What is not known is left out."""
+    mark = _FINISH_MARKS.get(reply.finish_reason, "")
+    return " · ".join([*_facts(reply), *([mark] if mark else [])]) or "a reply"
+
+
+def _facts(reply: Reply) -> list[str]:
+    """Model, tokens, cost and time of a reply, as far as they are known."""
+    usage = reply.usage
+    facts = [_one_line(reply.model)] if reply.model else []
+    if usage.input_tokens is not None and usage.output_tokens is not None:
+        facts.append(f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens")
+    elif usage.input_tokens is not None or usage.output_tokens is not None:
+        kind = "tokens" if usage.input_tokens is None else "input tokens"
+        facts.append(f"{usage.output_tokens if usage.input_tokens is None else usage.input_tokens:,} {kind}")
+    if usage.cost_usd is not None:
+        facts.append(f"${_decimals(usage.cost_usd)}")
+    if reply.elapsed_s > 0:
+        facts.append(f"{reply.elapsed_s:.1f} s")
+    return facts
+
+
+def _decimals(number: float) -> str:
+    """A number with at least two significant digits, and no more than two decimals where these suffice."""
+    if not number or not math.isfinite(number):
+        return f"{number:g}"
+    places = max(2, 1 - math.floor(math.log10(abs(number))))
+    return f"{number:,.{min(places, 12)}f}"
+
+
+def _one_line(text: str) -> str:
+    """Text from outside as one printable line."""
+    return " ".join(terminal_text(text).split())
+
+
+def _wrapped(body: str, name: str = "") -> str:
+    """The element around all of it. It cuts off what would be painted outside of it, such as a huge formula."""
+    return f'<div class="{name}{_NO_MATH}" dir="auto" style="overflow-x:auto;overflow-y:hidden">{body}</div>'
+
+
+def _body_html(text: str) -> str:
+    """Markdown as HTML, or the text as it is where Markdown does not work out."""
+    text = terminal_text(text.replace("\0", "\ufffd"))
+    if len(text) <= _MAX_MARKDOWN_CHARS:
+        # Whatever a hostile text sets off in the parser (too deep a recursion, say), the reply must still be shown.
+        try:
+            parser = _parser()
+            tokens = parser.parse(text)
+            if all(token.level < _MAX_NESTING - 1 for token in tokens):
+                return str(parser.renderer.render(tokens, parser.options, {}))
+        except Exception:
+            pass
+    return f"{_PRE}{escape(text)}</code></pre>\n"
+
+
+def _parser() -> MarkdownIt:
+    """CommonMark with tables, strikethrough and formulas; without HTML."""
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_NESTING})
+    parser.enable(["table", "strikethrough"])
+    parser.validateLink = _is_safe_link  # type: ignore[method-assign]  # the parser's own way to restrict links
+    parser.inline.ruler.before("escape", "math_inline", _inline_math)
+    parser.block.ruler.before(
+        "fence", "math_block", _block_math, {"alt": ["paragraph", "reference", "blockquote", "list"]}
+    )
+    for name, rule in _RULES.items():
+        parser.add_render_rule(name, rule)
+    return parser
+
+
+def _is_safe_link(url: str) -> bool:
+    """Whether a link may lead there; the parser has decoded its entities and escapes."""
+    return _LINK.match(url) is not None
+
+
+# How tokens become HTML. Names and signatures are the parser's.
+
+
+def _link_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    href = escape(str(tokens[index].attrGet("href")))
+    return f'<a href="{href}" target="_blank" rel="noopener noreferrer nofollow">'
+
+
+def _image(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    token = tokens[index]
+    label = renderer.renderInlineAsText(token.children or [], options, env)
+    return f"[image: {escape(label)}] ({escape(str(token.attrGet('src')))})"
+
+
+def _code_inline(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    return f"<code>{escape(tokens[index].content)}</code>"
+
+
+def _escaped(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    return escape(tokens[index].content)
+
+
+def _cell_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    # Said for every cell, because JupyterLab aligns the cells of HTML outputs to the right.
+    wanted = re.fullmatch(r"text-align:(left|center|right)", str(tokens[index].attrGet("style")))
+    return f'<{tokens[index].tag} style="text-align:{wanted[1] if wanted else "left"}">'
+
+
+def _table_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    return '<table style="margin-left:0">\n'
+
+
+def _fence(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    token = tokens[index]
+    language = token.info.split(maxsplit=1)[0].lower() if token.info.strip() else ""
+    if language == "math":
+        tex = token.content.strip()
+        is_delimited = tex.startswith(("$$", "\\[", "\\begin"))
+        return _formula(tex, *(("", "") if is_delimited else ("$$", "$$")), tag="div")
+    return f"{_PRE}{_highlighted(token.content, language)}</code></pre>\n"
+
+
+def _math(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    token = tokens[index]
+    opener = "$" if token.markup == "$`" else token.markup
+    closer = {"\\(": "\\)", "\\[": "\\]"}.get(opener, opener)
+    return _formula(token.content, opener, closer, tag="div" if token.block else "span")
+
+
+_RULES = {
+    "link_open": _link_open,
+    "image": _image,
+    "code_inline": _code_inline,
+    "code_block": _fence,
+    "fence": _fence,
+    "table_open": _table_open,
+    "th_open": _cell_open,
+    "td_open": _cell_open,
+    "math_inline": _math,
+    "math_block": _math,
+    # The parser makes no such tokens with HTML switched off; should it ever, they stay text.
+    "html_inline": _escaped,
+    "html_block": _escaped,
+}
+
+
+def _highlighted(code: str, language: str) -> str:
+    """Code as escaped HTML, coloured when its language is known."""
+    name = _LANGUAGES.get(language)
+    if name is None or len(code) > _MAX_HIGHLIGHT_CHARS:
+        return escape(code)
+    from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]  # pygments has no types
+
+    lexer = get_lexer_by_name(name, stripnl=False, ensurenl=False)
+    styles: dict[Any, str] = {}
+    parts: list[str] = []
+    for kind, value in lexer.get_tokens(code):
+        if kind not in styles:
+            styles[kind] = next((style for prefix, style in _TOKEN_STYLES if str(kind).startswith(prefix)), "")
+        is_plain = not styles[kind] or not value.strip()
+        parts.append(escape(value) if is_plain else f'<span style="{styles[kind]}">{escape(value)}</span>')
+    return "".join(parts)
+
+
+# Formulas.
+
+
+def _formula(tex: str, opener: str, closer: str, *, tag: str) -> str:
+    """A formula for the front end to typeset, or as code when it holds a command that could do more."""
+    shown = escape(f"{opener}{_TEX_LABEL.sub('', tex)}{closer}")
+    if _UNSAFE_TEX.search(tex) or len(tex) > _MAX_TEX_CHARS or (opener == "$$" and "$$" in tex):
+        return f"{_PRE}{shown}</code></pre>\n" if tag == "div" else f"<code>{shown}</code>"
+    return f'<{tag} class="{_MATH}">{shown}</{tag}>' + ("\n" if tag == "div" else "")
+
+
+def _looks_like_math(opener: str, tex: str, following: str) -> bool:
+    """Whether what stands between two delimiters is a formula, and not prose between two amounts of money."""
+    body = tex.strip()
+    if not body or body.startswith("$"):
+        return False
+    is_plain = " " in body and not _TEX_SIGN.search(body)
+    if opener == "$":
+        is_tight = body == tex and not following.isdigit() and "`" not in tex
+        return is_tight and not (is_plain and body[0].isdigit())
+    return opener in ("\\(", "$`") or not is_plain
+
+
+def _is_escaped(text: str, position: int) -> bool:
+    """Whether an odd number of backslashes stands before a position."""
+    before = text[max(0, position - 100) : position]
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
+
+
+def _inline_math(state: StateInline, silent: bool) -> bool:
+    """Rule of the inline parser: a formula inside a paragraph."""
+    source, position = state.src, state.pos
+    opener, closer = next((pair for pair in _MATH_PAIRS if source.startswith(pair[0], position)), ("", ""))
+    if not opener:
+        return False
+    begin = position + len(opener)
+    limit = min(begin + _MAX_TEX_CHARS, state.posMax)
+    end = source.find(closer, begin, limit)
+    while end >= 0 and _is_escaped(source, end):
+        end = source.find(closer, end + 1, limit)
+    after = end + len(closer)
+    if end < 0 or not _looks_like_math(opener, source[begin:end], source[after : after + 1]):
+        return False
+    if not silent:
+        token = state.push("math_inline", "", 0)
+        token.content, token.markup = source[begin:end], opener
+    state.pos = after
+    return True
+
+
+def _block_math(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Rule of the block parser: a formula that begins a line and ends one, or a math environment."""
+    if state.is_code_block(start):
+        return False
+
+    def line_text(line: int) -> str:
+        return state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
+
+    text = line_text(start)
+    environment = _MATH_ENVIRONMENT.match(text)
+    if environment:
+        opener, closer = environment[0], f"\\end{{{environment[1]}}}"
+    elif text.startswith(("$$", "\\[")):
+        opener, closer = text[:2], "$$" if text[0] == "$" else "\\]"
+    else:
+        return False
+    line, at = start, text.find(closer, len(opener))
+    while at < 0:
+        line += 1
+        text = line_text(line) if line < min(end, start + _MAX_TEX_LINES) else ""
+        if not text or state.sCount[line] < state.blkIndent:
+            return False
+        at = text.find(closer)
+    # A full stop after a formula goes into it; any other text makes it a part of a paragraph.
+    if text[at + len(closer) :] not in ("", ".", ",", ";"):
+        return False
+    content = state.getLines(start, line + 1, state.sCount[start], False).strip()
+    stop = text[at + len(closer) :]
+    content = content[: len(content) - len(stop)]
+    tex = content if environment else content[2:-2]
+    if not _looks_like_math(opener, tex, ""):
+        return False
+    if not silent:
+        token = state.push("math_block", "", 0)
+        token.block = True
+        token.content, token.markup = (tex + stop).strip(), "" if environment else opener
+        token.map = [start, line + 1]
+    state.line = line + 1
+    return True
+
+
+# Tables.
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A small table to look at: models, providers, conversations, usage.
+
+    Attributes:
+        title: A line above it; may be empty.
+        columns: Headings.
+        rows: Cells, as many in each row as there are headings. Numbers are aligned to the right; None is empty.
+        note: A line below it; may be empty.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    def __str__(self) -> str:
+        """Aligned plain text of at most 80 columns, long cells cut with an ellipsis."""
+        lines = [[_one_line(heading) for heading in self.columns]]
+        lines += [[_cell_text(cell) for cell in row] for row in self.rows]
+        is_number = self._number_columns()
+        widths = _fitted([max(_width(cell) for cell in column) for column in zip(*lines, strict=True)], is_number)
+        text = [
+            "  ".join(_padded(cell, width, right) for cell, width, right in zip(line, widths, is_number, strict=True))
+            for line in lines
+        ]
+        text.insert(1, "  ".join("-" * width for width in widths))
+        around = [_one_line(self.title)] if self.title else []
+        note = [_one_line(self.note)] if self.note else []
+        return "\n".join(line.rstrip() for line in (*around, *text, *note))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """How notebooks and terminals show it."""
+        return {"text/plain": str(self), "text/html": self._html()}
+
+    def _html(self) -> str:
+        """The same as an HTML table."""
+        is_number = self._number_columns()
+
+        def row_html(tag: str, cells: Iterable[str]) -> str:
+            return "".join(
+                f'<{tag} style="text-align:{"right" if right else "left"}">{escape(cell)}</{tag}>'
+                for cell, right in zip(cells, is_number, strict=True)
+            )
+
+        title = f"<p><strong>{escape(_one_line(self.title))}</strong></p>" if self.title else ""
+        note = f"{_FOOTER}{escape(_one_line(self.note))}</div>" if self.note else ""
+        head = row_html("th", (_one_line(heading) for heading in self.columns))
+        body = "".join(f"<tr>{row_html('td', map(_cell_text, row))}</tr>\n" for row in self.rows)
+        table = f'<table style="margin-left:0">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>'
+        return _wrapped(f"{title}{table}{note}")
+
+    def _number_columns(self) -> list[bool]:
+        """For each column whether it holds numbers."""
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
+        return [
+            any(cell is not None for cell in column) and not any(isinstance(cell, str) for cell in column)
+            for column in columns
+        ]
+
+
+def _cell_text(cell: Cell) -> str:
+    """A cell as one line of text."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        return _decimals(cell)
+    return f"{cell:,}" if isinstance(cell, int) else _one_line(cell)
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def _fitted(widths: list[int], is_number: list[bool], limit: int = 80) -> list[int]:
+    """Widths of columns that fit the limit: the widest columns of text give way, down to eight characters."""
+    widths = list(widths)
+    while sum(widths) + 2 * (len(widths) - 1) > limit:
+        widest = max(range(len(widths)), key=lambda i: 0 if is_number[i] else widths[i])
+        if is_number[widest] or widths[widest] <= 8:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def _padded(text: str, width: int, is_right: bool) -> str:
+    """A cell filled or cut to its width."""
+    if _width(text) > width:
+        while text and _width(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    space = " " * (width - _width(text))
+    return space + text if is_right else text + space
