@@ -1,0 +1,394 @@
+"""Cookies for providers that want a browser's: set in this process, from a file, from the user's browsers."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, shorten
+from .secret import Secret
+
+_MAX_FILE_BYTES = 16 * 2**20
+# RFC 6265 (2011), section 4.1.1, widened by the quote, comma and backslash that browsers send, too.
+_NAME = re.compile(r"[!-:<>-~]+")
+_VALUE = re.compile(r"[!-:<-~]*")
+# A host name, or an IPv6 address; no scheme, port or path.
+_DOMAIN = re.compile(r"[^\s/@?#:]+|[0-9a-f:]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCookie:
+    """One cookie as a source knows it.
+
+    Attributes:
+        domain: Its host, in lower case and without dots around it.
+        name: Its name.
+        value: Its value.
+        path: The path it belongs to.
+        expires_s: When it expires, in seconds since 1970, or None for a session cookie.
+    """
+
+    domain: str
+    name: str
+    value: Secret
+    path: str = "/"
+    expires_s: float | None = None
+
+    @property
+    def is_sendable(self) -> bool:
+        """Whether a `Cookie` header can carry it."""
+        return bool(_NAME.fullmatch(self.name) and _VALUE.fullmatch(self.value.reveal()))
+
+    def belongs_to(self, domain: str, now_s: float) -> bool:
+        """Whether it is of `domain` or a subdomain of it, and has not expired."""
+        is_of_it = self.domain == domain or self.domain.endswith(f".{domain}")
+        return is_of_it and (self.expires_s is None or self.expires_s > now_s)
+
+
+Found = tuple[StoredCookie, ...]
+
+
+def read_browsers(domain: str) -> Found:
+    """What the user's browsers hold for `domain`, and for others with it in their name: filter the result.
+
+    Args:
+        domain: A host name.
+
+    Returns:
+        The cookies; none when the extra ``aichat-magic[browser]`` is not installed.
+    """
+    try:
+        browsers = importlib.import_module("browser_cookie3")
+    except ImportError:
+        return ()
+    try:
+        return tuple(
+            StoredCookie(
+                domain=_plain(cookie.domain),
+                name=cookie.name,
+                value=Secret(cookie.value or ""),
+                path=cookie.path or "/",
+                expires_s=_expiry(cookie.expires),
+            )
+            for cookie in browsers.load(domain_name=domain)
+        )
+    except Exception as error:  # keyrings, locked databases, new formats: all its own kinds of errors
+        kind = type(error).__name__
+    warnings.warn(f"The cookies of the browsers could not be read ({kind}).", UserWarning, stacklevel=2)
+    return ()
+
+
+class CookieStore:
+    """Looks a domain's cookies up: first those set in this process, then a file, then the browsers.
+
+    The first source that has any gives them all; sources are not mixed. Values are held as `Secret`.
+    """
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        browsers: Callable[[str], Found] = read_browsers,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            environ: Where ``AICHAT_COOKIES``, the path of the file, is read at each look.
+            browsers: What reads the browsers.
+            clock: Seconds since 1970.
+        """
+        self._environ = environ
+        self._browsers = browsers
+        self._clock = clock
+        self._set: dict[str, Found] = {}
+        self._file: tuple[tuple[str, int, int], Found] | None = None
+        self._from_browsers: dict[str, Found] = {}
+
+    def set(self, domain: str, cookies: Mapping[str, str]) -> None:
+        """Hold `cookies` for `domain`, in place of earlier ones; none: forget it, and look at the browsers afresh.
+
+        Raises:
+            ConfigError: A domain that is none, or a cookie that no header can carry.
+        """
+        domain = checked_domain(domain)
+        found = cookies_from(domain, cookies)
+        self._from_browsers.pop(domain, None)
+        if found:
+            self._set[domain] = found
+        else:
+            self._set.pop(domain, None)
+
+    def find(self, domain: str) -> Found:
+        """The living cookies of `domain` and its subdomains.
+
+        Raises:
+            ConfigError: A domain that is none, or a file that cannot be used.
+        """
+        domain = checked_domain(domain)
+        now_s = self._clock()
+        for source in (self._set_here, self._in_file, self._in_browsers):
+            if found := tuple(cookie for cookie in source(domain) if cookie.belongs_to(domain, now_s)):
+                return found
+        return ()
+
+    def _set_here(self, domain: str) -> Iterable[StoredCookie]:
+        """Those of `set`, of any domain."""
+        return [cookie for found in self._set.values() for cookie in found]
+
+    def _in_file(self, domain: str) -> Found:
+        """Those of the file; it is read again only after it has changed."""
+        named = self._environ.get("AICHAT_COOKIES", "")
+        if not named:
+            return ()
+        path = Path(named).expanduser()
+        try:
+            stat = path.stat()
+        except (OSError, ValueError):
+            raise ConfigError(
+                f"AICHAT_COOKIES names {shorten(named)!r}, which is not there. Export cookies.txt to it, or unset it."
+            ) from None
+        version = (named, stat.st_mtime_ns, stat.st_size)
+        if self._file is None or self._file[0] != version:
+            self._file = (version, read_cookie_file(path))
+        now_s = self._clock()
+        found = tuple(cookie for cookie in self._file[1] if cookie.belongs_to(domain, now_s))
+        bad = next((cookie.name for cookie in found if not cookie.is_sendable), None)
+        if bad is not None:
+            raise ConfigError(
+                f"{path} holds a cookie {shorten(bad, 40)!r} with a character that no cookie can have. "
+                "Export the file again, or take its line out."
+            )
+        return found
+
+    def _in_browsers(self, domain: str) -> Found:
+        """Those of the browsers. Reading them is slow, so what is found is kept; nothing found is not."""
+        now_s = self._clock()
+        if not any(cookie.belongs_to(domain, now_s) for cookie in self._from_browsers.get(domain, ())):
+            found = self._browsers(domain)
+            found = tuple(c for c in found if c.belongs_to(domain, now_s) and c.is_sendable)
+            if not found:
+                return ()
+            self._from_browsers[domain] = found
+        return self._from_browsers[domain]
+
+
+def checked_domain(domain: str) -> str:
+    """`domain` in lower case, without dots around it.
+
+    Raises:
+        ConfigError: It is empty, or more than a host name.
+    """
+    plain = _plain(domain) if isinstance(domain, str) else ""
+    if not _DOMAIN.fullmatch(plain):
+        raise ConfigError("Cookies belong to a domain such as 'chat-gpt.org': no scheme, port or path.")
+    return plain
+
+
+def cookies_from(domain: str, cookies: Mapping[str, str]) -> Found:
+    """The cookies that a mapping of names to values makes.
+
+    Args:
+        domain: Their domain.
+        cookies: Values by name.
+
+    Returns:
+        Session cookies of that domain.
+
+    Raises:
+        ConfigError: It is no such mapping, or a cookie holds what no header can carry. The error shows no value.
+    """
+    problem, found = _from_mapping(domain, cookies)
+    # Tracebacks can show the variables of every frame.
+    del cookies
+    if problem:
+        raise ConfigError(problem)
+    return found
+
+
+def _from_mapping(domain: str, cookies: Any) -> tuple[str, Found]:
+    """What is wrong with a mapping, and the cookies in it."""
+    if not isinstance(cookies, Mapping) or not all(isinstance(text, str) for pair in cookies.items() for text in pair):
+        return "Cookies must be a mapping of names to values, both texts.", ()
+    found = tuple(StoredCookie(domain=domain, name=name, value=Secret(value)) for name, value in cookies.items())
+    for cookie in found:
+        if not cookie.is_sendable:
+            return (
+                f"The cookie {shorten(cookie.name, 40)!r} holds a space, a line end or another character that no "
+                "cookie can have. It was not sent. Copy it again from the browser."
+            ), ()
+    return "", found
+
+
+def read_cookie_file(path: Path) -> Found:
+    """The cookies in a ``cookies.txt`` or a JSON export.
+
+    Args:
+        path: The file.
+
+    Returns:
+        All of its cookies, of every domain, expired ones too.
+
+    Raises:
+        ConfigError: It cannot be read, or is neither. The error names the place and shows no value.
+    """
+    try:
+        with path.open("rb") as file:
+            text = Secret(file.read(_MAX_FILE_BYTES + 1).decode("utf-8-sig"))
+            is_too_large = file.tell() > _MAX_FILE_BYTES
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})."
+    except UnicodeDecodeError:
+        problem = "is not text in UTF-8."
+    else:
+        if not is_too_large:
+            return parse_cookies(text, str(path))
+        problem = f"is larger than {_MAX_FILE_BYTES // 2**20} MB."
+    # Outside the `except`: the error of the decoder holds the bytes.
+    raise ConfigError(f"The file of cookies {path} {problem}")
+
+
+def parse_cookies(text: Secret, source: str) -> Found:
+    """The cookies in the text of a file, either a Netscape ``cookies.txt`` or a browser extension's JSON export.
+
+    Args:
+        text: The text; a secret as a whole.
+        source: Where it comes from, for the error.
+
+    Returns:
+        The cookies in order.
+
+    Raises:
+        ConfigError: It is neither. The error names the place and shows no value.
+    """
+    parse = _parse_json if text.reveal().lstrip()[:1] in ("[", "{") else _parse_netscape
+    problem, found = parse(text.reveal())
+    # Raised here, where no variable holds a value: tracebacks can show the variables of every frame.
+    if problem:
+        raise ConfigError(f"The file of cookies {source}: {problem}")
+    return found
+
+
+def _parse_netscape(text: str) -> tuple[str, Found]:
+    """What is wrong with a ``cookies.txt``, and its cookies."""
+    found = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.rstrip("\r").removeprefix("#HttpOnly_")
+        if not line.strip() or line.startswith("#"):
+            continue
+        fields = line.split("\t")
+        # Editors that trim lines take the tab before an empty value with it.
+        if len(fields) not in (6, 7):
+            return f"line {number} has {len(fields)} fields; cookies.txt has 7, with tabs between them.", ()
+        domain, _, path, _, expires, name, value = (*fields, "")[:7]
+        try:
+            found.append(_stored(domain, name, value, path, expires))
+        except ValueError as error:
+            return f"line {number}: {error}", ()
+    return "", tuple(found)
+
+
+def _parse_json(text: str) -> tuple[str, Found]:
+    """What is wrong with a JSON export, and its cookies."""
+    shape = "JSON must be a list of objects with domain, name and value."
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError):
+        return "it begins like JSON and is not.", ()
+    if isinstance(entries, dict):  # browser drivers wrap the list
+        entries = entries.get("cookies")
+    if not isinstance(entries, list):
+        return shape, ()
+    found = []
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict):
+            return f"entry {number}: {shape}", ()
+        expires = next((entry[key] for key in ("expirationDate", "expires", "expiry") if key in entry), None)
+        try:
+            found.append(
+                _stored(
+                    entry.get("domain"),
+                    entry.get("name"),
+                    entry.get("value"),
+                    entry.get("path") or "/",
+                    None if entry.get("session") is True else expires,
+                )
+            )
+        except ValueError as error:
+            return f"entry {number}: {error}", ()
+    return "", tuple(found)
+
+
+def _stored(domain: Any, name: Any, value: Any, path: Any, expires: Any) -> StoredCookie:
+    """One cookie of a file. Raises: ValueError: which field is wrong; without its content."""
+    texts = {"domain": domain, "name": name, "value": value, "path": path}
+    for field, text in texts.items():
+        if not isinstance(text, str):
+            raise ValueError(f"its {field} is missing or no text.")
+    if not _plain(domain):
+        raise ValueError("its domain is empty.")
+    return StoredCookie(
+        domain=_plain(domain), name=name, value=Secret(value), path=path or "/", expires_s=_expiry(expires)
+    )
+
+
+def _expiry(value: Any) -> float | None:
+    """Seconds since 1970, or None for a session cookie: no time, 0 or -1, as the exporters write it."""
+    if value is None or value == "":
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("its time of expiry is no number.") from None
+    return None if seconds <= 0 else seconds
+
+
+def _plain(domain: str) -> str:
+    """A domain in lower case, without dots around it."""
+    return domain.strip().strip(".").lower()
+
+
+# State of the module, the one exception: `set_cookies` is a function by contract, so what it sets must be kept
+# for the whole process. All else takes a store as an argument.
+PROCESS_COOKIES = CookieStore()
+
+
+def get_cookies(domain: str) -> dict[str, str]:
+    """Names and values of the cookies for `domain` and its subdomains, in plain text.
+
+    Looked up in order: what `set_cookies` set, the file that ``AICHAT_COOKIES`` names (``cookies.txt`` or JSON), the
+    browsers if the extra ``aichat-magic[browser]`` is installed.
+
+    Args:
+        domain: A host name: ``"chat-gpt.org"``.
+
+    Returns:
+        Values by name; where names are equal, the domain's own goes before its subdomains'.
+
+    Raises:
+        ConfigError: A domain that is none, or a file that cannot be used.
+    """
+    plain = checked_domain(domain)
+    found = sorted(PROCESS_COOKIES.find(plain), key=lambda cookie: cookie.domain == plain)
+    return {cookie.name: cookie.value.reveal() for cookie in found}
+
+
+def set_cookies(domain: str, cookies: Mapping[str, str]) -> None:
+    """Hold cookies for `domain` until the process ends, in place of those set before.
+
+    Args:
+        domain: A host name: ``"chat-gpt.org"``.
+        cookies: Values by name; an empty mapping forgets the domain.
+
+    Raises:
+        ConfigError: A domain that is none, or a cookie that no header can carry.
+    """
+    PROCESS_COOKIES.set(domain, cookies)

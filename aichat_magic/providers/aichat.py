@@ -1,0 +1,313 @@
+"""The historical provider `Aichat` of https://chat-gpt.org, and the functions that its users know beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import os
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, cast
+from urllib.parse import urlsplit
+
+from ..cookies import PROCESS_COOKIES, Found, cookies_from, get_cookies, set_cookies
+from ..errors import (
+    BadInputError,
+    CookiesRequiredError,
+    MalformedReplyError,
+    PromptError,
+    RefusedReplyError,
+    UnknownNameError,
+    nearest,
+    shorten,
+)
+from ..messages import ChatRequest, Message, Options, Reply, Role
+from ..settings import Preset, load_settings
+from ..transport import Cookie, HttpRequest, HttpResponse, Transport
+from .base import AsyncProvider, Messages
+
+__all__ = ["Aichat", "create_completion", "format_prompt", "get_cookies", "set_cookies"]
+
+_MODEL = "gpt-3.5-turbo"
+_SITE = "https://chat-gpt.org"
+_CONNECT_TIMEOUT_S = 6.0
+# Chrome for Windows as it introduced itself in November 2024. User agent and hints must name the same version.
+_CHROME = "131"
+_BROWSER_HEADERS = (
+    ("sec-ch-ua", f'"Google Chrome";v="{_CHROME}", "Chromium";v="{_CHROME}", "Not_A Brand";v="24"'),
+    ("sec-ch-ua-mobile", "?0"),
+    ("sec-ch-ua-platform", '"Windows"'),
+    ("sec-fetch-dest", "empty"),
+    ("sec-fetch-mode", "cors"),
+    ("sec-fetch-site", "same-origin"),
+    (
+        "user-agent",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+        f"Chrome/{_CHROME}.0.0.0 Safari/537.36",
+    ),
+)
+_KEYWORDS = ("cookies", "temperature", "top_p", "timeout", "verify", "impersonate", "base_url")
+_ROLE_LABEL = re.compile(r"\s*(system|user|assistant)\s*:", re.IGNORECASE)
+
+
+class Aichat(AsyncProvider):
+    """The web chat at https://chat-gpt.org, asked as its own page asks it.
+
+    The service wants the cookies of a browser that has its page open, and all messages go out as one text
+    (`format_prompt`). A server of one's own that speaks the same dialect is reached with a `base_url`; it gets the
+    cookies of its own host, and may do without any.
+
+    The headers are those of a desktop Chrome. Its TLS fingerprint (the order of ciphers and extensions in the
+    handshake) is another matter: httpx copies headers, never a fingerprint, and a server that compares the two can
+    tell. ``impersonate="chrome"`` copies it by way of the extra ``aichat-magic[impersonate]``.
+    """
+
+    url = f"{_SITE}/chat"
+    working = False
+    not_working_reason = "its web service is known not to work at present."
+    supports_gpt_35_turbo = True
+    presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({"aichat": Preset(base_url=_SITE, default_model=_MODEL)})
+
+    async def complete(self, request: ChatRequest) -> Reply:
+        """The whole reply at once. Raises what `AsyncProvider.complete` does.
+
+        Raises:
+            CookiesRequiredError: There are no cookies for the service.
+            BadInputError: A model or an option that the dialect does not have.
+        """
+        return await self._ask(request)
+
+    async def models(self) -> list[str]:
+        """The one model."""
+        return [_MODEL]
+
+    @classmethod
+    async def create_async(cls, model: str, messages: Messages, proxy: str | None = None, **kwargs: Any) -> str:
+        """One call without anything around it: no retry, no history, no store, no look at `working`.
+
+        Args:
+            model: ``gpt-3.5-turbo``.
+            messages: `Message` values or ``{"role": ..., "content": ...}`` mappings.
+            proxy: URL of a proxy.
+            **kwargs: `cookies` (values by name; default those of `get_cookies`), `temperature` (0.5), `top_p` (1),
+                `timeout` (of the whole call, in seconds), `verify` (True: check the certificate), `impersonate` (name
+                of a browser) and `base_url`.
+
+        Returns:
+            The text of the reply.
+
+        Raises:
+            UnknownNameError: An unknown keyword; names the nearest one.
+            AichatError: What `complete` raises.
+        """
+        for name in kwargs:
+            if name not in _KEYWORDS:
+                raise UnknownNameError(
+                    f"{cls.__name__}.create_async() knows no keyword {name!r}.{nearest(name, _KEYWORDS)}"
+                )
+        given = {name: value for name, value in kwargs.items() if value is not None and name != "cookies"}
+        # The service's own address unless this call says otherwise: AICHAT_BASE_URL is meant for the magic's model.
+        endpoint = load_settings(os.environ).endpoint(
+            "aichat", cls.presets["aichat"], base_url=given.get("base_url", _SITE), proxy=proxy or ""
+        )
+        cookies = _explicit(endpoint.base_url, kwargs.pop("cookies", None))
+        # Tracebacks can show the variables of every frame, and a proxy's URL can hold a password.
+        del proxy
+        options = Options(temperature=given.get("temperature"), top_p=given.get("top_p"))
+        timeout = {"timeout_s": given["timeout"]} if "timeout" in given else {}
+        request = ChatRequest(model=model, messages=_plain(messages), options=options, **timeout)
+        async with contextlib.aclosing(Transport()) as http:
+            reply = await cls(endpoint, http)._ask(
+                request, cookies, verify=given.get("verify", True), impersonate=given.get("impersonate")
+            )
+        return reply.text
+
+    async def _ask(
+        self, request: ChatRequest, cookies: Found = (), *, verify: bool = True, impersonate: str | None = None
+    ) -> Reply:
+        """The one path of `complete` and `create_async`."""
+        response = await self._http.send(self._post(request, cookies, verify=verify, impersonate=impersonate))
+        return Reply(text=self._text(response), model=f"{self.name}/{request.model}")
+
+    def _post(self, request: ChatRequest, cookies: Found, *, verify: bool, impersonate: str | None) -> HttpRequest:
+        """The HTTP request that a chat request becomes."""
+        if request.model != _MODEL:
+            raise BadInputError(
+                f"Provider {self.name!r} serves only the model {_MODEL!r}, not {shorten(request.model, 60)!r}."
+            )
+        if not isinstance(verify, bool) or not isinstance(impersonate, str | None):
+            raise BadInputError("verify must be True or False, and impersonate the name of a browser: 'chrome'.")
+        site = urlsplit(self.endpoint.base_url)
+        return HttpRequest(
+            provider=self.name,
+            url=f"{self.endpoint.base_url}/api/text",
+            body=json.dumps(
+                {"message": format_prompt(request.messages), **self._wire_options(request.options)},
+                ensure_ascii=False,
+                separators=(",", ":"),
+            ).encode("utf-8", "replace"),
+            headers=(
+                ("authority", site.netloc),
+                ("accept", "*/*"),
+                ("accept-language", "en-US,en;q=0.9"),
+                ("content-type", "application/json"),
+                ("origin", f"{site.scheme}://{site.netloc}"),
+                ("referer", f"{self.endpoint.base_url}/chat"),
+                *_BROWSER_HEADERS,
+            ),
+            cookies=self._cookies(cookies),
+            proxy=self.endpoint.proxy,
+            timeout_s=request.timeout_s,
+            connect_timeout_s=min(_CONNECT_TIMEOUT_S, request.timeout_s),
+            verify=verify,
+            impersonate=impersonate,
+        )
+
+    def _wire_options(self, options: Options) -> dict[str, Any]:
+        """Sampling settings under the names of the wire, in its order."""
+        wire = {"temperature": 0.5, "presence_penalty": 0, "top_p": 1, "frequency_penalty": 0}
+        given = options.sent()
+        unknown = [f"--{name.replace('_', '-')}" for name in given if name not in wire]
+        if unknown:
+            raise BadInputError(
+                f"Provider {self.name!r} cannot take {', '.join(unknown)}. Leave it out, or choose another model."
+            )
+        return {**wire, **given}
+
+    def _cookies(self, cookies: Found) -> tuple[Cookie, ...]:
+        """Those given for this call, else those known for the host."""
+        host = _host(self.endpoint.base_url)
+        # What belongs to a subdomain only is not for this host.
+        found = cookies or tuple(cookie for cookie in PROCESS_COOKIES.find(host) if cookie.domain == host)
+        if not found and host == _host(_SITE):
+            raise CookiesRequiredError(
+                f"{type(self).__name__} (provider {self.name!r}) requires cookies. Open {_SITE} in a browser, then hand "
+                f"its cookies over in one of three ways: set_cookies({host!r}, {{...}}) from "
+                "aichat_magic.providers.aichat (or cookies={...} for one call); a file, cookies.txt or a JSON export, "
+                "named in AICHAT_COOKIES; straight from the browser, after pip install 'aichat-magic[browser]'."
+            )
+        return tuple(
+            Cookie(domain=cookie.domain, name=cookie.name, value=cookie.value, path=cookie.path, secure=True)
+            for cookie in found
+        )
+
+    def _text(self, response: HttpResponse) -> str:
+        """The reply in a response."""
+        content = response.json()
+        if not isinstance(content, dict):
+            raise self._malformed("it is not a JSON object", response)
+        if not content.get("response"):
+            raise RefusedReplyError(
+                f"Provider {self.name!r} has no reply to give. It said: {_extract(response.body)}", provider=self.name
+            )
+        if not isinstance(content.get("message"), str):
+            raise self._malformed("it has no 'message' that is a text", response)
+        return cast("str", content["message"])
+
+    def _malformed(self, reason: str, response: HttpResponse) -> MalformedReplyError:
+        return MalformedReplyError(
+            f"The answer of provider {self.name!r} cannot be read: {reason}: {_extract(response.body)}",
+            provider=self.name,
+        )
+
+
+def format_prompt(messages: Messages, add_special_tokens: bool = False) -> str:
+    """All messages as the one text that the service takes.
+
+    One message is its own text; several become lines ``Role: text`` that end in ``Assistant:``. Messages without text
+    are left out. So that no text can pose as another role, its further lines are indented (of a single message: those
+    that look like the beginning of a role's turn).
+
+    Args:
+        messages: `Message` values or mappings; a content may be None or a list of parts, whose texts are joined.
+        add_special_tokens: Write the role lines for a single message, too.
+
+    Returns:
+        The text.
+
+    Raises:
+        PromptError: There is no message, or no text in any of them (it is a `ValueError`).
+    """
+    plain = _plain(messages)
+    spoken = [message for message in plain if message.content.strip()]
+    if not spoken:
+        raise PromptError("There is no message with text in it. Nothing can be sent.")
+    if len(plain) == 1 and not add_special_tokens:
+        first, *rest = plain[0].content.splitlines(keepends=True)
+        return first + "".join(f"  {line}" if _ROLE_LABEL.match(line) else line for line in rest)
+    lines = [f"{message.role.capitalize()}: {_indented(message.content)}" for message in spoken]
+    return "\n".join([*lines, "Assistant:"])
+
+
+def create_completion(model: str, messages: Messages, proxy: str | None = None, **kwargs: Any) -> str:
+    """`Aichat.create_async` for synchronous code, inside a running event loop and outside one.
+
+    Args:
+        model: ``gpt-3.5-turbo``.
+        messages: `Message` values or ``{"role": ..., "content": ...}`` mappings.
+        proxy: URL of a proxy.
+        **kwargs: As for `Aichat.create_async`.
+
+    Returns:
+        The text of the reply.
+
+    Raises:
+        AichatError: What `Aichat.create_async` raises.
+    """
+    from ..bridge import run  # only synchronous callers need it
+
+    return run(Aichat.create_async(model, messages, proxy, **kwargs))
+
+
+def _plain(messages: Messages) -> tuple[Message, ...]:
+    """Messages with a role of the three, in any case, and a text, empty for None."""
+    plain = []
+    for item in messages:
+        if isinstance(item, Message):
+            plain.append(item)
+        elif isinstance(item, Mapping) and "role" in item and "content" in item:
+            # `Message` refuses roles and contents that are still wrong.
+            role = item["role"].lower() if isinstance(item["role"], str) else item["role"]
+            plain.append(Message(cast("Role", role), _joined(item["content"])))
+        else:
+            raise PromptError("A message must be a mapping with 'role' and 'content', or a Message.")
+    return tuple(plain)
+
+
+def _joined(content: Any) -> Any:
+    """The text of a content: the text parts of a list joined, nothing for None."""
+    if content is None:
+        return ""
+    if not isinstance(content, list | tuple):
+        return content
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _indented(content: str) -> str:
+    """The text with all lines but the first indented, whatever separates them."""
+    first, *rest = content.splitlines()
+    return "\n".join([first, *(f"  {line}" if line else "" for line in rest)])
+
+
+def _host(url: str) -> str:
+    """Host name in a URL, to which its cookies belong."""
+    return (urlsplit(url).hostname or "").rstrip(".")
+
+
+def _explicit(url: str, cookies: Any) -> Found:
+    """The keyword `cookies`, checked."""
+    found = cookies_from(_host(url), cookies) if cookies else ()
+    # Tracebacks can show the variables of every frame.
+    del cookies
+    if found and urlsplit(url).scheme != "https":
+        raise BadInputError("Cookies are sent over https only, and the base URL is plain http.")
+    return found
+
+
+def _extract(body: bytes) -> str:
+    """The beginning of a body as one line in which nothing is markup."""
+    words = shorten(body[:1000].decode("utf-8", "replace"), 100)
+    return html.escape(words, quote=False) or "nothing."
