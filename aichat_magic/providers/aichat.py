@@ -35,19 +35,17 @@ _SITE = "https://chat-gpt.org"
 _CONNECT_TIMEOUT_S = 6.0
 # Chrome for Windows as it introduced itself in November 2024. User agent and hints must name the same version.
 _CHROME = "131"
-_BROWSER_HEADERS = (
+_CHROME_HEADERS = (
     ("sec-ch-ua", f'"Google Chrome";v="{_CHROME}", "Chromium";v="{_CHROME}", "Not_A Brand";v="24"'),
     ("sec-ch-ua-mobile", "?0"),
     ("sec-ch-ua-platform", '"Windows"'),
-    ("sec-fetch-dest", "empty"),
-    ("sec-fetch-mode", "cors"),
-    ("sec-fetch-site", "same-origin"),
     (
         "user-agent",
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
         f"Chrome/{_CHROME}.0.0.0 Safari/537.36",
     ),
 )
+_FETCH_HEADERS = (("sec-fetch-dest", "empty"), ("sec-fetch-mode", "cors"), ("sec-fetch-site", "same-origin"))
 _KEYWORDS = ("cookies", "temperature", "top_p", "timeout", "verify", "impersonate", "base_url")
 _ROLE_LABEL = re.compile(r"\s*(system|user|assistant)\s*:", re.IGNORECASE)
 
@@ -155,7 +153,9 @@ class Aichat(AsyncProvider):
                 ("content-type", "application/json"),
                 ("origin", f"{site.scheme}://{site.netloc}"),
                 ("referer", f"{self.endpoint.base_url}/chat"),
-                *_BROWSER_HEADERS,
+                *_FETCH_HEADERS,
+                # A fingerprint comes with the headers of its own version.
+                *(_CHROME_HEADERS if impersonate is None else ()),
             ),
             cookies=self._cookies(cookies),
             proxy=self.endpoint.proxy,
@@ -183,8 +183,8 @@ class Aichat(AsyncProvider):
         found = cookies or tuple(cookie for cookie in PROCESS_COOKIES.find(host) if cookie.domain == host)
         if not found and host == _host(_SITE):
             raise CookiesRequiredError(
-                f"{type(self).__name__} (provider {self.name!r}) requires cookies. Open {_SITE} in a browser, then hand "
-                f"its cookies over in one of three ways: set_cookies({host!r}, {{...}}) from "
+                f"{type(self).__name__} (provider {self.name!r}) requires cookies. Open {_SITE} in a browser, then "
+                f"hand its cookies over in one of three ways: set_cookies({host!r}, {{...}}) from "
                 "aichat_magic.providers.aichat (or cookies={...} for one call); a file, cookies.txt or a JSON export, "
                 "named in AICHAT_COOKIES; straight from the browser, after pip install 'aichat-magic[browser]'."
             )
