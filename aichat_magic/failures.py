@@ -1,0 +1,239 @@
+"""What a failed response says: statuses, the server's own words, Retry-After, bodies that are not JSON.
+
+Pure functions of bytes and headers; the room `transport` calls them and raises.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn
+
+from .errors import (
+    AichatError,
+    AuthenticationError,
+    BadRequestError,
+    ConnectionFailedError,
+    IncompleteReplyError,
+    MalformedReplyError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaError,
+    RateLimitError,
+    ServerError,
+    StatusError,
+    shorten,
+)
+
+_CLASSES: dict[int, type[StatusError]] = {
+    401: AuthenticationError,
+    402: QuotaError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: ServerError,
+    409: ServerError,
+    425: ServerError,
+    429: RateLimitError,
+}
+_ADVICE: dict[type[StatusError], str] = {
+    AuthenticationError: "Check the key of provider {provider!r}.",
+    PermissionDeniedError: "The key of provider {provider!r} may not do this: check its rights.",
+    NotFoundError: "Check the model's name and the base URL: %aichat models.",
+    QuotaError: "Check plan and billing of the account at {provider!r}.",
+    RateLimitError: "Wait, or send less at once.",
+    ServerError: "Try again later.",
+}
+# `error.code` and `error.type` of OpenAI and the servers that speak its dialect (read 2026-11). Their words in
+# `message` are no guide: Gemini speaks of quota and billing when only the minute is used up.
+_QUOTA_CODE = re.compile(r"insufficient_quota|insufficient_(balance|credits?)|billing", re.IGNORECASE)
+# Anthropic says it with status 400 and type invalid_request_error (read 2026-11).
+_QUOTA_WORDS = re.compile(r"insufficient_quota|credit balance is too low", re.IGNORECASE)
+_HTML = re.compile(rb"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
+_TITLE = re.compile(rb"<title[^>]*>(.{1,400}?)</title", re.IGNORECASE | re.DOTALL)
+
+
+def parse_json(data: bytes, provider: str = "", *, is_framed: bool = True) -> Any:
+    """The JSON value in a body that may be hostile.
+
+    Args:
+        data: The body, UTF-8, with or without a BOM.
+        provider: Name of the provider, for the error.
+        is_framed: Whether HTTP said where the body ends, so that what is missing was never sent.
+
+    Returns:
+        The value. Numbers in it are finite.
+
+    Raises:
+        MalformedReplyError: It is not JSON, or nests or counts higher than can be read.
+        IncompleteReplyError: It breaks off at its end, and HTTP did not say where that is.
+    """
+    reason, breaks_off = "", False
+    try:
+        return json.loads(data.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
+    except UnicodeDecodeError as error:
+        reason, breaks_off = "text that is not UTF-8", error.end >= len(data)
+    except json.JSONDecodeError as error:
+        reason = f"no JSON ({error.msg} at character {error.pos})"
+        breaks_off = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+    except (ValueError, RecursionError):
+        reason = "JSON that nests too deep or holds a number that cannot be read"
+    if breaks_off and not is_framed:
+        raise IncompleteReplyError(f"The answer of {_named(provider)} broke off.", provider=provider)
+    if page := html_note(data):
+        reason = f"{page} instead of JSON"
+        raise MalformedReplyError(f"{_named(provider)} sent {reason}. Check the base URL.", provider=provider)
+    raise MalformedReplyError(f"{_named(provider)} sent {reason}: {_excerpt(data)}", provider=provider)
+
+
+def _refuse(constant: str) -> NoReturn:
+    """NaN and Infinity are not JSON."""
+    raise ValueError(constant)
+
+
+def _finite(text: str) -> float:
+    """A number, unless it is too large for one."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("out of range")
+    return value
+
+
+def html_note(body: bytes) -> str:
+    """``an HTML page ("title")`` when the body is one; empty when it is not."""
+    if not _HTML.match(body[:1000]):
+        return ""
+    title = _TITLE.search(body[:65536])
+    words = shorten(title[1].decode("utf-8", "replace"), 80) if title else ""
+    return f'an HTML page ("{words}")' if words else "an HTML page"
+
+
+def retry_after_s(headers: Mapping[str, str], wall_clock: Callable[[], float]) -> float | None:
+    """How long the server asks to wait.
+
+    Args:
+        headers: Headers of the response, names in lower case.
+        wall_clock: Seconds since 1970, to read an HTTP date against.
+
+    Returns:
+        Seconds, > 0 and finite; None when the server did not say or what it said makes no sense.
+
+    Source: RFC 9110, section 10.2.3; ``retry-after-ms`` as OpenAI sends it (read 2026-11).
+    """
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = headers.get(name, "").strip()
+        if not text:
+            continue
+        try:
+            wait_s = float(text) * unit_s
+        except ValueError:
+            wait_s = _date(text) - wall_clock()
+        if 0 < wait_s < math.inf:
+            return wait_s
+    return None
+
+
+def _date(text: str) -> float:
+    """An HTTP date as seconds since 1970; NaN when it is none."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError, OSError):
+        return math.nan
+
+
+def status_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    provider: str,
+    wall_clock: Callable[[], float],
+) -> AichatError:
+    """The error for a response of status 400 or more.
+
+    Args:
+        status: The HTTP status.
+        headers: Its headers, names in lower case.
+        body: Its body, or the beginning of it.
+        provider: Name of the provider.
+        wall_clock: Seconds since 1970.
+
+    Returns:
+        The error, to be raised.
+    """
+    if status == 407:
+        return ConnectionFailedError(
+            "The proxy refused the request (407). Check the user name and the password in its URL.",
+            provider=provider,
+        )
+    value = _json_or_none(body)
+    words = shorten(_words(value) or html_note(body) or _plain(body), 300)
+    kind = _CLASSES.get(status, ServerError if status >= 500 else BadRequestError)
+    if 400 <= status < 500 and (_QUOTA_CODE.search(_codes(value)) or _QUOTA_WORDS.search(words)):
+        kind = QuotaError
+    what = {AuthenticationError: "refused the key", ServerError: "is in trouble"}.get(kind, "refused the request")
+    advice = _ADVICE.get(kind, "").format(provider=provider)
+    said = f": {words}" if words else "."
+    if words and words[-1] not in ".!?…":
+        said += "."
+    return kind(
+        f"{_named(provider)} {what} ({status}){said} {advice}".rstrip(),
+        status=status,
+        provider=provider,
+        retry_after_s=retry_after_s(headers, wall_clock),
+    )
+
+
+def _json_or_none(body: bytes) -> Any:
+    """The body as JSON, or None."""
+    try:
+        return json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _words(value: Any, depth: int = 0) -> str:
+    """The server's message, wherever its dialect keeps it.
+
+    OpenAI, Anthropic and llama.cpp ``error.message``; Ollama ``error``; vLLM ``message``; FastAPI ``detail``, a text or
+    a list of ``msg``; Gemini a list of one.
+    """
+    if isinstance(value, str):
+        return value
+    if depth > 4:
+        return ""
+    if isinstance(value, list):
+        return "; ".join(filter(None, (_words(item, depth + 1) for item in value[:3])))
+    if isinstance(value, dict):
+        for name in ("error", "message", "detail", "msg", "errors"):
+            if words := _words(value.get(name), depth + 1):
+                return words
+    return ""
+
+
+def _codes(value: Any) -> str:
+    """`code` and `type` of the error, for a search."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if isinstance(value, dict) and isinstance(value.get("error"), dict):
+        value = value["error"]
+    if not isinstance(value, dict):
+        return ""
+    return " ".join(str(value[name]) for name in ("code", "type") if isinstance(value.get(name), str))
+
+
+def _plain(body: bytes) -> str:
+    """A body that is a short text of its own."""
+    return "" if body.lstrip()[:1] in (b"{", b"[") else body[:2000].decode("utf-8", "replace")
+
+
+def _excerpt(data: bytes) -> str:
+    """The beginning of a body, for an error."""
+    return repr(shorten(data[:400].decode("utf-8", "replace"), 80)) if data.strip() else "an empty body."
+
+
+def _named(provider: str) -> str:
+    """The provider's name, or what stands for it."""
+    return provider or "The server"
