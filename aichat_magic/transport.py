@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 import socket
 import ssl
@@ -280,7 +281,13 @@ class _Pool:
         self._free: dict[Route, deque[tuple[float, httpx.AsyncBaseTransport]]] = {}
         self._shared: dict[Route, httpx.AsyncBaseTransport] = {}
         self._all: set[httpx.AsyncBaseTransport] = set()
+        self._in_use = 0
         self._keeper = self._keep()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no request is under way."""
+        return self._in_use == 0
 
     async def begin(self) -> None:
         """Have the loop close this pool when it ends: it closes the asynchronous generators that it has begun."""
@@ -304,7 +311,12 @@ class _Pool:
             await _quietly(self._all.pop().aclose())
 
     def take(self, route: Route) -> httpx.AsyncBaseTransport:
-        """The connection that was used last, or a new one."""
+        """The connection that was used last, or a new one. `give_back` or `drop` follows in every case."""
+        transport = self._found(route)
+        self._in_use += 1
+        return transport
+
+    def _found(self, route: Route) -> httpx.AsyncBaseTransport:
         if route in self._shared:
             return self._shared[route]
         free = self._free.get(route)
@@ -318,22 +330,27 @@ class _Pool:
 
     async def give_back(self, route: Route, transport: httpx.AsyncBaseTransport) -> None:
         """Keep the connection for the next request; close those that nobody wanted for long."""
+        self._in_use -= 1
         if route in self._shared:
             return
         if self.is_closed:
-            await _quietly(transport.aclose())
+            await self._close(transport)
             return
         now = time.monotonic()
         free = self._free.setdefault(route, deque())
         free.append((now, transport))
         while free and (len(free) > MAX_IDLE or free[0][0] < now - KEEPALIVE_S):
-            await self.drop(route, free.popleft()[1])
+            await self._close(free.popleft()[1])
 
     async def drop(self, route: Route, transport: httpx.AsyncBaseTransport) -> None:
         """Close a connection that cannot be used again."""
+        self._in_use -= 1
         if route not in self._shared:
-            await _quietly(transport.aclose())
-            self._all.discard(transport)  # after it: what an interrupt leaves open is closed with the pool
+            await self._close(transport)
+
+    async def _close(self, transport: httpx.AsyncBaseTransport) -> None:
+        await _quietly(transport.aclose())
+        self._all.discard(transport)  # after it: what an interrupt leaves open is closed with the pool
 
 
 class _Exchange:
@@ -357,6 +374,7 @@ class _Exchange:
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + request.timeout_s
         self._transport: httpx.AsyncBaseTransport | None = None
+        self._half_open: Any = None  # httpcore.AsyncNetworkStream
         self._stream: Any = None  # httpx.AsyncByteStream: the part of the response that is still to come
         self._raw: AsyncIterator[bytes] | None = None
         self._decoder: _Inflater | None = None
@@ -368,8 +386,17 @@ class _Exchange:
     async def open(self) -> None:
         """Send the request and read status and headers; raise for a status of 300 or more."""
         request = self._request
+        if self._pool.is_quiet:
+            # Between two cells the loop stands still. Let it hear of the connections that servers closed meanwhile.
+            for _ in range(3):
+                await asyncio.sleep(0)
         transport = self._transport = self._pool.take(self._route)
-        response = await self._wait(lambda: transport.handle_async_request(_outgoing(request, self._is_stream)))
+        try:
+            response = await self._wait(lambda: transport.handle_async_request(self._outgoing()))
+        finally:
+            half_open, self._half_open = self._half_open, None
+            if half_open is not None and self._has_failed:
+                await _quietly(half_open.aclose())
         self.status = response.status_code
         self.headers = {name.lower(): value for name, value in response.headers.items()}
         self._stream = response.stream
@@ -391,6 +418,14 @@ class _Exchange:
             raise error
         if self.status >= 300:
             self._refuse_redirect()
+
+    def _outgoing(self) -> httpx.Request:
+        return _outgoing(self._request, self._is_stream, self._note)
+
+    async def _note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Remember the socket while httpcore sets it up: cancelled inside a handshake, it would leave it open."""
+        if event.endswith("connect_tcp.complete"):
+            self._half_open = info.get("return_value")
 
     async def read(self) -> bytes:
         """The rest of the body."""
@@ -606,7 +641,9 @@ class _Inflater:
 # --- what goes out
 
 
-def _outgoing(request: HttpRequest, is_stream: bool) -> httpx.Request:
+def _outgoing(
+    request: HttpRequest, is_stream: bool, note: Callable[[str, Mapping[str, Any]], Awaitable[None]]
+) -> httpx.Request:
     """The request for httpx. The secrets go from their closures into it, past every local variable."""
     import httpx
 
@@ -617,7 +654,10 @@ def _outgoing(request: HttpRequest, is_stream: bool) -> httpx.Request:
         request.url,
         headers=[*_plain_headers(request, is_stream), *_secret_headers(request)],
         content=request.body,
-        extensions={"timeout": {"connect": request.connect_timeout_s, "read": read_s, "write": None, "pool": None}},
+        extensions={
+            "timeout": {"connect": request.connect_timeout_s, "read": read_s, "write": None, "pool": None},
+            "trace": note,
+        },
     )
 
 
@@ -676,6 +716,8 @@ def _single_connection(route: Route, context: ssl.SSLContext) -> httpx.AsyncBase
     """A transport of httpx's own, for one connection."""
     import httpx
 
+    # At DEBUG httpcore logs the user name and password for a SOCKS proxy. A filter is there once, however often added.
+    logging.getLogger("httpcore.socks").addFilter(_names_no_password)
     transport: httpx.AsyncBaseTransport | None = None
     try:
         transport = httpx.AsyncHTTPTransport(
@@ -694,6 +736,11 @@ def _single_connection(route: Route, context: ssl.SSLContext) -> httpx.AsyncBase
     if transport is None:
         raise ConfigError("The proxy cannot be used: check its URL, and that the package socksio is installed.")
     return transport
+
+
+def _names_no_password(record: logging.LogRecord) -> bool:
+    """Whether a line of httpcore's log is free of the proxy's password."""
+    return "auth=" not in record.getMessage()
 
 
 def _fast_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport | None:

@@ -58,8 +58,11 @@ class Received:
 
     @property
     def last_message(self) -> str:
-        """Content of the last message with the role user."""
-        users = [m for m in self.json.get("messages", ()) if m["role"] == "user"]
+        """Content of the last message with the role user; empty when the body is no chat request."""
+        try:
+            users = [m for m in self.json["messages"] if m["role"] == "user"]
+        except (ValueError, KeyError, TypeError):
+            return ""
         return str(users[-1]["content"]) if users else ""
 
 
@@ -102,9 +105,7 @@ def chunked(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def completion(
-    content: str, received: Received, *, model: str | None = None, usage: bool = True
-) -> dict[str, Any]:
+def completion(content: str, received: Received, *, model: str | None = None, usage: bool = True) -> dict[str, Any]:
     """A chat.completion object."""
     message = {"role": "assistant", "content": content}
     value = {
@@ -523,18 +524,16 @@ class _Connection(asyncio.StreamReaderProtocol):
     async def _read(self) -> Received | None:
         try:
             opening = await self._reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             return None
+        if not re.match(rb"[A-Z]+ \S+ HTTP/1\.[01]\r\n", opening):
+            return None  # some other protocol
         first, *lines = opening.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         method, path, _ = first.split(" ", 2)
-        headers = {
-            name.strip().lower(): value.strip() for name, _, value in (s.partition(":") for s in lines)
-        }
+        headers = {name.strip().lower(): value.strip() for name, _, value in (s.partition(":") for s in lines)}
         if headers.get("transfer-encoding", "").lower() == "chunked":
             return Received(method, path, headers, await self._read_chunks())
-        return Received(
-            method, path, headers, await self._reader.readexactly(int(headers.get("content-length", 0)))
-        )
+        return Received(method, path, headers, await self._reader.readexactly(int(headers.get("content-length", 0))))
 
     async def _read_chunks(self) -> bytes:
         body = b""
