@@ -1,0 +1,307 @@
+"""Real kernels, driven the way a notebook drives them.
+
+::
+
+    with Kernel() as kernel:
+        outcome = kernel.run("1 + 1")                 # Outcome(status="ok", outputs=(...), ...)
+        first, second = kernel.run_all(["a()", "b()"])  # "Run All": both are queued before the first is done
+
+        cell = kernel.start("wait_for_ever()")
+        kernel.interrupt()
+        outcome = kernel.finish(cell)
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import zmq
+from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.connect import write_connection_file
+
+# All that a kernel sees of the environment: no keys, no proxies, no HOME of the person who runs the tests.
+_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "COVERAGE_PROCESS_START")
+
+
+def clean_environment(home: str | os.PathLike[str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """An environment whose every directory is below `home`."""
+    home = str(home)
+    return {
+        **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+        "HOME": home,
+        "USERPROFILE": home,
+        "TMPDIR": home,
+        "IPYTHONDIR": f"{home}/ipython",
+        "JUPYTER_CONFIG_DIR": f"{home}/jupyter-config",
+        "JUPYTER_DATA_DIR": f"{home}/jupyter-data",
+        "JUPYTER_RUNTIME_DIR": f"{home}/jupyter-runtime",
+        "XDG_CACHE_HOME": f"{home}/cache",
+        "XDG_CONFIG_HOME": f"{home}/config",
+        "XDG_DATA_HOME": f"{home}/data",
+        "XDG_STATE_HOME": f"{home}/state",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **(extra or {}),
+    }
+
+
+@dataclass
+class Outcome:
+    """What one cell did.
+
+    Attributes:
+        status: ``"ok"``, ``"error"`` or ``"aborted"``.
+        stdout: Text written to it.
+        stderr: Text written to it.
+        outputs: `display_data`, `update_display_data` and `execute_result` messages in order, each the content of the
+            message and its type under ``"type"``.
+        error_name: Name of the error's class, or "".
+        error_value: Its text.
+        traceback: Its lines as sent to the notebook.
+        execution_count: The number in ``In [n]``.
+        execution: Seconds from ``busy`` to ``idle``.
+    """
+
+    status: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    error_name: str = ""
+    error_value: str = ""
+    traceback: list[str] = field(default_factory=list)
+    execution_count: int | None = None
+    execution: float = 0.0
+    is_begun: bool = False
+    is_idle: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether both the reply and the last output have come."""
+        return bool(self.status) and self.is_idle
+
+    @property
+    def shown(self) -> str:
+        """The plain text of everything displayed."""
+        return "\n".join(str(output["data"].get("text/plain", "")) for output in self.outputs)
+
+    @property
+    def result(self) -> str:
+        """The plain text of the cell's value, or ""."""
+        values = [output for output in self.outputs if output["type"] == "execute_result"]
+        return str(values[-1]["data"].get("text/plain", "")) if values else ""
+
+
+class Kernel:
+    """One kernel in a process and a home of its own; a context manager."""
+
+    def __init__(
+        self,
+        *,
+        python: str = sys.executable,
+        env: Mapping[str, str] | None = None,
+        arguments: Iterable[str] = (),
+    ) -> None:
+        """`env` is added to a clean environment; `arguments` to the kernel's command line."""
+        self._python = python
+        self._env = env
+        self._arguments = tuple(arguments)
+        self._outcomes: dict[str, Outcome] = {}
+        self._replies: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> Self:
+        self.home = Path(tempfile.mkdtemp(prefix="kernel-"))
+        try:
+            connection_file, _ = write_connection_file(str(self.home / "kernel.json"))
+            command = [self._python, "-m", "ipykernel_launcher", "-f", connection_file, *self._arguments]
+            self._log = open(self.home / "log", "wb")  # noqa: SIM115  # closed in __exit__
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.home,
+                env=clean_environment(self.home, self._env),
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                start_new_session=True,
+            )
+            self._client = BlockingKernelClient(connection_file=connection_file)
+            self._client.load_connection_file()
+            self._client.start_channels()
+            self._client.wait_for_ready(timeout=60)
+        except BaseException:
+            self.__exit__()
+            raise
+        self._poller = zmq.Poller()
+        self._channels = {}
+        for channel in (self._client.shell_channel, self._client.iopub_channel, self._client.control_channel):
+            self._poller.register(channel.socket, zmq.POLLIN)
+            self._channels[channel.socket] = channel
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if hasattr(self, "_client"):
+            if self.is_alive:
+                self._client.shutdown()
+                try:
+                    self.process.wait(10)
+                except subprocess.TimeoutExpired:
+                    self.kill()
+            self._client.stop_channels()
+            self._client.context.destroy(linger=0)
+        if hasattr(self, "process"):
+            self.kill()
+        if hasattr(self, "_log"):
+            self._log.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    # --- the process
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """What the kernel wrote to its own terminal."""
+        return (self.home / "log").read_text(errors="replace")
+
+    @property
+    def fds(self) -> int:
+        """Number of its open file descriptors."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    @property
+    def rss(self) -> int:
+        """Its resident memory, in bytes."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def kill(self) -> None:
+        """SIGKILL to the kernel and its children."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(10)
+
+    def interrupt(self, *, by_message: bool = False, times: int = 1) -> None:
+        """SIGINT, as Jupyter sends it by default; or the `interrupt_request` message on the control channel."""
+        for _ in range(times):
+            if by_message:
+                self.control("interrupt_request")
+            else:
+                self.process.send_signal(signal.SIGINT)
+
+    def control(self, kind: str, **content: Any) -> dict[str, Any]:
+        """Send a message on the control channel and return the content of its reply."""
+        message = self._client.session.msg(kind, content)
+        self._client.control_channel.send(message)
+        identity = message["header"]["msg_id"]
+        self._receive_until(lambda: identity in self._replies, 30, f"no reply to {kind}")
+        return self._replies.pop(identity)
+
+    # --- cells
+
+    def start(self, code: str, *, cell_id: str | None = None, subshell: str | None = None) -> str:
+        """Send a cell and return at once with its key."""
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": True,
+        }
+        metadata = {} if cell_id is None else {"cellId": cell_id}
+        message = self._client.session.msg("execute_request", content, metadata=metadata)
+        if subshell is not None:
+            message["header"]["subshell_id"] = subshell
+        key = str(message["header"]["msg_id"])
+        self._outcomes[key] = Outcome()
+        self._client.shell_channel.send(message)
+        return key
+
+    def begun(self, key: str, timeout: float = 30) -> None:
+        """Wait until the kernel has taken the cell up."""
+        outcome = self._outcomes[key]
+        self._receive_until(lambda: outcome.is_begun, timeout, "the cell did not begin")
+
+    def seen(self, key: str, text: str, timeout: float = 30) -> None:
+        """Wait until the cell has printed or displayed `text`."""
+        outcome = self._outcomes[key]
+        self._receive_until(
+            lambda: text in outcome.stdout or text in outcome.shown, timeout, f"the cell did not show {text!r}"
+        )
+
+    def finish(self, key: str, timeout: float = 30) -> Outcome:
+        """Wait until the cell is over."""
+        outcome = self._outcomes[key]
+        self._receive_until(lambda: outcome.is_done, timeout, "the cell did not end")
+        return self._outcomes.pop(key)
+
+    def run(
+        self, code: str, *, timeout: float = 30, cell_id: str | None = None, subshell: str | None = None
+    ) -> Outcome:
+        """Run one cell."""
+        return self.finish(self.start(code, cell_id=cell_id, subshell=subshell), timeout)
+
+    def run_all(self, codes: Iterable[str], *, timeout: float = 30) -> list[Outcome]:
+        """Queue all cells, then wait for all."""
+        keys = [self.start(code) for code in codes]
+        return [self.finish(key, timeout) for key in keys]
+
+    def value(self, code: str, *, timeout: float = 30) -> str:
+        """Run a cell that must succeed, and return its value as text."""
+        outcome = self.run(code, timeout=timeout)
+        assert outcome.status == "ok", "\n".join(outcome.traceback) or outcome.status
+        return outcome.result
+
+    # --- messages
+
+    def _receive_until(self, condition: Any, timeout: float, complaint: str) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            assert self.is_alive, f"the kernel died\n{self.log}"
+            assert time.monotonic() < end, f"{complaint} within {timeout} s\n{self.log}"
+            for socket, _ in self._poller.poll(200):
+                try:
+                    message = self._channels[socket].get_msg(timeout=0)
+                except queue.Empty:
+                    continue
+                self._take(message)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        kind, content = message["msg_type"], message["content"]
+        parent = message["parent_header"].get("msg_id", "")
+        outcome = self._outcomes.get(parent)
+        if outcome is None:
+            if kind.endswith("_reply"):
+                self._replies[parent] = content
+        elif kind == "execute_reply":
+            outcome.status = content["status"]
+            outcome.execution_count = content.get("execution_count")
+            outcome.error_name = content.get("ename", outcome.error_name)
+            outcome.error_value = content.get("evalue", outcome.error_value)
+        elif kind == "execute_input":
+            outcome.is_begun = True
+            outcome.execution = -time.monotonic()
+        elif kind == "status" and content["execution_state"] == "idle":
+            outcome.is_idle = True
+            if outcome.is_begun:
+                outcome.execution += time.monotonic()
+        elif kind == "stream":
+            setattr(outcome, content["name"], getattr(outcome, content["name"]) + content["text"])
+        elif kind == "error":
+            outcome.error_name, outcome.error_value = content["ename"], content["evalue"]
+            outcome.traceback = content["traceback"]
+        elif kind in ("display_data", "update_display_data", "execute_result"):
+            outcome.outputs.append({"type": kind, **content})
