@@ -15,19 +15,22 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from .messages import Reply
+from .messages import Message, Reply
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.rules_block import StateBlock
+    from markdown_it.rules_core import StateCore
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-# Longer texts are shown as they are: the parser takes about a second for the worst 100,000 characters.
-_MAX_MARKDOWN_CHARS = 100_000
+# Longer texts are shown as they are: the parser takes about a second for the worst 80,000 characters.
+_MAX_MARKDOWN_CHARS = 80_000
 _MAX_HIGHLIGHT_CHARS = 50_000
 # A level of a list counts twice. Beyond it the parser drops text, so such a text is shown as it is.
 _MAX_NESTING = 60
+# Each bracket in prose costs the parser up to 50 µs, for the links that it could begin. Paragraphs beyond stay text.
+_MAX_BRACKETS = 5_000
 _MAX_TEX_CHARS = 4_000
 _MAX_TEX_LINES = 100
 
@@ -80,6 +83,7 @@ _MATH_PAIRS = (("$`", "`$"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "
 _MATH_ENVIRONMENT = re.compile(
     r"\\begin\{((?:equation|multline|gather|align|alignat|flalign|eqnarray|cases|array|[pbBvV]?matrix)\*?)\}"
 )
+_WORD = re.compile(r"[^\W\d_]{3}")
 _TEX_SIGN = re.compile(r"[\\^_={}+<>|]")
 # Commands that carry links, styles, ids or HTML, or that change the formulas of the whole page (MathJax 4's list of
 # supported commands, 2026-11). `\label` is left out of formulas instead: it makes an id, and errors when seen twice.
@@ -135,11 +139,14 @@ def markdown_html(text: str) -> str:
     return _wrapped(_body_html(text))
 
 
-def reply_html(text: str, *, footer: str = "", mark: str = "", is_growing: bool = False) -> str:
+def reply_html(
+    text: str, *, header: Sequence[str] = (), footer: str = "", mark: str = "", is_growing: bool = False
+) -> str:
     """A reply, whole or growing, as safe HTML.
 
     Args:
         text: The text of the reply, as Markdown.
+        header: Lines above it, as plain text.
         footer: A line below it, as plain text.
         mark: What is wrong with the reply, in a few words; stands out before the footer.
         is_growing: Whether a cursor is shown at its end.
@@ -147,7 +154,7 @@ def reply_html(text: str, *, footer: str = "", mark: str = "", is_growing: bool 
     Returns:
         An HTML ``div``.
     """
-    body = _body_html(text)
+    body = _body_html(text) if text else ""
     if is_growing:
         tail = _CLOSING_TAGS.search(body)
         at = tail.start() if tail else len(body)
@@ -155,22 +162,36 @@ def reply_html(text: str, *, footer: str = "", mark: str = "", is_growing: bool 
     if mark or footer:
         marked = f'<strong style="color:{_ORANGE}">⚠ {escape(_one_line(mark))}</strong>' if mark else ""
         body += f"{_FOOTER}{' · '.join(part for part in (marked, escape(_one_line(footer))) if part)}</div>"
-    return _wrapped(body, "aichat-reply ")
+    above = "".join(f"{_FOOTER}{escape(_one_line(line))}</div>" for line in header)
+    return _wrapped(above + body, "aichat-reply ")
 
 
-def reply_bundle(reply: Reply) -> dict[str, str]:
-    """A finished reply for display: safe HTML with a line about it, and plain text."""
-    mark = _FINISH_MARKS.get(reply.finish_reason, "")
+def reply_bundle(reply: Reply, *, header: Sequence[str] = (), note: str = "") -> dict[str, str]:
+    """A finished reply for display.
+
+    Args:
+        reply: The reply.
+        header: Lines above it.
+        note: What is wrong with it; default: what its finish reason says.
+
+    Returns:
+        ``text/html``, with a line about the reply below it, and ``text/plain``.
+    """
+    mark = note or finish_mark(reply)
     return {
-        "text/plain": terminal_text(reply.text),
-        "text/html": reply_html(reply.text, footer=" · ".join(_facts(reply)), mark=mark),
+        "text/plain": terminal_text("\n".join([*header, reply.text, *([f"[{note}]"] if note else [])])),
+        "text/html": reply_html(reply.text, header=header, footer=" · ".join(_facts(reply)), mark=mark),
     }
+
+
+def finish_mark(reply: Reply) -> str:
+    """What is missing of a reply, in a few words; empty when it came to its own end."""
+    return _FINISH_MARKS.get(reply.finish_reason, "")
 
 
 def summary_line(reply: Reply) -> str:
     """One line about a reply: ``local/smollm2-135m · 31 + 54 tokens · 0.9 s``. What is not known is left out."""
-    mark = _FINISH_MARKS.get(reply.finish_reason, "")
-    return " · ".join([*_facts(reply), *([mark] if mark else [])]) or "a reply"
+    return " · ".join(filter(None, [*_facts(reply), finish_mark(reply)])) or "a reply"
 
 
 def _facts(reply: Reply) -> list[str]:
@@ -219,7 +240,12 @@ def _body_html(text: str) -> str:
                 return str(parser.renderer.render(tokens, parser.options, {}))
         except Exception:
             pass
-    return f"{_PRE}{escape(text)}</code></pre>\n"
+    return _plain_html(text)
+
+
+def _plain_html(text: str) -> str:
+    """A text as it is."""
+    return f"{_PRE}{escape(terminal_text(text))}</code></pre>\n"
 
 
 def _parser() -> MarkdownIt:
@@ -233,9 +259,20 @@ def _parser() -> MarkdownIt:
     parser.block.ruler.before(
         "fence", "math_block", _block_math, {"alt": ["paragraph", "reference", "blockquote", "list"]}
     )
+    parser.core.ruler.before("inline", "bracket_limit", _limit_brackets)
     for name, rule in _RULES.items():
         parser.add_render_rule(name, rule)
     return parser
+
+
+def _limit_brackets(state: StateCore) -> None:
+    """Rule of the parser: paragraphs after too many brackets are left as text."""
+    brackets = 0
+    for token in state.tokens:
+        if token.type == "inline":
+            brackets += token.content.count("[")
+            if brackets > _MAX_BRACKETS:
+                token.type = "prose"
 
 
 def _is_safe_link(url: str) -> bool:
@@ -303,6 +340,7 @@ _RULES = {
     "td_open": _cell_open,
     "math_inline": _math,
     "math_block": _math,
+    "prose": _escaped,
     # The parser makes no such tokens with HTML switched off; should it ever, they stay text.
     "html_inline": _escaped,
     "html_block": _escaped,
@@ -318,13 +356,15 @@ def _highlighted(code: str, language: str) -> str:
 
     lexer = get_lexer_by_name(name, stripnl=False, ensurenl=False)
     styles: dict[Any, str] = {}
-    parts: list[str] = []
+    runs: list[tuple[str, str]] = []
     for kind, value in lexer.get_tokens(code):
         if kind not in styles:
             styles[kind] = next((style for prefix, style in _TOKEN_STYLES if str(kind).startswith(prefix)), "")
-        is_plain = not styles[kind] or not value.strip()
-        parts.append(escape(value) if is_plain else f'<span style="{styles[kind]}">{escape(value)}</span>')
-    return "".join(parts)
+        style = styles[kind] if value.strip() else ""
+        if runs and runs[-1][0] == style:
+            value = runs.pop()[1] + value
+        runs.append((style, value))
+    return "".join(f'<span style="{style}">{escape(value)}</span>' if style else escape(value) for style, value in runs)
 
 
 # Formulas.
@@ -343,11 +383,14 @@ def _looks_like_math(opener: str, tex: str, following: str) -> bool:
     body = tex.strip()
     if not body or body.startswith("$"):
         return False
-    is_plain = " " in body and not _TEX_SIGN.search(body)
+    has_sign = _TEX_SIGN.search(body) is not None
     if opener == "$":
         is_tight = body == tex and not following.isdigit() and "`" not in tex
-        return is_tight and not (is_plain and body[0].isdigit())
-    return opener in ("\\(", "$`") or not is_plain
+        return is_tight and (has_sign or not (body[0].isdigit() and " " in body))
+    if opener in ("$$", "\\["):
+        # Brackets escaped in prose look the same: \[1\], \[sic\].
+        return has_sign or not (body.isdigit() or _WORD.search(body))
+    return True
 
 
 def _is_escaped(text: str, position: int) -> bool:
@@ -397,7 +440,7 @@ def _block_math(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     while at < 0:
         line += 1
         text = line_text(line) if line < min(end, start + _MAX_TEX_LINES) else ""
-        if not text or state.sCount[line] < state.blkIndent:
+        if not text or state.sCount[line] < state.blkIndent or (opener != closer and opener in text):
             return False
         at = text.find(closer)
     # A full stop after a formula goes into it; any other text makes it a part of a paragraph.
@@ -418,18 +461,73 @@ def _block_math(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     return True
 
 
-# Tables.
+# What commands answer with.
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A few words to the user.
+
+    Attributes:
+        text: One line or several, as plain text.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        """The text."""
+        return terminal_text(self.text)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """How notebooks and terminals show it."""
+        lines = escape(str(self))
+        html = f'<pre style="white-space:pre-wrap">{lines}</pre>' if "\n" in lines else f"<p>{lines}</p>"
+        return {"text/plain": str(self), "text/html": _wrapped(html)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """Messages to look at.
+
+    Attributes:
+        title: A line above them.
+        messages: The messages in order.
+        note: A line below them; may be empty.
+        is_exact: Whether they are shown letter by letter, and not as Markdown.
+    """
+
+    title: str
+    messages: tuple[Message, ...]
+    note: str = ""
+    is_exact: bool = False
+
+    def __str__(self) -> str:
+        """The messages, each below its role."""
+        parts = [_one_line(self.title)]
+        parts += [f"[{message.role}]\n{terminal_text(message.content)}" for message in self.messages]
+        return "\n\n".join(filter(None, [*parts, _one_line(self.note)]))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """How notebooks and terminals show it."""
+        as_html = _plain_html if self.is_exact else _body_html
+        note = f"{_FOOTER}{escape(_one_line(self.note))}</div>" if self.note else ""
+        body = "".join(
+            f"<p><strong>{message.role}</strong></p>\n{as_html(message.content)}" for message in self.messages
+        )
+        title = f"<p>{escape(_one_line(self.title))}</p>\n"
+        return {"text/plain": str(self), "text/html": _wrapped(title + body + note)}
+
 
 Cell = str | int | float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Table:
     """A small table to look at: models, providers, conversations, usage.
 
     Attributes:
         title: A line above it; may be empty.
-        columns: Headings.
+        columns: Headings; when all are empty there is no line of headings.
         rows: Cells, as many in each row as there are headings. Numbers are aligned to the right; None is empty.
         note: A line below it; may be empty.
     """
@@ -443,13 +541,14 @@ class Table:
         """Aligned plain text of at most 80 columns, long cells cut with an ellipsis."""
         lines = [[_one_line(heading) for heading in self.columns]]
         lines += [[_cell_text(cell) for cell in row] for row in self.rows]
+        has_head = any(self.columns)
         is_number = self._number_columns()
         widths = _fitted([max(_width(cell) for cell in column) for column in zip(*lines, strict=True)], is_number)
         text = [
             "  ".join(_padded(cell, width, right) for cell, width, right in zip(line, widths, is_number, strict=True))
             for line in lines
         ]
-        text.insert(1, "  ".join("-" * width for width in widths))
+        text[:1] = [text[0], "  ".join("-" * width for width in widths)] if has_head else []
         around = [_one_line(self.title)] if self.title else []
         note = [_one_line(self.note)] if self.note else []
         return "\n".join(line.rstrip() for line in (*around, *text, *note))
@@ -472,7 +571,8 @@ class Table:
         note = f"{_FOOTER}{escape(_one_line(self.note))}</div>" if self.note else ""
         head = row_html("th", (_one_line(heading) for heading in self.columns))
         body = "".join(f"<tr>{row_html('td', map(_cell_text, row))}</tr>\n" for row in self.rows)
-        table = f'<table style="margin-left:0">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>'
+        head = f"<thead><tr>{head}</tr></thead>\n" if any(self.columns) else ""
+        table = f'<table style="margin-left:0">\n{head}<tbody>\n{body}</tbody></table>'
         return _wrapped(f"{title}{table}{note}")
 
     def _number_columns(self) -> list[bool]:
