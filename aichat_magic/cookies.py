@@ -113,19 +113,15 @@ class CookieStore:
         self._file: tuple[tuple[str, int, int], Found] | None = None
         self._from_browsers: dict[str, Found] = {}
 
-    def set(self, domain: str, cookies: Mapping[str, str]) -> None:
-        """Hold `cookies` for `domain`, in place of earlier ones; none: forget it, and look at the browsers afresh.
+    def set(self, domain: str, found: Found) -> None:
+        """Hold cookies for `domain`, in place of earlier ones; none: forget it, and look at the browsers afresh.
 
         Raises:
-            ConfigError: A domain that is none, or a cookie that no header can carry.
+            ConfigError: A domain that is none.
         """
         domain = checked_domain(domain)
-        found = cookies_from(domain, cookies)
         self._from_browsers.pop(domain, None)
-        if found:
-            self._set[domain] = found
-        else:
-            self._set.pop(domain, None)
+        self._set[domain] = found
 
     def find(self, domain: str) -> Found:
         """The living cookies of `domain` and its subdomains.
@@ -187,45 +183,37 @@ def checked_domain(domain: str) -> str:
     Raises:
         ConfigError: It is empty, or more than a host name.
     """
-    plain = _plain(domain) if isinstance(domain, str) else ""
+    plain = _plain(domain)
     if not _DOMAIN.fullmatch(plain):
         raise ConfigError("Cookies belong to a domain such as 'chat-gpt.org': no scheme, port or path.")
     return plain
 
 
-def cookies_from(domain: str, cookies: Mapping[str, str]) -> Found:
+def cookies_from(domain: str, cookies: Any) -> tuple[str, Found]:
     """The cookies that a mapping of names to values makes.
+
+    It raises nothing: tracebacks can show the variables of every frame, so the caller first drops the mapping.
 
     Args:
         domain: Their domain.
         cookies: Values by name.
 
     Returns:
-        Session cookies of that domain.
-
-    Raises:
-        ConfigError: It is no such mapping, or a cookie holds what no header can carry. The error shows no value.
+        What is wrong, without values, empty when nothing is; and session cookies of that domain.
     """
-    problem, found = _from_mapping(domain, cookies)
-    # Tracebacks can show the variables of every frame.
-    del cookies
-    if problem:
-        raise ConfigError(problem)
-    return found
-
-
-def _from_mapping(domain: str, cookies: Any) -> tuple[str, Found]:
-    """What is wrong with a mapping, and the cookies in it."""
     if not isinstance(cookies, Mapping) or not all(isinstance(text, str) for pair in cookies.items() for text in pair):
         return "Cookies must be a mapping of names to values, both texts.", ()
-    found = tuple(StoredCookie(domain=domain, name=name, value=Secret(value)) for name, value in cookies.items())
-    for cookie in found:
-        if not cookie.is_sendable:
-            return (
-                f"The cookie {shorten(cookie.name, 40)!r} holds a space, a line end or another character that no "
-                "cookie can have. It was not sent. Copy it again from the browser."
-            ), ()
-    return "", found
+    found = tuple(
+        StoredCookie(domain=_plain(domain), name=name, value=Secret(value)) for name, value in cookies.items()
+    )
+    bad = next((cookie.name for cookie in found if not cookie.is_sendable), None)
+    if bad is None:
+        return "", found
+    return (
+        f"The cookie {shorten(bad, 40)!r} holds a space, a line end or another character that no cookie can have. "
+        "It was not sent. Copy it again from the browser.",
+        (),
+    )
 
 
 def read_cookie_file(path: Path) -> Found:
@@ -391,4 +379,8 @@ def set_cookies(domain: str, cookies: Mapping[str, str]) -> None:
     Raises:
         ConfigError: A domain that is none, or a cookie that no header can carry.
     """
-    PROCESS_COOKIES.set(domain, cookies)
+    problem, found = cookies_from(domain, cookies)
+    del cookies
+    if problem:
+        raise ConfigError(problem)
+    PROCESS_COOKIES.set(domain, found)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ..cookies import PROCESS_COOKIES, Found, cookies_from, get_cookies, set_cookies
 from ..errors import (
     BadInputError,
+    ConfigError,
     CookiesRequiredError,
     MalformedReplyError,
     PromptError,
@@ -299,11 +300,13 @@ def _host(url: str) -> str:
 
 def _explicit(url: str, cookies: Any) -> Found:
     """The keyword `cookies`, checked."""
-    found = cookies_from(_host(url), cookies) if cookies else ()
+    problem, found = cookies_from(_host(url), cookies) if cookies else ("", ())
     # Tracebacks can show the variables of every frame.
     del cookies
+    if problem:
+        raise ConfigError(problem)
     if found and urlsplit(url).scheme != "https":
-        raise BadInputError("Cookies are sent over https only, and the base URL is plain http.")
+        raise ConfigError("Cookies are sent over https only, and the base URL is plain http.")
     return found
 
 
