@@ -196,6 +196,8 @@ class Aichat(AsyncProvider):
 
     def _text(self, response: HttpResponse) -> str:
         """The reply in a response."""
+        if not response.body.strip():
+            raise self._malformed("it is empty", response)
         content = response.json()
         if not isinstance(content, dict):
             raise self._malformed("it is not a JSON object", response)
