@@ -233,7 +233,7 @@ def show(value: object) -> None:
     """Display a `Note`, a `Table` or a `Transcript`, or anything else that knows how to be shown."""
     from IPython.display import display
 
-    display(value)
+    display(value)  # type: ignore[no-untyped-call]  # IPython's display has no types
 
 
 class ShownReplies:

@@ -1,0 +1,529 @@
+"""What a model wrote, made safe to show."""
+
+import re
+import time
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from aichat_magic import render
+from aichat_magic.messages import Message, Reply, Usage
+from aichat_magic.render import (
+    Note,
+    Table,
+    Transcript,
+    markdown_html,
+    reply_bundle,
+    reply_html,
+    summary_line,
+    terminal_text,
+)
+
+TAGS = set(
+    "div p br hr h1 h2 h3 h4 h5 h6 strong em s code pre span ul ol li blockquote a table thead tbody tr th td".split()
+)
+ATTRIBUTES = {
+    "class": re.compile(r"(aichat-reply )?tex2jax_ignore mathjax_ignore|tex2jax_process mathjax_process"),
+    "style": re.compile(
+        r"(color:#[0-9a-f]{6}(;font-style:italic)?|text-align:(left|right|center)|margin-left:0|white-space:pre-wrap|"
+        r"opacity:0\.7;font-size:smaller|overflow-x:auto;overflow-y:hidden|"
+        r"overflow-x:auto;padding:0\.6em 0\.8em;background-color:rgba\(128, 128, 128, 0\.1\))"
+    ),
+    "dir": re.compile("auto|ltr"),
+    "href": re.compile(r"(https?://|mailto:)[^\s\"<>]+", re.IGNORECASE),
+    "target": re.compile("_blank"),
+    "rel": re.compile("noopener noreferrer nofollow"),
+    "start": re.compile(r"\d+"),
+}
+VOID = {"br", "hr"}
+
+
+class Checked(HTMLParser):
+    """Parses as a browser would and refuses whatever is not of ours."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.formulas: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in TAGS, tag
+        for name, value in attrs:
+            assert name in ATTRIBUTES, (tag, name, value)
+            assert ATTRIBUTES[name].fullmatch(value or ""), (tag, name, value)
+        assert len({name for name, _ in attrs}) == len(attrs)
+        values = {name: value or "" for name, value in attrs}
+        self.seen.append((tag, values))
+        if values.get("class") == "tex2jax_process mathjax_process":
+            self.formulas.append("")
+        if tag not in VOID:
+            self.open.append(tag if "process" not in values.get("class", "") else f"{tag} formula")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop().split()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self.open and self.open[-1].endswith("formula"):
+            self.formulas[-1] += data
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"comment {data!r}")
+
+    def handle_decl(self, decl: str) -> None:
+        raise AssertionError(f"declaration {decl!r}")
+
+    def unknown_decl(self, data: str) -> None:
+        raise AssertionError(f"declaration {data!r}")
+
+    def handle_pi(self, data: str) -> None:
+        raise AssertionError(f"instruction {data!r}")
+
+
+def hrefs(html: str) -> list[str]:
+    return [attrs["href"] for tag, attrs in Checked(html).seen if tag == "a"]
+
+
+def formulas(text: str) -> list[str]:
+    return Checked(markdown_html(text)).formulas
+
+
+# Safety ---------------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "<script>alert(1)</script>",
+    "<ScRiPt\n>alert(1)</sCript\n>",
+    "<iframe src='https://example.org'></iframe>",
+    "<form action=/x><input name=a><button formaction=/y>go</button></form>",
+    "<svg onload=alert(1)><use href='data:x'/></svg>",
+    "<style>body{background:url(https://example.org/x)}</style>",
+    "<p style=\"background:url('https://example.org/x')\">x</p>",
+    '<button data-commandlinker-command="console:create" data-commandlinker-args="{}">x</button>',
+    "<!-- --><![CDATA[x]]><?xml x?><!DOCTYPE x>",
+    "```html\n<script>alert(1)</script>\n```",
+    '```py" onmouseover="alert(1)\nx\n```',
+    '```"><script>alert(1)</script>\nx\n```',
+    "~~~ <svg/onload=alert(1)>\n~~~",
+    "`<script>`",
+    '[x](https://example.org/"onmouseover="alert(1))',
+    '[x](<https://example.org/" onclick="alert(1)> "title\\" onclick=alert(1)")',
+    "<https://example.org/\"onclick='x'>",
+    '![" onerror="alert(1)](https://example.org/x.png " onerror=alert(1)")',
+    "| <img src=x> | b |\n|:-|-:|\n| <script> | `<b>` |",
+    "# <img src=x>\n\n> <script>\n\n- <svg>\n\n1) <a href=x>",
+    "$</span><script>alert(1)</script>$",
+    "$$\n</div><img src=x onerror=alert(1)>\n$$",
+    '```math\n<img src=x onerror="alert(1)">\n```',
+    "&lt;script&gt; &#60;script&#62; &#x3c;img src=x&#x3e;",
+    "[a]: javascript:alert(1)\n\n[a] [a][a]",
+    '<a href="javascript:alert(1)">x</a>',
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markup_in_a_reply_stays_text(text: str) -> None:
+    Checked(markdown_html(text))
+    Checked(reply_html(text, header=[text], footer=text, mark=text, is_growing=True))
+
+
+def test_escaped_markup_is_shown_letter_by_letter() -> None:
+    assert Checked(markdown_html("<img src=x onerror=alert(1)>")).text.strip() == "<img src=x onerror=alert(1)>"
+
+
+MARKDOWN = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [*HOSTILE, *"[]()<>*_`~$\\#|-+=!&;:\"'", "\n", "\n\n", "    ", "> ", "- ", "1. ", "```", "$$", "\\(", "\\]"]
+        ),
+        st.sampled_from(
+            ["javascript:", "data:", "https://a.b/", "\\href{", "\\begin{align}", "\\end{align}", "python", "math"]
+        ),
+        st.text(max_size=8),
+    ),
+    max_size=30,
+).map("".join)
+
+
+@given(MARKDOWN)
+@example("\ud800[x](http://\ud800)")
+@example("[x](https://a\x00b)")
+@settings(max_examples=300, deadline=None)
+def test_any_text_gives_only_tags_attributes_and_addresses_of_ours(text: str) -> None:
+    html = markdown_html(text)
+    Checked(html).text.encode()
+    Checked(reply_html(text, header=[text], footer=text, mark=text, is_growing=True))
+    assert "\0" not in html
+
+
+@given(st.text(), st.sampled_from(sorted(render._LANGUAGES)))
+@settings(max_examples=100, deadline=None)
+def test_coloured_code_keeps_every_character(code: str, language: str) -> None:
+    cleaned = terminal_text(code)
+    html = render._highlighted(cleaned, language)
+    assert Checked(f"<pre>{html}</pre>").text == cleaned
+
+
+# Links and images -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "javascript:alert(1)", "JaVaScRiPt:alert(1)", "&#106;avascript:alert(1)", "&#x6A;avascript&colon;alert(1)",
+        "java&Tab;script:alert(1)", "java&NewLine;script:alert(1)", "vbscript:x", "data:text/html,x",
+        "data:text/html;base64,eA==", "file:///etc/passwd", "//example.org/x", "/api/kernels", "x.ipynb", "#x",
+        "https:x", "http:\\\\example.org", "blob:https://example.org/x", "\x01javascript:alert(1)", "ftp://example.org",
+        "command:workbench.action.terminal.new", "vscode://file/x",
+    ],
+)  # fmt: skip
+def test_links_elsewhere_than_the_web_or_mail_stay_text(target: str) -> None:
+    text = f"[x]({target}) [y](<{target}>) <{target}>\n\n[z]\n\n[z]: {target}"
+    assert hrefs(markdown_html(text)) == []
+    assert "z" in Checked(markdown_html(text)).text
+
+
+def test_links_to_the_web_and_to_mail_are_links_that_tell_nothing() -> None:
+    html = markdown_html("[x](https://example.org/a?b=1&c=2) <http://example.org> [m](mailto:a@example.org)")
+    assert hrefs(html) == ["https://example.org/a?b=1&c=2", "http://example.org", "mailto:a@example.org"]
+    assert html.count('rel="noopener noreferrer nofollow"') == html.count('target="_blank"') == 3
+
+
+def test_images_are_shown_as_text_and_not_fetched() -> None:
+    html = markdown_html("![a *plot*](https://example.org/p.png?q=secret) ![](data:image/png;base64,eA==)")
+    assert "[image: a plot] (https://example.org/p.png?q=secret)" in Checked(html).text
+    assert hrefs(html) == []
+
+
+# Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def test_markdown_becomes_elements() -> None:
+    html = markdown_html("# T\n\n**b** *i* ~~s~~ `c`\n\n- x\n\n3. y\n\n> q\n\n---\n\n|a|b|\n|-|-:|\n|1|2|")
+    tags = {tag for tag, _ in Checked(html).seen}
+    assert tags >= {"h1", "strong", "em", "s", "code", "ul", "ol", "blockquote", "hr", "table", "th", "td"}
+    assert '<ol start="3">' in html
+
+
+def test_cells_without_an_alignment_are_aligned_to_the_left() -> None:
+    html = markdown_html("|a|b|\n|-|-:|\n|1|2|")
+    assert '<td style="text-align:left">1</td>' in html
+    assert '<td style="text-align:right">2</td>' in html
+
+
+def test_code_of_a_known_language_is_coloured_and_of_others_plain() -> None:
+    assert '<span style="color:#ad5cc9">def</span>' in markdown_html("```python\ndef f(): pass\n```")
+    assert "<span" not in markdown_html("```nonsense\ndef f(): pass\n```")
+    assert "<span" not in markdown_html("```\ndef f(): pass\n```")
+
+
+def test_long_code_is_not_coloured() -> None:
+    assert "<span" not in markdown_html("```python\n" + "x = 1\n" * 10_000 + "```")
+
+
+def test_colours_are_readable_on_light_and_on_dark() -> None:
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    colours = set(re.findall("#[0-9a-f]{6}", " ".join(style for _, style in render._TOKEN_STYLES)))
+    assert colours
+    for colour in colours:
+        for background in ("#ffffff", "#f7f7f7", "#1e1e1e", "#111111"):
+            bright, dark = sorted((luminance(colour), luminance(background)), reverse=True)
+            assert (bright + 0.05) / (dark + 0.05) > 3.7, (colour, background)
+
+
+def test_styles_pass_the_sanitizer_of_untrusted_notebooks() -> None:
+    html = reply_html("```python\nx = 1 # c\n```\n\n|a|\n|-|\n|1|", footer="f", mark="m")
+    styles = [attrs["style"] for _, attrs in Checked(html).seen if "style" in attrs]
+    assert styles
+    assert "<style" not in html
+    assert not [style for style in styles if "var(" in style or "url" in style]
+
+
+# Formulas ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("so $a_1 * b_2$ is", ["$a_1 * b_2$"]),
+        ("so $x$.", ["$x$"]),
+        (r"so \(a_i^* b_j^*\) is", [r"\(a_i^* b_j^*\)"]),
+        (r"so \[x_1 \\ y\] is", [r"\[x_1 \\ y\]"]),
+        ("so $$x^2$$ is", ["$$x^2$$"]),
+        (r"$a \$ b$", [r"$a \$ b$"]),
+        ("$`x_1`$", ["$x_1$"]),
+        ("$a < b$ and $b > c$", ["$a < b$", "$b > c$"]),
+        ("$$\na_1 \\\\\n= b_1\n- c\n$$", ["$$a_1 \\\\\n= b_1\n- c$$"]),
+        ("text\n$$\nx = 1\n$$\nmore", ["$$x = 1$$"]),
+        ("\\[\nx = 1\n\\]", ["\\[x = 1\\]"]),
+        ("- item\n  \\[\n  x_1 + *a*\n  \\]\n- b", ["\\[x_1 + *a*\\]"]),
+        ("> $$\n> x_1\n> $$", ["$$x_1$$"]),
+        ("$$x = 1$$.", ["$$x = 1.$$"]),
+        (
+            "\\begin{align*}\na &= b \\\\\nc &= d\n\\end{align*}",
+            ["\\begin{align*}\na &= b \\\\\nc &= d\n\\end{align*}"],
+        ),
+        ("```math\nx_1\n```", ["$$x_1$$"]),
+        ("```math\n\\[x_1\\]\n```", ["\\[x_1\\]"]),
+        (r"$x \label{eq:1}$", ["$x $"]),
+        (r"**bold $x_1$** _and $y_1$_", ["$x_1$", "$y_1$"]),
+    ],
+)
+def test_formulas_reach_the_typesetter_untouched(text: str, found: list[str]) -> None:
+    assert formulas(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It costs $5 and $6.", "From $5,000 to $6,000", "$5-$6", "$20 or 30$", r"\$x\$ and \(5", "US$ and C$ ",
+        "`$x$` and `\\(x\\)`", "```\n$x$\n\\[x\\]\n```", "    $x$", "one $ only", "$ x $", "$$", "$$$$", "$$$", "$",
+        r"\[1\] and \[sic\]", "$$ and $$ places", r"\\(x\\)", "\\begin{align}", "$$x", r"\[x", r"$x\$", "$5 `$x`",
+    ],
+)  # fmt: skip
+def test_money_and_code_are_not_formulas(text: str) -> None:
+    assert formulas(text) == []
+
+
+def test_typesetter_is_kept_out_of_all_but_formulas() -> None:
+    assert markdown_html("$5").startswith('<div class="tex2jax_ignore mathjax_ignore"')
+    assert 'class="aichat-reply tex2jax_ignore mathjax_ignore"' in reply_bundle(Reply(text="$5"))["text/html"]
+    assert "mathjax_ignore" in Note("$5")._repr_mimebundle_()["text/html"]
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        r"\href{javascript:alert(1)}{x}", r"\url{https://example.org}", r"\class{a}{x}", r"\cssId{a}{x}",
+        r"\style{position:fixed}{x}", r"\htmlStyle{a}{b}", r"\htmlData{a=b}{x}", r"\data{a=b}{x}", r"\require{html}",
+        r"\includegraphics{https://example.org/x}", r"\mmlToken{mi}[href=x]{x}", r"\def\a{x}", r"\newcommand{\a}{x}",
+        r"\renewcommand\frac{x}", r"\let\a\b", r"\bbox[border:1px]{x}", r"\href %" + "\n{x}{y}", r"\eqref{x}",
+    ],
+)  # fmt: skip
+def test_commands_that_could_do_more_than_typeset_are_shown_as_code(tex: str) -> None:
+    for text in (f"${tex}$", f"\\({tex}\\)", f"$$\n{tex}\n$$", f"\\[{tex}\\]", f"```math\n{tex}\n```",
+                 f"\\begin{{align}}\n{tex}\n\\end{{align}}"):  # fmt: skip
+        checked = Checked(markdown_html(text))
+        assert checked.formulas == []
+        assert tex.split("{")[0].split("%")[0].strip() in checked.text
+
+
+def test_commands_with_a_similar_name_are_typeset() -> None:
+    assert formulas(r"$\left( x \right) \leftarrow \reflectbox{a} \datum$")
+
+
+# Hostile sizes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 80_000, "![" * 40_000, ">" * 80_000, "*" * 80_000, "*a" * 40_000, "`a" * 40_000, "[a](" * 20_000,
+        "$a " * 26_000, "\\[x\n" * 20_000, "\\(" * 40_000, "\\begin{align}\n" * 5_000, "- " * 40_000, "[a][" * 20_000,
+        "".join("  " * depth + "- a\n" for depth in range(250)), "|" * 80_000, "<a " * 26_000, "\\" * 80_000,
+    ],
+)  # fmt: skip
+def test_pathological_text_is_rendered_in_a_moment(text: str) -> None:
+    begin = time.process_time()
+    Checked(markdown_html(text))
+    assert time.process_time() - begin < 10
+
+
+def test_text_too_long_for_markdown_is_shown_as_it_is() -> None:
+    text = "**x** <b> " * 10_000
+    assert Checked(markdown_html(text)).text.strip() == text.strip()
+
+
+def test_text_nested_too_deeply_is_shown_as_it_is() -> None:
+    text = "> " * 200 + "deep"
+    assert Checked(markdown_html(text)).text.strip() == text
+
+
+def test_lists_of_twenty_levels_are_rendered() -> None:
+    html = markdown_html("".join("  " * depth + f"- level{depth}\n" for depth in range(20)))
+    assert html.count("<li>") == 20
+
+
+def test_parser_that_fails_leaves_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(render, "_parser", fail)
+    assert Checked(markdown_html("**x** <b>")).text.strip() == "**x** <b>"
+
+
+def test_lone_surrogate_and_nul_are_replaced() -> None:
+    bundle = reply_bundle(Reply(text="a\ud800b\0c `\udfff` ```\ud83d", model="m\ud800"))
+    assert "a\ufffdb\ufffdc" in bundle["text/html"]
+    assert bundle["text/plain"].startswith("a\ufffdbc")
+    for content in bundle.values():
+        content.encode()
+
+
+# Terminal ---------------------------------------------------------------------------------------------------------
+
+FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]52;c;aGk=\x07", "]52;c;aGk="),
+        ("\x1b]8;;https://example.org\x1b\\x", "]8;;https://example.org\\x"),
+        ("\x1b[2J\x1b[31mred", "[2J[31mred"),
+        ("\x9b31m\x90q\x9c", "31mq"),
+        ("a\u202eb\u2066c\u200fd\u061ce", "abcde"),
+        ("a\r\nb\rc\x08d\x7f", "a\nbcd"),
+        ("tab\tline\n", "tab\tline\n"),
+        ("héllo 日本 👩\u200d🔬", "héllo 日本 👩\u200d🔬"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_terminal_gets_no_control_sequence(text: str, shown: str) -> None:
+    assert terminal_text(text) == shown
+
+
+@given(st.lists(st.text(st.characters()) | st.sampled_from(["\x1b", "[31m", "\x9b", "]52;c;", "\x07", "\ud800"])))
+def test_terminal_text_is_clean_and_the_same_in_pieces(pieces: list[str]) -> None:
+    whole = terminal_text("".join(pieces))
+    assert not FORBIDDEN.search(whole)
+    assert "".join(map(terminal_text, pieces)) == whole
+
+
+# Replies ----------------------------------------------------------------------------------------------------------
+
+REPLY = Reply(
+    text="Hello **you**",
+    model="local/smollm2-135m",
+    usage=Usage(input_tokens=31, output_tokens=54),
+    elapsed_s=0.93,
+)
+
+
+def replaced(**changes: object) -> Reply:
+    values = {name: getattr(REPLY, name) for name in ("text", "model", "usage", "elapsed_s")} | changes
+    return Reply(**values)  # type: ignore[arg-type]  # the test names its own fields
+
+
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [
+        (REPLY, "local/smollm2-135m · 31 + 54 tokens · 0.9 s"),
+        (replaced(usage=Usage(input_tokens=1200, output_tokens=5, cost_usd=0.00123)),
+         "local/smollm2-135m · 1,200 + 5 tokens · $0.0012 · 0.9 s"),
+        (replaced(usage=Usage(output_tokens=5), elapsed_s=0.0), "local/smollm2-135m · 5 tokens"),
+        (replaced(usage=Usage(input_tokens=5), elapsed_s=0.0), "local/smollm2-135m · 5 input tokens"),
+        (replaced(usage=Usage(cost_usd=0.0), elapsed_s=75.26), "local/smollm2-135m · $0 · 75.3 s"),
+        (replaced(usage=Usage(cost_usd=12.5), model=""), "$12.50 · 0.9 s"),
+        (replaced(finish_reason="length"), "local/smollm2-135m · 31 + 54 tokens · 0.9 s · cut by max_tokens"),
+        (replaced(finish_reason="interrupted"), "local/smollm2-135m · 31 + 54 tokens · 0.9 s · interrupted"),
+        (replaced(model="evil\x1b[2J\nmodel"), "evil[2J model · 31 + 54 tokens · 0.9 s"),
+        (Reply(text="x"), "a reply"),
+    ],
+)  # fmt: skip
+def test_summary_line_says_what_is_known(reply: Reply, line: str) -> None:
+    assert summary_line(reply) == line
+
+
+def test_bundle_has_safe_html_with_a_footer_and_plain_text() -> None:
+    bundle = reply_bundle(REPLY)
+    assert set(bundle) == {"text/plain", "text/html"}
+    assert bundle["text/plain"] == "Hello **you**"
+    assert "<strong>you</strong>" in bundle["text/html"]
+    assert Checked(bundle["text/html"]).text.endswith(summary_line(REPLY))
+    assert REPLY._repr_mimebundle_() == bundle
+
+
+@pytest.mark.parametrize("reason", ["interrupted", "truncated", "length", "content_filter"])
+def test_reply_that_is_not_whole_is_marked(reason: str) -> None:
+    html = reply_bundle(replaced(finish_reason=reason))["text/html"]
+    assert "⚠" in html
+    assert "⚠" not in reply_bundle(REPLY)["text/html"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "**a**", "```py\nx", "|a|\n|-|\n|b|", "$x$", "---", "- a\n  - b", "x" * 90_000]
+)
+def test_cursor_stands_at_the_end_of_a_growing_text(text: str) -> None:
+    checked = Checked(reply_html(text, is_growing=True))
+    assert checked.text.rstrip().endswith("▍")
+
+
+# Tables, notes, transcripts ---------------------------------------------------------------------------------------
+
+
+def test_table_is_aligned_plain_text() -> None:
+    table = Table("Usage", ("model", "tokens", "cost"), (("a", 12345, 0.0012), ("longer", 7, None)), "since noon")
+    assert str(table).splitlines() == [
+        "Usage",
+        "model   tokens    cost",
+        "------  ------  ------",
+        "a       12,345  0.0012",
+        "longer       7",
+        "since noon",
+    ]
+
+
+def test_table_without_headings_has_no_line_of_them() -> None:
+    assert str(Table("", ("", ""), (("a", "b"),))) == "a  b"
+    assert "<th" not in Table("", ("", ""), (("a", "b"),))._repr_mimebundle_()["text/html"]
+
+
+def test_table_without_rows_shows_its_headings() -> None:
+    assert str(Table("T", ("a", "b"), (), "none")) == "T\na  b\n-  -\nnone"
+    Checked(Table("T", ("a", "b"), ())._repr_mimebundle_()["text/html"])
+
+
+CELLS = st.one_of(
+    st.none(), st.integers(), st.floats(), st.text(st.characters(), max_size=120), st.sampled_from(HOSTILE)
+)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=4), st.text(st.characters(), max_size=20))
+@settings(deadline=None)
+def test_any_table_is_clean_and_one_line_a_row(rows: list[tuple[render.Cell, ...]], title: str) -> None:
+    table = Table(title, ("<b>", "x\n\x1b", "$y$"), tuple(rows), title)
+    bundle = table._repr_mimebundle_()
+    Checked(bundle["text/html"])
+    assert not FORBIDDEN.search(bundle["text/plain"])
+    assert 2 + len(rows) <= len(bundle["text/plain"].split("\n")) <= 4 + len(rows)
+
+
+@given(st.lists(st.tuples(st.text(max_size=200), st.text(max_size=200), st.integers(0, 10**9)), min_size=1, max_size=4))
+@settings(deadline=None)
+def test_table_fits_eighty_columns(rows: list[tuple[str, str, int]]) -> None:
+    lines = str(Table("", ("model", "address", "tokens"), tuple(rows))).split("\n")
+    assert max(map(render._width, lines)) <= 80
+
+
+def test_note_is_clean_text_on_one_line_or_several() -> None:
+    note = Note("a <b>\x1b[31m\n  --flag")
+    assert str(note) == "a <b>[31m\n  --flag"
+    assert Checked(note._repr_mimebundle_()["text/html"]).text == str(note)
+    assert "<pre" not in Note("short")._repr_mimebundle_()["text/html"]
+
+
+def test_transcript_shows_messages_exactly_or_as_markdown() -> None:
+    messages = (Message("user", "<b> **x**\x1b"), Message("assistant", "**y**"))
+    exact = Transcript(title="Would go", messages=messages, note="about 3 tokens", is_exact=True)
+    assert str(exact) == "Would go\n\n[user]\n<b> **x**\n\n[assistant]\n**y**\n\nabout 3 tokens"
+    assert "<b> **x**" in Checked(exact._repr_mimebundle_()["text/html"]).text
+    html = Transcript(title="t", messages=messages)._repr_mimebundle_()["text/html"]
+    assert "<strong>y</strong>" in html
+    Checked(html)
