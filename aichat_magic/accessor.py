@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pandas as pd
@@ -38,6 +39,10 @@ class SeriesChat:
         errors = [outcome for outcome in outcomes if isinstance(outcome, AichatError)]
         if errors and not any(isinstance(outcome, Reply) for outcome in outcomes):
             raise errors[0]
+        if errors:
+            warnings.warn(
+                f"{len(errors)} of {len(outcomes)} rows failed; the first: {errors[0]}", UserWarning, stacklevel=2
+            )
         texts = [outcome.text if isinstance(outcome, Reply) else pd.NA for outcome in outcomes]
         return pd.Series(texts, index=self._series.index, name=self._series.name, dtype="string")
 

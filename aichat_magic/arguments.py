@@ -178,12 +178,12 @@ _CELL_HEAD = """\
 %%aichat [flags]
 prompt
 
-The cell is a prompt. It goes out with the conversation so far; the reply streams in
-below and is the value of the cell: str(_) is its text, and _.code, _.json, _.usage,
-_.model, _.finish_reason what else there is to know.
+The cell is a prompt. It goes out with the conversation so far; the reply
+streams in below and is the value of the cell: str(_) is its text, and _.code,
+_.json, _.usage, _.model, _.finish_reason what else there is to know.
 
-{name} in the prompt is replaced by the notebook's variable of that name. Nothing is
-evaluated, and every other use of braces stays as it is.
+{name} in the prompt is replaced by the notebook's variable of that name.
+Nothing is evaluated, and every other use of braces stays as it is.
 
 Examples:
 
@@ -201,9 +201,9 @@ Examples:
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("ask", "TEXT", "ask in one line; the text is taken as it stands"),
     ("use", "MODEL", "the model from now on"),
-    ("set", "OPTION VALUE", "a setting or sampling option from now on; none takes it back"),
-    ("models", "[FILTER]", "models of the current provider, or of the one named"),
-    ("providers", "", "who can be asked, and whether there is a key"),
+    ("set", "OPTION VALUE", "a setting or option from now on; none: unset"),
+    ("models", "[FILTER]", "models of the current or the named provider"),
+    ("providers", "", "who can be asked, whether there is a key"),
     ("chats", "", "the conversations of this session"),
     ("show", "[NAME]", "what was said in a conversation"),
     ("switch", "NAME", "the conversation from now on"),

@@ -16,7 +16,7 @@ from .errors import AichatError, UnexpectedError, UnknownNameError, nearest, sho
 from .messages import ChatRequest, Chunk, Draft, Message, Options, Reply
 from .providers.base import AsyncProvider
 from .registry import Registry
-from .retry import RetryBudget, RetryPolicy, next_wait_s
+from .retry import RetryBudget, RetryPolicy, next_wait_s, stop_reason
 from .settings import Settings, changed, load_settings
 from .transport import Transport
 
@@ -281,6 +281,8 @@ class Chat:
         error = _ours(failed, call)
         wait_s = next_wait_s(error, attempt, call.policy, self._random)
         if wait_s is None or (budget is not None and not budget.spend()):
+            if reason := stop_reason(error, attempt, call.policy):
+                error.args = (f"{error} {reason}", *error.args[1:])
             raise error
         if status is not None:
             status(f"{shorten(str(error), 100)} Trying again in {wait_s:.1f} s.", attempt, call.policy.max_retries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.abc
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -44,7 +45,10 @@ class _LoaderWithSequel(importlib.abc.Loader):
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        self._then()
+        try:
+            self._then()
+        except Exception as error:  # pandas is not ours to break
+            warnings.warn(f"aichat_magic could not extend pandas: {error!r}", ImportWarning, stacklevel=2)
 
 
 def after_pandas(then: Callable[[], None]) -> None:

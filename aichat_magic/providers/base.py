@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -75,6 +75,16 @@ class AsyncProvider(ABC):
         """How many tokens messages and reply may have together, or None when that is not known."""
         return None
 
+    async def prepare(self, status: Callable[[str, int, int], None] | None = None) -> None:  # noqa: B027  # nothing to do is the usual case
+        """Do what must be done once before the first request: fetch or load a model. Again is harmless.
+
+        Args:
+            status: Told meanwhile what goes on: ``(words, done, total)``; total 0 when it is not known.
+
+        Raises:
+            AichatError: It cannot be made ready.
+        """
+
     @abstractmethod
     async def complete(self, request: ChatRequest) -> Reply:
         """The whole reply at once.
@@ -103,9 +113,7 @@ class AsyncProvider(ABC):
         return []
 
     @classmethod
-    async def create_async(
-        cls, model: str, messages: Messages, proxy: str | None = None, **kwargs: Any
-    ) -> str:
+    async def create_async(cls, model: str, messages: Messages, proxy: str | None = None, **kwargs: Any) -> str:
         """One call without anything around it: no retry, no history, no store.
 
         Args:

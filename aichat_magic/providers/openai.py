@@ -65,7 +65,7 @@ class OpenAI(AsyncProvider):
         response = await self._http.send(self._post(request, is_streamed=False))
         content = self._object(response.json())
         chunk = self._chunk(content)
-        if not content.get("choices"):
+        if not isinstance(content.get("choices"), list) or not content["choices"]:
             raise self._malformed("it has no 'choices'")
         return Reply(
             text=chunk.text,

@@ -1,0 +1,101 @@
+"""The house has floors: a room imports from lower ones only, and some libraries belong to one room."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import aichat_magic
+
+PACKAGE = Path(aichat_magic.__file__).parent
+FLOORS = (
+    ("errors", "messages", "secret", "render", "sse"),
+    ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights"),
+    ("providers",),
+    ("registry",),
+    ("chat",),
+    ("conversation", "prompts", "batch", "arguments"),
+    ("api", "magic", "accessor", "display", "pandas_hook"),
+)
+# Rooms of one floor that may look at each other, each with its reason.
+NEIGHBOURS = {
+    ("messages", "errors"): "an option out of range is an error",
+    ("secret", "errors"): "a key that cannot be used is an error",
+    ("messages", "render"): "a reply knows how a notebook shows it",
+    ("render", "messages"): "what is rendered is a message or a reply",
+    ("sse", "errors"): "a stream that is no stream is an error",
+    ("transport", "failures"): "what went wrong on the wire is put into words there",
+    ("transport", "routes"): "connections and proxies are its lower half",
+    ("engine", "weights"): "an engine is made from weights",
+    ("providers", "providers"): "every provider -> base",
+    ("magic", "display"): "what is touched is shown",
+    ("accessor", "display"): "what is touched is shown",
+    ("accessor", "api"): "a column is asked through the public functions",
+}
+ONLY_IN = {
+    "httpx": {"transport", "routes", "failures"},
+    "nest_asyncio": {"bridge"},
+    "nest_asyncio2": {"bridge"},
+    "IPython": {"magic", "display"},
+    "tqdm": {"display"},
+    "pandas": {"accessor"},
+    "sqlite3": {"store"},
+    "xllamacpp": {"engine"},
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def floor_of(room: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if room in rooms:
+            return number
+    raise AssertionError(f"{room} is on no floor: add it to FLOORS here and to the picture in CONTRIBUTING.md")
+
+
+def imports_of(path: Path) -> set[tuple[str, ...]]:
+    """Every import, wherever it stands in the file, as absolute parts."""
+    here = ("aichat_magic", *path.relative_to(PACKAGE).with_suffix("").parts)
+    found: set[tuple[str, ...]] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {tuple(alias.name.split(".")) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level] if node.level else ()
+            module = (*base, *(node.module.split(".") if node.module else ()))
+            found |= {(*module, alias.name) for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_room_imports_from_lower_floors_only(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        return
+    for target in imports_of(path):
+        if target[0] != "aichat_magic" or len(target) < 2 or target[1] == "__version__":
+            continue
+        other = target[1]
+        if floor_of(other) < floor_of(room) or (room, other) in NEIGHBOURS:
+            continue
+        raise AssertionError(f"{room} (floor {floor_of(room)}) imports {other} (floor {floor_of(other)})")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_library_is_imported_in_its_own_room_only(path: Path) -> None:
+    for target in imports_of(path):
+        rooms = ONLY_IN.get(target[0])
+        assert rooms is None or room_of(path) in rooms, f"{target[0]} belongs to {rooms}"
+
+
+def test_nothing_pickles_or_evaluates() -> None:
+    forbidden = {"eval", "exec", "compile", "__import__"}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in forbidden, f"{path.name} calls {node.func.id}"
+        assert not {target[0] for target in imports_of(path)} & {"pickle", "marshal", "shelve", "dill"}

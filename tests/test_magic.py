@@ -1,0 +1,428 @@
+"""The magics in a real shell, in this process, against a loopback server that keeps what it received."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from servers import ChatServer, Received, cut, hang, status, text
+from traitlets.config import Config
+
+import aichat_magic.chat
+from aichat_magic import bridge
+from aichat_magic.chat import Chat
+from aichat_magic.errors import AichatError
+from aichat_magic.messages import Reply
+from aichat_magic.settings import Settings
+
+CANARY = "sk-canary-magic"
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[InteractiveShell]:
+    """A terminal-like shell with the extension loaded, and a session of its own on the echo provider."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    chat = Chat(settings=lambda: Settings(model="echo/echo", environ={"OPENAI_API_KEY": CANARY}))
+    monkeypatch.setattr(aichat_magic.chat, "shared_chat", lambda: chat)
+    monkeypatch.setattr("aichat_magic.magic.shared_chat", lambda: chat)
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell(config=config)
+    shell.run_line_magic("load_ext", "aichat_magic")
+    yield shell
+    shell.run_line_magic("unload_ext", "aichat_magic")
+    bridge.run(chat.http.aclose())
+
+
+Cell = Callable[[str], Any]
+
+
+@pytest.fixture
+def run(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> Cell:
+    """Runs a cell; gives the result and what was printed."""
+
+    def run(source: str) -> Any:
+        capsys.readouterr()
+        result = shell.run_cell(source, store_history=True)
+        printed = capsys.readouterr()
+        return result, printed.out + printed.err
+
+    return run
+
+
+def flags(server: ChatServer) -> str:
+    return f"-m openai/m --base-url {server.url}"
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "value"),
+    [
+        ("-t 0", "temperature", 0),
+        ("--temperature 0.7", "temperature", 0.7),
+        ("--temperature=0", "temperature", 0),
+        ("--top-p 0.9", "top_p", 0.9),
+        ("--max-tokens 12", "max_tokens", 12),
+        ("--presence-penalty -1.5", "presence_penalty", -1.5),
+        ("--frequency-penalty 0", "frequency_penalty", 0),
+        ("--stop END", "stop", ["END"]),
+        ('--stop "a b" --stop \'c"d\'', "stop", ["a b", 'c"d']),
+        ("--seed 0", "seed", 0),
+        ("--seed 42;", "seed", 42),
+    ],
+)
+def test_sampling_flag_reaches_the_wire(run: Cell, flag: str, name: str, value: object) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)} {flag}\nhello")
+        assert server.requests[0].json[name] == value
+        assert type(server.requests[0].json[name]) is type(value)
+
+
+def test_model_flag_reaches_the_wire(run: Cell) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat --model 'openai/meta-llama/Llama 3' --base-url {server.url}\nhello")
+        assert server.requests[0].json["model"] == "meta-llama/Llama 3"
+
+
+def test_system_flag_reaches_the_wire_and_stays_for_the_conversation(run: Cell) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)} -s \"Don't ; say 'no'\"\nhello")
+        run(f"%%aichat {flags(server)}\nmore")
+        for received in server.requests:
+            assert received.json["messages"][0] == {"role": "system", "content": "Don't ; say 'no'"}
+
+
+def test_no_stream_flag_asks_all_the_same_and_shows_the_reply(run: Cell) -> None:
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} --no-stream\nhello")
+        assert len(server.requests) == 1
+    assert printed.count("echo: hello") == 1
+
+
+def test_timeout_flag_ends_a_hanging_request(run: Cell) -> None:
+    with ChatServer(lambda received, attempt: hang()) as server:
+        run("%aichat set max_retries 0")
+        result, printed = run(f"%%aichat {flags(server)} --timeout 0.3\nhello")
+    assert "0.3 s" in printed
+    assert isinstance(result.error_in_exec, TimeoutError)
+
+
+def test_proxy_flag_sends_the_request_through_the_proxy(run: Cell) -> None:
+    with ChatServer() as proxy:
+        run(f"%%aichat -m openai/m --base-url http://elsewhere.invalid/v1 --proxy {proxy.root}\nhello")
+        assert proxy.requests[0].path == "http://elsewhere.invalid/v1/chat/completions"
+
+
+def test_key_in_the_environment_does_not_go_to_an_address_of_the_notebook(run: Cell) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\nhello")
+        run(f"%config AIChat.base_url = '{server.url}'\n")
+        run("%%aichat -m openai/m\nhello")
+        assert len(server.requests) == 2
+        assert not any("authorization" in received.headers for received in server.requests)
+
+
+def test_history_is_sent_and_new_and_no_history_do_not(run: Cell) -> None:
+    with ChatServer() as server:
+        for line in ("", "", "--no-history", "", "--new", ""):
+            run(f"%%aichat {flags(server)} {line}\nhello")
+        lengths = [len(received.json["messages"]) for received in server.requests]
+    assert lengths == [1, 3, 1, 5, 1, 3]
+
+
+def test_chat_flag_keeps_conversations_apart(run: Cell) -> None:
+    with ChatServer() as server:
+        for line in ("", "-c 'other one'", "", "-c 'other one'"):
+            run(f"%%aichat {flags(server)} {line}\nhello")
+        assert [len(received.json["messages"]) for received in server.requests] == [1, 1, 3, 3]
+
+
+def test_output_flag_puts_the_reply_into_a_variable(run: Cell, shell: InteractiveShell) -> None:
+    run("%%aichat -o answer\nhello there")
+    assert isinstance(shell.user_ns["answer"], Reply)
+    assert str(shell.user_ns["answer"]) == "hello there"
+
+
+def test_value_of_the_cell_is_the_reply_and_it_is_shown_once(run: Cell, shell: InteractiveShell) -> None:
+    result, printed = run("%%aichat\nhello there")
+    assert isinstance(result.result, Reply)
+    assert shell.user_ns["_"] is result.result
+    assert printed.count("hello there") == 1
+    _, again = run("_")
+    assert again.count("hello there") == 1
+
+
+def test_dry_run_shows_the_messages_and_sends_nothing(run: Cell) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\nfirst")
+        _, printed = run(f"%%aichat {flags(server)} --dry-run -s 'Be brief.' -t 0\nsecond {{x}}")
+        assert len(server.requests) == 1
+        run(f"%%aichat {flags(server)}\nthird")
+        assert [message["content"] for message in server.requests[1].json["messages"]] == [
+            "first",
+            "echo: first",
+            "third",
+        ]
+    for part in ("Be brief.", "first", "echo: first", "second {x}", "tokens", "temperature=0", server.url):
+        assert part in printed
+
+
+@pytest.mark.parametrize("line", ["--help", "-h", "-t 0 --help"])
+def test_help_shows_the_manual_and_sends_nothing(run: Cell, line: str) -> None:
+    with ChatServer() as server:
+        result, printed = run(f"%%aichat {flags(server)} {line}\nhello")
+        assert server.requests == []
+    assert "--temperature" in printed
+    assert result.success
+
+
+def test_question_mark_shows_the_manual(run: Cell, shell: InteractiveShell) -> None:
+    doc = shell.find_cell_magic("aichat").__doc__ or ""
+    assert "--temperature" in doc
+    assert "%aichat use MODEL" in doc
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--nonsense", "-s 'open", "-t hot", "-t -0.5", "-t 2.5", "stray words", "(", "{f()} $c.k", "--base-url ftp://x", "--base-url http://x:99999", "--timeout 0", "-o 3x", "--raw --strict", "--chat",
+     "-m aichat/gpt-3.5-turbo", "--proxy htp://x"],
+)  # fmt: skip
+def test_wrong_line_sends_nothing_and_is_a_short_error(run: Cell, shell: InteractiveShell, line: str) -> None:
+    with ChatServer() as server:
+        shell.user_ns["f"] = lambda: server.requests.append("evaluated")
+        result, printed = run(f"%%aichat --base-url {server.url} -m openai/m {line}\nhello")
+        assert server.requests == []
+    assert isinstance(result.error_in_exec, AichatError)
+    assert "Traceback" not in printed
+    assert 1 <= len(printed.strip().splitlines()) <= 5
+
+
+@pytest.mark.parametrize("body", ["\n", "  \n\t\n"])
+def test_empty_prompt_is_a_short_error(run: Cell, body: str) -> None:
+    result, printed = run(f"%%aichat\n{body}")
+    assert not result.success
+    assert "prompt is empty" in printed
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["Costs $5 {not_there} {{x}} {'a': 1}", "unbalanced ( [ {", "trailing ;", "It's \"quoted\"", "a\n\n  b\n", "%magic !ls ?",
+     "\\frac{a}{b} \\n", "äöü 🎈 \u2028 x", "print(f'{x!r}')", "# comment", "   indented"],
+)  # fmt: skip
+def test_prompt_reaches_the_server_byte_for_byte(run: Cell, shell: InteractiveShell, prompt: str) -> None:
+    shell.user_ns["x"] = 3
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\n{prompt}")
+        assert server.requests[0].json["messages"][-1]["content"] == prompt.removesuffix("\n")
+
+
+def test_name_is_filled_from_the_notebook_and_said(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["city"] = "Lisbon"
+    _, printed = run("%%aichat\nIs {city} big? {unknown}")
+    assert "Is Lisbon big? {unknown}" in printed
+    assert "filled: city" in printed
+    assert "left as text: {unknown}" in printed
+
+
+def test_raw_fills_nothing(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["city"] = "Lisbon"
+    _, printed = run("%%aichat --raw\nIs {city} big?")
+    assert "Is {city} big?" in printed
+    assert "filled" not in printed
+
+
+def test_strict_makes_an_unfilled_name_an_error(run: Cell) -> None:
+    result, printed = run("%%aichat --strict\nIs {city} big?")
+    assert not result.success
+    assert "city" in printed
+
+
+def test_failed_turn_does_not_enter_the_history(run: Cell) -> None:
+    def answer(received: Received, attempt: int) -> Any:
+        return {"bad": status(400), "cut": cut(after_chunks=2)}.get(received.last_message, text("fine"))
+
+    with ChatServer(answer) as server:
+        for prompt in ("one", "bad", "cut", "two"):
+            run(f"%%aichat {flags(server)}\n{prompt}")
+        assert [message["content"] for message in server.requests[-1].json["messages"]] == ["one", "fine", "two"]
+
+
+def test_text_before_a_broken_stream_stays_visible_and_is_marked(run: Cell) -> None:
+    with ChatServer(lambda received, attempt: cut(after_chunks=2)) as server:
+        result, printed = run(f"%%aichat {flags(server)}\nhello")
+    assert not result.success
+    assert "word0 word1" in printed
+    assert "truncated" in printed.lower() or "broke" in printed.lower()
+
+
+def test_new_keeps_the_old_turns_when_the_first_new_one_fails(run: Cell) -> None:
+    def answer(received: Received, attempt: int) -> Any:
+        return status(400) if received.last_message == "bad" else text("fine")
+
+    with ChatServer(answer) as server:
+        run(f"%%aichat {flags(server)}\none")
+        run(f"%%aichat {flags(server)} --new\nbad")
+        run(f"%%aichat {flags(server)}\ntwo")
+        assert len(server.requests[-1].json["messages"]) == 3
+
+
+def test_turns_that_no_longer_fit_are_told_once(run: Cell) -> None:
+    run("%aichat set max_history_tokens 40")
+    told = [run(f"%%aichat\n{'word ' * 12}{number}")[1].count("oldest turns") for number in range(4)]
+    assert told == [0, 1, 0, 0] or told == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("mode", ["Plain", "Context", "Verbose", "Minimal", "Docs"])
+def test_error_is_short_in_every_traceback_mode_and_shows_no_key(run: Cell, mode: str) -> None:
+    run(f"%xmode {mode}")
+    with ChatServer(lambda received, attempt: status(401)) as server:
+        _, printed = run(f"%%aichat {flags(server)}\nhello")
+    assert len(printed.strip().splitlines()) <= 5
+    assert CANARY not in printed
+
+
+def test_debug_shows_the_whole_traceback_without_the_key(run: Cell) -> None:
+    run("%xmode Verbose")
+    with ChatServer(lambda received, attempt: status(401)) as server:
+        _, printed = run(f"%%aichat {flags(server)} --debug\nhello")
+    assert "Traceback" in printed
+    assert CANARY not in printed
+
+
+def test_error_prints_nothing_of_the_prompt(run: Cell) -> None:
+    with ChatServer(lambda received, attempt: status(400)) as server:
+        _, printed = run(f"%%aichat {flags(server)}\nmy private question")
+    assert "private" not in printed
+
+
+# The line magic ---------------------------------------------------------------------------------------------------
+
+
+def test_bare_line_tells_model_conversation_and_totals(run: Cell) -> None:
+    run("%%aichat\nhello")
+    _, printed = run("%aichat")
+    for part in ("echo/echo", "main (1 turn)", "1 reply"):
+        assert part in printed
+
+
+def test_ask_takes_the_text_as_it_stands(run: Cell) -> None:
+    _, printed = run('%aichat ask What\'s "this" {thing} $5?')
+    assert 'What\'s "this" {thing} $5?' in printed
+
+
+def test_use_changes_the_model_and_refuses_an_unknown_one(run: Cell) -> None:
+    _, printed = run("%aichat use echo/other")
+    assert "echo/other" in printed
+    result, printed = run("%aichat use ecko/x")
+    assert "Did you mean 'echo'" in printed
+    assert not result.success
+    assert run("%%aichat\nhi")[0].result.model == "echo/other"
+
+
+def test_set_holds_for_later_cells_and_a_flag_wins(run: Cell) -> None:
+    with ChatServer() as server:
+        run("%aichat set temperature 0.5")
+        run(f"%%aichat {flags(server)}\nhello")
+        run(f"%%aichat {flags(server)} -t 0\nhello")
+        assert [received.json["temperature"] for received in server.requests] == [0.5, 0]
+    result, printed = run("%aichat set temperature 7")
+    assert not result.success
+    assert "between 0 and 2" in printed
+
+
+@pytest.mark.parametrize("model", ["nobody/x", "gpt-5", "openai", "groq/x"])
+def test_model_that_cannot_be_asked_is_a_short_error(run: Cell, model: str) -> None:
+    result, printed = run(f"%%aichat -m {model}\nhello")
+    assert isinstance(result.error_in_exec, AichatError)
+    assert 1 <= len(printed.strip().splitlines()) <= 5
+
+
+def test_config_sets_and_refuses(run: Cell, caplog: pytest.LogCaptureFixture) -> None:
+    run("%config AIChat.model = 'echo/configured'")
+    assert run("%%aichat\nhi")[0].result.model == "echo/configured"
+    run("%config AIChat.temperature = 9")
+    assert "between 0 and 2" in caplog.text
+    assert run("%%aichat\nhi")[0].success
+
+
+def test_models_lists_those_of_the_current_provider_or_the_named_one(run: Cell) -> None:
+    assert "echo/echo" in run("%aichat models")[1]
+    assert "names no model" in run("%aichat models echo/zzz")[1]
+
+
+def test_providers_tell_whether_there_is_a_key_and_not_which(run: Cell) -> None:
+    _, printed = run("%aichat providers")
+    for part in ("openai", "present", "GROQ_API_KEY", "not working", "in this process"):
+        assert part in printed
+    assert CANARY not in printed
+
+
+def test_conversations_are_listed_shown_forked_switched_undone_reset_and_deleted(run: Cell) -> None:
+    run("%%aichat\nfirst question")
+    assert "first question" in run("%aichat chats")[1]
+    assert "first question" in run("%aichat show")[1]
+    run("%aichat fork copy")
+    run("%%aichat\nsecond question")
+    assert "second question" not in run("%aichat show main")[1]
+    assert "Took 1 turn" in run("%aichat undo")[1]
+    assert "main (1 turn)" in run("%aichat switch main")[1]
+    run("%aichat reset")
+    assert "first question" not in run("%aichat show")[1]
+    run("%aichat delete copy")
+    assert "copy" not in run("%aichat chats")[1]
+    result, printed = run("%aichat show cop")
+    assert not result.success
+    assert "There is no conversation 'cop'" in printed
+
+
+def test_usage_counts_replies_and_tokens_by_model(run: Cell) -> None:
+    run("%%aichat\none two three")
+    _, printed = run("%aichat usage")
+    assert "echo/echo" in printed
+    assert "3" in printed
+
+
+@pytest.mark.parametrize(
+    "line", ["modles", "use", "use a b", "set x", "undo x", "undo 0", "switch", "fork main main", "delete nobody"]
+)
+def test_wrong_command_is_a_short_error(run: Cell, line: str) -> None:
+    result, printed = run(f"%aichat {line}")
+    assert isinstance(result.error_in_exec, AichatError)
+    assert len(printed.strip().splitlines()) <= 5
+
+
+def test_help_shows_commands_and_flags(run: Cell) -> None:
+    _, printed = run("%aichat help")
+    assert "%aichat use MODEL" in printed
+    assert "--temperature" in printed
+
+
+# Loading ----------------------------------------------------------------------------------------------------------
+
+
+def footprint(shell: InteractiveShell) -> tuple[Any, ...]:
+    assert shell.display_formatter is not None
+    return (
+        "aichat" in shell.magics_manager.magics["cell"],
+        "aichat" in shell.magics_manager.magics["line"],
+        "AIChat" in shell.magics_manager.registry,
+        [configurable for configurable in shell.configurables if type(configurable).__name__ == "AIChat"] != [],
+        len(shell.Completer.custom_matchers) if hasattr(shell.Completer, "custom_matchers") else 0,
+        {name: len(callbacks) for name, callbacks in shell.events.callbacks.items()},
+        len(shell.display_formatter.ipython_display_formatter.type_printers),
+    )
+
+
+def test_unload_leaves_nothing_behind_and_reload_works_after_a_bad_value(shell: InteractiveShell, run: Cell) -> None:
+    run("%unload_ext aichat_magic")
+    bare = footprint(shell)
+    run("%load_ext aichat_magic")
+    loaded = footprint(shell)
+    assert loaded != bare
+    run("%config AIChat.temperature = 'hot'")
+    shell.config.AIChat.max_tokens = "many"
+    _, printed = run("%reload_ext aichat_magic")
+    assert "left out" in printed
+    assert footprint(shell) == loaded
+    assert run("%%aichat\nhi")[0].success
+    run("%unload_ext aichat_magic")
+    assert footprint(shell) == bare

@@ -1,0 +1,147 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from aichat_magic.errors import ConfigError, MissingKeyError, OptionError
+from aichat_magic.secret import Secret
+from aichat_magic.settings import Preset, Settings, changed, checked_url, host_of, load_settings
+
+OPENAI = Preset(base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", needs_key=True)
+CANARY = "sk-canary"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "config.toml"
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_defaults_hold_without_file_and_environment(config: Path) -> None:
+    settings = load_settings({}, config)
+    assert settings.model == "local/smollm2-135m"
+    assert settings.options.sent() == {}
+
+
+def test_environment_wins_over_the_file(config: Path) -> None:
+    write(config, 'model = "a/b"\ntimeout_s = 5\n[options]\ntemperature = 0.5\nstop = ["x"]\n')
+    settings = load_settings({"AICHAT_MODEL": "c/d", "AICHAT_TEMPERATURE": "0"}, config)
+    assert (settings.model, settings.timeout_s) == ("c/d", 5)
+    assert settings.options.sent() == {"temperature": 0, "stop": ("x",)}
+
+
+def test_set_value_wins_over_the_environment_and_none_takes_it_back(config: Path) -> None:
+    settings = load_settings({"AICHAT_MODEL": "c/d", "AICHAT_SEED": "3"}, config)
+    assert changed(settings, "model", "e/f").model == "e/f"
+    assert changed(settings, "seed", "none").options.seed is None
+    assert changed(settings, "max-tokens", "7").options.max_tokens == 7
+    assert changed(settings, "timeout", "7").timeout_s == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("modle = 'x'", "'modle'.*'model'"),
+        ("model = 3", "must be of type str"),
+        ("timeout_s = true", "must be of type float"),
+        ("[options]\ntemprature = 1", "'temprature'.*'temperature'"),
+        ("options = 3", "must be a table"),
+        ("[providers.x]\nkey = 'a'", "Unknown setting 'key'"),
+        ("[providers.x]\nbase_url = 'ftp://x'", "must begin with"),
+        ("[providers.x]\nbase_url = 3", "must be a text"),
+        ("= no toml", "is not TOML"),
+    ],
+)
+def test_wrong_file_is_a_clear_error(config: Path, text: str, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        load_settings({}, write(config, text))
+
+
+@pytest.mark.parametrize(("name", "value"), [("AICHAT_TIMEOUT_S", "soon"), ("AICHAT_SEED", "1.5")])
+def test_wrong_environment_is_a_clear_error(config: Path, name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        load_settings({name: value}, config)
+
+
+def test_setting_an_unknown_name_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="'temperature'"):
+        changed(Settings(), "temperatur", "1")
+
+
+def test_setting_a_value_out_of_range_is_refused() -> None:
+    with pytest.raises(OptionError, match="temperature"):
+        changed(Settings(), "temperature", "3")
+
+
+def test_key_goes_to_its_own_host() -> None:
+    settings = Settings(environ={"OPENAI_API_KEY": CANARY})
+    assert settings.endpoint("openai", OPENAI).key == Secret(CANARY)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://evil.example/v1",
+        "https://api.openai.com.evil.example/v1",
+        "http://api.openai.com/v1",
+        "https://api.openai.com:8443/v1",
+        "http://localhost:1234/v1",
+    ],
+)
+def test_key_does_not_go_to_another_host(base_url: str) -> None:
+    settings = Settings(environ={"OPENAI_API_KEY": CANARY})
+    assert settings.endpoint("openai", OPENAI, base_url=base_url).key is None
+
+
+def test_key_beside_an_address_in_the_same_place_belongs_to_it(config: Path) -> None:
+    environ = {"AICHAT_API_KEY": CANARY, "AICHAT_BASE_URL": "http://gpu:8000/v1"}
+    endpoint = Settings(environ=environ).endpoint("openai", OPENAI, base_url="http://gpu:8000/v1")
+    assert endpoint.key == Secret(CANARY)
+    write(config, f'[providers.openai]\nbase_url = "http://gpu/v1"\napi_key = "{CANARY}"\n')
+    settings = load_settings({}, config)
+    assert settings.endpoint("openai", OPENAI).key == Secret(CANARY)
+    assert settings.endpoint("openai", OPENAI, base_url="http://other/v1").key is None
+
+
+def test_missing_key_names_the_variable_to_set() -> None:
+    with pytest.raises(MissingKeyError, match="OPENAI_API_KEY"):
+        Settings().endpoint("openai", OPENAI)
+
+
+def test_key_never_shows_in_settings(config: Path) -> None:
+    write(config, f'[providers.openai]\napi_key = "{CANARY}"\n')
+    settings = load_settings({"OPENAI_API_KEY": CANARY + "2"}, config)
+    endpoint = settings.endpoint("openai", OPENAI)
+    assert CANARY not in repr(settings) + repr(endpoint) + str(endpoint)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+def test_file_with_a_key_that_others_can_read_is_warned_about(config: Path) -> None:
+    write(config, f'[providers.openai]\napi_key = "{CANARY}"\n', mode=0o644)
+    with pytest.warns(UserWarning, match="chmod 600") as caught:
+        load_settings({}, config)
+    assert CANARY not in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000", "ftp://x/v1", "http://", "http://x:99999", "http://x:port", "http://a b", "http://u:p@x", "", "http://x:0"],
+)  # fmt: skip
+def test_url_that_cannot_be_called_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        checked_url(url, "base URL")
+
+
+def test_password_of_a_proxy_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        checked_url(f"htp://user:{CANARY}@proxy:80", "proxy", ("http",))
+    assert CANARY not in str(caught.value)
+
+
+def test_host_is_scheme_name_and_port() -> None:
+    assert host_of("https://API.example.com./v1") == "https://api.example.com:443"
