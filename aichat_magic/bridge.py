@@ -26,7 +26,8 @@ from .errors import AichatError, ChatInterrupt, NestedCallError, UnexpectedError
 
 T = TypeVar("T")
 
-# How long tasks that outlive their call may take to end, and a loop to close. Both come after the grace time.
+# How long tasks that outlive their call may go on, how long they may take to end once cancelled, and a loop to close.
+_LINGER_S = 0.05
 _SWEEP_S = 0.3
 _CLOSE_S = 0.5
 
@@ -185,6 +186,7 @@ class _PrivateLoop(_SystemLoop):
         self._closed = True
         self._selector.close()
         for transport in self.open_transports():
+            transport._closing = True
             transport._sock.close()
             transport._sock = None
         for pipe_end in (self._ssock, self._csock):
@@ -254,7 +256,7 @@ class _Interrupts:
         self._task = task
         self._loop = loop
         if self.hits:
-            loop.call_soon(self._cancel)
+            self._cancel()
 
     def unwatch(self) -> None:
         """Disarm: nothing of this call may reach into the next one."""
@@ -368,9 +370,13 @@ class _Host:
     def _sweep(self, loop: _PrivateLoop, interrupts: _Interrupts) -> bool:
         """End the tasks that outlived their call, and say whether they did end."""
         left = asyncio.all_tasks(loop) - self.parked
+        if not left:
+            return True
+        if not interrupts.hits:
+            _spin_until_done(loop, left, _LINGER_S, interrupts)  # asyncio ends generators in tasks of its own
         for task in left:
             task.cancel()
-        return not left or _spin_until_done(loop, left, _SWEEP_S, interrupts)
+        return _spin_until_done(loop, left, _SWEEP_S, interrupts)
 
 
 # The one state a module of this package keeps: a loop can serve one thread only, and the connections on it are meant
@@ -478,17 +484,20 @@ def _outcome(job: Any, broken: BaseException | None, is_interrupted: bool) -> An
     IPython sends no error at all for an exception that has an exception group anywhere behind it.
     """
     task = job.task
+    is_lost = task.get_loop().is_closed() and (task.cancelled() or not task.done())
     failure = None if not task.done() or task.cancelled() else task.exception()
     try:
         if is_interrupted:
             raise ChatInterrupt
         if broken is not None:
             raise broken
+        if is_lost:  # a generator whose loop was thrown away by the interrupt of another call
+            raise ChatInterrupt
         if isinstance(failure, BaseExceptionGroup):
             raise UnexpectedError(_summary(failure))
         if failure is not None:
             _cut_groups(failure)
-        return task.result() if task.done() else None
+        return task.result() if task.done() else None  # not done: a generator that has yielded
     finally:
         del task, job, broken, failure  # an exception that holds the frame that holds the exception
 
@@ -504,8 +513,7 @@ def _summary(group: BaseExceptionGroup[BaseException]) -> str:
         else:
             leaves.append(error)
     names = [
-        f"{type(leaf).__name__}: {leaf}" if isinstance(leaf, AichatError) else type(leaf).__name__
-        for leaf in leaves
+        f"{type(leaf).__name__}: {leaf}" if isinstance(leaf, AichatError) else type(leaf).__name__ for leaf in leaves
     ]
     return shorten(f"Several things failed at once: {'; '.join(dict.fromkeys(names))}.")
 
@@ -513,10 +521,13 @@ def _summary(group: BaseExceptionGroup[BaseException]) -> str:
 def _cut_groups(error: BaseException) -> None:
     """Take exception groups out of the history of an error."""
     seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error.__cause__, BaseExceptionGroup):
-            error.__cause__ = None
-        if isinstance(error.__context__, BaseExceptionGroup):
-            error.__context__ = None
-        error = error.__cause__ or error.__context__ or error
+    todo = [error]
+    while todo:
+        error = todo.pop()
+        if id(error) not in seen:
+            seen.add(id(error))
+            if isinstance(error.__cause__, BaseExceptionGroup):
+                error.__cause__ = None
+            if isinstance(error.__context__, BaseExceptionGroup):
+                error.__context__ = None
+            todo += [other for other in (error.__cause__, error.__context__) if other is not None]
