@@ -304,8 +304,11 @@ class ShownReplies:
     def _is_value(self) -> bool:
         """Whether IPython is showing the value of a cell, and not an explicit `display(reply)`."""
         hook = self._shell.displayhook
-        # The hook of kernels does not say that it is active, but has a message in the making.
-        return bool(getattr(hook, "is_active", False)) or getattr(hook, "msg", None) is not None
+        if getattr(self._shell, "kernel", None) is not None:
+            # The hook of kernels does not say that it is active, but has a message in the making.
+            return getattr(hook, "msg", None) is not None
+        # Older shells (8.18 to 9.0) do not say it: there, that one line may also stand for an explicit display.
+        return bool(getattr(hook, "is_active", True))
 
 
 @contextlib.contextmanager

@@ -159,9 +159,12 @@ def reply_html(
         tail = _CLOSING_TAGS.search(body)
         at = tail.start() if tail else len(body)
         body = f"{body[:at]}▍{body[at:]}"
-    if mark or footer:
-        marked = f'<strong style="color:{_ORANGE}">⚠ {escape(_one_line(mark))}</strong>' if mark else ""
-        body += f"{_FOOTER}{' · '.join(part for part in (marked, escape(_one_line(footer))) if part)}</div>"
+    if mark:
+        body += (
+            f'<div style="font-size:smaller"><strong style="color:{_ORANGE}">⚠ {escape(_one_line(mark))}</strong></div>'
+        )
+    if footer:
+        body += f"{_FOOTER}{escape(_one_line(footer))}</div>"
     above = "".join(f"{_FOOTER}{escape(_one_line(line))}</div>" for line in header)
     return _wrapped(above + body, "aichat-reply ")
 
@@ -302,10 +305,14 @@ def _escaped(renderer: Any, tokens: Sequence[Token], index: int, options: Any, e
     return escape(tokens[index].content)
 
 
+def _cell(tag: str, side: str) -> str:
+    return f'<{tag} style="text-align:{side};padding:0.2em 0.7em">'
+
+
 def _cell_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     # Said for every cell, because JupyterLab aligns the cells of HTML outputs to the right.
     wanted = re.fullmatch(r"text-align:(left|center|right)", str(tokens[index].attrGet("style")))
-    return f'<{tokens[index].tag} style="text-align:{wanted[1] if wanted else "left"}">'
+    return _cell(tokens[index].tag, wanted[1] if wanted else "left")
 
 
 def _table_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
@@ -563,7 +570,7 @@ class Table:
 
         def row_html(tag: str, cells: Iterable[str]) -> str:
             return "".join(
-                f'<{tag} style="text-align:{"right" if right else "left"}">{escape(cell)}</{tag}>'
+                f"{_cell(tag, 'right' if right else 'left')}{escape(cell)}</{tag}>"
                 for cell, right in zip(cells, is_number, strict=True)
             )
 

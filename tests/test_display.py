@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from IPython.core.displayhook import DisplayHook
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
@@ -383,6 +384,7 @@ def test_terminal_shows_the_reply_in_full_when_it_is_looked_at_again(
     assert ran(shell, capsys, "x") == "Out[4]: Hello **you**\n"
 
 
+@pytest.mark.skipif(not hasattr(DisplayHook, "is_active"), reason="IPython before 9.2 does not tell them apart")
 def test_explicit_display_in_the_same_cell_is_in_full(
     shell: InteractiveShell, shown: ShownReplies, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,8 @@ TAGS = set(
 ATTRIBUTES = {
     "class": re.compile(r"(aichat-reply )?tex2jax_ignore mathjax_ignore|tex2jax_process mathjax_process"),
     "style": re.compile(
-        r"(color:#[0-9a-f]{6}(;font-style:italic)?|text-align:(left|right|center)|margin-left:0|white-space:pre-wrap|"
+        r"(color:#[0-9a-f]{6}(;font-style:italic)?|text-align:(left|right|center);padding:0\.2em 0\.7em|"
+        r"font-size:smaller|margin-left:0|white-space:pre-wrap|"
         r"opacity:0\.7;font-size:smaller|overflow-x:auto;overflow-y:hidden|"
         r"overflow-x:auto;padding:0\.6em 0\.8em;background-color:rgba\(128, 128, 128, 0\.1\))"
     ),
@@ -219,8 +220,8 @@ def test_markdown_becomes_elements() -> None:
 
 def test_cells_without_an_alignment_are_aligned_to_the_left() -> None:
     html = markdown_html("|a|b|\n|-|-:|\n|1|2|")
-    assert '<td style="text-align:left">1</td>' in html
-    assert '<td style="text-align:right">2</td>' in html
+    assert '<td style="text-align:left;padding:0.2em 0.7em">1</td>' in html
+    assert '<td style="text-align:right;padding:0.2em 0.7em">2</td>' in html
 
 
 def test_code_of_a_known_language_is_coloured_and_of_others_plain() -> None:
