@@ -77,7 +77,9 @@ def parse_json(data: bytes, provider: str = "", *, is_framed: bool = True) -> An
         reason, breaks_off = "text that is not UTF-8", error.end >= len(data)
     except json.JSONDecodeError as error:
         reason = f"no JSON ({error.msg} at character {error.pos})"
-        breaks_off = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+        # What is left after the fault: nothing, an open text, or the first letters of a word or an escape.
+        is_at_end = len(error.doc.rstrip()) - error.pos < 6 and not error.msg.startswith("Extra data")
+        breaks_off = is_at_end or error.msg.startswith("Unterminated")
     except (ValueError, RecursionError):
         reason = "JSON that nests too deep or holds a number that cannot be read"
     if breaks_off and not is_framed:

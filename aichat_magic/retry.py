@@ -25,7 +25,7 @@ class RetryPolicy:
     base_s: float = 0.5
     cap_s: float = 30.0
     retry_after_cap_s: float = 120.0
-    max_deadline_retries: int = 1
+    max_deadline_retries: int = 2
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no policy.

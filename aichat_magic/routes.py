@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.cookiejar
 import ipaddress
-import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
@@ -195,29 +193,21 @@ def cookie_header(cookies: Iterable[Cookie], url: str) -> str:
         cookies: Cookies to choose from.
         url: Where the request goes.
     """
-    policy = http.cookiejar.DefaultCookiePolicy()
-    request = urllib.request.Request(url)
-    return "; ".join(
-        f"{cookie.name}={cookie.value.reveal()}" for cookie in cookies if _belongs(cookie, request, policy)
-    )
+    parts = urlsplit(url)
+    return "; ".join(f"{cookie.name}={cookie.value.reveal()}" for cookie in cookies if _belongs(cookie, parts))
 
 
-def _belongs(cookie: Cookie, request: urllib.request.Request, policy: http.cookiejar.DefaultCookiePolicy) -> bool:
-    """Whether the standard library would send the cookie with the request. The value takes no part in it."""
-    host = (urlsplit(request.full_url).hostname or "").rstrip(".")
+def _belongs(cookie: Cookie, parts: SplitResult) -> bool:
+    """Whether a cookie goes with a request to this URL.
+
+    Source: RFC 6265, sections 5.1.3, 5.1.4 and 5.4.
+    """
+    host = (parts.hostname or "").rstrip(".")
     domain = cookie.domain.strip(".").lower()
-    if not domain or ("." not in domain and host != domain):
-        return False  # a top-level domain is nobody's own
-    if host == domain and "." not in domain:
-        return request.type == "https" or not cookie.secure  # "localhost", which the library calls localhost.local
-    path = cookie.path or "/"
-    standard = http.cookiejar.Cookie(
-        version=0, name=cookie.name, value="", port=None, port_specified=False,
-        domain=f".{domain}", domain_specified=True, domain_initial_dot=True, path=path, path_specified=True,
-        secure=cookie.secure, expires=None, discard=True, comment=None, comment_url=None, rest={},
-    )  # fmt: skip
+    # A name below the domain; never below an address, nor below a top-level domain, which is nobody's own.
+    is_below = host.endswith(f".{domain}") and "." in domain and _address(host) is None
+    path, prefix = parts.path or "/", cookie.path if cookie.path.startswith("/") else "/"
+    is_in_path = path == prefix or path.startswith(prefix if prefix.endswith("/") else f"{prefix}/")
     return (
-        policy.domain_return_ok(standard.domain, request)
-        and policy.path_return_ok(path, request)
-        and policy.return_ok(standard, request)
+        bool(domain) and (host == domain or is_below) and is_in_path and (parts.scheme == "https" or not cookie.secure)
     )

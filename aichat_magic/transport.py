@@ -11,6 +11,7 @@ What httpx raises is never chained to our errors, because its text and its frame
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
@@ -577,7 +578,9 @@ class _Exchange:
             return caught
         tls = next((e for e in chain if isinstance(e, ssl.SSLError) and not isinstance(e, _TLS_ENDS)), None)
         if tls is not None:
-            why = getattr(tls, "verify_message", "") or (tls.reason or "").replace("_", " ").lower()
+            # aiohttp's own subclasses lack the attributes of the class.
+            said = [getattr(e, name, None) for e in chain for name in ("verify_message", "reason")]
+            why = next((text for text in said if isinstance(text, str) and text), "").replace("_", " ").lower()
             return TLSError(
                 f"TLS with {self._place} failed: {shorten(why or 'the handshake broke off', 120)}. "
                 "Nothing was sent. Check the address, the clock and the certificate (SSL_CERT_FILE).",
@@ -766,14 +769,15 @@ def _fast_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport | None:
 
 def _browser_like(route: Route) -> httpx.AsyncBaseTransport:
     """A transport over curl with a browser's TLS fingerprint."""
-    try:
-        import httpx
+    import httpx
 
+    curl: Any = None
+    with contextlib.suppress(ImportError):
         curl = importlib.import_module("httpx_curl_cffi")
-    except ImportError:
+    if curl is None:
         raise MissingExtraError(
             "impersonate needs a package that is not installed: pip install 'aichat-magic[impersonate]'"
-        ) from None
+        )
     transport: httpx.AsyncBaseTransport = curl.AsyncCurlTransport(
         impersonate=route.impersonate,
         default_headers=True,
