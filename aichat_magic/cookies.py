@@ -169,11 +169,9 @@ class CookieStore:
         """Those of the browsers. Reading them is slow, so what is found is kept; nothing found is not."""
         now_s = self._clock()
         if not any(cookie.belongs_to(domain, now_s) for cookie in self._from_browsers.get(domain, ())):
-            found = self._browsers(domain)
-            found = tuple(c for c in found if c.belongs_to(domain, now_s) and c.is_sendable)
-            if not found:
-                return ()
-            self._from_browsers[domain] = found
+            self._from_browsers[domain] = tuple(
+                cookie for cookie in self._browsers(domain) if cookie.belongs_to(domain, now_s) and cookie.is_sendable
+            )
         return self._from_browsers[domain]
 
 

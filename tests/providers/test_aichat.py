@@ -464,6 +464,14 @@ async def test_only_cookies_of_the_host_are_sent(
 
 
 @pytest.mark.anyio
+async def test_cookies_of_a_subdomain_alone_are_none_for_the_service(server: respx.Router) -> None:
+    set_cookies("www.chat-gpt.org", {"a": "1"})
+    with pytest.raises(CookiesRequiredError):
+        await Aichat.create_async("gpt-3.5-turbo", HI)
+    assert not server.calls
+
+
+@pytest.mark.anyio
 async def test_a_server_of_ones_own_gets_its_own_cookies_and_addresses(with_cookies: None) -> None:
     set_cookies("own.example", {"mine": "1"})
     with respx.mock() as router:
