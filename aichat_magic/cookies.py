@@ -11,10 +11,13 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, shorten
 from .secret import Secret
+
+if TYPE_CHECKING:
+    import http.cookiejar
 
 _MAX_FILE_BYTES = 16 * 2**20
 # RFC 6265 (2011), section 4.1.1, widened by the quote, comma and backslash that browsers send, too.
@@ -69,21 +72,31 @@ def read_browsers(domain: str) -> Found:
         browsers = importlib.import_module("browser_cookie3")
     except ImportError:
         return ()
-    try:
-        return tuple(
-            StoredCookie(
-                domain=_plain(cookie.domain),
-                name=cookie.name,
-                value=Secret(cookie.value or ""),
-                path=cookie.path or "/",
-                expires_s=_expiry(cookie.expires),
-            )
-            for cookie in browsers.load(domain_name=domain)
-        )
-    except Exception as error:  # keyrings, locked databases, new formats: all its own kinds of errors
-        kind = type(error).__name__
-    warnings.warn(f"The cookies of the browsers could not be read ({kind}).", UserWarning, stacklevel=2)
-    return ()
+    found: list[StoredCookie] = []
+    problems: set[str] = set()
+    # Each by itself: `load`, which asks all of them, ends at the first that fails in a way of its own.
+    for read in getattr(browsers, "all_browsers", None) or [browsers.load]:
+        try:
+            found += [_from_browser(cookie) for cookie in read(domain_name=domain)]
+        except Exception as error:  # keyrings, locked databases, new formats: there is no end to their kinds
+            problems.add(type(error).__name__)
+    # Its own error says that a browser is not installed.
+    problems.discard("BrowserCookieError")
+    if problems and not found:
+        kinds = ", ".join(sorted(problems))
+        warnings.warn(f"The cookies of the browsers could not be read ({kinds}).", UserWarning, stacklevel=2)
+    return tuple(found)
+
+
+def _from_browser(cookie: http.cookiejar.Cookie) -> StoredCookie:
+    """A browser's cookie as one of ours."""
+    return StoredCookie(
+        domain=_plain(cookie.domain),
+        name=cookie.name,
+        value=Secret(cookie.value or ""),
+        path=cookie.path or "/",
+        expires_s=_expiry(cookie.expires),
+    )
 
 
 class CookieStore:

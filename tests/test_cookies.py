@@ -384,16 +384,27 @@ def test_the_environment_is_read_at_each_look(
 # --- the browsers
 
 
-def browsers_hold(monkeypatch: pytest.MonkeyPatch, load: Callable[..., list[BrowserCookie]]) -> None:
+class BrowserCookieError(Exception):
+    """What the package raises for a browser that is not installed, known here by its name."""
+
+
+def browsers_hold(monkeypatch: pytest.MonkeyPatch, *readers: Callable[..., list[BrowserCookie]]) -> None:
     module = types.ModuleType("browser_cookie3")
-    module.load = load  # type: ignore[attr-defined]  # a stand-in for the package
+    module.all_browsers = list(readers)  # type: ignore[attr-defined]  # a stand-in for the package
     monkeypatch.setitem(sys.modules, "browser_cookie3", module)
+
+
+def fails(error: Exception) -> Callable[..., list[BrowserCookie]]:
+    def read(domain_name: str = "") -> list[BrowserCookie]:
+        raise error
+
+    return read
 
 
 def test_what_the_browsers_give_is_filtered(process: CookieStore, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def load(domain_name: str = "") -> list[BrowserCookie]:
+    def read(domain_name: str = "") -> list[BrowserCookie]:
         asked.append(domain_name)
         return [
             browser_cookie(".chat-gpt.org", "good"),
@@ -404,7 +415,7 @@ def test_what_the_browsers_give_is_filtered(process: CookieStore, monkeypatch: p
             browser_cookie("chat-gpt.org", "broken", value="a\nb"),
         ]
 
-    browsers_hold(monkeypatch, load)
+    browsers_hold(monkeypatch, read)
     assert get_cookies("chat-gpt.org") == {"good": "2", "session": "2"}
     assert asked == ["chat-gpt.org"]
 
@@ -413,11 +424,23 @@ def test_without_the_extra_the_browsers_have_none(process: CookieStore) -> None:
     assert get_cookies("chat-gpt.org") == {}
 
 
-def test_browsers_that_cannot_be_read_are_a_warning(process: CookieStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(domain_name: str = "") -> list[BrowserCookie]:
-        raise PermissionError(CANARY)
+def test_a_browser_that_fails_does_not_hide_the_others(process: CookieStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    browsers_hold(
+        monkeypatch,
+        fails(KeyError("DBUS_SESSION_BUS_ADDRESS")),
+        lambda domain_name: [browser_cookie("chat-gpt.org")],
+        fails(BrowserCookieError()),
+    )
+    assert get_cookies("chat-gpt.org") == {"b": "2"}
 
-    browsers_hold(monkeypatch, load)
+
+def test_browsers_that_are_not_installed_are_no_news(process: CookieStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    browsers_hold(monkeypatch, fails(BrowserCookieError()), lambda domain_name: [])
+    assert get_cookies("chat-gpt.org") == {}
+
+
+def test_browsers_that_cannot_be_read_are_a_warning(process: CookieStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    browsers_hold(monkeypatch, fails(PermissionError(CANARY)), fails(BrowserCookieError()))
     with pytest.warns(UserWarning, match=r"could not be read \(PermissionError\)") as caught:
         assert get_cookies("chat-gpt.org") == {}
     assert CANARY not in str(caught[0].message)
