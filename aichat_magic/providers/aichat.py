@@ -34,10 +34,10 @@ __all__ = ["Aichat", "create_completion", "format_prompt", "get_cookies", "set_c
 _MODEL = "gpt-3.5-turbo"
 _SITE = "https://chat-gpt.org"
 _CONNECT_TIMEOUT_S = 6.0
-# Chrome for Windows as it introduced itself in November 2024. User agent and hints must name the same version.
-_CHROME = "131"
+# The newest Chrome that curl_cffi knew in November 2026, with its hints. User agent and hints must name one version.
+_CHROME = "150"
 _CHROME_HEADERS = (
-    ("sec-ch-ua", f'"Google Chrome";v="{_CHROME}", "Chromium";v="{_CHROME}", "Not_A Brand";v="24"'),
+    ("sec-ch-ua", f'"Not;A=Brand";v="8", "Chromium";v="{_CHROME}", "Google Chrome";v="{_CHROME}"'),
     ("sec-ch-ua-mobile", "?0"),
     ("sec-ch-ua-platform", '"Windows"'),
     (

@@ -245,7 +245,7 @@ async def test_the_user_agent_agrees_with_the_hints(server: respx.Router, with_c
     await Aichat.create_async("gpt-3.5-turbo", HI)
     headers = sent(server).headers
     version = headers["user-agent"].split("Chrome/")[1].split(".")[0]
-    assert f'"Google Chrome";v="{version}", "Chromium";v="{version}"' in headers["sec-ch-ua"]
+    assert f'"Chromium";v="{version}", "Google Chrome";v="{version}"' in headers["sec-ch-ua"]
     assert "Windows" in headers["user-agent"]
     assert "Mobile" not in headers["user-agent"]
 
