@@ -8,10 +8,10 @@ from typing import Any
 
 from .batch import Outcome, run_calls
 from .bridge import iterate, run
-from .chat import Call, Chat, Given, shared_chat
+from .chat import Call, Chat, shared_chat
 from .errors import PromptError
 from .messages import Draft, Message, Reply, messages_from
-from .settings import Settings
+from .settings import Given, Settings
 
 Prompt = str | Iterable[Message | Mapping[str, Any]]
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from .chat import Given
 from .errors import BadInputError, nearest, shorten
 from .messages import Options
+from .settings import Given
 
 
 class ArgumentError(BadInputError):
@@ -119,7 +119,7 @@ def split_line(line: str) -> list[str]:
     except ValueError:
         pass
     raise ArgumentError(
-        f"A quote is not closed in: {shorten(line, 80)} Close it; an apostrophe in a value needs double quotes around it."
+        f"A quote is not closed in: {shorten(line, 80)} Close it; an apostrophe needs double quotes around its value."
     )
 
 

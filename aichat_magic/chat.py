@@ -8,22 +8,18 @@ import dataclasses
 import functools
 import random as randomlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
-from .errors import AichatError, UnexpectedError, UnknownNameError, nearest, shorten
-from .messages import ChatRequest, Chunk, Draft, Message, Options, Reply
+from .errors import AichatError, UnexpectedError, shorten
+from .messages import ChatRequest, Chunk, Draft, Message, Reply
 from .providers.base import AsyncProvider
 from .registry import Registry
 from .retry import RetryBudget, RetryPolicy, next_wait_s, stop_reason
-from .settings import Settings, changed, load_settings
+from .settings import Given, Settings, changed, load_settings
 from .transport import Transport
 
 Status = Callable[[str, int, int], None]
-
-_OPTION_NAMES = tuple(f.name for f in dataclasses.fields(Options) if f.name != "schema")
-_CALL_NAMES = ("model", "base_url", "proxy", "allow_not_working", "timeout", "system")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,49 +44,6 @@ class Call:
     def with_messages(self, messages: tuple[Message, ...]) -> Call:
         """The same call with other messages."""
         return dataclasses.replace(self, request=dataclasses.replace(self.request, messages=messages))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """What one caller asks for, beside the prompt. What is empty or None is left to the settings.
-
-    Attributes:
-        options: Sampling settings.
-        system: System message.
-        model: ``provider/model`` or an alias.
-        base_url: Address of the server.
-        proxy: URL of a proxy.
-        timeout_s: Longest time of one attempt, in seconds.
-        allow_not_working: Use a provider although it is known not to work.
-    """
-
-    options: Options = Options()
-    system: str = ""
-    model: str = ""
-    base_url: str = ""
-    proxy: str = ""
-    timeout_s: float | None = None
-    allow_not_working: bool = False
-
-    @classmethod
-    def from_keywords(cls, keywords: Mapping[str, Any]) -> Given:
-        """The same from the keywords of `ask` and its siblings; None means: not given.
-
-        Raises:
-            UnknownNameError: An unknown keyword; names the nearest.
-            OptionError: A value outside its range.
-        """
-        known = (*_OPTION_NAMES, *_CALL_NAMES)
-        for name in keywords:
-            if name not in known:
-                raise UnknownNameError(f"There is no option {name!r}.{nearest(name, known)}")
-        given = {name: value for name, value in keywords.items() if value is not None}
-        options = {name: given.pop(name) for name in _OPTION_NAMES if name in given}
-        if "stop" in options:
-            options["stop"] = (options["stop"],) if isinstance(options["stop"], str) else tuple(options["stop"])
-        if "timeout" in given:
-            given["timeout_s"] = given.pop("timeout")
-        return cls(options=Options(**options), **given)
 
 
 class Chat:

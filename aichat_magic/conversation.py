@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .bridge import iterate, run
-from .chat import Call, Chat, Given, shared_chat
+from .chat import Call, Chat, shared_chat
 from .errors import BadInputError
 from .messages import Draft, Message, Options, Reply, estimate_tokens
-from .settings import Settings
+from .settings import Given, Settings
 
 # What is kept free for the reply when nobody says how long it may be.
 _RESERVED_TOKENS = 512

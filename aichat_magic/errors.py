@@ -40,7 +40,6 @@ cookie or a whole prompt.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -230,6 +229,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Returns:
         `` Did you mean 'x'?`` with a leading space, or an empty string when nothing is near.
     """
+    import difflib  # only errors need it
+
     lowered = {candidate.lower(): candidate for candidate in known}
     match = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
     return f" Did you mean {lowered[match[0]]!r}?" if match else ""

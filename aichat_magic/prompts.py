@@ -82,7 +82,7 @@ def placeholders(template: str) -> tuple[str, ...]:
 
 
 def text_of(value: Any) -> str:
-    """A value as a model reads it best: text as it is, a DataFrame as a small Markdown table, the rest as Python shows it.
+    """A value as a model reads it best: text as it is, a DataFrame as a small table, the rest as Python shows it.
 
     Args:
         value: Any Python value.

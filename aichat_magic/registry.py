@@ -113,8 +113,9 @@ class Registry:
             prefix, model = "openai", name
         elif not is_known and "/" not in name and "openai" in self._by_name():
             raise UnknownNameError(
-                f"Model {shorten(name, 60)!r} names no provider.{nearest(name, [*settings.aliases, *self.names(settings)])}"
-                f" Write provider/model, such as openai/{shorten(name, 60)}."
+                f"Model {shorten(name, 60)!r} names no provider."
+                f"{nearest(name, [*settings.aliases, *self.names(settings)])} "
+                f"Write provider/model, such as openai/{shorten(name, 60)}."
             )
         cls = self.provider_class(prefix, settings)
         preset = self.preset(prefix, settings)
@@ -128,7 +129,8 @@ class Registry:
             )
         if base_url and preset is None:
             raise ConfigError(
-                f"Provider {prefix!r} has no server, so --base-url does not fit it. Name a model of that server: -m MODEL."
+                f"Provider {prefix!r} has no server, so --base-url does not fit it. "
+                f"Name a model of that server: -m MODEL."
             )
         configured = settings.base_url if prefix in ("openai", settings.model.partition("/")[0]) else ""
         endpoint = settings.endpoint(prefix, preset, base_url=base_url or configured, proxy=proxy)

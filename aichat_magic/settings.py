@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-import tomllib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +13,14 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from .errors import ConfigError, MissingKeyError, nearest, shorten
+from .errors import ConfigError, MissingKeyError, UnknownNameError, nearest, shorten
 from .messages import Options
 from .secret import Secret, key_from
 
 DEFAULT_MODEL = "local/smollm2-135m"
 
+_OPTION_NAMES = tuple(f.name for f in dataclasses.fields(Options) if f.name != "schema")
+_CALL_NAMES = ("model", "base_url", "proxy", "allow_not_working", "timeout", "system")
 _OPTION_KINDS: dict[str, Callable[[str], Any]] = {
     "temperature": float,
     "top_p": float,
@@ -183,6 +184,49 @@ class Settings:
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What one caller asks for, beside the prompt. What is empty or None is left to the settings.
+
+    Attributes:
+        options: Sampling settings.
+        system: System message.
+        model: ``provider/model`` or an alias.
+        base_url: Address of the server.
+        proxy: URL of a proxy.
+        timeout_s: Longest time of one attempt, in seconds.
+        allow_not_working: Use a provider although it is known not to work.
+    """
+
+    options: Options = field(default_factory=Options)
+    system: str = ""
+    model: str = ""
+    base_url: str = ""
+    proxy: str = ""
+    timeout_s: float | None = None
+    allow_not_working: bool = False
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> Given:
+        """The same from the keywords of `ask` and its siblings; None means: not given.
+
+        Raises:
+            UnknownNameError: An unknown keyword; names the nearest.
+            OptionError: A value outside its range.
+        """
+        known = (*_OPTION_NAMES, *_CALL_NAMES)
+        for name in keywords:
+            if name not in known:
+                raise UnknownNameError(f"There is no option {name!r}.{nearest(name, known)}")
+        given = {name: value for name, value in keywords.items() if value is not None}
+        options = {name: given.pop(name) for name in _OPTION_NAMES if name in given}
+        if "stop" in options:
+            options["stop"] = (options["stop"],) if isinstance(options["stop"], str) else tuple(options["stop"])
+        if "timeout" in given:
+            given["timeout_s"] = given.pop("timeout")
+        return cls(options=Options(**options), **given)
+
+
 def checked_url(url: str, what: str, schemes: tuple[str, ...] = ("http", "https")) -> str:
     """`url`, if it is one that can be called.
 
@@ -291,6 +335,8 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raw = path.read_bytes()
     except OSError:
         return {}, {}
+    import tomllib  # 2 ms that a user without such a file need not pay
+
     try:
         content = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -15,8 +15,8 @@ import sys
 RUNS = 15
 PROGRAM = """
 import json, sys, time, resource
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+shell = TerminalInteractiveShell.instance()
 def rss():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()

@@ -3,7 +3,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from aichat_magic.chat import Call, Chat, Given
+from aichat_magic.chat import Call, Chat
 from aichat_magic.errors import (
     AichatError,
     AuthenticationError,
@@ -18,7 +18,7 @@ from aichat_magic.errors import (
 from aichat_magic.messages import ChatRequest, Chunk, Draft, Message, Options, Reply
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.retry import RetryBudget, RetryPolicy
-from aichat_magic.settings import Endpoint, Settings
+from aichat_magic.settings import Endpoint, Given, Settings
 from aichat_magic.transport import Transport
 
 pytestmark = pytest.mark.anyio

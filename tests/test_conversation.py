@@ -1,10 +1,10 @@
 import pytest
 
-from aichat_magic.chat import Chat, Given
+from aichat_magic.chat import Chat
 from aichat_magic.conversation import Conversation, history_budget
 from aichat_magic.errors import BadInputError, UnknownNameError
 from aichat_magic.messages import Message, Options, Reply
-from aichat_magic.settings import Settings
+from aichat_magic.settings import Given, Settings
 
 
 def talk(turns: int = 0, **keywords: object) -> Conversation:

@@ -15,7 +15,8 @@ FLOORS = (
     ("registry",),
     ("chat",),
     ("conversation", "prompts", "batch", "arguments"),
-    ("api", "magic", "accessor", "display", "pandas_hook"),
+    ("api", "session", "accessor", "display", "pandas_hook"),
+    ("magic",),
 )
 # Rooms of one floor that may look at each other, each with its reason.
 NEIGHBOURS = {
@@ -28,7 +29,7 @@ NEIGHBOURS = {
     ("transport", "routes"): "connections and proxies are its lower half",
     ("engine", "weights"): "an engine is made from weights",
     ("providers", "providers"): "every provider -> base",
-    ("magic", "display"): "what is touched is shown",
+    ("session", "display"): "what is touched is shown",
     ("accessor", "display"): "what is touched is shown",
     ("accessor", "api"): "a column is asked through the public functions",
 }

@@ -78,7 +78,7 @@ def test_module_is_no_value() -> None:
 
 
 def test_strict_names_the_nearest_variable() -> None:
-    with pytest.raises(PromptError, match="'nam'.*Did you mean 'name'"):
+    with pytest.raises(PromptError, match=r"'nam'.*Did you mean 'name'"):
         fill("{nam}", VALUES, is_strict=True)
 
 
@@ -87,7 +87,7 @@ def test_value_that_cannot_be_shown_is_a_clear_error() -> None:
         def __str__(self) -> str:
             raise RuntimeError("no")
 
-    with pytest.raises(PromptError, match="Broken.*RuntimeError"):
+    with pytest.raises(PromptError, match=r"Broken.*RuntimeError"):
         text_of(Broken())
 
 

@@ -66,7 +66,8 @@ from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 loaded = set(sys.modules)
 shell.run_line_magic("load_ext", "aichat_magic")
-heavy = {"pandas", "httpx", "numpy", "pydantic", "markdown_it", "nest_asyncio", "xllamacpp", "tqdm"} & (set(sys.modules) - loaded)
+heavy = {"pandas", "httpx", "numpy", "pydantic", "markdown_it", "nest_asyncio", "xllamacpp", "tqdm"}
+heavy &= set(sys.modules) - loaded
 assert not heavy, heavy
 after = set()
 for root, _, files in os.walk(os.environ["HOME"]):

@@ -40,17 +40,17 @@ def test_provider_alone_means_its_default_model(registry: Registry) -> None:
 
 
 def test_provider_without_a_default_model_says_how_to_go_on(registry: Registry) -> None:
-    with pytest.raises(ConfigError, match="%aichat models ollama"):
+    with pytest.raises(ConfigError, match=r"%aichat models ollama"):
         registry.route("ollama", Settings())
 
 
 def test_unknown_provider_names_the_nearest(registry: Registry) -> None:
-    with pytest.raises(UnknownNameError, match="'opena'.*Did you mean 'openai'"):
+    with pytest.raises(UnknownNameError, match=r"'opena'.*Did you mean 'openai'"):
         registry.route("opena/gpt-5-mini", Settings())
 
 
 def test_model_without_a_provider_says_how_to_write_it(registry: Registry) -> None:
-    with pytest.raises(UnknownNameError, match="openai/gpt-5-mini"):
+    with pytest.raises(UnknownNameError, match=r"openai/gpt-5-mini"):
         registry.route("gpt-5-mini", Settings())
 
 
@@ -61,7 +61,7 @@ def test_with_an_address_any_name_is_a_model_of_that_server(registry: Registry) 
 
 
 def test_address_for_a_provider_without_a_server_is_refused(registry: Registry) -> None:
-    with pytest.raises(ConfigError, match="no server"):
+    with pytest.raises(ConfigError, match=r"no server"):
         registry.route("echo/echo", Settings(), base_url="http://gpu:8000/v1")
 
 
@@ -79,21 +79,21 @@ def test_provider_of_the_users_file_speaks_openai(registry: Registry) -> None:
 
 
 def test_provider_that_does_not_work_is_refused_in_one_line_with_the_way_on(registry: Registry) -> None:
-    with pytest.raises(NotWorkingError, match="--allow-not-working") as caught:
+    with pytest.raises(NotWorkingError, match=r"--allow-not-working") as caught:
         registry.route("aichat/gpt-3.5-turbo", Settings())
     assert "\n" not in str(caught.value)
     assert registry.route("aichat/gpt-3.5-turbo", Settings(), allow_not_working=True).model == "gpt-3.5-turbo"
 
 
 def test_provider_without_its_key_is_refused(registry: Registry) -> None:
-    with pytest.raises(MissingKeyError, match="GROQ_API_KEY"):
+    with pytest.raises(MissingKeyError, match=r"GROQ_API_KEY"):
         registry.route("groq/x", Settings())
 
 
 @pytest.mark.parametrize("value", ["no_such_module:X", "json:dumps", "json:nothing"])
 def test_broken_entry_point_is_one_clear_error(value: str) -> None:
     entry = EntryPoint("broken", value, "aichat_magic.providers")
-    with pytest.raises(UnexpectedError, match="'broken'") as caught:
+    with pytest.raises(UnexpectedError, match=r"'broken'") as caught:
         Registry(Transport(), lambda: [entry]).route("broken/x", Settings())
     assert caught.value.__context__ is None
 

@@ -25,7 +25,8 @@ HELLO = (Message("system", "Be brief."), Message("user", "hello"))
 
 
 def delta(content: Any, finish: str | None = None, **more: Any) -> str:
-    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': {'content': content}, 'finish_reason': finish}], **more})}\n\n"
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": finish}
+    return f"data: {json.dumps({'choices': [choice], **more})}\n\n"
 
 
 async def completed(answer: Answer, **options: Any) -> Any:
