@@ -177,6 +177,10 @@ def test_coloured_code_keeps_every_character(code: str, language: str) -> None:
     assert Checked(f"<pre>{html}</pre>").text == cleaned
 
 
+def test_markdown_goes_on_between_escaped_tags() -> None:
+    assert "<strong>x</strong>" in markdown_html("<div>\n**x**\n</div>")
+
+
 # Links and images -------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +287,7 @@ def test_styles_pass_the_sanitizer_of_untrusted_notebooks() -> None:
         ("```math\nx_1\n```", ["$$x_1$$"]),
         ("```math\n\\[x_1\\]\n```", ["\\[x_1\\]"]),
         (r"$x \label{eq:1}$", ["$x $"]),
+        ("\\[a_1\n\\[b_1\n\\]", ["\\[b_1\\]"]),
         (r"**bold $x_1$** _and $y_1$_", ["$x_1$", "$y_1$"]),
     ],
 )
@@ -344,6 +349,11 @@ def test_pathological_text_is_rendered_in_a_moment(text: str) -> None:
     begin = time.process_time()
     Checked(markdown_html(text))
     assert time.process_time() - begin < 10
+
+
+def test_paragraphs_after_thousands_of_brackets_stay_text() -> None:
+    assert "<strong>" in markdown_html("[" * 100 + "\n\n**x**")
+    assert "**x**" in markdown_html("[" * 6_000 + "\n\n**x**")
 
 
 def test_text_too_long_for_markdown_is_shown_as_it_is() -> None:
