@@ -206,7 +206,7 @@ def cookies_from(domain: str, cookies: Any) -> tuple[str, Found]:
     It raises nothing: tracebacks can show the variables of every frame, so the caller first drops the mapping.
 
     Args:
-        domain: Their domain.
+        domain: Their domain; empty when it is not known yet.
         cookies: Values by name.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import html
 import json
 import os
@@ -25,6 +26,7 @@ from ..errors import (
     shorten,
 )
 from ..messages import ChatRequest, Message, Options, Reply, Role
+from ..secret import Secret
 from ..settings import Preset, load_settings
 from ..transport import Cookie, HttpRequest, HttpResponse, Transport
 from .base import AsyncProvider, Messages
@@ -101,19 +103,22 @@ class Aichat(AsyncProvider):
             UnknownNameError: An unknown keyword; names the nearest one.
             AichatError: What `complete` raises.
         """
+        # First of all, because tracebacks can show the variables of every frame.
+        problem, cookies = cookies_from("", kwargs.pop("cookies", None) or {})
+        through = Secret(proxy or "")
+        del proxy
         for name in kwargs:
             if name not in _KEYWORDS:
                 raise UnknownNameError(
                     f"{cls.__name__}.create_async() knows no keyword {name!r}.{nearest(name, _KEYWORDS)}"
                 )
-        given = {name: value for name, value in kwargs.items() if value is not None and name != "cookies"}
+        if problem:
+            raise ConfigError(problem)
+        given = {name: value for name, value in kwargs.items() if value is not None}
         # The service's own address unless this call says otherwise: AICHAT_BASE_URL is meant for the magic's model.
         endpoint = load_settings(os.environ).endpoint(
-            "aichat", cls.presets["aichat"], base_url=given.get("base_url", _SITE), proxy=proxy or ""
+            "aichat", cls.presets["aichat"], base_url=given.get("base_url") or _SITE, proxy=through.reveal()
         )
-        cookies = _explicit(endpoint.base_url, kwargs.pop("cookies", None))
-        # Tracebacks can show the variables of every frame, and a proxy's URL can hold a password.
-        del proxy
         options = Options(temperature=given.get("temperature"), top_p=given.get("top_p"))
         timeout = {"timeout_s": given["timeout"]} if "timeout" in given else {}
         request = ChatRequest(model=model, messages=_plain(messages), options=options, **timeout)
@@ -180,8 +185,11 @@ class Aichat(AsyncProvider):
     def _cookies(self, cookies: Found) -> tuple[Cookie, ...]:
         """Those given for this call, else those known for the host."""
         host = _host(self.endpoint.base_url)
+        if cookies and urlsplit(self.endpoint.base_url).scheme != "https":
+            raise ConfigError("Cookies are sent over https only, and the base URL is plain http.")
+        found = tuple(dataclasses.replace(cookie, domain=host) for cookie in cookies)
         # What belongs to a subdomain only is not for this host.
-        found = cookies or tuple(cookie for cookie in PROCESS_COOKIES.find(host) if cookie.domain == host)
+        found = found or tuple(cookie for cookie in PROCESS_COOKIES.find(host) if cookie.domain == host)
         if not found and host == _host(_SITE):
             raise CookiesRequiredError(
                 f"{type(self).__name__} (provider {self.name!r}) requires cookies. Open {_SITE} in a browser, then "
@@ -261,7 +269,10 @@ def create_completion(model: str, messages: Messages, proxy: str | None = None, 
     """
     from ..bridge import run  # only synchronous callers need it
 
-    return run(Aichat.create_async(model, messages, proxy, **kwargs))
+    call = Aichat.create_async(model, messages, proxy, **kwargs)
+    # Tracebacks can show the variables of every frame.
+    del proxy, kwargs
+    return run(call)
 
 
 def _plain(messages: Messages) -> tuple[Message, ...]:
@@ -298,18 +309,6 @@ def _indented(content: str) -> str:
 def _host(url: str) -> str:
     """Host name in a URL, to which its cookies belong."""
     return (urlsplit(url).hostname or "").rstrip(".")
-
-
-def _explicit(url: str, cookies: Any) -> Found:
-    """The keyword `cookies`, checked."""
-    problem, found = cookies_from(_host(url), cookies) if cookies else ("", ())
-    # Tracebacks can show the variables of every frame.
-    del cookies
-    if problem:
-        raise ConfigError(problem)
-    if found and urlsplit(url).scheme != "https":
-        raise ConfigError("Cookies are sent over https only, and the base URL is plain http.")
-    return found
 
 
 def _extract(body: bytes) -> str:

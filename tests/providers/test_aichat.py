@@ -529,6 +529,25 @@ async def test_no_error_shows_a_cookie_or_the_password_of_a_proxy(status: int, s
     assert CANARY not in shown(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("model", "kwargs"),
+    [
+        ("gpt-3.5-turbo", {"temprature": 1}),
+        ("gpt-3.5-turbo", {"temperature": 3}),
+        ("gpt-3.5-turbo", {"verify": 0}),
+        ("gpt-3.5-turbo", {"timeout": -1}),
+        ("gpt-4", {}),
+    ],
+)
+def test_no_refusal_shows_a_cookie_or_the_password_of_a_proxy(
+    model: str, kwargs: dict[str, Any], server: respx.Router
+) -> None:
+    with pytest.raises(AichatError) as caught:
+        create_completion(model, HI, f"http://me:{CANARY}@proxy.example:3128", cookies={"session": CANARY}, **kwargs)
+    assert CANARY not in shown(caught.value)
+    assert not server.calls
+
+
 # --- what comes back
 
 
