@@ -61,7 +61,7 @@ _ROOMS = {
     "stream_async": "api",
 }
 
-__all__ = [  # noqa: RUF022  # sorted as the table above, by which a test checks it
+__all__ = [  # sorted as the table above, by which a test checks it
     "AichatError",
     "AsyncProvider",
     "AuthenticationError",
