@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from types import FrameType
@@ -30,6 +31,11 @@ T = TypeVar("T")
 _LINGER_S = 0.05
 _SWEEP_S = 0.3
 _CLOSE_S = 0.5
+
+# After an interrupt SIGINT is ours until it has been quiet for so long: the rest of a burst would hit a kernel in its
+# own machinery, and the reply of the cell would be lost (ipykernel 6.29).
+_QUIET_S = 0.05
+_MOST_QUIETS = 20
 
 # The original is right up to 3.13; from 3.14 on asyncio's insides have moved and only its successor fits.
 _NESTERS = ("nest_asyncio2", "nest_asyncio") if sys.version_info >= (3, 14) else ("nest_asyncio", "nest_asyncio2")
@@ -247,7 +253,13 @@ class _Interrupts:
                 signal.signal(signal.SIGINT, self)
 
     def restore(self) -> None:
-        """Give SIGINT back, unless somebody else has taken it meanwhile."""
+        """Give SIGINT back when no more of it comes, unless somebody else has taken it meanwhile."""
+        seen = 0
+        for _ in range(_MOST_QUIETS if self._previous is not None else 0):
+            if seen == self.hits:
+                break
+            seen = self.hits
+            time.sleep(_QUIET_S)
         if (previous := self._previous) is not None and signal.getsignal(signal.SIGINT) is self:
             signal.signal(signal.SIGINT, previous)
 
