@@ -1,14 +1,17 @@
-"""What a failed response says: statuses, the server's own words, Retry-After, bodies that are not JSON.
+"""Failures of HTTP in words: statuses, Retry-After, bodies that are not JSON, connections that break.
 
-Pure functions of bytes and headers; the room `transport` calls them and raises.
+Pure functions of bytes, headers and exceptions; the room `transport` calls them and raises.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
-from collections.abc import Callable, Mapping
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
@@ -25,6 +28,8 @@ from .errors import (
     RateLimitError,
     ServerError,
     StatusError,
+    TLSError,
+    UnexpectedError,
     shorten,
 )
 
@@ -239,3 +244,127 @@ def _excerpt(data: bytes) -> str:
 def _named(provider: str) -> str:
     """The provider's name, or what stands for it."""
     return provider or "The server"
+
+
+# --- exceptions of the libraries
+
+# The other side closed without TLS's goodbye: a broken connection, and no doubt about a certificate.
+_TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+# By name: which of them are there differs with the transport, and none is imported for this.
+_LIBRARIES = frozenset(("httpx", "httpcore", "h11", "anyio", "aiohttp", "httpx_aiohttp", "curl_cffi"))
+_CURL_CODE = re.compile(r"curl: \((\d+)\)")
+# libcurl's own numbers (libcurl-errors, read 2026-11).
+_CURL_CAUSES = {
+    "5": "there is no proxy of this name",
+    "6": "there is no host of this name",
+    "7": "connection refused",
+    "52": "the server closed the connection without an answer",
+    "56": "the connection was reset",
+    "97": "the proxy refused the connection",
+}
+_CURL_TLS = ("35", "51", "58", "60", "77")
+
+
+def connection_error(
+    caught: BaseException,
+    *,
+    provider: str,
+    url: str,
+    place: str,
+    proxy: str,
+    has_begun: bool,
+    connect_timeout_s: float,
+) -> AichatError:
+    """The error for whatever httpx, httpcore, anyio, aiohttp or curl raised. Their texts are not repeated.
+
+    Args:
+        caught: What was raised.
+        provider: Name of the provider.
+        url: Where the request went, without anything secret.
+        place: The server, for messages.
+        proxy: The proxy without its password; empty when there is none.
+        has_begun: Whether the response had begun.
+        connect_timeout_s: Longest time to connect, in seconds.
+
+    Returns:
+        The error, to be raised.
+    """
+    if isinstance(caught, AichatError):
+        return caught
+    chain = list(_chain(caught))
+    names = {type(e).__name__ for e in chain}
+    codes = [found[1] for e in chain if (found := _CURL_CODE.search(str(e)))]
+    cause = _cause(chain, names, codes, connect_timeout_s)
+    is_network = any(type(e).__module__.partition(".")[0] in _LIBRARIES for e in chain)
+    if has_begun:
+        if not cause and not is_network:
+            return UnexpectedError(f"Reading from {place} failed: {type(caught).__name__}.")
+        why = cause or "the connection ended before the answer did"
+        return IncompleteReplyError(f"The answer of {place} broke off: {why}.", provider=provider)
+    if (why_tls := _tls_cause(chain, codes)) is not None:
+        return TLSError(
+            f"TLS with {place} failed: {why_tls}. Nothing was sent. "
+            "Check the address, the clock and the certificate (SSL_CERT_FILE).",
+            provider=provider,
+        )
+    if proxy and (cause or "ProxyError" in names):
+        said = next((str(e) for e in chain if type(e).__name__ == "ProxyError"), "")
+        why = cause or (f"it answered {shorten(said, 60)}" if said[:3].isdigit() else "it refused the connection")
+        return ConnectionFailedError(
+            f"No way to {place} through the proxy {proxy}: {why}. Check --proxy and the variables HTTPS_PROXY, "
+            "HTTP_PROXY, ALL_PROXY, NO_PROXY.",
+            provider=provider,
+        )
+    if not cause and names & {"RemoteProtocolError", "ClientResponseError"}:
+        return MalformedReplyError(f"{place} does not answer in HTTP. Check the base URL.", provider=provider)
+    if not cause and not is_network:
+        return UnexpectedError(f"The request to {place} failed: {type(caught).__name__}.")
+    advice = " Is the server running?" if "refused" in cause else ""
+    return ConnectionFailedError(f"Cannot reach {url}: {cause or 'the connection broke'}.{advice}", provider=provider)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and the members of groups among them; at most 30."""
+    waiting, seen = [error], 0
+    while waiting and seen < 30:
+        current = waiting.pop(0)
+        seen += 1
+        yield current
+        if isinstance(current, BaseExceptionGroup):
+            waiting.extend(current.exceptions)
+        if (further := current.__cause__ or current.__context__) is not None:
+            waiting.append(further)
+
+
+def _tls_cause(chain: list[BaseException], codes: list[str]) -> str | None:
+    """Why TLS failed; None when it did not."""
+    is_tls = any(isinstance(e, ssl.SSLError) and not isinstance(e, _TLS_ENDS) for e in chain)
+    if not is_tls and not any(code in _CURL_TLS for code in codes):
+        return None
+    # aiohttp's own subclasses of SSLError lack the attributes of the class.
+    said = [getattr(e, name, None) for e in chain for name in ("verify_message", "reason")]
+    why = next((text for text in said if isinstance(text, str) and text), "the certificate or the handshake is bad")
+    return shorten(why.replace("_", " ").lower(), 120)
+
+
+def _cause(chain: list[BaseException], names: set[str], codes: list[str], connect_timeout_s: float) -> str:
+    """Why there is no connection, in words of ours; empty when it is something else."""
+    if any(isinstance(e, socket.gaierror) for e in chain):
+        return "there is no host of this name"
+    if any(isinstance(e, ConnectionRefusedError) for e in chain):
+        return "connection refused"
+    if any(isinstance(e, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)) for e in chain):
+        return "the connection was reset"
+    if "ServerDisconnectedError" in names or any("without sending a response" in str(e) for e in chain):
+        return "the server closed the connection without an answer"
+    if any(isinstance(e, _TLS_ENDS) for e in chain):
+        return "the connection ended inside the TLS handshake"
+    for code in codes:
+        if code in _CURL_CAUSES:
+            return _CURL_CAUSES[code]
+    if any(isinstance(e, ssl.SSLError) for e in chain):
+        return ""
+    if names & {"ConnectTimeout", "ConnectionTimeoutError", "PoolTimeout"}:
+        return f"no connection within {connect_timeout_s:g} s"
+    number = next((e.errno for e in chain if isinstance(e, OSError) and e.errno), None)
+    return os.strerror(number).lower() if number is not None and number > 0 else ""

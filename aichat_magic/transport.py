@@ -1,6 +1,6 @@
-"""POST JSON and read JSON or server-sent events: the only room that knows httpx.
+"""POST JSON and read JSON or server-sent events, over httpx; nothing above this room knows it.
 
-A request takes a connection from the free list of its route (`_Pool`, one per event loop), is read in pieces
+A request takes a connection from the free list of its route (`Pool`, one per event loop), is read in pieces
 (`_Exchange`) and gives the connection back when it was read to its end; otherwise the connection is closed. httpx's
 own client is not used: its pool is quadratic in the connections, its cookie jar keeps what servers set, and its
 timeouts are per read.
@@ -11,16 +11,11 @@ What httpx raises is never chained to our errors, because its text and its frame
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib
-import logging
 import os
-import socket
 import ssl
 import time
 import weakref
 import zlib
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,19 +23,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .errors import (
     AichatError,
     ConfigError,
-    ConnectionFailedError,
     DeadlineError,
     IncompleteReplyError,
     MalformedReplyError,
     MissingExtraError,
     RedirectError,
-    TLSError,
     TooLargeError,
-    UnexpectedError,
     shorten,
 )
-from .failures import parse_json, status_error
-from .routes import Cookie, Route, checked_proxy, cookie_header, proxy_for, proxy_name, target, without_password
+from .failures import connection_error, parse_json, status_error
+from .routes import (
+    Cookie,
+    Pool,
+    Route,
+    browser_connections,
+    checked_proxy,
+    close_quietly,
+    cookie_header,
+    fast_connections,
+    proxy_for,
+    proxy_name,
+    single_connection,
+    target,
+    tls_context,
+    without_password,
+)
 from .secret import Secret
 from .sse import EventParser, ServerSentEvent
 
@@ -51,8 +58,6 @@ __all__ = ["Auth", "Cookie", "HttpRequest", "HttpResponse", "ServerSentEvent", "
 
 _T = TypeVar("_T")
 
-KEEPALIVE_S = 60.0
-MAX_IDLE = 512
 MAX_ERROR_BYTES = 64 * 1024
 # How long the end of a response may take after its reader has left. It mostly has arrived by then, and a connection
 # read to its end can be used again.
@@ -156,8 +161,8 @@ class Transport:
         self._environ = os.environ if environ is None else environ
         self._fast = fast
         self._contexts: dict[bool, ssl.SSLContext] = {}
-        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = weakref.WeakKeyDictionary()
-        self._left_to_parent: list[_Pool] = []
+        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = weakref.WeakKeyDictionary()
+        self._left_to_parent: list[Pool] = []
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send, and read the whole response.
@@ -238,7 +243,7 @@ class Transport:
         )
         return _Exchange(request, route, await self._pool(), self._wall_clock, is_stream)
 
-    async def _pool(self) -> _Pool:
+    async def _pool(self) -> Pool:
         """The pool of the running loop."""
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
@@ -247,7 +252,7 @@ class Transport:
             self._left_to_parent.append(pool)
             pool = None
         if pool is None or pool.is_closed:
-            pool = self._pools[loop] = _Pool(self._make)
+            pool = self._pools[loop] = Pool(self._make)
             await pool.begin()
         return pool
 
@@ -256,102 +261,20 @@ class Transport:
         if self._mock is not None:
             return self._mock, True
         if route.impersonate is not None:
-            return _browser_like(route), True
+            return browser_connections(route), True
         if route.proxy is None and self._fast is not False:
-            transport = _fast_transport(self._context(route.verify))
+            transport = fast_connections(self._context(route.verify))
             if transport is not None:
                 return transport, True
             if self._fast:
                 raise MissingExtraError("The fast transport is not installed: pip install 'aichat-magic[fast]'")
-        return _single_connection(route, self._context(route.verify)), False
+        return single_connection(route, self._context(route.verify)), False
 
     def _context(self, verify: bool) -> ssl.SSLContext:
         """The TLS context, made once: it costs 17 ms."""
         if verify not in self._contexts:
-            self._contexts[verify] = _tls_context(verify, self._environ)
+            self._contexts[verify] = tls_context(verify, self._environ)
         return self._contexts[verify]
-
-
-class _Pool:
-    """The connections of one event loop: per route a stack of those that are free."""
-
-    def __init__(self, make: Callable[[Route], tuple[httpx.AsyncBaseTransport, bool]]) -> None:
-        self.pid = os.getpid()
-        self.is_closed = False
-        self._make = make
-        self._free: dict[Route, deque[tuple[float, httpx.AsyncBaseTransport]]] = {}
-        self._shared: dict[Route, httpx.AsyncBaseTransport] = {}
-        self._all: set[httpx.AsyncBaseTransport] = set()
-        self._in_use = 0
-        self._keeper = self._keep()
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether no request is under way."""
-        return self._in_use == 0
-
-    async def begin(self) -> None:
-        """Have the loop close this pool when it ends: it closes the asynchronous generators that it has begun."""
-        await anext(self._keeper)
-
-    async def _keep(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await self._close_all()
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        await self._keeper.aclose()
-
-    async def _close_all(self) -> None:
-        self.is_closed = True
-        self._free.clear()
-        self._shared.clear()
-        while self._all:
-            await _quietly(self._all.pop().aclose())
-
-    def take(self, route: Route) -> httpx.AsyncBaseTransport:
-        """The connection that was used last, or a new one. `give_back` or `drop` follows in every case."""
-        transport = self._found(route)
-        self._in_use += 1
-        return transport
-
-    def _found(self, route: Route) -> httpx.AsyncBaseTransport:
-        if route in self._shared:
-            return self._shared[route]
-        free = self._free.get(route)
-        if free:
-            return free.pop()[1]
-        transport, is_shared = self._make(route)
-        self._all.add(transport)
-        if is_shared:
-            self._shared[route] = transport
-        return transport
-
-    async def give_back(self, route: Route, transport: httpx.AsyncBaseTransport) -> None:
-        """Keep the connection for the next request; close those that nobody wanted for long."""
-        self._in_use -= 1
-        if route in self._shared:
-            return
-        if self.is_closed:
-            await self._close(transport)
-            return
-        now = time.monotonic()
-        free = self._free.setdefault(route, deque())
-        free.append((now, transport))
-        while free and (len(free) > MAX_IDLE or free[0][0] < now - KEEPALIVE_S):
-            await self._close(free.popleft()[1])
-
-    async def drop(self, route: Route, transport: httpx.AsyncBaseTransport) -> None:
-        """Close a connection that cannot be used again."""
-        self._in_use -= 1
-        if route not in self._shared:
-            await self._close(transport)
-
-    async def _close(self, transport: httpx.AsyncBaseTransport) -> None:
-        await _quietly(transport.aclose())
-        self._all.discard(transport)  # after it: what an interrupt leaves open is closed with the pool
 
 
 class _Exchange:
@@ -361,7 +284,7 @@ class _Exchange:
         self,
         request: HttpRequest,
         route: Route,
-        pool: _Pool,
+        pool: Pool,
         wall_clock: Callable[[], float],
         is_stream: bool,
     ) -> None:
@@ -397,7 +320,7 @@ class _Exchange:
         finally:
             half_open, self._half_open = self._half_open, None
             if half_open is not None and self._has_failed:
-                await _quietly(half_open.aclose())
+                await close_quietly(half_open.aclose())
         self.status = response.status_code
         self.headers = {name.lower(): value for name, value in response.headers.items()}
         self._stream = response.stream
@@ -470,8 +393,8 @@ class _Exchange:
     async def _release(self, transport: httpx.AsyncBaseTransport) -> None:
         if self._stream is not None:
             if not self._is_whole and isinstance(self._raw, AsyncGenerator):
-                await _quietly(self._raw.aclose())
-            await _quietly(self._stream.aclose())
+                await close_quietly(self._raw.aclose())
+            await close_quietly(self._stream.aclose())
         self._raw = None
         if self._is_whole:
             await self._pool.give_back(self._route, transport)
@@ -536,7 +459,7 @@ class _Exchange:
             self._has_failed = True
             # anyio can turn a cancel during connect into another exception: then neither is reported.
             if task is None or task.cancelling() <= before:
-                error = self._late(idle_end) if timer.expired() else self._typed(caught)
+                error = self._late(idle_end) if timer.expired() else self._broken(caught)
         except BaseException:
             self._has_failed = True
             raise
@@ -551,6 +474,17 @@ class _Exchange:
         else:
             text = f"{self._place} did not finish within {request.timeout_s:g} s. Allow more with --timeout."
         return DeadlineError(text, provider=request.provider)
+
+    def _broken(self, caught: BaseException) -> AichatError:
+        return connection_error(
+            caught,
+            provider=self._request.provider,
+            url=without_password(self._request.url),
+            place=self._place,
+            proxy=proxy_name(self._route.proxy) if self._route.proxy is not None else "",
+            has_begun=self._raw is not None,
+            connect_timeout_s=self._request.connect_timeout_s,
+        )
 
     @property
     def _place(self) -> str:
@@ -567,54 +501,6 @@ class _Exchange:
         raise RedirectError(
             f"{self._place} redirected the request{to} ({self.status}). It was not followed, so that the key goes "
             "nowhere else. If the address is right, make it the base URL.",
-            provider=self._request.provider,
-        )
-
-    def _typed(self, caught: BaseException) -> AichatError:
-        """One of our errors for whatever httpx, httpcore, anyio or aiohttp raised."""
-        provider = self._request.provider
-        chain = list(_chain(caught))
-        if isinstance(caught, AichatError):
-            return caught
-        tls = next((e for e in chain if isinstance(e, ssl.SSLError) and not isinstance(e, _TLS_ENDS)), None)
-        if tls is not None:
-            # aiohttp's own subclasses lack the attributes of the class.
-            said = [getattr(e, name, None) for e in chain for name in ("verify_message", "reason")]
-            why = next((text for text in said if isinstance(text, str) and text), "").replace("_", " ").lower()
-            return TLSError(
-                f"TLS with {self._place} failed: {shorten(why or 'the handshake broke off', 120)}. "
-                "Nothing was sent. Check the address, the clock and the certificate (SSL_CERT_FILE).",
-                provider=provider,
-            )
-        names = {type(e).__name__ for e in chain}
-        cause = _cause(chain, names, self._request.connect_timeout_s)
-        if self._raw is not None:
-            if not cause and "DecodingError" not in names and not names & _NETWORK:
-                return UnexpectedError(f"Reading from {self._place} failed: {type(caught).__name__}.")
-            why = cause or "the connection ended before the answer did"
-            return IncompleteReplyError(f"The answer of {self._place} broke off: {why}.", provider=provider)
-        if self._route.proxy is not None and (cause or "ProxyError" in names):
-            return self._proxy_error(chain, cause)
-        if cause:
-            advice = " Is the server running?" if "refused" in cause else ""
-            return ConnectionFailedError(
-                f"Cannot reach {without_password(self._request.url)}: {cause}.{advice}", provider=provider
-            )
-        if names & {"RemoteProtocolError", "ClientResponseError"}:
-            return MalformedReplyError(f"{self._place} does not answer in HTTP. Check the base URL.", provider=provider)
-        if names & _NETWORK:
-            return ConnectionFailedError(
-                f"Cannot reach {without_password(self._request.url)}: the connection broke.", provider=provider
-            )
-        return UnexpectedError(f"The request to {self._place} failed: {type(caught).__name__}.")
-
-    def _proxy_error(self, chain: list[BaseException], cause: str) -> AichatError:
-        assert self._route.proxy is not None
-        said = next((str(e) for e in chain if type(e).__name__ == "ProxyError"), "")
-        why = cause or ("it answered " + shorten(said, 60) if said[:3].isdigit() else "it refused the connection")
-        return ConnectionFailedError(
-            f"No way to {self._place} through the proxy {proxy_name(self._route.proxy)}: {why}. Check --proxy and "
-            "the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.",
             provider=self._request.provider,
         )
 
@@ -712,160 +598,12 @@ def _is_header(value: str) -> bool:
     return value.isascii() and value.isprintable()
 
 
-# --- ways to the server
-
-
-def _single_connection(route: Route, context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
-    """A transport of httpx's own, for one connection."""
-    import httpx
-
-    # At DEBUG httpcore logs the user name and password for a SOCKS proxy. A filter is there once, however often added.
-    logging.getLogger("httpcore.socks").addFilter(_names_no_password)
-    transport: httpx.AsyncBaseTransport | None = None
-    try:
-        transport = httpx.AsyncHTTPTransport(
-            verify=context,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
-            proxy=None
-            if route.proxy is None
-            else httpx.Proxy(
-                route.proxy.reveal(),
-                ssl_context=context if route.proxy.reveal().startswith("https:") else None,
-            ),
-        )
-    except (ValueError, ImportError, httpx.InvalidURL):
-        pass  # its text would show the proxy
-    if transport is None:
-        raise ConfigError("The proxy cannot be used: check its URL, and that the package socksio is installed.")
-    return transport
-
-
-def _names_no_password(record: logging.LogRecord) -> bool:
-    """Whether a line of httpcore's log is free of the proxy's password."""
-    return "auth=" not in record.getMessage()
-
-
-def _fast_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport | None:
-    """A transport over aiohttp's connections; None when it is not installed."""
-    try:
-        import aiohttp
-        from httpx_aiohttp import AiohttpTransport
-    except ImportError:
-        return None
-
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=KEEPALIVE_S)
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
-        )
-
-    transport: httpx.AsyncBaseTransport = AiohttpTransport(verify=context, trust_env=False, client=session)
-    return transport
-
-
-def _browser_like(route: Route) -> httpx.AsyncBaseTransport:
-    """A transport over curl with a browser's TLS fingerprint."""
-    import httpx
-
-    curl: Any = None
-    with contextlib.suppress(ImportError):
-        curl = importlib.import_module("httpx_curl_cffi")
-    if curl is None:
-        raise MissingExtraError(
-            "impersonate needs a package that is not installed: pip install 'aichat-magic[impersonate]'"
-        )
-    transport: httpx.AsyncBaseTransport = curl.AsyncCurlTransport(
-        impersonate=route.impersonate,
-        default_headers=True,
-        verify=route.verify,
-        max_connections=64,
-        proxy=None if route.proxy is None else httpx.Proxy(route.proxy.reveal()),
-    )
-    return transport
-
-
-def _tls_context(verify: bool, environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Certificates from SSL_CERT_FILE, SSL_CERT_DIR or certifi, as httpx has it; none when they are not checked."""
-    context: ssl.SSLContext | None = None
-    if not verify:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    try:
-        if environ.get("SSL_CERT_FILE"):
-            context = ssl.create_default_context(cafile=environ["SSL_CERT_FILE"])
-        elif environ.get("SSL_CERT_DIR"):
-            context = ssl.create_default_context(capath=environ["SSL_CERT_DIR"])
-        else:
-            import certifi
-
-            context = ssl.create_default_context(cafile=certifi.where())
-    except OSError:
-        pass
-    if context is None:
-        raise ConfigError("SSL_CERT_FILE or SSL_CERT_DIR names no certificates that can be read.")
-    return context
-
-
 # --- what comes back
-
-
-# The other side closed without TLS's goodbye: a broken connection, and no doubt about a certificate.
-_TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
-# Names, because the libraries below httpx differ with the transport and are not imported for this.
-_NETWORK = frozenset(
-    "TransportError NetworkError ConnectError ReadError WriteError CloseError ConnectTimeout ReadTimeout "
-    "WriteTimeout PoolTimeout RemoteProtocolError ProxyError RequestError".split()
-)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception, what it was raised from, and the members of groups among them; at most 30."""
-    waiting, seen = [error], 0
-    while waiting and seen < 30:
-        current = waiting.pop(0)
-        seen += 1
-        yield current
-        if isinstance(current, BaseExceptionGroup):
-            waiting.extend(current.exceptions)
-        if (further := current.__cause__ or current.__context__) is not None:
-            waiting.append(further)
-
-
-def _cause(chain: list[BaseException], names: set[str], connect_timeout_s: float) -> str:
-    """Why there is no connection, in words of ours; empty when it is something else."""
-    if any(isinstance(e, socket.gaierror) for e in chain):
-        return "there is no host of this name"
-    if any(isinstance(e, ConnectionRefusedError) for e in chain):
-        return "connection refused"
-    if any(isinstance(e, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)) for e in chain):
-        return "the connection was reset"
-    if "ServerDisconnectedError" in names or any("without sending a response" in str(e) for e in chain):
-        return "the server closed the connection without an answer"
-    if any(isinstance(e, _TLS_ENDS) for e in chain):
-        return "the connection ended inside the TLS handshake"
-    if names & {"ConnectTimeout", "ConnectionTimeoutError", "PoolTimeout"}:
-        return f"no connection within {connect_timeout_s:g} s"
-    number = next((e.errno for e in chain if isinstance(e, OSError) and e.errno), None)
-    return os.strerror(number).lower() if number is not None and number > 0 else ""
 
 
 async def _next_or_none(pieces: AsyncIterator[bytes]) -> bytes | None:
     """The next piece; None at the end."""
     return await anext(pieces, None)
-
-
-async def _quietly(closing: Awaitable[None]) -> None:
-    """Close, whatever the other side has done to the connection."""
-    try:
-        await closing
-    except Exception:
-        return  # closed is closed
 
 
 def _is_framed(headers: Mapping[str, str]) -> bool:
