@@ -144,7 +144,8 @@ class Settings:
             return Endpoint(provider=provider, proxy=through)
         mine = self.providers.get(provider, ProviderSettings())
         prefix = provider.upper().replace("-", "_")
-        env_url = self.environ.get(f"{prefix}_BASE_URL", "")
+        # AICHAT_BASE_URL is the general setting, not the address of the provider that happens to be called so.
+        env_url = "" if prefix == "AICHAT" else self.environ.get(f"{prefix}_BASE_URL", "")
         url = base_url or mine.base_url or env_url or preset.base_url
         if not url:
             raise ConfigError(f"Provider {provider!r} has no address. Give one: --base-url http://host:port/v1")
