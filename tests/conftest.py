@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 
@@ -9,3 +12,16 @@ import pytest
 def anyio_backend() -> str:
     """Async tests run on asyncio, the loop of IPython's kernels."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the real SmolLM2, fetched once a session; `AICHAT_MODEL_DIR` names it meanwhile."""
+    from aichat_magic.weights import SMOLLM2, find_or_fetch
+
+    folder = tmp_path_factory.mktemp("cache") / "models"
+    path = find_or_fetch(SMOLLM2.name, environ={}, cache_dir=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AICHAT_MODEL_DIR", str(folder))
+        yield folder
+    path.unlink()  # pytest keeps the folders of three sessions

@@ -1,0 +1,123 @@
+"""The embedded model: the OpenAI dialect, spoken to llama.cpp inside this process."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator
+
+from ..engine import Engine, engine_for, loaded
+from ..errors import AichatError, BadRequestError
+from ..messages import ChatRequest, Chunk, Reply, Usage
+from ..settings import Endpoint
+from ..transport import HttpRequest, Transport
+from ..weights import SMOLLM2, names
+from .base import AsyncProvider
+from .openai import OpenAI
+
+# What SmolLM2 was trained for; other files say it themselves once they are loaded.
+_SMOLLM2_TOKENS = 8192
+_MAX_TOKENS = 1024
+
+
+class _Loopback(OpenAI):
+    """The dialect, with a connection for each request.
+
+    llama.cpp closes kept-alive connections without a word, mostly after a stream: up to one request in three would
+    be lost and sent again. A new connection on loopback costs nothing that can be measured.
+    """
+
+    def _post(self, request: ChatRequest, *, is_streamed: bool) -> HttpRequest:
+        wire = super()._post(request, is_streamed=is_streamed)
+        return dataclasses.replace(wire, headers=(*wire.headers, ("connection", "close")))
+
+
+class Local(AsyncProvider):
+    """Any GGUF file, run on this machine: nothing leaves it and nothing is billed.
+
+    The first request fetches and loads the model. A request without `max_tokens` gets 1,024, because small models
+    tend to go on without end.
+    """
+
+    url = "https://github.com/ggml-org/llama.cpp"
+    supports_stream = True
+    supports_message_history = True
+    default_model = SMOLLM2.name
+
+    def __init__(self, endpoint: Endpoint, http: Transport) -> None:
+        """Keep the name and the way to loopback. Nothing is loaded yet."""
+        super().__init__(endpoint, http)
+        self._status: Callable[[str, int, int], None] | None = None
+
+    async def prepare(self, status: Callable[[str, int, int], None] | None = None) -> None:
+        """Keep whom to tell while the next request, which names the model, fetches and loads it."""
+        self._status = status
+
+    def context_tokens(self, model: str) -> int | None:
+        """As the loaded model says; before that, known for the default model only."""
+        with contextlib.suppress(AichatError):
+            if (engine := loaded(model, environ=os.environ)) is not None:
+                return engine.context_tokens
+        return _SMOLLM2_TOKENS if model == SMOLLM2.name else None
+
+    async def complete(self, request: ChatRequest) -> Reply:
+        """The whole reply at once. Raises what `AsyncProvider.complete` and `engine_for` do."""
+        request, engine = await self._ready(request)
+        async with engine.room.taken(_tokens(request)):
+            with _plain(request, engine):
+                reply = await self._dialect(engine).complete(request)
+        return dataclasses.replace(reply, usage=_unbilled(reply.usage))
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """The reply in pieces. Raises what `AsyncProvider.stream` and `engine_for` do."""
+        request, engine = await self._ready(request)
+        async with engine.room.taken(_tokens(request)):
+            with _plain(request, engine):
+                async with contextlib.aclosing(self._dialect(engine).stream(request)) as chunks:
+                    async for chunk in chunks:
+                        usage = None if chunk.usage is None else _unbilled(chunk.usage)
+                        # The server knows the model by its file's name.
+                        model = None if chunk.model is None else request.model
+                        yield dataclasses.replace(chunk, usage=usage, model=model)
+
+    async def models(self) -> list[str]:
+        """The default model and the files in ``AICHAT_MODEL_DIR``, sorted."""
+        return names(os.environ)
+
+    async def _ready(self, request: ChatRequest) -> tuple[ChatRequest, Engine]:
+        """The request with a limit, and the engine of its model."""
+        if request.options.max_tokens is None:
+            options = dataclasses.replace(request.options, max_tokens=_MAX_TOKENS)
+            request = dataclasses.replace(request, options=options)
+        return request, await engine_for(request.model, environ=os.environ, status=self._status)
+
+    def _dialect(self, engine: Engine) -> OpenAI:
+        here = Endpoint(provider=self.name, base_url=engine.base_url, key=engine.key)
+        return _Loopback(here, self._http)
+
+
+def _tokens(request: ChatRequest) -> int:
+    """At least what a request takes of the context: a token is rarely less than two bytes."""
+    words = sum(8 + len(message.content.encode("utf-8", "replace")) // 2 for message in request.messages)
+    return words + (request.options.max_tokens or 0)
+
+
+def _unbilled(usage: Usage) -> Usage:
+    return dataclasses.replace(usage, cost_usd=0.0)
+
+
+@contextlib.contextmanager
+def _plain(request: ChatRequest, engine: Engine) -> Iterator[None]:
+    """Say in our words that the messages are too long: the server's advice is for who started it."""
+    try:
+        yield
+    except BadRequestError as error:
+        if "available context size" not in str(error):
+            raise
+        raise BadRequestError(
+            f"The messages are longer than the {engine.context_tokens:,} tokens that local/{request.model} can take. "
+            f"Shorten them, begin afresh with --new, or choose another model.",
+            status=error.status,
+            provider=error.provider,
+        ) from None
