@@ -494,7 +494,7 @@ class _Connection(asyncio.StreamReaderProtocol):
 
     def _left(self) -> None:
         """The client closed: stop answering it."""
-        if self.is_answering and not self.writer.transport.is_closing():
+        if self.is_answering:  # false whenever the server itself closes
             self.is_answering = False
             self._server.closed_early += 1
             self.task.cancel()
