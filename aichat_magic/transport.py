@@ -400,7 +400,7 @@ class _Exchange:
             await self._pool.give_back(self._route, transport)
             return
         await self._pool.drop(self._route, transport)
-        # httpcore's generators inside end as tasks of the loop, two turns from now. Not after the call.
+        # Generators inside the libraries end as tasks of the loop, two turns from now. Not after the call.
         for _ in range(2):
             await asyncio.sleep(0)
 
