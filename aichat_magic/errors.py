@@ -8,40 +8,43 @@
     │   ├── PromptError                    an empty prompt, an unknown placeholder
     │   ├── UnknownNameError               no such provider, option or conversation; names the nearest
     │   └── ConfigError                    a setting, a URL, a key that cannot be used
-    ├── MissingKeyError                    the provider needs a key and there is none
-    ├── MissingExtraError (ImportError)    a package that is not installed
-    ├── NotWorkingError                    a provider that is known not to work now
-    ├── CookiesRequiredError (RuntimeError)
-    ├── ModelFileError                     the weights cannot be fetched, verified or loaded
+    ├── MissingKeyError                  F the provider needs a key and there is none
+    ├── MissingExtraError (ImportError)  F a package that is not installed
+    ├── NotWorkingError                  F a provider that is known not to work now
+    ├── CookiesRequiredError (RuntimeError)  F  no cookies from a browser
+    ├── ModelFileError                   F the weights cannot be fetched, verified or loaded
     ├── NestedCallError (RuntimeError)     called from inside one of our own callbacks
     ├── UnexpectedError                    a provider raised what is not of this tree
+    ├── BatchStoppedError                  a run over rows ended before its last row
     └── ProviderError                      the other side, or the way to it
-        ├── ConnectionFailedError       R  refused, reset, no such host, disconnected
-        ├── TLSError                       a certificate that does not hold
+        ├── ConnectionFailedError       R  refused, reset, disconnected
+        │   └── HostNotFoundError       RF no host of this name
+        ├── TLSError                     F a certificate that does not hold
         ├── DeadlineError               R  the total deadline or the idle time ran out (TimeoutError)
         ├── IncompleteReplyError        R  cut before its end
         ├── TooLargeError                  more bytes than the cap
-        ├── RedirectError                  sent elsewhere; not followed
+        ├── RedirectError                F sent elsewhere; not followed
         ├── MalformedReplyError            what came is not what the dialect promises
         ├── RefusedReplyError              the provider says that it has no reply
         ├── StreamError                    an error event inside a stream that began well
         └── StatusError                    an HTTP status of 400 or more
             ├── BadRequestError            400, 405, 406, 413, 415, 422 and other 4xx
-            ├── AuthenticationError        401
-            ├── PermissionDeniedError      403
-            ├── NotFoundError              404
-            ├── QuotaError                 402, or 429 for an exhausted quota
+            ├── AuthenticationError      F 401
+            ├── PermissionDeniedError    F 403
+            ├── NotFoundError            F 404
+            ├── QuotaError               F 402, or 429 for an exhausted quota
             ├── RateLimitError          R  429
             └── ServerError             R  408, 409, 425, 5xx
 
-``R``: trying again can help (`is_retryable`). A message says what happened, then what to do. No message holds a key, a
+``R``: trying again can help (`is_retryable`). ``F``: every other request of the same run would fail alike
+(`is_fatal`). A message says what happened, then what to do. No message holds a key, a
 cookie or a whole prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class AichatError(Exception):
@@ -49,9 +52,11 @@ class AichatError(Exception):
 
     Attributes:
         is_retryable: Whether the same request, sent again, can succeed.
+        is_fatal: Whether every other request to the same place would fail alike, so that a run over rows stops.
     """
 
     is_retryable: ClassVar[bool] = False
+    is_fatal: ClassVar[bool] = False
 
 
 class BadInputError(AichatError, ValueError):
@@ -77,21 +82,31 @@ class ConfigError(BadInputError):
 class MissingKeyError(AichatError):
     """The provider needs a key, and there is none for its host."""
 
+    is_fatal = True
+
 
 class MissingExtraError(AichatError, ImportError):
     """An optional package is not installed. The message holds the command that installs it."""
+
+    is_fatal = True
 
 
 class NotWorkingError(AichatError):
     """The provider is known not to work at present. The message says how to go on."""
 
+    is_fatal = True
+
 
 class CookiesRequiredError(AichatError, RuntimeError):
     """The provider needs cookies from a browser, and there are none."""
 
+    is_fatal = True
+
 
 class ModelFileError(AichatError):
     """The weights of the embedded model cannot be fetched, verified or loaded."""
+
+    is_fatal = True
 
 
 class NestedCallError(AichatError, RuntimeError):
@@ -100,6 +115,19 @@ class NestedCallError(AichatError, RuntimeError):
 
 class UnexpectedError(AichatError):
     """Something outside this tree was raised where only this tree is expected."""
+
+
+class BatchStoppedError(AichatError):
+    """A run over rows ended before its last row. The rows that were finished are kept.
+
+    Attributes:
+        run: The run, with its replies and errors; None when it did not begin.
+    """
+
+    def __init__(self, message: str, *, run: Any = None) -> None:
+        """Keep the run beside the message."""
+        super().__init__(message)
+        self.run = run
 
 
 class ProviderError(AichatError):
@@ -123,8 +151,16 @@ class ConnectionFailedError(ProviderError):
     is_retryable = True
 
 
+class HostNotFoundError(ConnectionFailedError):
+    """There is no host of this name, or no way to look it up."""
+
+    is_fatal = True
+
+
 class TLSError(ProviderError):
     """The server's certificate does not hold, or TLS could not be agreed on."""
+
+    is_fatal = True
 
 
 class DeadlineError(ProviderError, TimeoutError):
@@ -145,6 +181,8 @@ class TooLargeError(ProviderError):
 
 class RedirectError(ProviderError):
     """The server redirected the request; it was not followed."""
+
+    is_fatal = True
 
 
 class MalformedReplyError(ProviderError):
@@ -179,17 +217,25 @@ class BadRequestError(StatusError):
 class AuthenticationError(StatusError):
     """The server does not accept the key (401)."""
 
+    is_fatal = True
+
 
 class PermissionDeniedError(StatusError):
     """The key may not do this (403)."""
+
+    is_fatal = True
 
 
 class NotFoundError(StatusError):
     """No such model or address on the server (404)."""
 
+    is_fatal = True
+
 
 class QuotaError(StatusError):
     """The account has nothing left to spend (402, or 429 with an exhausted quota)."""
+
+    is_fatal = True
 
 
 class RateLimitError(StatusError):

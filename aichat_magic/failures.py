@@ -20,6 +20,7 @@ from .errors import (
     AuthenticationError,
     BadRequestError,
     ConnectionFailedError,
+    HostNotFoundError,
     IncompleteReplyError,
     MalformedReplyError,
     NotFoundError,
@@ -254,9 +255,10 @@ _TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _LIBRARIES = frozenset(("httpx", "httpcore", "h11", "anyio", "aiohttp", "httpx_aiohttp", "curl_cffi"))
 _CURL_CODE = re.compile(r"curl: \((\d+)\)")
 # libcurl's own numbers (libcurl-errors, read 2026-11).
+_NO_HOST = "there is no host of this name"
 _CURL_CAUSES = {
     "5": "there is no proxy of this name",
-    "6": "there is no host of this name",
+    "6": _NO_HOST,
     "7": "connection refused",
     "52": "the server closed the connection without an answer",
     "56": "the connection was reset",
@@ -320,7 +322,8 @@ def connection_error(
     if not cause and not is_network:
         return UnexpectedError(f"The request to {place} failed: {type(caught).__name__}.")
     advice = " Is the server running?" if "refused" in cause else ""
-    return ConnectionFailedError(f"Cannot reach {url}: {cause or 'the connection broke'}.{advice}", provider=provider)
+    kind = HostNotFoundError if cause == _NO_HOST else ConnectionFailedError
+    return kind(f"Cannot reach {url}: {cause or 'the connection broke'}.{advice}", provider=provider)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -350,7 +353,7 @@ def _tls_cause(chain: list[BaseException], codes: list[str]) -> str | None:
 def _cause(chain: list[BaseException], names: set[str], codes: list[str], connect_timeout_s: float) -> str:
     """Why there is no connection, in words of ours; empty when it is something else."""
     if any(isinstance(e, socket.gaierror) for e in chain):
-        return "there is no host of this name"
+        return _NO_HOST
     if any(isinstance(e, ConnectionRefusedError) for e in chain):
         return "connection refused"
     if any(isinstance(e, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)) for e in chain):
