@@ -281,7 +281,7 @@ async def test_a_closed_port_is_named(http):
 
 
 async def test_an_unknown_host_is_named(http):
-    error = await failure(http.send(chat("http://nowhere.invalid/v1")), errors.ConnectionFailedError)
+    error = await failure(http.send(chat("http://nowhere.invalid/v1")), errors.HostNotFoundError)
     assert "nowhere.invalid" in str(error)
 
 
