@@ -10,7 +10,7 @@ import aichat_magic
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
     ("errors", "messages", "secret", "render", "sse"),
-    ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights"),
+    ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights", "store"),
     ("providers",),
     ("registry",),
     ("chat",),
@@ -28,6 +28,7 @@ NEIGHBOURS = {
     ("transport", "failures"): "what went wrong on the wire is put into words there",
     ("transport", "routes"): "connections and proxies are its lower half",
     ("engine", "weights"): "an engine is made from weights",
+    ("store", "store"): "a package: file, writer, rows",
     ("providers", "providers"): "every provider -> base",
     ("session", "display"): "what is touched is shown",
     ("accessor", "display"): "what is touched is shown",

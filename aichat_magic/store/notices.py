@@ -1,0 +1,56 @@
+"""Warnings that arise in a thread of ours and are given in one of the caller's."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import deque
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+class Notices:
+    """Keeps warnings until a caller comes by. In the writer's thread they would be lost, or raised at nobody."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin with none.
+
+        Args:
+            path: The file that they are about.
+        """
+        self._path = path
+        self._waiting: deque[str] = deque()
+        self._said: set[str] = set()
+
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether the file could not be used at some time."""
+        return bool(self._said)
+
+    def add(self, text: str) -> None:
+        """Keep a warning."""
+        self._waiting.append(text)
+
+    def trouble(self, kind: str, reason: str) -> None:
+        """Keep the warning that the file cannot be used, once for each kind: trouble concerns every row.
+
+        Args:
+            kind: Any word.
+            reason: Why, as the end of a sentence.
+        """
+        if kind not in self._said:
+            self._said.add(kind)
+            self.add(f"Replies are kept in memory only, because the store {self._path} cannot be used: {reason}.")
+
+    def give(self) -> None:
+        """Warn of what has been kept. Never raises: a reply must not be lost to ``-W error``."""
+        while self._waiting:
+            try:
+                text = self._waiting.popleft()
+            except IndexError:
+                return  # another thread was quicker
+            try:
+                warnings.warn(text, UserWarning, stacklevel=3)
+            except UserWarning:
+                _log.warning(text)

@@ -1,0 +1,450 @@
+"""Replies by the hash of their whole request: in a file, or in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from ..messages import Reply
+from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
+from .notices import Notices
+from .rows import COLUMNS, LAYOUT, Row, reply_from, row_from, size_of
+from .writer import Limits, Writer
+
+MAX_BYTES: Final = 1_000_000_000
+MAX_MEMORY_BYTES: Final = 256_000_000
+
+_KEYS_IN_THREAD: Final = 10_000
+_KEYS_AT_ONCE: Final = 500  # SQLite before 3.32 takes 999 parameters
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM replies WHERE key IN ({', '.join('?' * _KEYS_AT_ONCE)})"
+_BUSY_TIMEOUT_S: Final = 0.25
+_PATIENCE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSummary:
+    """What is in a store.
+
+    Attributes:
+        path: The file, or None for a store in memory.
+        rows: Number of replies.
+        size_bytes: Bytes on the disk, or about as many in memory.
+        oldest: When the oldest reply was stored, None when there is none.
+        newest: When the newest reply was stored, None when there is none.
+        is_persistent: Whether replies outlive this process.
+    """
+
+    path: Path | None
+    rows: int
+    size_bytes: int
+    oldest: datetime | None
+    newest: datetime | None
+    is_persistent: bool
+
+
+class ReplyStore(Protocol):
+    """Replies by key. May be used from many event loops and threads at once."""
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """The replies that are stored under these keys, without their messages. Never raises for trouble."""
+
+    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """As `get`, for synchronous code."""
+
+    async def put(self, key: bytes, reply: Reply) -> None:
+        """Store a complete reply, in place of an earlier one; one that is not complete is not stored.
+
+        Returns once the reply is durable. When that cannot be, it is kept in memory, with one warning.
+        """
+
+    def summary(self) -> StoreSummary:
+        """What is in the store."""
+
+    def clear(self) -> int:
+        """Remove all replies, and tell how many they were."""
+
+    def close(self) -> None:
+        """Write what is waiting and let go of the file. The store may be used again afterwards."""
+
+
+class MemoryStore:
+    """Replies for as long as the process lives."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        max_bytes: int = MAX_MEMORY_BYTES,
+        max_age_s: float | None = None,
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            clock: Seconds since 1970.
+            max_bytes: Size from which on the oldest replies go.
+            max_age_s: Age from which on a reply is not given any more, in seconds; None: any age.
+        """
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._max_age_s = max_age_s
+        self._lock = threading.Lock()
+        self._rows: dict[bytes, Row] = {}
+        self._size_bytes = 0
+
+    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """The replies under these keys."""
+        return _replies({key: row for key in keys if (row := self._rows.get(key))}, self._clock(), self._max_age_s)
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """The replies under these keys."""
+        return self.get_now(keys)
+
+    async def put(self, key: bytes, reply: Reply) -> None:
+        """Keep a complete reply."""
+        row = row_from(reply, self._clock())
+        if row is None:
+            return
+        with self._lock:
+            previous = self._rows.pop(key, None)
+            self._rows[key] = row
+            self._size_bytes += size_of(row) - (size_of(previous) if previous else 0)
+            while self._size_bytes > self._max_bytes and self._rows:
+                self._size_bytes -= size_of(self._rows.pop(next(iter(self._rows))))
+
+    def summary(self) -> StoreSummary:
+        """What is kept."""
+        with self._lock:
+            times = [row[0] for row in self._rows.values()]
+            return StoreSummary(
+                path=None,
+                rows=len(times),
+                size_bytes=self._size_bytes,
+                oldest=_date(min(times, default=None)),
+                newest=_date(max(times, default=None)),
+                is_persistent=False,
+            )
+
+    def clear(self) -> int:
+        """Forget all replies."""
+        with self._lock:
+            count = len(self._rows)
+            self._rows.clear()
+            self._size_bytes = 0
+        return count
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class _Life:
+    """What a store has in one process: a child after fork must not touch its parent's connections."""
+
+    def __init__(self, path: Path, limits: Limits, clock: Callable[[], float], max_pages: int | None) -> None:
+        self._path = path
+        self._patience_s = limits.patience_s
+        self._max_pages = max_pages
+        self._lock = threading.Lock()  # for the reading connection
+        self._database: Database | None = None
+        self.notices = Notices(path)
+        self.writer = Writer(self.open_database, self.notices, limits, clock)
+
+    def open_database(self) -> Database:
+        return connect(
+            self._path, LAYOUT, notice=self.notices.add, busy_timeout_s=_BUSY_TIMEOUT_S, max_pages=self._max_pages
+        )
+
+    def read(self, task: Callable[[Database], None]) -> None:
+        """Do something with the reading connection. What cannot be read is a miss; a notice says why."""
+        give_up_at_s = time.monotonic() + self._patience_s
+        with self._lock:
+            while True:
+                try:
+                    if self._database is not None and not self._database.is_current():
+                        self._close()
+                    if self._database is None:
+                        if not self._path.exists():
+                            return
+                        self._database = self.open_database()
+                    return task(self._database)
+                except sqlite3.Error as error:
+                    if not self._is_worth_another_try(error, time.monotonic() >= give_up_at_s):
+                        return
+                except UnusableFileError as error:
+                    return self.notices.trouble("unusable", str(error))
+                except OSError as error:
+                    return self.notices.trouble("trouble", str(error))
+
+    def close(self, wait_s: float) -> None:
+        self.writer.stop(wait_s)
+        if self._lock.acquire(timeout=wait_s):
+            self._close()
+            self._lock.release()
+
+    def _is_worth_another_try(self, error: sqlite3.Error, is_late: bool) -> bool:
+        """Whether to read again after an error."""
+        if is_busy(error):
+            if is_late:
+                self.notices.trouble("locked", "it is locked by another program")
+            return not is_late
+        database, self._database = self._database, None
+        if database is not None:
+            try:
+                if is_corrupt(error) and not is_late:
+                    database.move_aside(error, self.notices.add)
+                    return True
+            except OSError as another:
+                error = sqlite3.OperationalError(str(another))
+            database.close()
+        self.notices.trouble("trouble", str(error))
+        return False
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+class SqliteStore:
+    """Replies in an SQLite file. A reply that `put` has acknowledged survives the death of the process.
+
+    Nothing is made before the first `put`. A file that is corrupt is moved aside, one that cannot be used is left
+    alone: then replies are kept in memory, with one warning. The replies stored first are the first to go.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        max_bytes: int = MAX_BYTES,
+        max_age_s: float | None = None,
+        patience_s: float = _PATIENCE_S,
+        max_pages: int | None = None,
+        max_unsaved_bytes: int = MAX_MEMORY_BYTES,
+    ) -> None:
+        """Remember where the file is.
+
+        Args:
+            path: The file.
+            clock: Seconds since 1970.
+            max_bytes: Size from which on the oldest replies go; the file may be larger by a fiftieth.
+            max_age_s: Age from which on a reply is not given any more, in seconds; None: any age, because what was
+                paid for once is the journal of a run, too.
+            patience_s: Longest wait for a file that another process has locked, in seconds.
+            max_pages: Largest number of SQLite pages; None for SQLite's own limit.
+            max_unsaved_bytes: Most bytes kept in memory while the file cannot be written.
+        """
+        self._path = Path(os.path.abspath(path))
+        self._clock = clock
+        self._max_age_s = max_age_s
+        self._max_pages = max_pages
+        self._limits = Limits(
+            patience_s=patience_s, max_bytes=max_bytes, max_age_s=max_age_s, max_unsaved_bytes=max_unsaved_bytes
+        )
+        # By process. The parent's stays referenced in a child: closing a connection there is not allowed.
+        self._lives: dict[int, _Life] = {}
+        self._finalizer = weakref.finalize(self, _close_life, self._lives, patience_s)
+
+    def __repr__(self) -> str:
+        """The class and the file."""
+        return f"<{type(self).__name__} {self._path}>"
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """The replies under these keys, read in another thread.
+
+        Args:
+            keys: Keys of `request_key`.
+
+        Returns:
+            Replies by key, without their messages. What is not there, or not right, is left out.
+        """
+        found: dict[bytes, Reply] = {}
+        for start in range(0, len(keys), _KEYS_IN_THREAD):  # each part is a point where a cancel can come through
+            found.update(await asyncio.to_thread(self._read, keys[start : start + _KEYS_IN_THREAD]))
+        self._life().notices.give()
+        return found
+
+    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """As `get`, in this thread.
+
+        Args:
+            keys: Keys of `request_key`.
+
+        Returns:
+            Replies by key, without their messages.
+        """
+        found = self._read(keys)
+        self._life().notices.give()
+        return found
+
+    async def put(self, key: bytes, reply: Reply) -> None:
+        """Store a complete reply; returns once it is in the file, or kept in memory with one warning.
+
+        A cancelled put is written all the same.
+
+        Args:
+            key: The key of its request.
+            reply: The reply. Its messages are not stored; a reply that is not complete is not stored at all.
+        """
+        row = row_from(reply, self._clock())
+        if row is None:
+            return
+        life = self._life()
+        await life.writer.submit(key, row, asyncio.get_running_loop())
+        life.notices.give()
+
+    def summary(self) -> StoreSummary:
+        """What is in the file, and what waits to be written to it."""
+        life = self._life()
+        rows = list(life.writer.unsaved.values())
+        count, times = len(rows), [row[0] for row in rows]
+
+        def look(database: Database) -> None:
+            nonlocal count
+            execute = database.connection.execute
+            count += execute("SELECT count(*) FROM replies").fetchone()[0]
+            for end in ("min", "max"):
+                sql = f"SELECT created_s FROM replies WHERE id = (SELECT {end}(id) FROM replies)"
+                times.extend(value for (value,) in execute(sql) if isinstance(value, float))
+
+        life.read(look)
+        size_bytes = 0
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                size_bytes += os.stat(f"{self._path}{suffix}").st_size
+        life.notices.give()
+        return StoreSummary(
+            path=self._path,
+            rows=count,
+            size_bytes=size_bytes,
+            oldest=_date(min(times, default=None)),
+            newest=_date(max(times, default=None)),
+            is_persistent=life.writer.is_persistent and not life.notices.is_in_trouble,
+        )
+
+    def clear(self) -> int:
+        """Remove all replies, and give the space back.
+
+        Returns:
+            How many they were. 0, with a warning, when the file cannot be written.
+        """
+        life = self._life()
+        count = len(life.writer.clear())
+
+        def empty(database: Database) -> None:
+            nonlocal count
+            with database.transaction() as connection:
+                deleted = connection.execute("DELETE FROM replies").rowcount
+            count += deleted
+            with contextlib.suppress(sqlite3.Error):  # others are reading: the space is used again later
+                database.connection.execute("VACUUM")
+                database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        life.read(empty)
+        life.notices.give()
+        return count
+
+    def close(self) -> None:
+        """Write what is waiting, and let go of the file. The store may be used again afterwards."""
+        _close_life(self._lives, self._limits.patience_s)
+
+    def _life(self) -> _Life:
+        pid = os.getpid()
+        life = self._lives.get(pid)
+        if life is None:  # no lock: one that another thread held during a fork would never be free again
+            life = self._lives.setdefault(pid, _Life(self._path, self._limits, self._clock, self._max_pages))
+        return life
+
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """The replies under these keys."""
+        life = self._life()
+        # First what is not written yet: a row that is written meanwhile is in the file afterwards.
+        rows: dict[bytes, Row] = {key: row for key in keys if (row := life.writer.unsaved.get(key))}
+        missing = sorted(key for key in set(keys) if key not in rows)  # neighbours share pages of the index
+
+        def select(database: Database) -> None:
+            for start in range(0, len(missing), _KEYS_AT_ONCE):
+                some = missing[start : start + _KEYS_AT_ONCE]
+                some += [some[-1]] * (_KEYS_AT_ONCE - len(some))
+                for key, *row in database.connection.execute(_SELECT, some).fetchall():
+                    rows[key] = tuple(row)
+
+        if missing:
+            life.read(select)
+        return _replies(rows, self._clock(), self._max_age_s)
+
+
+def open_store(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str],
+    clock: Callable[[], float] = time.time,
+    max_bytes: int = MAX_BYTES,
+    max_age_s: float | None = None,
+) -> ReplyStore:
+    """The store of this user. Nothing is made on the disk yet.
+
+    Args:
+        path: The file; None: ``AICHAT_STORE``, or else ``replies.sqlite3`` in the user's data directory.
+        environ: The environment. ``AICHAT_STORE=none`` or ``memory`` keeps replies in memory only.
+        clock: Seconds since 1970.
+        max_bytes: Size from which on the oldest replies go.
+        max_age_s: Age from which on a reply is not given any more, in seconds; None: any age.
+
+    Returns:
+        The store; in memory, with a warning, when there is no place for a file.
+    """
+    named = environ.get("AICHAT_STORE", "")
+    if path is None and named.lower() in ("none", "memory"):
+        return MemoryStore(clock=clock, max_age_s=max_age_s)
+    if path is None and named:
+        path = Path(os.path.expanduser(named))
+    elif path is None:
+        import platformdirs  # not needed where the place is named
+
+        path = platformdirs.user_data_path("aichat_magic", appauthor=False) / "replies.sqlite3"
+        if not path.is_absolute():
+            warnings.warn(
+                "Replies are kept in memory only, because this user has no home directory. "
+                "Set AICHAT_STORE to the path of a file to keep them.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return MemoryStore(clock=clock, max_age_s=max_age_s)
+    return SqliteStore(path, clock=clock, max_bytes=max_bytes, max_age_s=max_age_s)
+
+
+def _close_life(lives: Mapping[int, _Life], wait_s: float) -> None:
+    """End what this process has of a store; also at the end of the interpreter."""
+    life = lives.get(os.getpid())
+    if life is not None:
+        life.close(wait_s)
+        life.notices.give()
+
+
+def _replies(rows: Mapping[bytes, Row], now_s: float, max_age_s: float | None) -> dict[bytes, Reply]:
+    """The replies of rows, without those that are not right or too old."""
+    found = ((key, reply_from(row)) for key, row in rows.items())
+    replies = {key: reply for key, reply in found if reply is not None}
+    if max_age_s is None:
+        return replies
+    return {key: reply for key, reply in replies.items() if now_s - rows[key][0] <= max_age_s}
+
+
+def _date(created_s: float | None) -> datetime | None:
+    """A time as a date."""
+    try:
+        return None if created_s is None else datetime.fromtimestamp(created_s, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,138 @@
+"""A reply as a row of the file, and back. What comes back is checked: anybody may have written into the file."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from ..messages import FinishReason, Reply, Usage
+from .database import Layout
+from .keys import SCHEMA
+
+# created_s, finish_reason, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text
+Row = tuple[Any, ...]
+
+COLUMNS: Final = (
+    "key",
+    "created_s",
+    "finish_reason",
+    "model",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cost_usd",
+    "elapsed_s",
+    "text",
+)
+
+# The id grows with every row written, so the lowest ids are the oldest rows whatever the clock did. The prompts are
+# not here, only their hash. Texts are BLOBs: a lone surrogate and a NUL are no valid TEXT. The text stands last: what
+# comes behind a long one would have to be fetched from other pages.
+LAYOUT: Final = Layout(
+    application_id=0x61694D31,
+    version=SCHEMA,
+    create=(
+        """
+        CREATE TABLE replies (
+            id INTEGER PRIMARY KEY,
+            key BLOB NOT NULL UNIQUE,
+            created_s REAL NOT NULL,
+            finish_reason TEXT NOT NULL,
+            model BLOB NOT NULL,
+            input_tokens INTEGER,
+            output_tokens INTEGER,
+            cached_tokens INTEGER,
+            cost_usd REAL,
+            elapsed_s REAL NOT NULL,
+            text BLOB NOT NULL
+        )
+        """,
+    ),
+)
+
+LONGEST_TEXT: Final = 64_000_000
+_OVERHEAD: Final = 150
+
+# Only these are complete. The keys are what SQLite gives (bytes) and what we hand to it.
+_FINISH_REASONS: Final[dict[Any, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    b"stop": "stop",
+    b"length": "length",
+    b"content_filter": "content_filter",
+}
+_MAX_INT: Final = 2**63 - 1
+
+
+def row_from(reply: Reply, created_s: float) -> Row | None:
+    """The row of a reply.
+
+    Args:
+        reply: The reply.
+        created_s: Now, in seconds since 1970.
+
+    Returns:
+        The row, or None for a reply that must not be stored: incomplete, or not what a reply is.
+    """
+    usage = reply.usage
+    row: Row = (
+        created_s,
+        reply.finish_reason,
+        reply.model.encode("utf-8", "surrogatepass"),
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        None if usage.cost_usd is None else float(usage.cost_usd),
+        float(reply.elapsed_s),
+        reply.text.encode("utf-8", "surrogatepass"),
+    )
+    return row if len(row[-1]) <= LONGEST_TEXT and reply_from(row) is not None else None
+
+
+def reply_from(row: Row) -> Reply | None:
+    """The reply of a row.
+
+    Args:
+        row: Values in the order of `Row`, of any type and content.
+
+    Returns:
+        The reply, without its messages; None when a value is not what it must be.
+    """
+    created_s, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
+    finish_reason = _FINISH_REASONS.get(finish)
+    if (
+        finish_reason is None
+        or type(text) is not bytes
+        or type(model) is not bytes
+        or not _is_amount(elapsed_s)
+        or not _is_amount(created_s)
+        or not (cost_usd is None or _is_amount(cost_usd))
+        or not (_is_count(input_tokens) and _is_count(output_tokens) and _is_count(cached_tokens))
+    ):
+        return None
+    try:
+        return Reply(
+            text=text.decode("utf-8", "surrogatepass"),
+            model=model.decode("utf-8", "surrogatepass"),
+            usage=Usage(
+                input_tokens=input_tokens, output_tokens=output_tokens, cached_tokens=cached_tokens, cost_usd=cost_usd
+            ),
+            finish_reason=finish_reason,
+            elapsed_s=elapsed_s,
+        )
+    except UnicodeDecodeError:
+        return None
+
+
+def size_of(row: Row) -> int:
+    """About how many bytes the row takes in the file and in memory."""
+    return len(row[-1]) + _OVERHEAD
+
+
+def _is_amount(value: object) -> bool:
+    return type(value) is float and 0.0 <= value < math.inf
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value <= _MAX_INT)

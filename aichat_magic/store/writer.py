@@ -1,0 +1,318 @@
+"""The thread that writes: all that is waiting goes into one transaction, and then all who wait are told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .database import Database, UnusableFileError, is_busy, is_corrupt
+from .notices import Notices
+from .rows import COLUMNS, Row, size_of
+
+# One statement takes many rows, because every statement gives the interpreter away and must wait for it again.
+_INSERT: Final = f"INSERT OR REPLACE INTO replies ({', '.join(COLUMNS)}) VALUES "
+_VALUES: Final = f"({', '.join('?' * len(COLUMNS))})"
+_ROWS_AT_ONCE: Final = (64, 16, 4, 1)
+
+_SHORTEST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 30.0
+_MOST_MOVES: Final = 3
+_EVICTED_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How large, how old and how patient.
+
+    Attributes:
+        patience_s: Longest time a put waits for a locked file, in seconds.
+        max_bytes: Size of the file from which on its oldest rows go.
+        max_age_s: Age from which on rows go, in seconds, or None.
+        max_unsaved_bytes: Most bytes kept in memory while the file cannot be written; beyond, the oldest go.
+    """
+
+    patience_s: float
+    max_bytes: int
+    max_age_s: float | None
+    max_unsaved_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiter:
+    """Who waits for a row, and since when."""
+
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+    since_s: float
+
+
+class Writer:
+    """Writes rows in grouped transactions, and keeps them in memory while the file cannot be written."""
+
+    def __init__(
+        self, open_database: Callable[[], Database], notices: Notices, limits: Limits, clock: Callable[[], float]
+    ) -> None:
+        """Prepare; the thread starts with the first row.
+
+        Args:
+            open_database: Opens the file, with a short wait for a lock.
+            notices: Takes warnings.
+            limits: How large, how old and how patient.
+            clock: Seconds since 1970.
+        """
+        # Rows that are not in the file. What is taken out of here is not written.
+        self.unsaved: dict[bytes, Row] = {}
+        self.is_persistent = True
+        self._unsaved_bytes = 0
+        self._open_database = open_database
+        self._notices = notices
+        self._limits = limits
+        self._clock = clock
+        self._arrived: queue.SimpleQueue[_Waiter | None] = queue.SimpleQueue()  # None: wake up and stop
+        self._lock = threading.Lock()  # for all above, and for the thread's beginning and end
+        self._thread: threading.Thread | None = None
+        self._stop_at_s: float | None = None
+        # The thread's own.
+        self._database: Database | None = None
+        self._is_unusable = False
+        self._moves = 0
+        self._try_at_s = 0.0
+        self._pause_s = _SHORTEST_PAUSE_S
+        self._unchecked_bytes = limits.max_bytes
+
+    def submit(self, key: bytes, row: Row, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Take a row.
+
+        Args:
+            key: Its key.
+            row: The row.
+            loop: The running loop.
+
+        Returns:
+            A future of that loop: the row is durable, or it is kept in memory and a notice says why.
+        """
+        done: asyncio.Future[None] = loop.create_future()
+        with self._lock:
+            self._set_unsaved(key, row)
+            self._arrived.put(_Waiter(loop=loop, done=done, since_s=time.monotonic()))
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="aichat_magic store", daemon=True)
+                try:
+                    thread.start()
+                    self._thread = thread
+                except RuntimeError as error:  # the interpreter is ending, or there are no threads left
+                    self._keep("trouble", str(error))
+                    done.set_result(None)
+        return done
+
+    def clear(self) -> list[bytes]:
+        """Forget the rows that are not in the file yet; they are not written any more."""
+        with self._lock:
+            keys = list(self.unsaved)
+            self.unsaved.clear()
+            self._unsaved_bytes = 0
+        return keys
+
+    def stop(self, wait_s: float) -> None:
+        """Write what is waiting, and end the thread. A later `submit` starts another one.
+
+        Args:
+            wait_s: Longest wait for a locked file, in seconds.
+        """
+        with self._lock:
+            thread = self._thread
+            if thread is None:
+                return
+            self._stop_at_s = time.monotonic() + wait_s
+            self._arrived.put(None)
+        if thread is not threading.current_thread():  # the garbage collector may run this in any thread
+            thread.join(wait_s + 1.0)
+
+    def _run(self) -> None:
+        """Serve until stopped. Nothing is raised here: somebody waits for every row."""
+        waiting: list[_Waiter] = []
+        self._is_unusable, self._moves, self._try_at_s = False, 0, 0.0
+        while True:
+            waiting += self._arrivals()
+            if not self.is_persistent:
+                _release(waiting)
+            if self._is_due():
+                error = self._write()
+                if error is None:
+                    self.is_persistent, self._pause_s = True, _SHORTEST_PAUSE_S
+                    _release(waiting)
+                    self._evict()
+                else:
+                    self._bear(error, waiting)
+            if self._is_over():
+                _release(waiting)
+                return
+
+    def _arrivals(self) -> list[_Waiter]:
+        """Those who came; waits while there is nothing to do."""
+        is_idle = not self.unsaved or self._is_unusable
+        pause_s = None if is_idle else max(0.0, self._try_at_s - time.monotonic())
+        found: list[_Waiter] = []
+        with contextlib.suppress(queue.Empty):
+            # The queue empties faster than it fills: everyone in it is suspended until released.
+            arrival = self._arrived.get(timeout=pause_s)
+            while True:
+                if arrival is None:
+                    self._try_at_s = 0.0
+                else:
+                    found.append(arrival)
+                arrival = self._arrived.get_nowait()
+        return found
+
+    def _is_due(self) -> bool:
+        return bool(self.unsaved) and not self._is_unusable and time.monotonic() >= self._try_at_s
+
+    def _write(self) -> Exception | None:
+        """Write all that is unsaved in one transaction.
+
+        Returns:
+            What went wrong, or None.
+        """
+        with self._lock:
+            rows = list(self.unsaved.items())
+        try:
+            if self._database is not None and not self._database.is_current():
+                self._close()
+            if self._database is None:
+                self._database = self._open_database()
+            with self._database.transaction() as connection:
+                _insert(connection, rows)
+        except Exception as error:  # whatever it is, the thread goes on and the rows are kept
+            return error
+        with self._lock:
+            for key, row in rows:
+                if self.unsaved.get(key) is row:
+                    del self.unsaved[key]
+                    self._unsaved_bytes -= size_of(row)
+                self._unchecked_bytes += size_of(row)
+        return None
+
+    def _bear(self, error: Exception, waiting: list[_Waiter]) -> None:
+        """Decide what an error means for the rows and for those who wait."""
+        if is_busy(error):  # SQLite has waited a while already
+            if not waiting or time.monotonic() - waiting[0].since_s < self._limits.patience_s:
+                return
+            self._keep("locked", "it is locked by another program; they are written when it is free")
+        elif isinstance(error, UnusableFileError):
+            self._is_unusable = True
+            self._keep("unusable", str(error))
+        else:
+            if is_corrupt(error) and self._has_moved(error):
+                return
+            self._close()
+            self._keep("trouble", str(error) or type(error).__name__)
+            self._try_at_s = time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        if self._stop_at_s is not None and not is_busy(error):
+            self._stop_at_s = 0.0
+        _release(waiting)
+
+    def _keep(self, kind: str, reason: str) -> None:
+        """From here on, until a write succeeds, rows are kept in memory and nobody waits."""
+        self.is_persistent = False
+        self._notices.trouble(kind, reason)
+
+    def _has_moved(self, error: Exception) -> bool:
+        """Whether the corrupt file is out of the way, so that the next attempt makes a fresh one."""
+        database, self._database, self._moves = self._database, None, self._moves + 1
+        if database is None or not isinstance(error, sqlite3.Error) or self._moves > _MOST_MOVES:
+            return False
+        try:
+            database.move_aside(error, self._notices.add)
+        except OSError:
+            return False
+        return True
+
+    def _evict(self) -> None:
+        """Remove the oldest rows when there are too many, looked at now and then."""
+        if self._unchecked_bytes * 64 < self._limits.max_bytes or self._database is None:
+            return
+        self._unchecked_bytes = 0
+        with contextlib.suppress(sqlite3.Error):  # the next write meets the same trouble, and deals with it
+            if self._limits.max_age_s is not None:
+                before_s = self._clock() - self._limits.max_age_s
+                while _delete_oldest(self._database, before_s) == _EVICTED_AT_ONCE:
+                    continue
+            if self._database.live_bytes() > self._limits.max_bytes:
+                while self._database.live_bytes() > self._limits.max_bytes * 0.9:
+                    if not _delete_oldest(self._database):
+                        return
+
+    def _is_over(self) -> bool:
+        """Whether the thread ends now; if so, it has let go of the file."""
+        with self._lock:
+            if self._stop_at_s is None:
+                return False
+            is_done = self._arrived.empty() and (not self.unsaved or self._is_unusable)
+            if not is_done and time.monotonic() < self._stop_at_s:
+                return False
+            if self.unsaved and not self._is_unusable:
+                self._notices.add(f"{len(self.unsaved)} replies could not be written to the store.")
+            self._close()
+            self._thread = self._stop_at_s = None
+            return True
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _set_unsaved(self, key: bytes, row: Row) -> None:
+        """Note a row as not in the file. The lock is held."""
+        previous = self.unsaved.get(key)
+        self.unsaved[key] = row
+        self._unsaved_bytes += size_of(row) - (size_of(previous) if previous is not None else 0)
+        while not self.is_persistent and self._unsaved_bytes > self._limits.max_unsaved_bytes:
+            self._unsaved_bytes -= size_of(self.unsaved.pop(next(iter(self.unsaved))))
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, Row]]) -> None:
+    """Write rows in as few statements as a small set of sizes allows, so that SQLite compiles each size once."""
+    start = 0
+    for size in _ROWS_AT_ONCE:
+        sql = _INSERT + ",".join([_VALUES] * size)
+        while len(rows) - start >= size:
+            values: list[Any] = []
+            for key, row in rows[start : start + size]:
+                values.append(key)
+                values += row
+            connection.execute(sql, values)
+            start += size
+
+
+def _delete_oldest(database: Database, before_s: float = float("inf")) -> int:
+    """Delete some of the rows written first, those of them that are older than a time; how many that were."""
+    with database.transaction() as connection:
+        return connection.execute(
+            "DELETE FROM replies WHERE id IN (SELECT id FROM replies ORDER BY id LIMIT ?) AND created_s < ?",
+            (_EVICTED_AT_ONCE, before_s),
+        ).rowcount
+
+
+def _release(waiting: list[_Waiter]) -> None:
+    """Tell everyone, with one call for each loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for waiter in waiting:
+        by_loop.setdefault(waiter.loop, []).append(waiter.done)
+    waiting.clear()
+    for loop, futures in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, futures)
+
+
+def _resolve(futures: Sequence[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
