@@ -248,7 +248,7 @@ class _Interrupts:
         """Take SIGINT over where Python code handles it; an ignored or a system one was chosen by somebody."""
         if threading.current_thread() is threading.main_thread():
             previous = signal.getsignal(signal.SIGINT)
-            if callable(previous) and not isinstance(previous, int):
+            if previous is not None and not isinstance(previous, int):
                 self._previous = previous
                 signal.signal(signal.SIGINT, self)
 
@@ -359,7 +359,7 @@ class _Host:
             loop.abandon()
             return
         interrupts = interrupts or _Interrupts(0)
-        loop.set_exception_handler(lambda *_: None)  # nobody is left who could act on it
+        loop.set_exception_handler(lambda *_: None)  # nobody is left who could act on a task that does not end
         self.parked.clear()
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
@@ -370,8 +370,6 @@ class _Host:
             transport.abort()
         loop.call_soon(loop.stop)
         _turn(loop, interrupts)  # the sockets close in the round after abort()
-        for task in asyncio.all_tasks(loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own loops set it the same way
         loop.close()
 
     def _open(self) -> _PrivateLoop:

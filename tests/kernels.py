@@ -123,7 +123,7 @@ class Kernel:
         try:
             connection_file, _ = write_connection_file(str(self.home / "kernel.json"))
             command = [self._python, "-m", "ipykernel_launcher", "-f", connection_file, *self._arguments]
-            self._log = open(self.home / "log", "wb")  # noqa: SIM115  # closed in __exit__
+            self._log = open(self.home / "log", "wb")  # closed in __exit__
             self.process = subprocess.Popen(
                 command,
                 cwd=self.home,
