@@ -14,8 +14,8 @@ FLOORS = (
     ("providers",),
     ("registry",),
     ("chat",),
-    ("conversation", "prompts", "batch", "arguments"),
-    ("api", "session", "accessor", "display", "pandas_hook"),
+    ("conversation", "prompts", "templates", "batch", "arguments", "schemas", "annotations", "validation", "charts"),
+    ("api", "session", "accessor", "runs", "display", "pandas_hook"),
     ("magic",),
 )
 # Rooms of one floor that may look at each other, each with its reason.
@@ -32,7 +32,14 @@ NEIGHBOURS = {
     ("providers", "providers"): "every provider -> base",
     ("session", "display"): "what is touched is shown",
     ("accessor", "display"): "what is touched is shown",
-    ("accessor", "api"): "a column is asked through the public functions",
+    ("accessor", "runs"): "a column is a run over its rows",
+    ("session", "runs"): "a batch cell is a run over rows",
+    ("api", "runs"): "a list of prompts is a run over rows",
+    ("runs", "display"): "a run shows its progress",
+    ("store", "store"): "its own rooms",
+    ("schemas", "annotations"): "a schema is made from annotations",
+    ("schemas", "validation"): "and serves to validate",
+    ("annotations", "validation"): "",
 }
 ONLY_IN = {
     "httpx": {"transport", "routes", "failures"},
@@ -40,7 +47,7 @@ ONLY_IN = {
     "nest_asyncio2": {"bridge"},
     "IPython": {"magic", "display"},
     "tqdm": {"display"},
-    "pandas": {"accessor"},
+    "pandas": {"accessor", "runs"},
     "sqlite3": {"store"},
     "xllamacpp": {"engine"},
 }
