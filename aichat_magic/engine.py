@@ -1,8 +1,8 @@
 """The embedded engine: llama.cpp inside this process, one server on loopback for each file of weights in use.
 
 Facts it is built on (xllamacpp 2026.10, SmolLM2-135M, 2 cores): creating a `Server` holds the GIL for the 0.4 to 0.6 s
-that it takes; it installs no signal handlers and writes nothing; destroying it takes 0.04 s, also with requests under
-way; in a forked child its threads are missing, so that destroying it there never ends.
+that it takes; it installs no signal handlers and writes nothing; destroying it takes 0.04 s, and waits, with the GIL
+held, for the requests under way; in a forked child its threads are missing, so that destroying it never ends.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -124,6 +125,7 @@ class Engine:
         params.cache_ram_mib = 0
         params.ui = params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = False
         params.n_parallel, params.n_ctx, params.kv_unified = slots, tokens, True
+        params.n_batch = 512  # between two batches it sees that a request was cancelled, and serves the others
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         try:
             self._server = xllamacpp.Server(params)
@@ -137,14 +139,16 @@ class Engine:
         self.room = Room(slots=slots, tokens=tokens)
 
     def close(self) -> None:
-        """Stop listening and free the memory. Requests under way end."""
+        """Stop listening and free the memory. Requests under way break off, within a second or two."""
+        if self._server is not None:
+            _hang_up(urlsplit(self.base_url).port or 0)
         self._server = None
 
     def leave(self) -> None:
-        """Let go of it without destroying it: in a forked child that would wait for threads that are not there."""
+        """Let go of it without destroying it."""
         if self._server is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._server))
-            self._server = None
+        self._server = None
 
     def _ask_context(self, tokens: int) -> int:
         """What one request may have, as the server says: at most what the model was trained for."""
@@ -160,14 +164,18 @@ class Engine:
 
 
 class _Engines:
-    """The engines of this process by file. The lock is held while one is fetched and loaded."""
+    """The engines of this process.
+
+    Attributes:
+        by_path: Each by its file.
+        lock: Held while one is fetched and loaded.
+        is_inherited: Whether llama.cpp ran before this process was forked: then nothing of it can be destroyed here.
+    """
 
     def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
         self.by_path: dict[Path, Engine] = {}
         self.lock = threading.Lock()
+        self.is_inherited = False
 
 
 # State of the process, on purpose: the weights are hundreds of megabytes and half a second of loading, so that all
@@ -257,25 +265,57 @@ def close_all() -> None:
     """Stop every engine of this process. The next request starts its own again."""
     with _engines.lock:
         for engine in _engines.by_path.values():
-            engine.close()
+            if _engines.is_inherited:
+                engine.leave()
+            else:
+                engine.close()
         _engines.by_path.clear()
 
 
-atexit.register(close_all)
+def _hang_up(port: int) -> None:
+    """Break this process's connections with a port: it is what ends requests that nobody waits for any more.
+
+    On Windows there is no list of open files, and `Engine.close` waits for the requests instead.
+    """
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/dev/fd"):
+            with contextlib.suppress(OSError):
+                descriptor = os.dup(int(name))  # so that closing our socket object leaves theirs open
+                try:
+                    found = socket.socket(fileno=descriptor)
+                except OSError:
+                    os.close(descriptor)  # a file
+                    continue
+                with found:
+                    if found.family == socket.AF_INET and port in (found.getsockname()[1], found.getpeername()[1]):
+                        found.shutdown(socket.SHUT_RDWR)
 
 
 def _start_afresh() -> None:
     """In a forked child: leave the parent's engines to the parent. The lock may be held by a thread that is gone."""
+    is_inherited = _engines.is_inherited or "xllamacpp" in sys.modules
     for engine in _engines.by_path.values():
         engine.leave()
-    _engines.begin()
+    _engines.by_path, _engines.lock, _engines.is_inherited = {}, threading.Lock(), is_inherited
+    if is_inherited:
+        # The library's own end (destructors of C++ statics) would wait for the parent's threads, too. What is
+        # registered last runs first, and gets the exit status; only glibc has this door.
+        with contextlib.suppress(AttributeError, OSError):
+            libc = ctypes.CDLL(None)
+            libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
 
 
+atexit.register(close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_afresh)
 
 
-def free_cores(*, stat: Path = Path("/proc/stat"), sleep: Callable[[float], None] = time.sleep) -> int:
+def free_cores(
+    *,
+    stat: Path = Path("/proc/stat"),
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
     """How many threads the engine should have: cores that this process may use and nobody else is using.
 
     One thread too many is not a little slower but ten times: every step waits for the thread that was sent off its
@@ -285,6 +325,7 @@ def free_cores(*, stat: Path = Path("/proc/stat"), sleep: Callable[[float], None
     Args:
         stat: The kernel's counters; where there is no such file the load counts as none.
         sleep: Waits so many seconds.
+        clock: Seconds that only go forward.
 
     Returns:
         Threads, 1 to 8.
@@ -293,10 +334,10 @@ def free_cores(*, stat: Path = Path("/proc/stat"), sleep: Callable[[float], None
     allowed = min(allowed, _quota() or allowed)
     idle = float(allowed)
     with contextlib.suppress(OSError, ValueError, IndexError):
-        before, begin = _idle_ticks(stat), time.monotonic()
+        before, begin = _idle_ticks(stat), clock()
         sleep(_SAMPLE_S)
         ticks = _idle_ticks(stat) - before
-        idle = ticks / os.sysconf("SC_CLK_TCK") / max(time.monotonic() - begin, _SAMPLE_S)
+        idle = ticks / os.sysconf("SC_CLK_TCK") / max(clock() - begin, _SAMPLE_S)
     free = min(allowed, int(idle + 0.35))  # a third of a core of noise counts as free
     return max(1, min(free, allowed - 1 if allowed >= 4 else allowed, _MAX_THREADS))
 
