@@ -10,7 +10,8 @@ import aichat_magic
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
     ("errors", "messages", "secret", "render", "sse"),
-    ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights", "store"),
+    ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights", "store")
+    + ("limits", "pacing", "rate_headers"),
     ("providers",),
     ("registry",),
     ("chat",),
@@ -28,6 +29,8 @@ NEIGHBOURS = {
     ("transport", "failures"): "what went wrong on the wire is put into words there",
     ("transport", "routes"): "connections and proxies are its lower half",
     ("engine", "weights"): "an engine is made from weights",
+    ("limits", "pacing"): "the laws of control that a run obeys",
+    ("limits", "rate_headers"): "what servers say steers a run",
     ("store", "store"): "a package: file, writer, rows",
     ("providers", "providers"): "every provider -> base",
     ("session", "display"): "what is touched is shown",

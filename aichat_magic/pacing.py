@@ -1,0 +1,262 @@
+"""The laws of control behind `limits`: how many at once, how fast, and what rate a server admits. Pure arithmetic.
+
+Every moment is a number of seconds of the caller's clock. Sources of the ideas:
+
+- `Window`: additive increase and multiplicative decrease (Chiu and Jain, "Analysis of the Increase and Decrease
+  Algorithms", 1989); a start that grows with every round trip (RFC 5681, section 3.1); growth ends where throughput
+  ends, because by Little's law what is sent beyond throughput x latency only waits (Cardwell et al., "BBR", 2016).
+- `Pace`: spacing instead of bursts, as a virtual schedule (ITU-T I.371, the generic cell rate algorithm).
+- `AdmittedRate`: a search between the rate that went well and the one that did not (Xu et al., "Binary Increase
+  Congestion Control", 2004).
+"""
+
+from __future__ import annotations
+
+import math
+
+# The first window: small enough that a low limit wastes few calls, large enough that a short run is quick.
+START = 8
+# Growth of the window per round trip. Up to half of all calls in flight would be refused at a limit that is found by
+# doubling; a quarter keeps the waste small, and reaches 64 from 8 in ten round trips.
+GROWTH = 0.25
+# Replies that take seconds meet the window before any rate: for them growth per round trip is latency / SLOW_S.
+SLOW_S = 2.0
+SHORTEST_ROUND_S = 0.05
+# Rounds without more throughput until growth ends; rounds until it is tried again.
+STALE_ROUNDS = 4
+LEVEL_ROUNDS = 32
+
+
+class Window:
+    """How many calls may be in flight.
+
+    It begins at `START`, grows by a quarter each round trip while throughput follows, stays level where it does not
+    (and tries again now and then), and is halved when the server refuses; after that it grows by one per round.
+    """
+
+    def __init__(self, *, size: int, most: int, is_fixed: bool, now: float) -> None:
+        """Begin a run; a fixed window never changes."""
+        self.size = float(size)
+        self.latency_s: float | None = None
+        self._fastest_s = math.inf
+        self._most = most
+        self._is_fixed = is_fixed
+        self._is_additive = False
+        self._compare_from(0.0)
+        self.restart(now)
+
+    @property
+    def whole(self) -> int:
+        """The size as a number of calls, >= 1."""
+        return int(self.size)
+
+    def restart(self, now: float) -> None:
+        """Begin a round trip; what was counted of the last one is dropped."""
+        self._round_at = now
+        self._done = 0
+        self._was_full = False
+
+    def taken(self, in_flight: int) -> None:
+        """A call was started."""
+        if in_flight >= self.whole:
+            self._was_full = True
+
+    def answered(self, latency_s: float, now: float) -> None:
+        """A call came to an end that says something about latency and throughput."""
+        smoothed_s = latency_s if self.latency_s is None else self.latency_s
+        self.latency_s = smoothed_s + (latency_s - smoothed_s) / 8
+        self._fastest_s = min(self._fastest_s, latency_s)
+        if self._is_fixed or now < self._round_at:
+            return
+        self._done += 1
+        took_s = now - self._round_at
+        # A round trip is over when as many calls have ended as the window holds (Little's law).
+        if took_s >= (1.0 if self._is_additive else SHORTEST_ROUND_S) and self._done >= self.size:
+            if self._was_full:  # a window that is not used shows nothing
+                self._step(self._done / took_s)
+            self.restart(now)
+
+    def cut(self, needed: float) -> None:
+        """Halve, but leave what a paced run needs."""
+        if not self._is_fixed:
+            self.size = min(self.size, max(1.0, self.size / 2, needed))
+            self._is_additive = True
+            self._compare_from(0.0)
+
+    def _compare_from(self, throughput: float) -> None:
+        """Measure growth against this size and throughput."""
+        self._best, self._best_size = throughput, self.size
+        self._stale = 0
+        self._level_for = 0
+
+    def _step(self, throughput: float) -> None:
+        """One full round trip is over."""
+        if self._level_for:
+            self._level_for -= 1
+            if not self._level_for:
+                self._compare_from(throughput)
+            return
+        # Throughput has to follow by two fifths of the growth; the rest is left to noise.
+        if throughput > self._best * (1 + 0.4 * (self.size / self._best_size - 1)):
+            self._best, self._best_size, self._stale = throughput, self.size, 0
+        else:
+            self._stale += 1
+        if self._stale >= STALE_ROUNDS:
+            self.size = min(self.size, self._best_size * (1 + GROWTH))
+            self._level_for = LEVEL_ROUNDS
+            return
+        growth = 1 / self.size if self._is_additive else min(max(self._fastest_s / SLOW_S, GROWTH), 1.0)
+        self.size = min(float(self._most), self.size * (1 + growth))
+
+
+class Pace:
+    """Spaces what is sent evenly: so many units (requests, tokens) a second, the lowest of three rates.
+
+    Attributes:
+        asked: The rate that the user has set.
+        told: The rate that the server's headers leave.
+    """
+
+    # Sleeps end late by up to some milliseconds: as much may be caught up.
+    _SLACK_S = 0.01
+    # No rate is so low that a call waits for more than this: the server then says itself how long (Retry-After).
+    _LOWEST = 1 / 60
+
+    def __init__(self, per_minute: float | None) -> None:
+        """Begin with the user's own limit, or none."""
+        self.asked = math.inf if per_minute is None else per_minute / 60
+        self.told = math.inf
+        self._next_at = -math.inf
+
+    def rate(self, learned: float = math.inf) -> float:
+        """Units a second that hold now."""
+        return min(self.asked, max(min(self.told, learned), self._LOWEST))
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next call may start."""
+        return self._next_at - now
+
+    def take(self, units: float, now: float, learned: float = math.inf) -> None:
+        """A call starts that costs so many units."""
+        rate = self.rate(learned)
+        if rate < math.inf and units > 0:
+            self._next_at = max(self._next_at, now - self._SLACK_S) + units / rate
+
+    def correct(self, units: float) -> None:
+        """A call has cost so many units more (or less, below 0) than was thought."""
+        rate = self.rate()
+        if rate < math.inf:
+            self._next_at += units / rate
+
+    def heed(self, limit: int | None, remaining: int | None, reset_s: float | None, in_flight: int) -> None:
+        """Steer by a server's headers, read as a bucket that refills evenly, as OpenAI and Anthropic describe theirs.
+
+        What flows in is sustainable; what is in the bucket may be used up, but not within the next seconds.
+        """
+        if limit is None or remaining is None or not reset_s:
+            return
+        refill = max(limit - remaining, 0) / reset_s
+        self.told = refill + max(remaining - in_flight, 0) / 5.0
+
+
+class AdmittedRate:
+    """The rate of requests that a server admits, learned from its refusals.
+
+    `rate` is infinite until a share of all calls is refused that a lone fault does not explain. From then on it is
+    looked at once in a period (the server's own Retry-After tells how long that is): no refusal, and it grows; any
+    refusal, and it falls by the refused share and approaches the rate that failed from below, by halves.
+
+    Refusals that do not become fewer when the rate falls do not come from the rate: after three such rounds the pace is
+    given up, and that share of refusals is taken for the server's normal one.
+    """
+
+    _FASTEST_GROWTH = 0.2
+    _GROWTH_AFTER_FALL = 0.01
+    _DEEPEST_FALL = 0.7
+    # Where the rate that failed is this near, it is not tried again for so many rounds.
+    _NEAR = 1.02
+    _ROUNDS_NEAR = 8
+
+    def __init__(self, now: float) -> None:
+        """Begin without a limit."""
+        self.rate = math.inf
+        self.period_s = 1.0
+        self._normal_share = 0.0
+        self.learn(math.inf, now)
+
+    def learn(self, rate: float, now: float) -> None:
+        """Take an estimate."""
+        self.rate = rate
+        self._failed = math.inf
+        self._growth = self._FASTEST_GROWTH
+        self._rounds_to_hold = 0
+        self._futile = 0
+        self._last_share = 0.0
+        self.restart(now)
+
+    def restart(self, now: float) -> None:
+        """Count calls that are sent from now on."""
+        self._round_at = now
+        self._answers = 0
+        self._refused = 0
+
+    def answered(self, sent_at: float, is_refused: bool, now: float) -> None:
+        """A call has come to an end."""
+        if sent_at < self._round_at:
+            return
+        self._answers += 1
+        self._refused += is_refused
+        took_s = now - self._round_at
+        is_paced = self.rate < math.inf
+        is_early = is_paced and self._answers >= 10 and self._refused >= max(5, 0.1 * self._answers)
+        if not is_early and (took_s < self.period_s or self._answers < 10):
+            return
+        if is_paced:
+            self._judge(took_s, now)
+        else:
+            expected = max(0.03, 2 * self._normal_share) * self._answers
+            if self._refused > expected + 2 * math.sqrt(expected) + 1:
+                share = self._refused / self._answers
+                self.learn(max(self._answers - self._refused, 1) / took_s, now)
+                self._last_share = share
+            self.restart(now)
+
+    def _judge(self, took_s: float, now: float) -> None:
+        """A round of a paced run is over."""
+        share = self._refused / self._answers
+        if share > max(0.005, 2 * self._normal_share):
+            self._fall(share, now)
+            return
+        if not self._refused:
+            self._futile, self._last_share = 0, 0.0
+            if self._rounds_to_hold:
+                self._rounds_to_hold -= 1
+            elif self._answers >= 0.7 * self.rate * took_s:  # a pace that is not used shows nothing
+                self._rise()
+        self.restart(now)
+
+    def _fall(self, share: float, now: float) -> None:
+        """Less, by the share that was refused."""
+        self._futile = self._futile + 1 if 0 < self._last_share < 2 * share else 0
+        self._last_share = share
+        if self._futile >= 3:
+            self.learn(math.inf, now)
+            self._normal_share = share
+            return
+        self._failed = self.rate
+        self.rate *= max(1 - share, self._DEEPEST_FALL) * 0.99
+        self._growth = self._GROWTH_AFTER_FALL
+        self._rounds_to_hold = 1
+        # What is refused for the rest of the server's window tells nothing about the new rate.
+        self.restart(now + self.period_s / 2)
+
+    def _rise(self) -> None:
+        """More: half the way to the rate that failed, or where there is none, a step that becomes longer."""
+        if self._failed < math.inf and self._failed > self.rate * self._NEAR:
+            self.rate = min((self.rate + self._failed) / 2, self.rate * (1 + max(self._growth, 0.04)))
+            if self._failed <= self.rate * self._NEAR:
+                self._rounds_to_hold = self._ROUNDS_NEAR
+        else:
+            self._failed = math.inf
+            self.rate *= 1 + self._growth
+        self._growth = min(1.4 * self._growth, self._FASTEST_GROWTH)
