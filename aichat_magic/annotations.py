@@ -15,7 +15,8 @@ from datetime import date, datetime
 from typing import Any
 
 from .errors import BadInputError, shorten
-from .validation import LENIENT, Rules, SchemaError
+from .jsontext import SchemaError
+from .validation import LENIENT, Rules
 
 ACCEPTED = (
     "a pydantic model (version 2), a dataclass, a TypedDict, a JSON schema (a dict), or a type made of str, int, "

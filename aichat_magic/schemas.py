@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from .annotations import ACCEPTED, is_pydantic, shape_of
 from .errors import BadInputError, shorten
-from .validation import Rules, SchemaError, rendered, values_in
+from .jsontext import SchemaError, values_in
+from .validation import Rules, rendered
 
 __all__ = ["Field", "Schema", "SchemaError", "repair_prompt"]
 
@@ -113,7 +114,7 @@ class Schema:
             sent, keys, parts = _object({_VALUE: sent}), (_VALUE,), [rules.root]
         else:
             parts = [top["properties"][key] for key in keys]
-        names = _attributes(source, keys)
+        names = keys if is_wrapped else _attributes(source, keys)
         columns = (_column(rules, part) for part in parts)
         return cls(
             name=re.sub(r"[^a-zA-Z0-9_-]+", "_", name)[:64] or "reply",

@@ -1,4 +1,4 @@
-"""JSON out of a model's text, and whether it satisfies a JSON schema.
+"""Whether a JSON value satisfies a JSON schema.
 
 The validator knows a stated part of JSON Schema (2020-12) and refuses a schema that uses another part, so that no rule
 is passed over in silence. `format` asserts for ``date-time`` (a date alone is its midnight), ``date`` and ``time``;
@@ -7,7 +7,6 @@ other formats are notes, as the standard has it.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -15,23 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time
 from typing import Any, Final, NamedTuple
 
-from .errors import AichatError, BadInputError, nearest, shorten
+from .errors import BadInputError, nearest, shorten
 
 # Beside a schema that another validator has the last word on (pydantic): what is wrong by our rules is passed on to it.
 LENIENT: Final = "x-lenient"
 
-_MAX_CHARS = 2_000_000
-_MAX_DEPTH = 64
-_MAX_DIGITS = 400
-_MAX_CANDIDATES = 8
-_MAX_UNCLOSED = 8
 _MAX_PROBLEMS = 3
-
-_FENCE = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<body>.*?)(?:^[ \t]*(?P=fence)|\Z)", re.M | re.S)
-_OPENER = re.compile(r"[{\[]")
-# A string ends at the end of the text too, so that one pass is linear whatever the quotes are.
-_BRACKET_OR_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.S)
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _NAMES = {
     "string": "a string",
@@ -48,141 +36,6 @@ _FORMATS: dict[str, Callable[[str], Any]] = {
     "time": time.fromisoformat,
 }
 
-
-class SchemaError(AichatError, ValueError):
-    """A reply does not satisfy its schema. One line: where, what is wrong, what came instead."""
-
-
-# --- JSON in a text ---------------------------------------------------------------------------------------------------
-
-
-def _number(text: str) -> int:
-    if len(text) > _MAX_DIGITS:
-        raise ValueError(f"a number of {len(text):,} digits cannot be used")
-    return int(text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{shorten(text, 40)} is beyond what a number can hold")
-    return value
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON; use null")
-
-
-# Line ends inside strings are not JSON, but models write them, and there is only one way to read them.
-_DECODER = json.JSONDecoder(parse_int=_number, parse_float=_finite, parse_constant=_no_constant, strict=False)
-
-
-def values_in(text: str) -> list[Any]:
-    """The JSON values in a model's text: the whole text, or what stands in fences, or objects and arrays in prose.
-
-    Nothing is taken out of the inside of a broken value, since a part would pass for the whole.
-
-    Args:
-        text: The text as it came.
-
-    Returns:
-        At least one value, likeliest first.
-
-    Raises:
-        SchemaError: There is no JSON, it breaks off, or it is nested or built so that nobody should go on with it.
-    """
-    if len(text) > _MAX_CHARS:
-        raise SchemaError(f"the answer is too long to be read: {len(text):,} characters")
-    text = text.strip().removeprefix("\ufeff")
-    if text.startswith("<think>"):
-        # Reasoning that a server has left in the text; drafts in it are no answers.
-        text = text.partition("</think>")[2].strip()
-    trouble: list[str] = []
-    hints: list[str] = []
-    found: list[Any] = []
-    if (whole := _whole(text)) is not None:
-        found += whole
-    else:
-        for body in (*(match["body"] for match in _FENCE.finditer(text)), text):
-            found += _whole(body.strip()) or itertools.islice(_scan(body, trouble, hints), _MAX_CANDIDATES)
-            if trouble or len(found) > _MAX_CANDIDATES:
-                break
-    if all(_is_harmless(value, trouble) for value in found) and found and not trouble:
-        return found
-    raise SchemaError(next(iter([*trouble, *hints]), "the answer holds no JSON"))
-
-
-def _whole(text: str) -> tuple[Any] | None:
-    """The value that the text is, as a tuple of one (the value can be None), or None."""
-    try:
-        return (_DECODER.decode(text),)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _scan(text: str, trouble: list[str], hints: list[str]) -> Iterator[Any]:
-    """Objects and arrays that stand side by side in a text.
-
-    What must not be passed over goes to `trouble`; what only looks like JSON, and may be prose, to `hints`.
-    """
-    at = unclosed = 0
-    while opener := _OPENER.search(text, at):
-        start = opener.start()
-        try:
-            value, at = _DECODER.raw_decode(text, start)
-        except RecursionError:
-            trouble.append(f"the JSON is nested more than {_MAX_DEPTH} deep")
-            return
-        except json.JSONDecodeError as error:
-            end = _end_of(text, start)
-            if end is not None:
-                hints.append(f"the answer holds no JSON: {error.msg} at character {error.pos - start + 1}")
-                at = end
-            elif error.pos > start + 1 and text[start + 1 : error.pos].strip():
-                trouble.append("the JSON breaks off before its end")
-                return
-            else:
-                at, unclosed = start + 1, unclosed + 1
-                if unclosed > _MAX_UNCLOSED:
-                    return
-        except ValueError as error:
-            trouble.append(str(error))
-            return
-        else:
-            yield value
-
-
-def _end_of(text: str, start: int) -> int | None:
-    """Where the bracket at `start` is closed, or None."""
-    depth = 0
-    for token in _BRACKET_OR_STRING.finditer(text, start):
-        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
-        if depth == 0:
-            return token.end()
-        if depth > _MAX_DEPTH:
-            return None
-    return None
-
-
-def _is_harmless(value: Any, trouble: list[str]) -> bool:
-    """Whether a value can go through recursive code and be written as UTF-8."""
-    rest: list[tuple[Any, int]] = [(value, 0)]
-    while rest:
-        item, depth = rest.pop()
-        if depth > _MAX_DEPTH:
-            trouble.append(f"the JSON is nested more than {_MAX_DEPTH} deep")
-            return False
-        if isinstance(item, dict):
-            rest += [(part, depth + 1) for pair in item.items() for part in pair]
-        elif isinstance(item, list):
-            rest += [(part, depth + 1) for part in item]
-        elif isinstance(item, str) and not item.isascii() and _SURROGATE.search(item):
-            trouble.append("a string holds half of a surrogate pair")
-            return False
-    return True
-
-
-# --- schemas that we can check ----------------------------------------------------------------------------------------
 
 _KEYWORDS: dict[str, str] = {
     **dict.fromkeys(("items", "additionalProperties"), "a schema"),
