@@ -1,57 +1,232 @@
-"""`Series.aichat`: a column of prompts becomes a column of replies."""
+"""`Series.aichat` and `DataFrame.aichat`: columns of prompts become columns of replies."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pandas as pd
 
-from .api import batch
-from .errors import AichatError
-from .messages import Reply
+from .batch import BatchOptions, Estimate, Row, estimate
+from .bridge import run
+from .chat import shared_chat
+from .errors import BadInputError, PromptError
+from .messages import Message, messages_from
+from .runs import BatchRun, run_rows
+from .settings import Given
+from .templates import Template
 
 
-class SeriesChat:
-    """What `Series.aichat` is: LLM calls on a column of prompts."""
+class _Chat:
+    """What both accessors share: a run over the rows of an object of pandas."""
 
-    def __init__(self, series: pd.Series[Any]) -> None:
-        """Keep the column."""
-        self._series = series
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self._last: BatchRun | None = None
 
-    def complete(self, *, concurrency: int = 8, **options: Any) -> pd.Series[Any]:
+    @property
+    def last_run(self) -> BatchRun | None:
+        """The last run on this object, also one that was interrupted; None when there was none."""
+        return self._last
+
+    def _run(self, make_rows: Callable[[], Iterable[Row]], keywords: dict[str, Any], n: int | None = None) -> BatchRun:
+        """Run rows, with the keywords of the user."""
+        options, rest = BatchOptions.from_keywords(keywords)
+
+        def keep(result: BatchRun) -> None:
+            self._last = result
+
+        return run_rows(
+            shared_chat(),
+            make_rows,
+            n_rows=len(self._data) if n is None else n,
+            given=Given.from_keywords(rest),
+            options=options,
+            index=self._data.index,
+            keep=keep,
+        )
+
+    def _estimate(self, make_rows: Callable[[], Iterable[Row]], keywords: dict[str, Any]) -> Estimate:
+        options, rest = BatchOptions.from_keywords(keywords)
+        chat = shared_chat()
+        return run(estimate(options.plan(chat, Given.from_keywords(rest)), make_rows()))
+
+    def _column(self, result: BatchRun, name: Any = None) -> pd.Series:
+        """The texts of a run as a column; says how many rows failed."""
+        if (stopped := result.stop_error()) is not None:
+            raise stopped
+        if n_errors := result.progress.errors:
+            first = next(iter(result.errors.values()))
+            warnings.warn(
+                f"{n_errors:,} of {len(result):,} rows failed and are <NA>; the first: {first} "
+                f"All of them: .aichat.last_run.errors",
+                UserWarning,
+                stacklevel=3,
+            )
+        return pd.Series(list(result.texts()), index=self._data.index, name=name, dtype="string")
+
+
+class SeriesChat(_Chat):
+    """`Series.aichat`: LLM calls on a column of prompts."""
+
+    def complete(self, **options: Any) -> pd.Series:
         """Ask every prompt of the column; equal ones are sent once, missing ones not at all.
 
+        A cell may be a prompt or a list of messages (``{"role": ..., "content": ...}``). What was asked before is taken
+        from the store and not paid again.
+
         Args:
-            concurrency: Most requests in flight at once, >= 1.
-            **options: As `aichat_magic.ask`: `model`, `system`, `temperature`, `max_tokens`, `timeout` and so on.
+            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
+                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
 
         Returns:
             A column of dtype ``string`` with the same index and name; a row whose prompt is missing or that failed is
-            ``<NA>``.
+            ``<NA>`` (`last_run.errors` has the errors).
 
         Raises:
             BadInputError: Something given cannot be used; nothing was sent.
-            AichatError: Not one row could be answered.
+            BatchStoppedError: The run was stopped, or not one row could be answered; the finished rows are kept.
+            ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        prompts = [None if self._is_missing(value) else str(value) for value in self._series.array]
-        outcomes = batch(prompts, concurrency=concurrency, **options)
-        errors = [outcome for outcome in outcomes if isinstance(outcome, AichatError)]
-        if errors and not any(isinstance(outcome, Reply) for outcome in outcomes):
-            raise errors[0]
-        if errors:
-            warnings.warn(
-                f"{len(errors)} of {len(outcomes)} rows failed; the first: {errors[0]}", UserWarning, stacklevel=2
-            )
-        texts = [outcome.text if isinstance(outcome, Reply) else pd.NA for outcome in outcomes]
-        return pd.Series(texts, index=self._series.index, name=self._series.name, dtype="string")
+        return self._column(self.run(**options), self._data.name)
 
-    @staticmethod
-    def _is_missing(value: Any) -> bool:
-        return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+    def run(self, **options: Any) -> BatchRun:
+        """As `complete`, but give the whole run: replies, errors, usage, cost.
+
+        Args:
+            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
+                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+
+        Returns:
+            The run. An error that stopped it is in `stopped_by`, and is not raised.
+        """
+        return self._run(self._rows, options)
+
+    def estimate(self, **options: Any) -> Estimate:
+        """What `complete` would send: rows, unique requests, those stored already, tokens, cost. Sends nothing.
+
+        Args:
+            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
+                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+        """
+        return self._estimate(self._rows, options)
+
+    def _rows(self) -> Iterator[Row]:
+        return rows_of(self._data)
+
+
+class FrameChat(_Chat):
+    """`DataFrame.aichat`: LLM calls with a template over the columns."""
+
+    def complete(self, template: str, **options: Any) -> pd.Series:
+        """Ask one prompt for every row, made from its columns.
+
+        Args:
+            template: A prompt with columns in braces: ``"Classify: {title} {body text}"``.
+            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
+                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+
+        Returns:
+            A column of dtype ``string`` with the same index; a row with a missing value, or that failed, is ``<NA>``.
+
+        Raises:
+            PromptError: The template names a column that is not there; nothing was sent.
+            BadInputError: Something else given cannot be used; nothing was sent.
+            BatchStoppedError: The run was stopped, or not one row could be answered; the finished rows are kept.
+            ChatInterrupt: The user interrupted; the finished rows are kept.
+        """
+        return self._column(self.run(template, **options))
+
+    def run(self, template: str, **options: Any) -> BatchRun:
+        """As `complete`, but give the whole run: replies, errors, usage, cost.
+
+        Args:
+            template: As `complete`.
+            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
+                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+
+        Returns:
+            The run. An error that stopped it is in `stopped_by`, and is not raised.
+        """
+        return self._run(self._rows(template), options)
+
+    def estimate(self, template: str, **options: Any) -> Estimate:
+        """What `complete` would send: rows, unique requests, those stored already, tokens, cost. Sends nothing.
+
+        Args:
+            template: As `complete`.
+            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
+                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+        """
+        return self._estimate(self._rows(template), options)
+
+    def preview(self, template: str, n: int = 5, **options: Any) -> pd.DataFrame:
+        """Ask for the first rows only, and show prompt and reply side by side with what they took.
+
+        Args:
+            template: As `complete`.
+            n: How many rows, >= 1.
+            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
+                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+
+        Returns:
+            Prompt, reply, error, tokens, cost and seconds of each of these rows.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise BadInputError(f"n must be a number of rows from 1, not {n!r}.")
+        head = FrameChat(self._data.head(n))
+        make_rows = head._rows(template)
+        result = head._run(make_rows, options)
+        self._last = result
+        frame = result.frame().drop(columns=["model", "finish_reason"])
+        frame.insert(0, "prompt", pd.array(list(make_rows()), dtype="string"))
+        return frame
+
+    def _rows(self, template: str) -> Callable[[], Iterable[Row]]:
+        names = [str(column) for column in self._data.columns]
+        parsed = Template.parse(template, names)
+        columns = [self._data.iloc[:, names.index(name)] for name in parsed.columns]
+        return lambda: parsed.rows(columns, is_missing)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN, NA, NaT."""
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+
+
+def rows_of(series: pd.Series) -> Iterator[Row]:
+    """The cells of a column as rows of a batch, one by one."""
+    for position, value in enumerate(series):
+        yield None if is_missing(value) else value if isinstance(value, str) else _row_from(value, position)
+
+
+def _row_from(value: Any, position: int) -> Row:
+    """A cell that is no text: a conversation, or something with a text."""
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    problem = ""
+    try:
+        messages: tuple[Message, ...] = messages_from(value)
+    except PromptError as error:
+        problem = str(error)
+    if problem or not messages:
+        raise PromptError(f"Row {position} is no conversation: {problem or 'it has no message.'}")
+    return messages
 
 
 def register() -> None:
-    """Give pandas the accessor; again is harmless."""
-    if getattr(pd.Series, "aichat", None) is not SeriesChat:
-        pd.api.extensions.register_series_accessor("aichat")(SeriesChat)
+    """Give pandas the accessors; again is harmless."""
+    for owner, accessor, decorator in (
+        (pd.Series, SeriesChat, pd.api.extensions.register_series_accessor),
+        (pd.DataFrame, FrameChat, pd.api.extensions.register_dataframe_accessor),
+    ):
+        if getattr(owner, "aichat", None) is not accessor:
+            decorator("aichat")(accessor)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
-from .batch import Outcome, run_calls
+from .batch import Batch, BatchOptions, Row, RowResult, iterate_rows
 from .bridge import iterate, run
 from .chat import Call, Chat, shared_chat
-from .errors import PromptError
+from .display import progress_bar
+from .errors import AichatError, BatchStoppedError, PromptError
 from .messages import Draft, Message, Reply, messages_from
 from .settings import Given, Settings
 
@@ -29,12 +30,7 @@ def call_for(prompt: Prompt, given: Given, chat: Chat, settings: Settings) -> Ca
         BadInputError: Something given cannot be used.
         MissingKeyError: No key for the provider.
     """
-    if isinstance(prompt, str):
-        messages: tuple[Message, ...] = (Message("user", prompt),)
-    elif isinstance(prompt, Iterable) and not isinstance(prompt, (bytes, Mapping)):
-        messages = messages_from(prompt)
-    else:
-        raise PromptError(f"A prompt must be text or a list of messages, not {type(prompt).__name__}.")
+    messages = _messages(prompt)
     if system := given.system or settings.system:
         messages = (Message("system", system), *messages)
     return chat.call(messages, given, settings)
@@ -104,31 +100,88 @@ async def stream_async(prompt: Prompt, *, chat: Chat | None = None, **options: A
 
 
 def batch(
-    prompts: Iterable[Prompt | None], *, concurrency: int = 8, chat: Chat | None = None, **options: Any
-) -> list[Outcome | None]:
-    """Ask many prompts, several at once; equal ones are sent once.
+    prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Any
+) -> list[Reply | AichatError | None]:
+    """Ask many prompts, several at once; equal ones are sent once, and what is stored is not sent again.
 
     Args:
         prompts: Prompts in order; None is not sent.
-        concurrency: Most requests in flight at once, >= 1.
         chat: As `ask`.
-        **options: As `ask`.
+        **options: As `ask`; and `concurrency` (a number or ``"auto"``), `requests_per_minute`, `tokens_per_minute`,
+            `max_cost_usd`, `max_total_tokens`, `fresh` (ask again), `store` (False: keep nothing), `progress` (True,
+            False, or a callable that gets `Progress` values), `max_retries`.
 
     Returns:
         For each prompt, in order: its `Reply`, the `AichatError` it ended with, or None.
 
     Raises:
         BadInputError: Something given cannot be used; nothing was sent.
-        MissingKeyError: The provider needs a key and there is none.
+        BatchStoppedError: An error that would meet every other row, too; the finished rows are kept.
+        ChatInterrupt: The user interrupted; the finished rows are kept.
     """
-    return run(batch_async(prompts, concurrency=concurrency, chat=chat, **options))
+    return run(batch_async(prompts, chat=chat, **options))
 
 
 async def batch_async(
-    prompts: Iterable[Prompt | None], *, concurrency: int = 8, chat: Chat | None = None, **options: Any
-) -> list[Outcome | None]:
+    prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Any
+) -> list[Reply | AichatError | None]:
     """As `batch`, for code that can await."""
-    chat = chat or shared_chat()
-    given, settings = Given.from_keywords(options), chat.settings
-    calls = [None if prompt is None else call_for(prompt, given, chat, settings) for prompt in prompts]
-    return await run_calls(chat, calls, concurrency=concurrency)
+    made = _batch(prompts, chat or shared_chat(), options)
+    await made.run()
+    if made.stopped_by is not None:
+        raise BatchStoppedError(
+            f"The run stopped after {made.progress().done:,} rows: {made.stopped_by} The finished ones are kept.",
+            run=made,
+        )
+    return list(made.outcomes())
+
+
+async def batch_iter_async(
+    prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Any
+) -> AsyncGenerator[RowResult, None]:
+    """As `batch_async`, but each row as soon as it is done, in the order in which they are.
+
+    Yields:
+        `RowResult`: the row's position, its reply or its error.
+
+    Raises:
+        AichatError: What stopped the run; the rows that were done before have been given.
+    """
+    source = chat or shared_chat()
+    rows = iterate_rows(lambda tell: _batch(prompts, source, {"progress": False, **options}, tell))
+    async with contextlib.aclosing(rows) as results:
+        async for result in results:
+            yield result
+
+
+def _batch(
+    prompts: Iterable[Prompt | None],
+    chat: Chat,
+    keywords: Mapping[str, Any],
+    on_row: Callable[[RowResult], None] | None = None,
+) -> Batch:
+    """The run over prompts, before it begins."""
+    options, rest = BatchOptions.from_keywords(keywords)
+    n_rows = len(prompts) if isinstance(prompts, Sized) else None
+    return Batch(
+        chat,
+        options.plan(chat, Given.from_keywords(rest)),
+        map(_row, prompts),
+        n_rows=n_rows,
+        on_progress=progress_bar(options.progress, n_rows),
+        on_row=on_row,
+    )
+
+
+def _row(prompt: Prompt | None) -> Row:
+    """A prompt as a row of a run."""
+    return prompt if prompt is None or isinstance(prompt, str) else _messages(prompt)
+
+
+def _messages(prompt: Prompt) -> tuple[Message, ...]:
+    """The messages of a prompt."""
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    if isinstance(prompt, Iterable) and not isinstance(prompt, (bytes, Mapping)):
+        return messages_from(prompt)
+    raise PromptError(f"A prompt must be text or a list of messages, not {type(prompt).__name__}.")

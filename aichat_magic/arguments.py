@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from .errors import BadInputError, nearest, shorten
@@ -32,6 +32,9 @@ class CellArguments:
     is_strict: bool = False
     is_debug: bool = False
     is_help: bool = False
+    batch: str = ""
+    into: str = ""
+    batch_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +73,14 @@ def _number(text: str) -> float | int:
 _number.__name__ = "number"
 
 
+def _count_or_auto(text: str) -> int | str:
+    """A whole number, or the word auto."""
+    return text if text == "auto" else int(text)
+
+
+_count_or_auto.__name__ = "number"
+
+
 def cell_parser() -> argparse.ArgumentParser:
     """The parser of the `%%aichat` line."""
     return _cell_parser()
@@ -96,6 +107,18 @@ def _cell_parser() -> _Parser:
     talk.add_argument("-c", "--chat", default="", metavar="NAME", help="which conversation (default: the current one)")
     talk.add_argument("--new", action="store_true", help="begin the conversation afresh")
     talk.add_argument("--no-history", action="store_true", help="neither send nor keep the conversation")
+    rows = parser.add_argument_group("a whole table")
+    rows.add_argument("--batch", default="", metavar="DF", help="ask once for each row; {column} in the prompt")
+    rows.add_argument("--into", default="", metavar="COLUMN", help="the column that gets the replies")
+    rows.add_argument("--concurrency", type=_count_or_auto, metavar="N", help="most at once, or auto")
+    rows.add_argument("--requests-per-minute", type=_number, metavar="N", help="most requests a minute")
+    rows.add_argument("--tokens-per-minute", type=_number, metavar="N", help="most tokens a minute")
+    rows.add_argument("--max-cost-usd", type=_number, metavar="X", help="what the run may cost")
+    rows.add_argument("--max-total-tokens", type=int, metavar="N", help="what the run may take")
+    rows.add_argument("--max-retries", type=int, metavar="N", help="how often one request is sent again")
+    rows.add_argument("--fresh", action="store_true", help="ask again what the store knows")
+    rows.add_argument("--no-store", action="store_true", help="neither look up nor keep replies")
+    rows.add_argument("--no-progress", action="store_true", help="no bar")
     prompt = parser.add_argument_group("prompt and reply")
     prompt.add_argument("--raw", action="store_true", help="fill no {name}")
     prompt.add_argument("--strict", action="store_true", help="a {name} without a variable is an error")
@@ -144,7 +167,17 @@ def parse_cell(line: str) -> CellArguments:
         raise ArgumentError(f"--output takes the name of a variable, not {shorten(got.output, 40)!r}.")
     if got.raw and got.strict:
         raise ArgumentError("--raw and --strict exclude each other: --raw fills nothing.")
+    options = _batch_options(got)
+    if got.into and not got.batch:
+        raise ArgumentError("--into needs --batch: %%aichat --batch df --into column")
+    if got.batch and not (got.into or got.output or got.dry_run):
+        raise ArgumentError("--batch needs a place for its replies: --into COLUMN, or -o NAME for the run.")
+    if options and not got.batch:
+        raise ArgumentError(f"--{next(iter(options)).replace('_', '-')} belongs to a run over a table: --batch DF.")
     return CellArguments(
+        batch=got.batch,
+        into=got.into,
+        batch_options=options,
         given=Given(
             options=Options(
                 temperature=got.temperature,
@@ -174,6 +207,26 @@ def parse_cell(line: str) -> CellArguments:
     )
 
 
+def _batch_options(got: argparse.Namespace) -> dict[str, Any]:
+    """The keywords of a run over rows, as `BatchOptions` takes them; only those that were given."""
+    names = (
+        "concurrency",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "max_cost_usd",
+        "max_total_tokens",
+        "max_retries",
+    )
+    options = {name: getattr(got, name) for name in names if getattr(got, name) is not None}
+    if got.fresh:
+        options["fresh"] = True
+    if got.no_store:
+        options["store"] = False
+    if got.no_progress:
+        options["progress"] = False
+    return options
+
+
 _CELL_HEAD = """\
 %%aichat [flags]
 prompt
@@ -195,6 +248,9 @@ Examples:
 
     %%aichat --no-history --dry-run
     What would be sent?
+
+    %%aichat --batch df --into label --temperature 0
+    Classify as good or bad: {title} {body}
 """
 
 # Name, what follows it, what it does: for the manual, for near matches, for completion.
@@ -211,6 +267,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("fork", "NAME", "go on in a copy of the current conversation"),
     ("reset", "[NAME]", "begin a conversation afresh"),
     ("delete", "NAME", "remove a conversation"),
+    ("store", "[clear]", "stored replies of tables: how many, where"),
     ("usage", "", "tokens and cost of this session, by model"),
     ("help", "", "this manual"),
 )

@@ -9,14 +9,17 @@ import functools
 import random as randomlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from .errors import AichatError, UnexpectedError, shorten
-from .messages import ChatRequest, Chunk, Draft, Message, Reply
+from .errors import AichatError, DeadlineError, RateLimitError, UnexpectedError, shorten
+from .limits import Limits, Outcome
+from .messages import ChatRequest, Chunk, Draft, Message, Reply, Usage
+from .prices import PriceList
 from .providers.base import AsyncProvider
 from .registry import Registry
 from .retry import RetryBudget, RetryPolicy, next_wait_s, stop_reason
-from .settings import Given, Settings, changed, load_settings
+from .settings import Given, Settings, changed, host_of, load_settings
+from .store import ReplyStore, open_store
 from .transport import Transport
 
 Status = Callable[[str, int, int], None]
@@ -30,16 +33,26 @@ class Call:
         provider: Who is asked.
         request: What is asked.
         policy: When it is tried again.
+        prices: What tokens cost.
     """
 
     provider: AsyncProvider
     request: ChatRequest
     policy: RetryPolicy
+    prices: PriceList = field(default_factory=PriceList)
 
     @property
     def model(self) -> str:
         """``provider/model``."""
         return f"{self.provider.name}/{self.request.model}"
+
+    def priced(self, usage: Usage) -> Usage:
+        """`usage` with its cost, where the price is known. A price holds for the provider's own server only."""
+        endpoint = self.provider.endpoint
+        preset = self.provider.presets.get(endpoint.provider)
+        is_at_home = preset is not None and host_of(preset.base_url) == endpoint.host
+        cost = self.prices.cost_usd(endpoint.provider, self.request.model, usage, is_at_home=is_at_home)
+        return dataclasses.replace(usage, cost_usd=cost)
 
     def with_messages(self, messages: tuple[Message, ...]) -> Call:
         """The same call with other messages."""
@@ -55,6 +68,7 @@ class Chat:
         settings: Callable[[], Settings] = load_settings,
         http: Transport | None = None,
         registry: Registry | None = None,
+        store: ReplyStore | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = randomlib.random,
@@ -65,6 +79,7 @@ class Chat:
             settings: Reads environment and file; called for every call, so that a key set later is seen.
             http: The way to the network.
             registry: The providers.
+            store: Where runs over rows keep replies; default: the user's own, opened at first use.
             clock: Seconds that only go forward.
             sleep: Waits so many seconds.
             random: Uniform numbers in [0, 1), for the jitter of waits.
@@ -73,9 +88,17 @@ class Chat:
         self.registry = registry or Registry(self.http)
         self._clock = clock
         self._sleep = sleep
-        self._random = random
+        self.random = random
+        self._store = store
         self._load = settings
         self._set: dict[str, str] = {}
+
+    @property
+    def store(self) -> ReplyStore:
+        """Where runs over rows look replies up and keep them."""
+        if self._store is None:
+            self._store = open_store(environ=self.settings.environ)
+        return self._store
 
     @property
     def settings(self) -> Settings:
@@ -133,7 +156,12 @@ class Chat:
             options=given.options.over(settings.options),
             timeout_s=settings.timeout_s if given.timeout_s is None else given.timeout_s,
         )
-        return Call(provider=route.provider, request=request, policy=RetryPolicy(max_retries=settings.max_retries))
+        return Call(
+            provider=route.provider,
+            request=request,
+            policy=RetryPolicy(max_retries=settings.max_retries),
+            prices=PriceList(settings.prices),
+        )
 
     async def ask(self, call: Call, *, budget: RetryBudget | None = None, status: Status | None = None) -> Reply:
         """The whole reply.
@@ -153,15 +181,45 @@ class Chat:
         attempt = 0
         while True:
             attempt += 1
-            failed: Exception | None = None
             try:
-                await call.provider.prepare(status)
-                reply = await call.provider.complete(call.request)
-            except Exception as error:
+                reply = await self.attempt(call, status=status)
+            except AichatError as error:
                 failed = error
-            if failed is None:
+            else:
                 return dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
             await self._wait_or_raise(failed, call, attempt, budget, status)
+
+    async def attempt(self, call: Call, *, limits: Limits | None = None, status: Status | None = None) -> Reply:
+        """One attempt, whatever comes of it: no retry.
+
+        Args:
+            call: What to ask whom.
+            limits: A slot of theirs, which the caller has acquired, is given back with how it went.
+            status: Told in words what goes on meanwhile.
+
+        Returns:
+            The reply, its cost filled in where the price is known.
+
+        Raises:
+            AichatError: What went wrong.
+        """
+        begin = self._clock()
+        failed: Exception | None = None
+        outcome = Outcome(latency_s=0.0, kind="error")
+        try:
+            await call.provider.prepare(status)
+            reply = await call.provider.complete(call.request)
+            reply = dataclasses.replace(reply, usage=call.priced(reply.usage))
+            outcome = outcome_of(reply, self._clock() - begin)
+        except Exception as error:
+            failed = _ours(error, call)
+            outcome = outcome_of(failed, self._clock() - begin)
+        finally:
+            if limits is not None:
+                limits.release(outcome)
+        if failed is not None:
+            raise failed
+        return reply
 
     async def stream(
         self, call: Call, draft: Draft, *, budget: RetryBudget | None = None, status: Status | None = None
@@ -188,6 +246,8 @@ class Chat:
                 await call.provider.prepare(status)
                 async with contextlib.aclosing(call.provider.stream(call.request)) as chunks:
                     async for chunk in chunks:
+                        if chunk.usage is not None:
+                            chunk = dataclasses.replace(chunk, usage=call.priced(chunk.usage))
                         draft.add(chunk)
                         yield chunk
             except Exception as error:
@@ -232,7 +292,7 @@ class Chat:
     ) -> None:
         """Wait as the policy says, or raise the error when it says that trying again is over."""
         error = _ours(failed, call)
-        wait_s = next_wait_s(error, attempt, call.policy, self._random)
+        wait_s = next_wait_s(error, attempt, call.policy, self.random)
         if wait_s is None or (budget is not None and not budget.spend()):
             if reason := stop_reason(error, attempt, call.policy):
                 error.args = (f"{error} {reason}", *error.args[1:])
@@ -240,6 +300,24 @@ class Chat:
         if status is not None:
             status(f"{shorten(str(error), 100)} Trying again in {wait_s:.1f} s.", attempt, call.policy.max_retries)
         await self._sleep(wait_s)
+
+
+def outcome_of(result: Reply | AichatError, latency_s: float) -> Outcome:
+    """How an attempt went, as the limits want to know it."""
+    if isinstance(result, Reply):
+        usage = result.usage
+        return Outcome(
+            latency_s=latency_s,
+            kind="ok",
+            tokens=(usage.input_tokens or 0) + (usage.output_tokens or 0) or None,
+            rate_limits=result.rate_limits,
+        )
+    is_throttled = isinstance(result, RateLimitError) or getattr(result, "status", None) in (503, 529)
+    return Outcome(
+        latency_s=latency_s,
+        kind="throttled" if is_throttled else "timeout" if isinstance(result, DeadlineError) else "error",
+        retry_after_s=getattr(result, "retry_after_s", None),
+    )
 
 
 def _ours(error: Exception, call: Call) -> AichatError:

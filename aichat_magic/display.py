@@ -7,10 +7,14 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from .batch import Progress
 from .messages import Reply
 from .render import finish_mark, reply_bundle, reply_html, summary_line, terminal_text
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Publish = Callable[[dict[str, str], str, bool], None]
 """Shows a bundle under a display id; with True it replaces what that id shows."""
@@ -234,6 +238,57 @@ def show(value: object) -> None:
     from IPython.display import display
 
     display(value)  # type: ignore[no-untyped-call]  # IPython's display has no types
+
+
+def progress_bar(wanted: bool | Callable[[Progress], None], n_rows: int | None) -> Callable[[Progress], None] | None:
+    """What draws the progress of a run over rows.
+
+    Args:
+        wanted: True: a bar, and a line of summary at the end; False: nothing; a callable: that one.
+        n_rows: How many rows the run has, None when it is not known.
+
+    Returns:
+        A callable that takes `Progress` values, the last one with `is_last`; or None.
+    """
+    if not isinstance(wanted, bool):
+        return wanted
+    return ProgressBar(n_rows) if wanted else None
+
+
+class ProgressBar:
+    """tqdm's text bar, in a notebook as in a terminal: rate, time left, tokens, cost, hits, errors."""
+
+    def __init__(self, n_rows: int | None, *, file: Any = None) -> None:
+        """Prepare; nothing is drawn before the first event.
+
+        Args:
+            n_rows: How many rows, None when it is not known.
+            file: Where to; default: the error stream, in a notebook the output of the cell.
+        """
+        # A notebook shows the error stream on red, as if something were wrong.
+        self._file = file or (sys.stdout if type(sys.stdout).__name__ == "OutStream" else sys.stderr)
+        self._n_rows = n_rows
+        self._bar: tqdm[Any] | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Draw where the run stands."""
+        if self._bar is None:
+            # Not tqdm.auto: without ipywidgets that one warns, and a line of text does in any front end.
+            from tqdm import tqdm
+
+            # Events come seldom enough; a run that ends at once needs no bar.
+            self._bar = tqdm(
+                total=self._n_rows, unit="row", mininterval=0, delay=0.5, ncols=100, leave=False, file=self._file
+            )
+        usage = progress.usage
+        cost = "?" if usage.cost_usd is None else f"{usage.cost_usd:.4f}"
+        facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens", f"${cost}"]
+        facts += [f"{n:,} {name}" for name, n in (("hits", progress.hits), ("errors", progress.errors)) if n]
+        self._bar.set_postfix_str(", ".join(facts), refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+        if progress.is_last:
+            self._bar.close()
+            _write_to(self._file, f"{progress}\n")
 
 
 class ShownReplies:

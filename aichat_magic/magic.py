@@ -16,6 +16,7 @@ from .errors import AichatError, BadInputError, shorten
 if TYPE_CHECKING:
     from .display import ShownReplies
     from .messages import Reply
+    from .runs import BatchRun
     from .session import Session
 
 _MAX_ERROR_LINES = 5
@@ -51,6 +52,7 @@ class AIChat(Magics):
         """
         self._session: Session | None = None
         self._shown: ShownReplies | None = None
+        self._user_ns: dict[str, Any] = shell.user_ns
         super().__init__(shell, **kwargs)
 
     @validate(
@@ -72,7 +74,7 @@ class AIChat(Magics):
 
     @no_var_expand
     @line_cell_magic
-    def aichat(self, line: str, cell: str | None = None) -> Reply | None:
+    def aichat(self, line: str, cell: str | None = None) -> Reply | BatchRun | None:
         """Ask a model; replaced below by the manual."""
         with _short_errors(is_debug="--debug" in line.split()):
             session = self._session or self._begin()
@@ -88,7 +90,7 @@ class AIChat(Magics):
         self._shown.install()
         self._session = Session(
             shared_chat(),
-            self.shell.user_ns,
+            self._user_ns,
             view=lambda is_streamed: view_for(self.shell, is_streamed=is_streamed),
             shown=self._shown.mark,
         )

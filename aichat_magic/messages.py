@@ -8,9 +8,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import MalformedReplyError, OptionError, PromptError
+
+if TYPE_CHECKING:
+    from .rate_headers import RateLimits
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "interrupted", "truncated"]
@@ -199,6 +202,7 @@ class Reply:
             ``truncated`` (the stream broke off).
         elapsed_s: Seconds from sending to the last byte, retries included.
         messages: The messages that were sent.
+        rate_limits: What the server said of its limits, for the rooms that keep to them.
     """
 
     text: str
@@ -207,6 +211,7 @@ class Reply:
     finish_reason: FinishReason = "stop"
     elapsed_s: float = 0.0
     messages: tuple[Message, ...] = ()
+    rate_limits: RateLimits | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """The text."""

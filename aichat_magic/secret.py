@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .errors import ConfigError
@@ -15,6 +16,7 @@ class Secret:
     """
 
     __slots__ = ("_reveal",)
+    _reveal: Callable[[], str]
 
     def __init__(self, value: str) -> None:
         """Wrap `value`. A closure holds it, because a slot would show up in debuggers and dumps."""
@@ -22,8 +24,7 @@ class Secret:
 
     def reveal(self) -> str:
         """The secret itself. Never put the result into a local variable: tracebacks show those."""
-        value: str = self._reveal()
-        return value
+        return self._reveal()
 
     def __repr__(self) -> str:
         """Stars, whatever the length."""

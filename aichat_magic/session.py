@@ -12,9 +12,10 @@ from .chat import Call, Chat
 from .conversation import Conversation, History
 from .display import ReplyView, show
 from .errors import AichatError, BadInputError, ChatInterrupt, UnknownNameError, nearest, shorten
-from .messages import Draft, Reply, Usage, estimate_tokens
+from .messages import Draft, FinishReason, Reply, Usage, estimate_tokens
 from .prompts import Filled, fill
 from .render import Note, Table, Transcript
+from .runs import BatchRun
 from .settings import Given
 
 
@@ -54,7 +55,7 @@ class Session:
         self._tallies: dict[str, _Tally] = {}
         self._told: set[str] = set()
 
-    def cell(self, line: str, cell: str) -> Reply | None:
+    def cell(self, line: str, cell: str) -> Reply | BatchRun | None:
         """One `%%aichat` cell.
 
         Args:
@@ -62,7 +63,7 @@ class Session:
             cell: The prompt.
 
         Returns:
-            The reply; None for `--help` and `--dry-run`.
+            The reply, or the run of `--batch`; None for `--help` and `--dry-run`.
 
         Raises:
             AichatError: Nothing was kept then.
@@ -70,7 +71,7 @@ class Session:
         """
         return self._cell(parse_cell(line), cell)
 
-    def command(self, line: str) -> Reply | None:
+    def command(self, line: str) -> Reply | BatchRun | None:
         """One `%aichat` line.
 
         Args:
@@ -90,11 +91,13 @@ class Session:
 
     # The cell ---------------------------------------------------------------------------------------------------
 
-    def _cell(self, arguments: CellArguments, cell: str) -> Reply | None:
+    def _cell(self, arguments: CellArguments, cell: str) -> Reply | BatchRun | None:
         """One turn, from the text of a cell."""
         if arguments.is_help:
             show(Note(cell_manual()))
             return None
+        if arguments.batch:
+            return self._batch(arguments, cell.removesuffix("\n"))
         prompt = self._prompt(arguments, cell)
         name = arguments.chat or self._current
         kept = self._conversations.get(name) or Conversation(name=name, chat=self._chat)
@@ -107,7 +110,7 @@ class Session:
         for line in self._remarks(prompt, history, name):
             view.note(line)
         reply = self._asked(call, view)
-        self._count(reply)
+        self._count(reply.model, reply.usage)
         if not arguments.is_without_history:
             if arguments.is_new:
                 kept.reset()
@@ -117,6 +120,36 @@ class Session:
         if arguments.output:
             self._variables[arguments.output] = reply
         return reply
+
+    def _batch(self, arguments: CellArguments, template: str) -> BatchRun | None:
+        """One run over the rows of a table. Whatever stops it, the finished rows are in the column."""
+        frame: Any = self._variables.get(arguments.batch)
+        if not hasattr(frame, "columns") or not hasattr(frame, "aichat"):
+            known = [name for name, value in self._variables.items() if hasattr(value, "columns") and name[0] != "_"]
+            raise UnknownNameError(
+                f"--batch takes the name of a DataFrame; {shorten(arguments.batch, 40)!r} is none."
+                f"{nearest(arguments.batch, known)}"
+            )
+        keywords = {**arguments.batch_options, **arguments.given.keywords()}
+        if arguments.is_dry_run:
+            show(Note(str(frame.aichat.estimate(template, **keywords))))
+            return None
+        failed: AichatError | ChatInterrupt | None = None
+        try:
+            result: BatchRun = frame.aichat.run(template, **keywords)
+        except ChatInterrupt as error:
+            failed, result = error, frame.aichat.last_run
+        else:
+            failed = result.stop_error()
+        if arguments.output:
+            self._variables[arguments.output] = result
+        if arguments.into:
+            result.put_into(frame, arguments.into)
+        for model, usage, replies in result.tally():
+            self._count(model, usage, replies)
+        if failed is not None:
+            raise failed
+        return result
 
     def _prompt(self, arguments: CellArguments, cell: str) -> Filled:
         """The cell's text, its placeholders filled from the notebook."""
@@ -156,7 +189,7 @@ class Session:
         except (AichatError, ChatInterrupt) as error:
             failed = error
         if failed is not None:
-            reason = "interrupted" if isinstance(failed, ChatInterrupt) else "truncated"
+            reason: FinishReason = "interrupted" if isinstance(failed, ChatInterrupt) else "truncated"
             view.finish(
                 draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages, finish_reason=reason)
                 if draft.text
@@ -180,11 +213,11 @@ class Session:
             )
         )
 
-    def _count(self, reply: Reply) -> None:
-        """Add a reply to the totals of the session."""
-        before = self._tallies.get(reply.model)
-        self._tallies[reply.model] = (
-            _Tally(1, reply.usage) if before is None else _Tally(before.replies + 1, before.usage + reply.usage)
+    def _count(self, model: str, usage: Usage, replies: int = 1) -> None:
+        """Add replies of a model to the totals of the session."""
+        before = self._tallies.get(model)
+        self._tallies[model] = (
+            _Tally(replies, usage) if before is None else _Tally(before.replies + replies, before.usage + usage)
         )
 
     # The line ---------------------------------------------------------------------------------------------------
@@ -303,6 +336,23 @@ class Session:
         self._named(name)
         del self._conversations[name]
         show(Note(f"Conversation {name!r} is gone."))
+
+    def _do_store(self, rest: str) -> None:
+        words = words_of("store", rest, least=0, most=1)
+        if words and words[0] != "clear":
+            raise BadInputError("Write it as: %aichat store, or %aichat store clear")
+        store = self._chat.store
+        if words:
+            show(Note(f"Removed {_counted(store.clear(), 'stored reply', 'stored replies')}."))
+            return
+        summary = store.summary()
+        rows = (
+            ("replies", f"{summary.rows:,}"),
+            ("size", f"{summary.size_bytes / 1e6:.1f} MB"),
+            ("place", str(summary.path) if summary.path else "memory"),
+            ("oldest", f"{summary.oldest:%Y-%m-%d %H:%M}" if summary.oldest else "-"),
+        )
+        show(Table("Stored replies of runs over tables", ("", ""), rows, "%aichat store clear removes them."))
 
     def _do_usage(self, rest: str) -> None:
         rows = tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import stat
 import warnings
@@ -15,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError, MissingKeyError, UnknownNameError, nearest, shorten
 from .messages import Options
+from .prices import Price
 from .secret import Secret, key_from
 
 DEFAULT_MODEL = "local/smollm2-135m"
@@ -104,6 +106,7 @@ class Settings:
         max_retries: How often one request is sent again, >= 0.
         aliases: The user's own names for models.
         providers: What the file says of providers.
+        prices: The user's own prices, by ``provider/model``.
         environ: The environment, for keys.
     """
 
@@ -117,6 +120,7 @@ class Settings:
     max_retries: int = 4
     aliases: Mapping[str, str] = field(default_factory=dict)
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
+    prices: Mapping[str, Price] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def endpoint(self, provider: str, preset: Preset | None, *, base_url: str = "", proxy: str = "") -> Endpoint:
@@ -227,6 +231,13 @@ class Given:
             given["timeout_s"] = given.pop("timeout")
         return cls(options=Options(**options), **given)
 
+    def keywords(self) -> dict[str, Any]:
+        """The keywords that make this value; only those that were given."""
+        names = ("model", "base_url", "proxy", "system", "allow_not_working")
+        plain = {name: value for name in names if (value := getattr(self, name))}
+        timeout = {} if self.timeout_s is None else {"timeout": self.timeout_s}
+        return {**self.options.sent(), **plain, **timeout}
+
 
 def checked_url(url: str, what: str, schemes: tuple[str, ...] = ("http", "https")) -> str:
     """`url`, if it is one that can be called.
@@ -326,8 +337,22 @@ def _merged(
         providers=MappingProxyType(
             {name: _provider_settings(name, table) for name, table in tables.get("providers", {}).items()}
         ),
+        prices=MappingProxyType({name: _price(name, table) for name, table in tables.get("prices", {}).items()}),
         environ=environ,
     )
+
+
+def _price(name: str, table: Any) -> Price:
+    """One table ``[prices."provider/model"]``."""
+    known = ("input", "output", "cached")
+    if not isinstance(table, dict) or not {"input", "output"} <= set(table):
+        raise ConfigError(f'[prices."{name}"] must have input and output: US dollars for a million tokens.')
+    for entry, value in table.items():
+        if entry not in known:
+            raise ConfigError(f'Unknown entry {entry!r} in [prices."{name}"].{nearest(entry, known)}')
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise ConfigError(f'{entry} in [prices."{name}"] must be a number, 0 or more.')
+    return Price(**table)
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -342,7 +367,9 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         content = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {shorten(str(error), 120)}") from None
-    tables = {name: content.pop(name) for name in ("options", "aliases", "providers") if name in content}
+    tables: dict[str, Any] = {
+        name: content.pop(name) for name in ("options", "aliases", "providers", "prices") if name in content
+    }
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise ConfigError(f"{name!r} in {path} must be a table: [{name}]")
@@ -416,8 +443,8 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
     name = {"timeout": "timeout_s"}.get(name.replace("-", "_"), name.replace("-", "_"))
     is_unset = value.lower() == "none"
     if name in _OPTION_KINDS:
-        new = None if is_unset else _converted(value, _OPTION_KINDS[name], name)
-        return dataclasses.replace(settings, options=dataclasses.replace(settings.options, **{name: new}))
+        option: Any = None if is_unset else _converted(value, _OPTION_KINDS[name], name)
+        return dataclasses.replace(settings, options=dataclasses.replace(settings.options, **{name: option}))
     if name == "stop":
         stop = () if is_unset else (value,)
         return dataclasses.replace(settings, options=dataclasses.replace(settings.options, stop=stop))
@@ -429,5 +456,5 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
     defaults = {f.name: f.default for f in dataclasses.fields(Settings)}
     if name == "base_url" and not is_unset:
         checked_url(value, "base URL")
-    new = defaults[name] if is_unset else _converted(value, _SETTING_KINDS[name], name)
+    new: Any = defaults[name] if is_unset else _converted(value, _SETTING_KINDS[name], name)
     return dataclasses.replace(settings, **{name: new})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,17 @@ import pytest
 def anyio_backend() -> str:
     """Async tests run on asyncio, the loop of IPython's kernels."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobody_else(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the user who runs the tests has configured or stored is neither seen nor touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AICHAT_") and name != "AICHAT_MODEL_DIR"]:
+            patch.delenv(name)
+        patch.setenv("AICHAT_STORE", "memory")
+        patch.setenv("AICHAT_CONFIG", str(tmp_path_factory.mktemp("config") / "none.toml"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    ("errors", "messages", "secret", "render", "sse"),
-    ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights", "store")
-    + ("limits", "pacing", "rate_headers"),
+    ("errors", "messages", "secret", "render", "sse", "rate_headers"),
+    ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights")
+    + ("store", "limits", "pacing", "prices"),
     ("providers",),
     ("registry",),
     ("chat",),
@@ -22,27 +22,26 @@ FLOORS = (
 # Rooms of one floor that may look at each other, each with its reason.
 NEIGHBOURS = {
     ("messages", "errors"): "an option out of range is an error",
-    ("secret", "errors"): "a key that cannot be used is an error",
+    ("messages", "rate_headers"): "a reply carries what the server said of its limits",
     ("messages", "render"): "a reply knows how a notebook shows it",
     ("render", "messages"): "what is rendered is a message or a reply",
+    ("secret", "errors"): "a key that cannot be used is an error",
     ("sse", "errors"): "a stream that is no stream is an error",
     ("transport", "failures"): "what went wrong on the wire is put into words there",
     ("transport", "routes"): "connections and proxies are its lower half",
     ("engine", "weights"): "an engine is made from weights",
     ("limits", "pacing"): "the laws of control that a run obeys",
-    ("limits", "rate_headers"): "what servers say steers a run",
+    ("settings", "prices"): "the user's own prices are settings",
     ("store", "store"): "a package: file, writer, rows",
-    ("providers", "providers"): "every provider -> base",
-    ("session", "display"): "what is touched is shown",
-    ("accessor", "display"): "what is touched is shown",
-    ("accessor", "runs"): "a column is a run over its rows",
-    ("session", "runs"): "a batch cell is a run over rows",
-    ("api", "runs"): "a list of prompts is a run over rows",
-    ("runs", "display"): "a run shows its progress",
-    ("store", "store"): "its own rooms",
+    ("providers", "providers"): "every provider -> base; local speaks the dialect of openai",
     ("schemas", "annotations"): "a schema is made from annotations",
     ("schemas", "validation"): "and serves to validate",
-    ("annotations", "validation"): "",
+    ("annotations", "validation"): "what cannot be made into a schema is said in the same words",
+    ("api", "display"): "a run shows its progress",
+    ("runs", "display"): "a run shows its progress",
+    ("session", "display"): "what is touched is shown",
+    ("session", "runs"): "a batch cell is a run over rows",
+    ("accessor", "runs"): "a column is a run over its rows",
 }
 ONLY_IN = {
     "httpx": {"transport", "routes", "failures"},

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import AsyncGenerator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ..errors import IncompleteReplyError, MalformedReplyError, StreamError, shorten
 from ..messages import ChatRequest, Chunk, FinishReason, Message, Reply, Usage
+from ..rate_headers import rate_limits_from
 from ..settings import Preset
 from ..transport import Auth, HttpRequest, parse_json
 from .base import AsyncProvider
@@ -72,6 +74,7 @@ class OpenAI(AsyncProvider):
             model=f"{self.name}/{request.model}",
             usage=chunk.usage or Usage(),
             finish_reason=chunk.finish_reason or "stop",
+            rate_limits=rate_limits_from(response.headers, time.time()),
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:

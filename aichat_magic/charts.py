@@ -1,0 +1,83 @@
+"""Two small pictures as inline SVG: a histogram and a line. Numbers in, text out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 300, 110, 36, 18, 16
+# Readable on white and on black; notebooks drop style sheets and variables, so the colours stand in the marks.
+_INK, _MARK = "#808080", "#4c8bbf"
+
+
+def histogram(values: Sequence[float], *, title: str, unit: str, n_bars: int = 24) -> str:
+    """A histogram, from 0 to the 99th percentile; the rest is counted in the last bar.
+
+    Args:
+        values: Any numbers >= 0.
+        title: What they are.
+        unit: Their unit, for the axis.
+        n_bars: How many bars.
+
+    Returns:
+        An ``<svg>`` element; empty when there is no value.
+    """
+    if not values:
+        return ""
+    ordered = sorted(values)
+    top = ordered[min(len(ordered) - 1, math.ceil(len(ordered) * 0.99) - 1)] or max(ordered[-1], 1e-9)
+    counts = [0] * n_bars
+    for value in values:
+        counts[min(n_bars - 1, int(value / top * n_bars))] += 1
+    most = max(counts)
+    step = (_WIDTH - _LEFT) / n_bars
+    bars = "".join(
+        f'<rect x="{_LEFT + number * step:.1f}" y="{_y(count / most):.1f}" width="{step - 1:.1f}" '
+        f'height="{_y(0) - _y(count / most):.1f}" fill="{_MARK}"/>'
+        for number, count in enumerate(counts)
+        if count
+    )
+    return _frame(bars, title=title, left="0", right=f"{top:.3g} {unit}", top=str(most))
+
+
+def line(xs: Sequence[float], *, title: str, unit: str, n_points: int = 100) -> str:
+    """How a count grew: one step at each of `xs`, which must be sorted.
+
+    Args:
+        xs: When each one came, >= 0.
+        title: What is counted.
+        unit: Unit of `xs`, for the axis.
+        n_points: Most points of the line.
+
+    Returns:
+        An ``<svg>`` element; empty when there are fewer than two.
+    """
+    if len(xs) < 2:
+        return ""
+    end = xs[-1] or 1e-9
+    picked = sorted({round(number * (len(xs) - 1) / (n_points - 1)) for number in range(n_points)})
+    points = " ".join(
+        f"{_LEFT + xs[number] / end * (_WIDTH - _LEFT):.1f},{_y((number + 1) / len(xs)):.1f}" for number in picked
+    )
+    body = f'<polyline points="{_LEFT},{_y(0):.1f} {points}" fill="none" stroke="{_MARK}" stroke-width="2"/>'
+    return _frame(body, title=title, left="0", right=f"{end:.3g} {unit}", top=str(len(xs)))
+
+
+def _y(share: float) -> float:
+    return _TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM)
+
+
+def _frame(body: str, *, title: str, left: str, right: str, top: str) -> str:
+    """Axes, labels and title around the marks."""
+    text = f'font-family="sans-serif" font-size="10" fill="{_INK}"'
+    base = _y(0)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
+        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">'
+        f'<text x="{_LEFT}" y="10" {text} font-weight="bold">{title}</text>'
+        f'<path d="M{_LEFT} {_TOP}V{base}H{_WIDTH}" fill="none" stroke="{_INK}" stroke-width="1"/>'
+        f'<text x="{_LEFT - 4}" y="{_TOP + 8}" {text} text-anchor="end">{top}</text>'
+        f'<text x="{_LEFT}" y="{_HEIGHT - 5}" {text}>{left}</text>'
+        f'<text x="{_WIDTH}" y="{_HEIGHT - 5}" {text} text-anchor="end">{right}</text>'
+        f"{body}</svg>"
+    )

@@ -1,0 +1,259 @@
+"""What a run over rows has come to: replies, errors, usage, and how to look at it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from .batch import Batch, BatchOptions, Progress, Row
+from .bridge import run
+from .charts import histogram, line
+from .chat import Chat
+from .display import progress_bar
+from .errors import AichatError, BatchStoppedError, ChatInterrupt
+from .messages import Reply, Usage
+from .render import Table
+from .settings import Given
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ERROR_KINDS = 5
+
+
+class BatchRun:
+    """A run over rows, finished or stopped.
+
+    Attributes:
+        replies: A `Reply` for each row in order, None where there is none.
+        errors: The error of each row that failed, by position.
+    """
+
+    def __init__(self, batch: Batch, again: Callable[[], BatchRun], index: Any = None) -> None:
+        """Look at a batch.
+
+        Args:
+            batch: The batch, which has run.
+            again: Runs the same rows again; the store answers those that are done.
+            index: Labels of the rows for `frame`; default: their positions.
+        """
+        self._batch = batch
+        self._again = again
+        self._index = index
+
+    @property
+    def replies(self) -> list[Reply | None]:
+        """A reply for each row in order, None where there is none."""
+        return [outcome if isinstance(outcome, Reply) else None for outcome in self._batch.outcomes()]
+
+    @property
+    def errors(self) -> dict[int, AichatError]:
+        """The error of each row that failed, by the row's position."""
+        found = enumerate(self._batch.outcomes())
+        return {row: outcome for row, outcome in found if isinstance(outcome, AichatError)}
+
+    @property
+    def usage(self) -> Usage:
+        """What the replies of this run took; replies from the store cost nothing."""
+        return self._batch.usage
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What this run cost, in US dollars; None when a price is not known."""
+        return self._batch.usage.cost_usd if self._batch.finished_s else 0.0
+
+    @property
+    def progress(self) -> Progress:
+        """Counts: rows, done, hits, errors, calls."""
+        return self._batch.progress(is_last=True)
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the run took, in seconds."""
+        return self._batch.elapsed_s
+
+    @property
+    def stopped_by(self) -> AichatError | None:
+        """The error that stopped the run before its last row, or None."""
+        return self._batch.stopped_by
+
+    @property
+    def pending(self) -> int:
+        """Rows that were read and are neither answered nor failed."""
+        return self._batch.pending
+
+    def __len__(self) -> int:
+        """How many rows."""
+        return len(self._batch)
+
+    def texts(self) -> Iterator[str | None]:
+        """The text of each row in order, None where there is none."""
+        for outcome in self._batch.outcomes():
+            yield outcome.text if isinstance(outcome, Reply) else None
+
+    def put_into(self, frame: pd.DataFrame, column: str) -> None:
+        """Put the replies into a column of a frame, and the errors, if there are any, beside it.
+
+        Args:
+            frame: The frame whose rows were asked, changed in place.
+            column: Name of the column; the errors go to ``<column>_error``, which goes away when there are none.
+        """
+        import pandas as pd
+
+        missing = [None] * (len(frame) - len(self))
+        frame[column] = pd.Series([*self.texts(), *missing], index=frame.index, dtype="string")
+        errors = self.errors
+        if errors:
+            texts = [str(errors[row]) if row in errors else None for row in range(len(frame))]
+            frame[f"{column}_error"] = pd.Series(texts, index=frame.index, dtype="string")
+        elif f"{column}_error" in frame.columns:
+            del frame[f"{column}_error"]
+
+    def tally(self) -> list[tuple[str, Usage, int]]:
+        """Model, usage and number of the replies that this run has paid for."""
+        paid = len(self._batch.finished_s)
+        return [(self._batch.model, self.usage, paid)] if paid else []
+
+    def stop_error(self) -> BatchStoppedError | None:
+        """The error to raise where a run has no use: it was stopped, or not one row was answered. Else None."""
+        errors = self.errors
+        answered = self.progress.done - len(errors) - self.progress.missing
+        if self.stopped_by is not None:
+            reason: AichatError = self.stopped_by
+            head = f"The run stopped after {self.progress.done:,} of {len(self):,} rows"
+        elif errors and not answered:
+            reason, head = next(iter(errors.values())), "Not one row could be answered"
+        else:
+            return None
+        kept = " The finished rows are kept: run it again to go on." if answered else ""
+        return BatchStoppedError(f"{head}: {reason}{kept}", run=self)
+
+    def retry(self) -> BatchRun:
+        """Run again. Rows that have their reply are taken from the store; failed and pending ones are sent."""
+        return self._again()
+
+    def frame(self) -> pd.DataFrame:
+        """Everything as a DataFrame: reply, error, model, finish_reason, tokens, cost and seconds of each row."""
+        import pandas as pd
+
+        outcomes = list(self._batch.outcomes())
+        replies = [outcome if isinstance(outcome, Reply) else None for outcome in outcomes]
+        errors = [str(outcome) if isinstance(outcome, AichatError) else None for outcome in outcomes]
+
+        def column(dtype: str, pick: Callable[[Reply], Any]) -> Any:
+            return pd.array([None if reply is None else pick(reply) for reply in replies], dtype=dtype)
+
+        return pd.DataFrame(
+            {
+                "reply": column("string", lambda reply: reply.text),
+                "error": pd.array(errors, dtype="string"),
+                "model": column("string", lambda reply: reply.model),
+                "finish_reason": column("string", lambda reply: reply.finish_reason),
+                "input_tokens": column("Int64", lambda reply: reply.usage.input_tokens),
+                "output_tokens": column("Int64", lambda reply: reply.usage.output_tokens),
+                "cost_usd": column("Float64", lambda reply: reply.usage.cost_usd),
+                "elapsed_s": column("Float64", lambda reply: reply.elapsed_s),
+            },
+            index=self._index[: len(outcomes)] if self._index is not None else None,
+        )
+
+    def to_parquet(self, path: Any, **options: Any) -> None:
+        """Write `frame` to a Parquet file.
+
+        Args:
+            path: Where to.
+            **options: As `pandas.DataFrame.to_parquet`.
+
+        Raises:
+            ImportError: pandas has no Parquet engine; its message says which to install.
+        """
+        self.frame().to_parquet(path, **options)
+
+    def summary(self) -> str:
+        """One line: rows, rate, tokens, cost, hits, errors."""
+        return str(self.progress)
+
+    def __repr__(self) -> str:
+        """The summary, and why it stopped."""
+        lines = [f"<BatchRun {self.summary()}>"]
+        if self.stopped_by is not None:
+            lines.append(f"stopped: {self.stopped_by}")
+        lines += [f"{count} x {kind}: {text}" for kind, count, text in self._kinds()]
+        return "\n".join(lines)
+
+    def _kinds(self) -> list[tuple[str, int, str]]:
+        """Errors by kind, the most frequent first, each with its first text."""
+        errors = list(self.errors.values())
+        first: dict[str, str] = {}
+        for error in errors:
+            first.setdefault(type(error).__name__, str(error))
+        counted = Counter(type(error).__name__ for error in errors)
+        return [(kind, count, first[kind]) for kind, count in counted.most_common(_ERROR_KINDS)]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """How notebooks show it: totals, latencies, progress, errors by kind."""
+        batch = self._batch
+        totals = Table("Run", ("", ""), self.progress.facts(), "")
+        html = [totals._repr_mimebundle_()["text/html"]]
+        pictures = histogram(batch.latencies_s, title="seconds per reply", unit="s")
+        pictures += line(batch.finished_s, title="replies over time", unit="s")
+        if pictures:
+            html.append(f"<div>{pictures}</div>")
+        if self.stopped_by is not None:
+            html.append(f"<p><b>Stopped:</b> {escape(str(self.stopped_by))}</p>")
+        if kinds := self._kinds():
+            table = Table("Errors", ("kind", "rows", "the first says"), tuple(kinds), "")
+            html.append(table._repr_mimebundle_()["text/html"])
+        return {"text/plain": repr(self), "text/html": "".join(html)}
+
+
+def run_rows(
+    chat: Chat,
+    make_rows: Callable[[], Iterable[Row]],
+    *,
+    n_rows: int,
+    given: Given,
+    options: BatchOptions,
+    index: Any = None,
+    keep: Callable[[BatchRun], None] = lambda run: None,
+) -> BatchRun:
+    """Run rows to their end, with a progress bar, from synchronous code.
+
+    Args:
+        chat: Who asks.
+        make_rows: Gives the rows; called again by `BatchRun.retry`.
+        n_rows: How many they are.
+        given: Model, options and so on.
+        options: How many at once, budget, store, progress.
+        index: Labels of the rows.
+        keep: Handed the run before it begins, so that an interrupt loses nothing of it.
+
+    Returns:
+        The run, finished or stopped by an error (`stopped_by`).
+
+    Raises:
+        BadInputError: Something given cannot be used; nothing was sent.
+        ChatInterrupt: The user interrupted; the finished rows are in the run that `keep` got, and in the store.
+    """
+
+    def again() -> BatchRun:
+        return run_rows(chat, make_rows, n_rows=n_rows, given=given, options=options, index=index, keep=keep)
+
+    plan = options.plan(chat, given)
+    show = progress_bar(options.progress, n_rows)
+    batch = Batch(chat, plan, make_rows(), n_rows=n_rows, on_progress=show)
+    result = BatchRun(batch, again, index)
+    keep(result)
+    interrupt: ChatInterrupt | None = None
+    try:
+        run(batch.run())
+    except ChatInterrupt as error:
+        interrupt = error
+    if interrupt is not None:
+        raise ChatInterrupt(
+            f"Interrupted after {batch.progress().done:,} of {n_rows:,} rows. The finished ones are kept: "
+            f"run it again to go on."
+        )
+    return result
