@@ -74,17 +74,29 @@ class Database:
         return (self.number("page_count") - self.number("freelist_count")) * self.number("page_size")
 
     def move_aside(self, error: sqlite3.Error, notice: Callable[[str], None]) -> None:
-        """Close the file and rename it, because it is corrupt.
+        """Rename the file and its journals, because it is corrupt, and let go of it.
 
         Args:
             error: What was raised.
-            notice: Told the new path.
+            notice: Told the new path, unless another process has moved the file already.
 
         Raises:
             OSError: It cannot be renamed.
         """
-        self.close()
-        _move_aside(self.path, self._identity, error, notice)
+        try:
+            if not self.is_current():
+                return
+            stamp = f"{self.path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+            names = (self.path.with_name(f"{stamp}-{number}") for number in itertools.count(1))
+            aside = next(name for name in names if not name.exists())
+            if os.name == "nt":
+                self.close()  # an open file cannot be renamed there; elsewhere SQLite would delete the journal
+            for suffix in _SUFFIXES:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(f"{self.path}{suffix}", f"{aside}{suffix}")
+        finally:
+            self.close()
+        notice(f"The file {self.path} is damaged ({error}). It was kept as {aside}, and an empty one takes its place.")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -124,17 +136,24 @@ def connect(
     path = Path(os.path.realpath(path))  # a link to a file that is not there yet would get the wrong mode
     deadline = time.monotonic() + busy_timeout_s
     while True:
-        identity = _identity(path)
+        _make_private(path)
+        connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
+        database = Database(path, connection)
         try:
-            return _opened(path, layout, busy_timeout_s, max_pages)
-        except sqlite3.DatabaseError as error:
+            _prepare(database, layout, max_pages)
+            return database
+        except sqlite3.Error as error:
             if is_corrupt(error):
-                _move_aside(path, identity, error, notice)
+                database.move_aside(error, notice)
+                continue
+            database.close()
             # Two processes that make the same file at once: SQLite does not wait when the journal mode is changed.
-            elif not is_busy(error) or time.monotonic() >= deadline:
+            if not is_busy(error) or time.monotonic() >= deadline:
                 raise
-            else:
-                time.sleep(0.01)
+            time.sleep(0.01)
+        except BaseException:
+            database.close()
+            raise
 
 
 def is_busy(error: BaseException) -> bool:
@@ -147,45 +166,23 @@ def is_corrupt(error: BaseException) -> bool:
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _move_aside(
-    path: Path, identity: tuple[int, int] | None, error: sqlite3.Error, notice: Callable[[str], None]
-) -> None:
-    """Rename a corrupt file and its journals, unless another process has done so already."""
-    if identity is None or _identity(path) != identity:
-        return
-    stamp = time.strftime("%Y%m%dT%H%M%S")
-    names = (path.with_name(f"{path.name}.corrupt-{stamp}-{os.getpid()}-{number}") for number in itertools.count(1))
-    aside = next(name for name in names if not name.exists())
-    for suffix in _SUFFIXES:
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(f"{path}{suffix}", f"{aside}{suffix}")
-    notice(f"The file {path} is damaged ({error}). It was kept as {aside}, and an empty one takes its place.")
+def _prepare(database: Database, layout: Layout, max_pages: int | None) -> None:
+    """Make a fresh connection ready for use."""
+    connection = database.connection
+    connection.text_factory = bytes
+    if max_pages is not None:
+        connection.execute(f"PRAGMA max_page_count={max_pages:d}")
+    is_outdated = _is_outdated(database, layout)
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    # Where a file system cannot do WAL, the old journal is safe only with a sync at every commit.
+    connection.execute(f"PRAGMA synchronous={'NORMAL' if mode == b'wal' else 'FULL'}")
+    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    connection.execute(f"PRAGMA journal_size_limit={_LARGEST_WAL}")
+    if is_outdated:
+        _lay_out(database, layout)
 
 
-def _opened(path: Path, layout: Layout, busy_timeout_s: float, max_pages: int | None) -> Database:
-    """One attempt to open the file."""
-    _make_private(path)
-    connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
-    try:
-        connection.text_factory = bytes
-        database = Database(path, connection)
-        if max_pages is not None:
-            connection.execute(f"PRAGMA max_page_count={max_pages:d}")
-        is_new = _check(database, layout)
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        # Where a file system cannot do WAL, the old journal is safe only with a sync at every commit.
-        connection.execute(f"PRAGMA synchronous={'NORMAL' if mode == b'wal' else 'FULL'}")
-        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        connection.execute(f"PRAGMA journal_size_limit={_LARGEST_WAL}")
-        if is_new:
-            _lay_out(database, layout)
-    except BaseException:
-        connection.close()
-        raise
-    return database
-
-
-def _check(database: Database, layout: Layout) -> bool:
+def _is_outdated(database: Database, layout: Layout) -> bool:
     """Whether the layout has still to be made or brought up to date; nothing is written.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import sqlite3
 import threading
@@ -104,7 +105,10 @@ class MemoryStore:
 
     def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """The replies under these keys."""
-        return _replies({key: row for key in keys if (row := self._rows.get(key))}, self._clock(), self._max_age_s)
+        oldest_s = -math.inf if self._max_age_s is None else self._clock() - self._max_age_s
+        rows = ((key, self._rows.get(key)) for key in keys)
+        found = ((key, reply_from(row, oldest_s)) for key, row in rows if row is not None)
+        return {key: reply for key, reply in found if reply is not None}
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """The replies under these keys."""
@@ -368,21 +372,32 @@ class SqliteStore:
 
     def _read(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """The replies under these keys."""
-        life = self._life()
-        # First what is not written yet: a row that is written meanwhile is in the file afterwards.
-        rows: dict[bytes, Row] = {key: row for key in keys if (row := life.writer.unsaved.get(key))}
-        missing = sorted(key for key in set(keys) if key not in rows)  # neighbours share pages of the index
+        life, oldest_s = self._life(), self._oldest_s()
+        found: dict[bytes, Reply] = {}
+        missing: list[bytes] = []
+        # First what is not written yet: a row that is written meanwhile is in the file afterwards. The order is kept:
+        # rows that were written one after the other lie side by side in the file.
+        for key in dict.fromkeys(keys):
+            if (row := life.writer.unsaved.get(key)) is None:
+                missing.append(key)
+            elif (reply := reply_from(row, oldest_s)) is not None:
+                found[key] = reply
 
         def select(database: Database) -> None:
             for start in range(0, len(missing), _KEYS_AT_ONCE):
                 some = missing[start : start + _KEYS_AT_ONCE]
                 some += [some[-1]] * (_KEYS_AT_ONCE - len(some))
-                for key, *row in database.connection.execute(_SELECT, some).fetchall():
-                    rows[key] = tuple(row)
+                for values in database.connection.execute(_SELECT, some).fetchall():
+                    if (reply := reply_from(values[1:], oldest_s)) is not None:
+                        found[values[0]] = reply
 
         if missing:
             life.read(select)
-        return _replies(rows, self._clock(), self._max_age_s)
+        return found
+
+    def _oldest_s(self) -> float:
+        """When the oldest reply that is given was stored."""
+        return -math.inf if self._max_age_s is None else self._clock() - self._max_age_s
 
 
 def open_store(
@@ -431,15 +446,6 @@ def _close_life(lives: Mapping[int, _Life], wait_s: float) -> None:
     if life is not None:
         life.close(wait_s)
         life.notices.give()
-
-
-def _replies(rows: Mapping[bytes, Row], now_s: float, max_age_s: float | None) -> dict[bytes, Reply]:
-    """The replies of rows, without those that are not right or too old."""
-    found = ((key, reply_from(row)) for key, row in rows.items())
-    replies = {key: reply for key, reply in found if reply is not None}
-    if max_age_s is None:
-        return replies
-    return {key: reply for key, reply in replies.items() if now_s - rows[key][0] <= max_age_s}
 
 
 def _date(created_s: float | None) -> datetime | None:

@@ -77,7 +77,7 @@ def row_from(reply: Reply, created_s: float) -> Row | None:
     """
     usage = reply.usage
     row: Row = (
-        created_s,
+        float(created_s),
         reply.finish_reason,
         reply.model.encode("utf-8", "surrogatepass"),
         usage.input_tokens,
@@ -90,25 +90,29 @@ def row_from(reply: Reply, created_s: float) -> Row | None:
     return row if len(row[-1]) <= LONGEST_TEXT and reply_from(row) is not None else None
 
 
-def reply_from(row: Row) -> Reply | None:
+def reply_from(row: Row, oldest_s: float = -math.inf) -> Reply | None:
     """The reply of a row.
 
     Args:
         row: Values in the order of `Row`, of any type and content.
+        oldest_s: When the oldest reply that is wanted was stored, in seconds since 1970.
 
     Returns:
-        The reply, without its messages; None when a value is not what it must be.
+        The reply, without its messages; None when it is too old or a value is not what it must be.
     """
     created_s, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
     finish_reason = _FINISH_REASONS.get(finish)
+    # Spelled out, because a rerun does this for every row.
     if (
         finish_reason is None
         or type(text) is not bytes
         or type(model) is not bytes
-        or not _is_amount(elapsed_s)
-        or not _is_amount(created_s)
-        or not (cost_usd is None or _is_amount(cost_usd))
-        or not (_is_count(input_tokens) and _is_count(output_tokens) and _is_count(cached_tokens))
+        or not (type(elapsed_s) is float and 0.0 <= elapsed_s < math.inf)
+        or not (type(created_s) is float and 0.0 <= created_s < math.inf and created_s >= oldest_s)
+        or not (cost_usd is None or (type(cost_usd) is float and 0.0 <= cost_usd < math.inf))
+        or not (input_tokens is None or (type(input_tokens) is int and 0 <= input_tokens <= _MAX_INT))
+        or not (output_tokens is None or (type(output_tokens) is int and 0 <= output_tokens <= _MAX_INT))
+        or not (cached_tokens is None or (type(cached_tokens) is int and 0 <= cached_tokens <= _MAX_INT))
     ):
         return None
     try:
@@ -128,11 +132,3 @@ def reply_from(row: Row) -> Reply | None:
 def size_of(row: Row) -> int:
     """About how many bytes the row takes in the file and in memory."""
     return len(row[-1]) + _OVERHEAD
-
-
-def _is_amount(value: object) -> bool:
-    return type(value) is float and 0.0 <= value < math.inf
-
-
-def _is_count(value: object) -> bool:
-    return value is None or (type(value) is int and 0 <= value <= _MAX_INT)

@@ -24,7 +24,7 @@ _ROWS_AT_ONCE: Final = (64, 16, 4, 1)
 _SHORTEST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
 _MOST_MOVES: Final = 3
-_EVICTED_AT_ONCE: Final = 500
+_EVICTED_PART: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ class Writer:
         self._is_unusable, self._moves, self._try_at_s = False, 0, 0.0
         while True:
             waiting += self._arrivals()
-            if not self.is_persistent:
+            if not self.is_persistent or not self.unsaved:  # their rows went with a group before
                 _release(waiting)
             if self._is_due():
                 error = self._write()
@@ -243,7 +243,7 @@ class Writer:
         with contextlib.suppress(sqlite3.Error):  # the next write meets the same trouble, and deals with it
             if self._limits.max_age_s is not None:
                 before_s = self._clock() - self._limits.max_age_s
-                while _delete_oldest(self._database, before_s) == _EVICTED_AT_ONCE:
+                while _delete_oldest(self._database, before_s):
                     continue
             if self._database.live_bytes() > self._limits.max_bytes:
                 while self._database.live_bytes() > self._limits.max_bytes * 0.9:
@@ -293,11 +293,11 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, Row]]) -
 
 
 def _delete_oldest(database: Database, before_s: float = float("inf")) -> int:
-    """Delete some of the rows written first, those of them that are older than a time; how many that were."""
+    """Delete the first part of the rows, those of them that are older than a time; how many that were."""
     with database.transaction() as connection:
         return connection.execute(
-            "DELETE FROM replies WHERE id IN (SELECT id FROM replies ORDER BY id LIMIT ?) AND created_s < ?",
-            (_EVICTED_AT_ONCE, before_s),
+            "DELETE FROM replies WHERE created_s < ? AND id <= (SELECT min(id) + (max(id) - min(id)) / ? FROM replies)",
+            (before_s, _EVICTED_PART),
         ).rowcount
 
 
