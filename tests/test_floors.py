@@ -15,7 +15,8 @@ FLOORS = (
     ("providers",),
     ("registry",),
     ("chat",),
-    ("conversation", "prompts", "templates", "batch", "arguments", "schemas", "annotations", "validation", "charts"),
+    ("conversation", "prompts", "templates", "batch", "arguments", "charts")
+    + ("schemas", "annotations", "validation", "jsontext"),
     ("api", "session", "accessor", "runs", "display", "pandas_hook"),
     ("magic",),
 )
@@ -36,6 +37,8 @@ NEIGHBOURS = {
     ("providers", "providers"): "every provider -> base; local speaks the dialect of openai",
     ("schemas", "annotations"): "a schema is made from annotations",
     ("schemas", "validation"): "and serves to validate",
+    ("schemas", "jsontext"): "what is validated is found in a text",
+    ("annotations", "jsontext"): "a class that refuses a value is a schema error",
     ("annotations", "validation"): "what cannot be made into a schema is said in the same words",
     ("api", "display"): "a run shows its progress",
     ("runs", "display"): "a run shows its progress",
