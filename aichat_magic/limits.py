@@ -286,11 +286,17 @@ class Limits:
         self._pause(doubt.retry_at, now)
         resume_at = max(now, self._pause_until)
         needed = 0.0
-        if self._ok >= START:  # fewer say nothing about a rate; the window falls alone
+        if self._ok >= START:
             period_s = self._retry_after_s
             since_pause = self._ok / max(resume_at - self._epoch_at, 1.0)
             before = sum(sent_at >= doubt.since - period_s for sent_at in self._ok_sent) / period_s
             rate = min(math.sqrt(since_pause * max(since_pause, min(before, self._admitted.rate))), self._admitted.rate)
+        elif self._ok and self._window.latency_s:
+            # Too few to tell the rate, but the calls of one instant were too many: spread them (Little's law).
+            rate = min(self._window.size / self._window.latency_s / 2, self._admitted.rate)
+        else:
+            rate = math.inf
+        if rate < math.inf:
             self._admitted.learn(rate, resume_at)
             needed = 1 + 2 * rate * (self._window.latency_s or 0.0)
         self._window.cut(needed)

@@ -20,7 +20,7 @@ START = 8
 # doubling; a quarter keeps the waste small, and reaches 64 from 8 in ten round trips.
 GROWTH = 0.25
 # Replies that take seconds meet the window before any rate: for them growth per round trip is latency / SLOW_S.
-SLOW_S = 2.0
+SLOW_S = 1.2
 SHORTEST_ROUND_S = 0.05
 # Rounds without more throughput until growth ends; rounds until it is tried again.
 STALE_ROUNDS = 4
@@ -162,101 +162,127 @@ class Pace:
 class AdmittedRate:
     """The rate of requests that a server admits, learned from its refusals.
 
-    `rate` is infinite until a share of all calls is refused that a lone fault does not explain. From then on it is
-    looked at once in a period (the server's own Retry-After tells how long that is): no refusal, and it grows; any
-    refusal, and it falls by the refused share and approaches the rate that failed from below, by halves.
+    `rate` is infinite until a share of all calls is refused that lone faults do not explain. From then on it is looked
+    at once in a period (the server's own Retry-After tells how long that is): no refusal, and it grows; any refusal,
+    and it falls by the refused share and approaches the rate that failed from below, by halves.
 
-    Refusals that do not become fewer when the rate falls do not come from the rate: after three such rounds the pace is
-    given up, and that share of refusals is taken for the server's normal one.
+    Refusals that go on when the rate has fallen to half do not come from the rate: the pace is given up, and their
+    share is taken for the server's normal one.
     """
 
     _FASTEST_GROWTH = 0.2
     _GROWTH_AFTER_FALL = 0.01
     _DEEPEST_FALL = 0.7
+    _EARLY = 0.25
     # Where the rate that failed is this near, it is not tried again for so many rounds.
     _NEAR = 1.02
     _ROUNDS_NEAR = 8
+    # A share of refusals that is no sign of a limit, when nothing else is known.
+    _NORMAL = 0.03
+    _STEP = 0.1
 
     def __init__(self, now: float) -> None:
         """Begin without a limit."""
         self.rate = math.inf
         self.period_s = 1.0
-        self._normal_share = 0.0
+        self._normal = 0.0
         self.learn(math.inf, now)
 
     def learn(self, rate: float, now: float) -> None:
         """Take an estimate."""
         self.rate = rate
+        self._highest = rate
         self._failed = math.inf
         self._growth = self._FASTEST_GROWTH
         self._rounds_to_hold = 0
-        self._futile = 0
-        self._last_share = 0.0
+        self._is_after_fall = False
+        self._all_answers = self._all_refused = 0
         self.restart(now)
 
     def restart(self, now: float) -> None:
         """Count calls that are sent from now on."""
         self._round_at = now
+        self._last_sent_at = now
+        self._waits_for_success = False
         self._answers = 0
         self._refused = 0
 
     def answered(self, sent_at: float, is_refused: bool, now: float) -> None:
         """A call has come to an end."""
-        if sent_at < self._round_at:
+        if sent_at < self._round_at or (self._waits_for_success and is_refused):
             return
+        if self._waits_for_success:
+            self._waits_for_success = False
+            self._round_at = self._last_sent_at = sent_at
         self._answers += 1
         self._refused += is_refused
-        took_s = now - self._round_at
+        self._last_sent_at = max(self._last_sent_at, sent_at)
         is_paced = self.rate < math.inf
-        is_early = is_paced and self._answers >= 10 and self._refused >= max(5, 0.1 * self._answers)
-        if not is_early and (took_s < self.period_s or self._answers < 10):
-            return
-        if is_paced:
-            self._judge(took_s, now)
-        else:
-            expected = max(0.03, 2 * self._normal_share) * self._answers
-            if self._refused > expected + 2 * math.sqrt(expected) + 1:
-                share = self._refused / self._answers
-                self.learn(max(self._answers - self._refused, 1) / took_s, now)
-                self._last_share = share
-            self.restart(now)
+        if is_paced and self._is_early():
+            self._all_answers += self._answers
+            self._all_refused += self._refused
+            self._fall(self._refused / self._answers if self._is_after_fall else self._EARLY, now)
+        elif now - self._round_at >= self.period_s and self._answers >= (10 if is_paced else 20):
+            self._all_answers += self._answers
+            self._all_refused += self._refused
+            if is_paced:
+                self._judge(now)
+            else:
+                self._suspect(now)
 
-    def _judge(self, took_s: float, now: float) -> None:
-        """A round of a paced run is over."""
+    def _is_early(self) -> bool:
+        """Whether so many were refused that the end of the round is not waited for."""
+        if self._is_after_fall:
+            return self._refused >= 8 and self._refused >= 0.2 * self._answers
+        return self._refused >= 5 and self._refused >= 0.1 * self._answers
+
+    def _suspect(self, now: float) -> None:
+        """A round of a run without a pace is over: is there more refused than lone faults explain?"""
+        expected = 2 * max(self._NORMAL, self._normal) * self._answers
+        if self._refused > expected + 2 * math.sqrt(expected) + 1:
+            self.learn(self._seen(self._answers - self._refused), now)
+        self.restart(now)
+
+    def _seen(self, calls: int) -> float:
+        """So many calls of this round as a rate."""
+        return max(calls, 1) / max(self._last_sent_at - self._round_at, self.period_s / 2)
+
+    def _judge(self, now: float) -> None:
+        """A round of a run with a pace is over."""
         share = self._refused / self._answers
-        if share > max(0.005, 2 * self._normal_share):
+        if share > max(0.005, 2 * self._normal):
             self._fall(share, now)
             return
-        if not self._refused:
-            self._futile, self._last_share = 0, 0.0
-            if self._rounds_to_hold:
-                self._rounds_to_hold -= 1
-            elif self._answers >= 0.7 * self.rate * took_s:  # a pace that is not used shows nothing
-                self._rise()
+        self._is_after_fall = False
+        if self._rounds_to_hold:
+            self._rounds_to_hold -= 1
+        elif self._seen(self._answers) >= 0.7 * self.rate:  # a pace that is not used shows nothing
+            self._rise()
         self.restart(now)
 
     def _fall(self, share: float, now: float) -> None:
         """Less, by the share that was refused."""
-        self._futile = self._futile + 1 if 0 < self._last_share < 2 * share else 0
-        self._last_share = share
-        if self._futile >= 3:
+        if self.rate < self._highest / 2:
+            self._normal = self._all_refused / self._all_answers
             self.learn(math.inf, now)
-            self._normal_share = share
             return
         self._failed = self.rate
         self.rate *= max(1 - share, self._DEEPEST_FALL) * 0.99
         self._growth = self._GROWTH_AFTER_FALL
         self._rounds_to_hold = 1
         # What is refused for the rest of the server's window tells nothing about the new rate.
-        self.restart(now + self.period_s / 2)
+        self.restart(now)
+        self._waits_for_success = True
+        self._is_after_fall = True
 
     def _rise(self) -> None:
         """More: half the way to the rate that failed, or where there is none, a step that becomes longer."""
         if self._failed < math.inf and self._failed > self.rate * self._NEAR:
-            self.rate = min((self.rate + self._failed) / 2, self.rate * (1 + max(self._growth, 0.04)))
+            self.rate = min((self.rate + self._failed) / 2, self.rate * (1 + max(self._growth, self._STEP)))
             if self._failed <= self.rate * self._NEAR:
                 self._rounds_to_hold = self._ROUNDS_NEAR
         else:
             self._failed = math.inf
             self.rate *= 1 + self._growth
+        self._highest = max(self._highest, self.rate)
         self._growth = min(1.4 * self._growth, self._FASTEST_GROWTH)
