@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from .pandas_hook import after_pandas
 
 if TYPE_CHECKING:
-    from .api import ask, ask_async, batch, batch_async, stream, stream_async
+    from .api import ask, ask_async, batch, batch_async, batch_iter_async, stream, stream_async
+    from .batch import Progress
     from .chat import Chat
     from .conversation import Conversation, Turn
     from .errors import (
         AichatError,
         AuthenticationError,
         BadInputError,
+        BatchStoppedError,
         ChatInterrupt,
         ConnectionFailedError,
         DeadlineError,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     )
     from .messages import Chunk, Message, Options, Reply, Usage
     from .providers.base import AsyncProvider
+    from .runs import BatchRun
 
 __version__ = "0.1.0.dev0"
 
@@ -38,6 +41,8 @@ _ROOMS = {
     "AsyncProvider": "providers.base",
     "AuthenticationError": "errors",
     "BadInputError": "errors",
+    "BatchRun": "runs",
+    "BatchStoppedError": "errors",
     "Chat": "chat",
     "ChatInterrupt": "errors",
     "Chunk": "messages",
@@ -47,6 +52,7 @@ _ROOMS = {
     "Message": "messages",
     "MissingKeyError": "errors",
     "Options": "messages",
+    "Progress": "batch",
     "ProviderError": "errors",
     "RateLimitError": "errors",
     "Reply": "messages",
@@ -57,6 +63,7 @@ _ROOMS = {
     "ask_async": "api",
     "batch": "api",
     "batch_async": "api",
+    "batch_iter_async": "api",
     "stream": "api",
     "stream_async": "api",
 }
@@ -66,6 +73,8 @@ __all__ = [  # sorted as the table above, by which a test checks it
     "AsyncProvider",
     "AuthenticationError",
     "BadInputError",
+    "BatchRun",
+    "BatchStoppedError",
     "Chat",
     "ChatInterrupt",
     "Chunk",
@@ -75,6 +84,7 @@ __all__ = [  # sorted as the table above, by which a test checks it
     "Message",
     "MissingKeyError",
     "Options",
+    "Progress",
     "ProviderError",
     "RateLimitError",
     "Reply",
@@ -85,6 +95,7 @@ __all__ = [  # sorted as the table above, by which a test checks it
     "ask_async",
     "batch",
     "batch_async",
+    "batch_iter_async",
     "stream",
     "stream_async",
 ]

@@ -30,13 +30,13 @@ class _Chat:
         """The last run on this object, also one that was interrupted; None when there was none."""
         return self._last
 
+    def _keep(self, result: BatchRun) -> None:
+        """Remember a run before it begins."""
+        self._last = result
+
     def _run(self, make_rows: Callable[[], Iterable[Row]], keywords: dict[str, Any], n: int | None = None) -> BatchRun:
         """Run rows, with the keywords of the user."""
         options, rest = BatchOptions.from_keywords(keywords)
-
-        def keep(result: BatchRun) -> None:
-            self._last = result
-
         return run_rows(
             shared_chat(),
             make_rows,
@@ -44,7 +44,7 @@ class _Chat:
             given=Given.from_keywords(rest),
             options=options,
             index=self._data.index,
-            keep=keep,
+            keep=self._keep,
         )
 
     def _estimate(self, make_rows: Callable[[], Iterable[Row]], keywords: dict[str, Any]) -> Estimate:
@@ -155,6 +155,33 @@ class FrameChat(_Chat):
             The run. An error that stopped it is in `stopped_by`, and is not raised.
         """
         return self._run(self._rows(template), options)
+
+    def extract(self, template: str, *, schema: Any, **options: Any) -> pd.DataFrame:
+        """Ask one prompt for every row, and get typed columns back.
+
+        Args:
+            template: As `complete`.
+            schema: What every answer must satisfy: a pydantic model, a dataclass, a TypedDict, an enum, a JSON schema
+                as a dict, or an annotation such as ``Literal["good", "bad"]``.
+            **options: As `complete`.
+
+        Returns:
+            One column for each field, with the same index: enums as categories, whole numbers as ``Int64``, and so on.
+            An answer that does not satisfy the schema is asked for once more; a row that fails all the same is
+            ``<NA>``, with its error in ``extract_error`` and what the model wrote in ``extract_raw``.
+
+        Raises:
+            BadInputError: The template, the schema or an option cannot be used; nothing was sent.
+            BatchStoppedError: The run was stopped; the finished rows are kept.
+            ChatInterrupt: The user interrupted; the finished rows are kept.
+        """
+        from .extraction import Extraction
+        from .schemas import Schema
+
+        make_rows = self._rows(template)
+        chosen, rest = BatchOptions.from_keywords(options)
+        extraction = Extraction(shared_chat(), Schema.of(schema), Given.from_keywords(rest), chosen)
+        return extraction.frame(make_rows, index=self._data.index, keep=self._keep)
 
     def estimate(self, template: str, **options: Any) -> Estimate:
         """What `complete` would send: rows, unique requests, those stored already, tokens, cost. Sends nothing.

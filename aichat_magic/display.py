@@ -378,7 +378,7 @@ def download_progress(total_bytes: int, title: str) -> Iterator[Advance]:
         An object with ``advance(n)``, to be called with the number of bytes that came.
     """
     # Not tqdm.auto: without ipywidgets that one warns, and a line of text does in any front end.
-    from tqdm import tqdm  # type: ignore[import-untyped]  # tqdm ships no types
+    from tqdm import tqdm
 
     with tqdm(total=total_bytes or None, desc=title, unit="B", unit_scale=True, mininterval=0.2, ncols=80) as bar:
         yield Advance(bar)

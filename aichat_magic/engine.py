@@ -362,7 +362,7 @@ def _quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 def _xllamacpp() -> Any:
     """The module, or an error that says how to get it."""
     try:
-        import xllamacpp  # type: ignore[import-untyped]  # it ships no types
+        import xllamacpp
     except ImportError as error:
         machine = f"{sys.platform} {platform.machine()}, Python {platform.python_version()}"
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == "xllamacpp"

@@ -70,7 +70,7 @@ class Options:
         frequency_penalty: -2 to 2.
         stop: Texts that end the reply when they appear.
         seed: For servers that can repeat a reply.
-        schema: A JSON schema in canonical JSON that the reply must satisfy.
+        schema: What the reply must satisfy: a JSON object with `name`, `strict` and `schema`, as text.
     """
 
     temperature: float | None = None

@@ -359,7 +359,7 @@ def _highlighted(code: str, language: str) -> str:
     name = _LANGUAGES.get(language)
     if name is None or len(code) > _MAX_HIGHLIGHT_CHARS:
         return escape(code)
-    from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]  # pygments has no types
+    from pygments.lexers import get_lexer_by_name
 
     lexer = get_lexer_by_name(name, stripnl=False, ensurenl=False)
     styles: dict[Any, str] = {}

@@ -88,6 +88,10 @@ class BatchRun:
         """How many rows."""
         return len(self._batch)
 
+    def outcomes(self) -> Iterator[Reply | AichatError | None]:
+        """What each row has come to, in order: its reply, its error, or None."""
+        return self._batch.outcomes()
+
     def texts(self) -> Iterator[str | None]:
         """The text of each row in order, None where there is none."""
         for outcome in self._batch.outcomes():

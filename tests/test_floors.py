@@ -17,7 +17,7 @@ FLOORS = (
     ("chat",),
     ("conversation", "prompts", "templates", "batch", "arguments", "charts")
     + ("schemas", "annotations", "validation", "jsontext"),
-    ("api", "session", "accessor", "runs", "display", "pandas_hook"),
+    ("api", "session", "accessor", "extraction", "runs", "display", "pandas_hook"),
     ("magic",),
 )
 # Rooms of one floor that may look at each other, each with its reason.
@@ -44,6 +44,8 @@ NEIGHBOURS = {
     ("runs", "display"): "a run shows its progress",
     ("session", "display"): "what is touched is shown",
     ("session", "runs"): "a batch cell is a run over rows",
+    ("extraction", "runs"): "an extraction is two runs",
+    ("accessor", "extraction"): "a column is extracted",
     ("accessor", "runs"): "a column is a run over its rows",
 }
 ONLY_IN = {
@@ -52,7 +54,7 @@ ONLY_IN = {
     "nest_asyncio2": {"bridge"},
     "IPython": {"magic", "display"},
     "tqdm": {"display"},
-    "pandas": {"accessor", "runs"},
+    "pandas": {"accessor", "runs", "extraction"},
     "sqlite3": {"store"},
     "xllamacpp": {"engine"},
 }

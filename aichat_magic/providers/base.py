@@ -36,6 +36,7 @@ class AsyncProvider(ABC):
         needs_auth: Whether it needs a key.
         supports_stream: Whether the reply arrives in pieces.
         supports_message_history: Whether messages keep their roles on the wire.
+        supports_schema: Whether the server holds the reply to `Options.schema`.
         supports_gpt_35_turbo: Whether it serves ``gpt-3.5-turbo``.
         supports_gpt_4: Whether it serves ``gpt-4``.
         presets: What is known of each name it is registered under; empty for a provider without a server.
@@ -47,6 +48,7 @@ class AsyncProvider(ABC):
     needs_auth: ClassVar[bool] = False
     supports_stream: ClassVar[bool] = False
     supports_message_history: ClassVar[bool] = False
+    supports_schema: ClassVar[bool] = False
     supports_gpt_35_turbo: ClassVar[bool] = False
     supports_gpt_4: ClassVar[bool] = False
     default_model: ClassVar[str] = ""

@@ -39,6 +39,7 @@ class OpenAI(AsyncProvider):
     url = "https://platform.openai.com/docs/api-reference/chat"
     supports_stream = True
     supports_message_history = True
+    supports_schema = True
     supports_gpt_35_turbo = True
     supports_gpt_4 = True
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
@@ -163,11 +164,7 @@ class OpenAI(AsyncProvider):
         if self.name == "mistral" and "seed" in wire:
             wire["random_seed"] = wire.pop("seed")
         if "schema" in wire:
-            schema = json.loads(wire.pop("schema"))
-            wire["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "reply", "strict": True, "schema": schema},
-            }
+            wire["response_format"] = {"type": "json_schema", "json_schema": json.loads(wire.pop("schema"))}
         return wire
 
     def _chunk(self, content: dict[str, Any]) -> Chunk:

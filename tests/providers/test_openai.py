@@ -94,7 +94,7 @@ def test_openai_itself_gets_the_new_name_for_max_tokens_and_others_the_old() -> 
 
 
 async def test_schema_becomes_the_response_format() -> None:
-    body = (await body_sent("openai", schema='{"type":"object"}')).json
+    body = (await body_sent("openai", schema='{"name":"r","strict":true,"schema":{"type":"object"}}')).json
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
 
 

@@ -1,0 +1,132 @@
+"""Typed columns out of replies: the schema is sent, every answer is checked, a wrong one is asked for once more."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pandas as pd
+
+from .batch import BatchOptions, Row
+from .chat import Chat
+from .messages import Message, Reply
+from .runs import BatchRun, run_rows
+from .schemas import Schema, SchemaError, repair_prompt
+from .settings import Given
+
+
+class Extraction:
+    """One extraction over rows: a run, and a second one over the rows whose answers did not satisfy the schema."""
+
+    def __init__(self, chat: Chat, schema: Schema, given: Given, options: BatchOptions) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            chat: Who asks.
+            schema: What every answer must satisfy.
+            given: Model, sampling options and so on.
+            options: How the runs go.
+
+        Raises:
+            BadInputError: Something given cannot be used.
+            MissingKeyError: No key for the provider.
+        """
+        self._chat = chat
+        self._schema = schema
+        self._options = options
+        provider = chat.call((Message("user", "-"),), given).provider
+        self._is_constrained = provider.supports_schema
+        wire = {"name": schema.name, "strict": schema.is_strict, "schema": schema.json_schema}
+        constrained = dataclasses.replace(given.options, schema=json.dumps(wire, ensure_ascii=False))
+        self._given = dataclasses.replace(given, options=constrained) if self._is_constrained else given
+
+    def frame(
+        self,
+        make_rows: Callable[[], Iterable[Row]],
+        *,
+        index: pd.Index,
+        keep: Callable[[BatchRun], None],
+    ) -> pd.DataFrame:
+        """Run, check, ask once more, and make the columns.
+
+        Args:
+            make_rows: Gives the rows; read up to three times.
+            index: Labels of the rows.
+            keep: Handed each run before it begins.
+
+        Returns:
+            One typed column for each field of the schema. Where rows failed, ``extract_error`` says why and
+            ``extract_raw`` holds what the model wrote.
+
+        Raises:
+            BatchStoppedError: The run was stopped, or not one row could be answered; the finished rows are kept.
+            ChatInterrupt: The user interrupted; the finished rows are kept.
+        """
+        first = self._run(lambda: self._asked(make_rows()), index, keep)
+        answers = [self._checked(outcome) for outcome in first.outcomes()]
+        wrong = {row: error for row, (_, error) in enumerate(answers) if isinstance(error, SchemaError)}
+        if wrong:
+            texts = dict(enumerate(first.texts()))
+            repaired = self._run(lambda: self._repairs(make_rows(), texts, wrong), index, keep)
+            for row, outcome in enumerate(repaired.outcomes()):
+                if row in wrong and isinstance(outcome, Reply):
+                    answers[row] = self._checked(outcome)
+        return self._columns(answers, index)
+
+    def _run(
+        self, make_rows: Callable[[], Iterable[Row]], index: pd.Index, keep: Callable[[BatchRun], None]
+    ) -> BatchRun:
+        result = run_rows(
+            self._chat, make_rows, n_rows=len(index), given=self._given, options=self._options, index=index, keep=keep
+        )
+        if (stopped := result.stop_error()) is not None and result.stopped_by is not None:
+            raise stopped
+        return result
+
+    def _asked(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows as they are sent: with the instructions, where nothing else holds the model to the schema."""
+        for row in rows:
+            if row is None or self._is_constrained:
+                yield row
+            elif isinstance(row, str):
+                yield f"{row}\n\n{self._schema.instructions()}"
+            else:
+                yield (*row[:-1], Message(row[-1].role, f"{row[-1].content}\n\n{self._schema.instructions()}"))
+
+    def _repairs(
+        self, rows: Iterable[Row], texts: dict[int, str | None], wrong: dict[int, SchemaError]
+    ) -> Iterator[Row]:
+        """For each wrong answer the conversation so far and what was wrong with it; nothing for the others."""
+        for number, row in enumerate(self._asked(rows)):
+            if row is None or number not in wrong:
+                yield None
+                continue
+            asked = (Message("user", row),) if isinstance(row, str) else row
+            again = Message("user", repair_prompt(self._schema, wrong[number]))
+            yield (*asked, Message("assistant", texts[number] or ""), again)
+
+    def _checked(self, outcome: Any) -> tuple[dict[str, Any] | str | None, Exception | None]:
+        """The row of an outcome, or its raw text and what is wrong with it."""
+        if not isinstance(outcome, Reply):
+            return None, outcome
+        try:
+            return self._schema.row(self._schema.parse(outcome.text)), None
+        except SchemaError as error:
+            return outcome.text, error
+
+    def _columns(self, answers: list[tuple[Any, Exception | None]], index: pd.Index) -> pd.DataFrame:
+        """The columns of the schema, and those for errors where there are any."""
+        rows = [row if isinstance(row, dict) else {} for row, _ in answers]
+        columns: dict[str, Any] = {}
+        for field in self._schema.fields:
+            values = [row.get(field.name) for row in rows]
+            dtype: Any = pd.CategoricalDtype(list(field.categories)) if field.dtype == "category" else field.dtype
+            columns[field.name] = pd.Series(values, index=index, dtype=dtype)
+        if any(error is not None for _, error in answers):
+            errors = [None if error is None else str(error) for _, error in answers]
+            raw = [row if isinstance(row, str) else None for row, _ in answers]
+            columns["extract_error"] = pd.Series(errors, index=index, dtype="string")
+            columns["extract_raw"] = pd.Series(raw, index=index, dtype="string")
+        return pd.DataFrame(columns, index=index)
