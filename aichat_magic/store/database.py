@@ -188,8 +188,11 @@ def _is_outdated(database: Database, layout: Layout) -> bool:
     Raises:
         UnusableFileError: A newer layout, or not ours.
     """
+    execute = database.connection.execute
+    execute("BEGIN")  # all at one moment: another process may be laying the file out
     version, mark = database.number("user_version"), database.number("application_id")
-    is_empty = not database.connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    is_empty = not execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    execute("COMMIT")
     if mark != layout.application_id and not (is_empty and mark == 0 and version == 0):
         raise UnusableFileError("it holds data of another program")
     if version > layout.version:

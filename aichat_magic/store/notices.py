@@ -23,11 +23,6 @@ class Notices:
         self._waiting: deque[str] = deque()
         self._said: set[str] = set()
 
-    @property
-    def is_in_trouble(self) -> bool:
-        """Whether the file could not be used at some time."""
-        return bool(self._said)
-
     def add(self, text: str) -> None:
         """Keep a warning."""
         self._waiting.append(text)

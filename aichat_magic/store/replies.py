@@ -168,8 +168,12 @@ class _Life:
             self._path, LAYOUT, notice=self.notices.add, busy_timeout_s=_BUSY_TIMEOUT_S, max_pages=self._max_pages
         )
 
-    def read(self, task: Callable[[Database], None]) -> None:
-        """Do something with the reading connection. What cannot be read is a miss; a notice says why."""
+    def read(self, task: Callable[[Database], None]) -> bool:
+        """Do something with the reading connection, unless there is no file.
+
+        Returns:
+            Whether there was no trouble; a notice says what it was.
+        """
         give_up_at_s = time.monotonic() + self._patience_s
         with self._lock:
             while True:
@@ -178,16 +182,19 @@ class _Life:
                         self._close()
                     if self._database is None:
                         if not self._path.exists():
-                            return
+                            return True
                         self._database = self.open_database()
-                    return task(self._database)
+                    task(self._database)
+                    return True
                 except sqlite3.Error as error:
                     if not self._is_worth_another_try(error, time.monotonic() >= give_up_at_s):
-                        return
+                        return False
                 except UnusableFileError as error:
-                    return self.notices.trouble("unusable", str(error))
+                    self.notices.trouble("unusable", str(error))
+                    return False
                 except OSError as error:
-                    return self.notices.trouble("trouble", str(error))
+                    self.notices.trouble("trouble", str(error))
+                    return False
 
     def close(self, wait_s: float) -> None:
         self.writer.stop(wait_s)
@@ -322,7 +329,7 @@ class SqliteStore:
                 sql = f"SELECT created_s FROM replies WHERE id = (SELECT {end}(id) FROM replies)"
                 times.extend(value for (value,) in execute(sql) if isinstance(value, float))
 
-        life.read(look)
+        is_fine = life.read(look)
         size_bytes = 0
         for suffix in ("", "-wal"):
             with contextlib.suppress(OSError):
@@ -334,7 +341,7 @@ class SqliteStore:
             size_bytes=size_bytes,
             oldest=_date(min(times, default=None)),
             newest=_date(max(times, default=None)),
-            is_persistent=life.writer.is_persistent and not life.notices.is_in_trouble,
+            is_persistent=is_fine and life.writer.is_persistent,
         )
 
     def clear(self) -> int:
