@@ -16,7 +16,7 @@ from typing import Any
 
 from .errors import BadInputError, shorten
 from .jsontext import SchemaError
-from .validation import LENIENT, Rules
+from .validation import LENIENT, MARKED, Chosen
 
 ACCEPTED = (
     "a pydantic model (version 2), a dataclass, a TypedDict, a JSON schema (a dict), or a type made of str, int, "
@@ -74,8 +74,7 @@ def shape_of(source: Any) -> Shape:
     """
     reader = _Reader()
     shape = reader.shape(source)
-    reader.rules.root = {**shape.schema, "$defs": reader.defs}
-    return Shape(dict(reader.rules.root), shape.build)
+    return Shape({**shape.schema, "$defs": reader.defs}, shape.build)
 
 
 def is_pydantic(source: Any) -> bool:
@@ -88,7 +87,6 @@ class _Reader:
 
     def __init__(self) -> None:
         self.defs: dict[str, Any] = {}
-        self.rules = Rules({})
         self._names: dict[type, str] = {}
         self._builders: dict[type, Callable[[Any], Any]] = {}
 
@@ -118,13 +116,10 @@ class _Reader:
         return self._container(source, origin or source, arguments)
 
     def _union(self, shapes: list[Shape]) -> Shape:
-        branches = [shape.schema for shape in shapes]
+        def build(value: Chosen) -> Any:
+            return shapes[value.branch].build(value.value)
 
-        def build(value: Any) -> Any:
-            number = self.rules.fitting(value, branches)
-            return value if number is None else shapes[number].build(value)
-
-        return Shape({"anyOf": branches}, build)
+        return Shape({"anyOf": [shape.schema for shape in shapes], MARKED: True}, build)
 
     def _container(self, source: Any, origin: Any, arguments: tuple[Any, ...]) -> Shape:
         if origin is tuple and arguments and arguments[-1] is not Ellipsis:

@@ -17,7 +17,9 @@ from typing import Any, Final, NamedTuple
 from .errors import BadInputError, nearest, shorten
 
 # Beside a schema that another validator has the last word on (pydantic): what is wrong by our rules is passed on to it.
-LENIENT: Final = "x-lenient"
+LENIENT: Final = "$lenient"
+# Beside an `anyOf`: whoever builds the value wants to know which alternative it was.
+MARKED: Final = "$marked"
 
 _MAX_PROBLEMS = 3
 
@@ -84,6 +86,13 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
     ),
     "a reference into the same schema, such as '#/$defs/Name'": lambda value: isinstance(value, str),
 }
+
+
+class Chosen(NamedTuple):
+    """A value under a `MARKED` union, and the number of the alternative that it satisfies."""
+
+    branch: int
+    value: Any
 
 
 class Problem(NamedTuple):
@@ -209,11 +218,6 @@ class Rules:
         normalised = _Check(self).visit(value, self.root if schema is None else schema, "", problems)
         return normalised, problems
 
-    def fitting(self, value: Any, branches: list[Any]) -> int | None:
-        """Number of the branch that a value satisfies with the fewest unknown properties, or None."""
-        fits = [n for n, branch in enumerate(branches) if not self.check(value, _strictly(branch))[1]]
-        return min(fits, key=lambda n: self.strangers(value, branches[n]), default=None)
-
     def strangers(self, value: Any, schema: Any) -> int:
         """How many properties of an object its schema does not name."""
         if not isinstance(value, dict):
@@ -254,7 +258,7 @@ class _Check:
             value = self.visit(value, part, path, problems)
         for word in ("anyOf", "oneOf"):
             if word in schema:
-                value = self._choose(value, schema[word], path, problems, is_single=word == "oneOf")
+                value = self._choose(value, schema, word, path, problems)
         kinds = schema.get("type")
         if kinds is not None:
             kinds = [kinds] if isinstance(kinds, str) else kinds
@@ -286,18 +290,18 @@ class _Check:
             problems.append(Problem(path, must, _shown(value), is_kind=True))
         return value
 
-    def _choose(self, value: Any, branches: list[Any], path: str, problems: list[Problem], *, is_single: bool) -> Any:
-        """The value as the alternative means it that it satisfies."""
+    def _choose(self, value: Any, schema: dict[str, Any], word: str, path: str, problems: list[Problem]) -> Any:
+        """The value as that alternative means it that it satisfies with the fewest unknown properties."""
         tried: list[tuple[Any, list[Problem], Any]] = []
-        for branch in branches:
-            branch = _strictly(branch)
+        for branch in map(_strictly, schema[word]):
             own: list[Problem] = []
             tried.append((self.visit(value, branch, path, own), own, branch))
         good = [attempt for attempt in tried if not attempt[1]]
-        if is_single and len(good) > 1:
+        if word == "oneOf" and len(good) > 1:
             problems.append(Problem(path, "must satisfy exactly one of the alternatives", _shown(value)))
         if good:
-            return min(good, key=lambda attempt: self._rules.strangers(value, attempt[2]))[0]
+            best = min(good, key=lambda attempt: self._rules.strangers(value, attempt[2]))
+            return Chosen(tried.index(best), best[0]) if MARKED in schema else best[0]
         # Of the right kind but wrong further in: that is what the model can mend.
         near = [a for a in tried if not any(p.path == path and p.is_kind for p in a[1])]
         if near:
