@@ -3,8 +3,10 @@
 The rest of the package knows `ReplyStore` only: a few methods behind which a shared store on a server can stand.
 """
 
+from .base import ReplyStore, StoreSummary
 from .keys import SCHEMA, RequestKeys, request_key
-from .replies import MemoryStore, ReplyStore, SqliteStore, StoreSummary, open_store
+from .memory import MemoryStore
+from .replies import SqliteStore, open_store
 
 __all__ = [
     "SCHEMA",

@@ -1,4 +1,4 @@
-"""Replies by the hash of their whole request: in a file, or in memory."""
+"""Replies by the hash of their whole request, in a file; and which store a user has."""
 
 from __future__ import annotations
 
@@ -12,143 +12,24 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from ..messages import Reply
+from .base import ReplyStore, StoreSummary, date_of
 from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
+from .memory import MAX_MEMORY_BYTES, MemoryStore
 from .notices import Notices
-from .rows import COLUMNS, LAYOUT, Row, reply_from, row_from, size_of
+from .rows import COLUMNS, LAYOUT, reply_from, row_from
 from .writer import Limits, Writer
 
 MAX_BYTES: Final = 1_000_000_000
-MAX_MEMORY_BYTES: Final = 256_000_000
 
 _KEYS_IN_THREAD: Final = 10_000
 _KEYS_AT_ONCE: Final = 500  # SQLite before 3.32 takes 999 parameters
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM replies WHERE key IN ({', '.join('?' * _KEYS_AT_ONCE)})"
 _BUSY_TIMEOUT_S: Final = 0.25
 _PATIENCE_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSummary:
-    """What is in a store.
-
-    Attributes:
-        path: The file, or None for a store in memory.
-        rows: Number of replies.
-        size_bytes: Bytes on the disk, or about as many in memory.
-        oldest: When the oldest reply was stored, None when there is none.
-        newest: When the newest reply was stored, None when there is none.
-        is_persistent: Whether replies outlive this process.
-    """
-
-    path: Path | None
-    rows: int
-    size_bytes: int
-    oldest: datetime | None
-    newest: datetime | None
-    is_persistent: bool
-
-
-class ReplyStore(Protocol):
-    """Replies by key. May be used from many event loops and threads at once."""
-
-    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """The replies that are stored under these keys, without their messages. Never raises for trouble."""
-
-    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """As `get`, for synchronous code."""
-
-    async def put(self, key: bytes, reply: Reply) -> None:
-        """Store a complete reply, in place of an earlier one; one that is not complete is not stored.
-
-        Returns once the reply is durable. When that cannot be, it is kept in memory, with one warning.
-        """
-
-    def summary(self) -> StoreSummary:
-        """What is in the store."""
-
-    def clear(self) -> int:
-        """Remove all replies, and tell how many they were."""
-
-    def close(self) -> None:
-        """Write what is waiting and let go of the file. The store may be used again afterwards."""
-
-
-class MemoryStore:
-    """Replies for as long as the process lives."""
-
-    def __init__(
-        self,
-        *,
-        clock: Callable[[], float] = time.time,
-        max_bytes: int = MAX_MEMORY_BYTES,
-        max_age_s: float | None = None,
-    ) -> None:
-        """Begin empty.
-
-        Args:
-            clock: Seconds since 1970.
-            max_bytes: Size from which on the oldest replies go.
-            max_age_s: Age from which on a reply is not given any more, in seconds; None: any age.
-        """
-        self._clock = clock
-        self._max_bytes = max_bytes
-        self._max_age_s = max_age_s
-        self._lock = threading.Lock()
-        self._rows: dict[bytes, Row] = {}
-        self._size_bytes = 0
-
-    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """The replies under these keys."""
-        oldest_s = -math.inf if self._max_age_s is None else self._clock() - self._max_age_s
-        rows = ((key, self._rows.get(key)) for key in keys)
-        found = ((key, reply_from(row, oldest_s)) for key, row in rows if row is not None)
-        return {key: reply for key, reply in found if reply is not None}
-
-    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """The replies under these keys."""
-        return self.get_now(keys)
-
-    async def put(self, key: bytes, reply: Reply) -> None:
-        """Keep a complete reply."""
-        row = row_from(reply, self._clock())
-        if row is None:
-            return
-        with self._lock:
-            previous = self._rows.pop(key, None)
-            self._rows[key] = row
-            self._size_bytes += size_of(row) - (size_of(previous) if previous else 0)
-            while self._size_bytes > self._max_bytes and self._rows:
-                self._size_bytes -= size_of(self._rows.pop(next(iter(self._rows))))
-
-    def summary(self) -> StoreSummary:
-        """What is kept."""
-        with self._lock:
-            times = [row[0] for row in self._rows.values()]
-            return StoreSummary(
-                path=None,
-                rows=len(times),
-                size_bytes=self._size_bytes,
-                oldest=_date(min(times, default=None)),
-                newest=_date(max(times, default=None)),
-                is_persistent=False,
-            )
-
-    def clear(self) -> int:
-        """Forget all replies."""
-        with self._lock:
-            count = len(self._rows)
-            self._rows.clear()
-            self._size_bytes = 0
-        return count
-
-    def close(self) -> None:
-        """Nothing to do."""
 
 
 class _Life:
@@ -339,8 +220,8 @@ class SqliteStore:
             path=self._path,
             rows=count,
             size_bytes=size_bytes,
-            oldest=_date(min(times, default=None)),
-            newest=_date(max(times, default=None)),
+            oldest=date_of(min(times, default=None)),
+            newest=date_of(max(times, default=None)),
             is_persistent=is_fine and life.writer.is_persistent,
         )
 
@@ -453,11 +334,3 @@ def _close_life(lives: Mapping[int, _Life], wait_s: float) -> None:
     if life is not None:
         life.close(wait_s)
         life.notices.give()
-
-
-def _date(created_s: float | None) -> datetime | None:
-    """A time as a date."""
-    try:
-        return None if created_s is None else datetime.fromtimestamp(created_s, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -1,0 +1,65 @@
+"""What a store of replies is. The rest of the package knows no more than this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from ..messages import Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSummary:
+    """What is in a store.
+
+    Attributes:
+        path: The file, or None for a store in memory.
+        rows: Number of replies.
+        size_bytes: Bytes on the disk, or about as many in memory.
+        oldest: When the oldest reply was stored, None when there is none.
+        newest: When the newest reply was stored, None when there is none.
+        is_persistent: Whether replies outlive this process.
+    """
+
+    path: Path | None
+    rows: int
+    size_bytes: int
+    oldest: datetime | None
+    newest: datetime | None
+    is_persistent: bool
+
+
+class ReplyStore(Protocol):
+    """Replies by key. May be used from many event loops and threads at once."""
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """The replies that are stored under these keys, without their messages. Never raises for trouble."""
+
+    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """As `get`, for synchronous code."""
+
+    async def put(self, key: bytes, reply: Reply) -> None:
+        """Store a complete reply, in place of an earlier one; one that is not complete is not stored.
+
+        Returns once the reply is durable. When that cannot be, it is kept in memory, with one warning.
+        """
+
+    def summary(self) -> StoreSummary:
+        """What is in the store."""
+
+    def clear(self) -> int:
+        """Remove all replies, and tell how many they were."""
+
+    def close(self) -> None:
+        """Write what is waiting and let go of the file. The store may be used again afterwards."""
+
+
+def date_of(created_s: float | None) -> datetime | None:
+    """A time in seconds since 1970 as a date, None where it is none."""
+    try:
+        return None if created_s is None else datetime.fromtimestamp(created_s, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

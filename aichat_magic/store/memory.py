@@ -1,0 +1,87 @@
+"""Replies for as long as the process lives."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ..messages import Reply
+from .base import StoreSummary, date_of
+from .rows import Row, reply_from, row_from, size_of
+
+MAX_MEMORY_BYTES: Final = 256_000_000
+
+
+class MemoryStore:
+    """Replies for as long as the process lives."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        max_bytes: int = MAX_MEMORY_BYTES,
+        max_age_s: float | None = None,
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            clock: Seconds since 1970.
+            max_bytes: Size from which on the oldest replies go.
+            max_age_s: Age from which on a reply is not given any more, in seconds; None: any age.
+        """
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._max_age_s = max_age_s
+        self._lock = threading.Lock()
+        self._rows: dict[bytes, Row] = {}
+        self._size_bytes = 0
+
+    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """The replies under these keys."""
+        oldest_s = -math.inf if self._max_age_s is None else self._clock() - self._max_age_s
+        rows = ((key, self._rows.get(key)) for key in keys)
+        found = ((key, reply_from(row, oldest_s)) for key, row in rows if row is not None)
+        return {key: reply for key, reply in found if reply is not None}
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """The replies under these keys."""
+        return self.get_now(keys)
+
+    async def put(self, key: bytes, reply: Reply) -> None:
+        """Keep a complete reply."""
+        row = row_from(reply, self._clock())
+        if row is None:
+            return
+        with self._lock:
+            previous = self._rows.pop(key, None)
+            self._rows[key] = row
+            self._size_bytes += size_of(row) - (size_of(previous) if previous else 0)
+            while self._size_bytes > self._max_bytes and self._rows:
+                self._size_bytes -= size_of(self._rows.pop(next(iter(self._rows))))
+
+    def summary(self) -> StoreSummary:
+        """What is kept."""
+        with self._lock:
+            times = [row[0] for row in self._rows.values()]
+            return StoreSummary(
+                path=None,
+                rows=len(times),
+                size_bytes=self._size_bytes,
+                oldest=date_of(min(times, default=None)),
+                newest=date_of(max(times, default=None)),
+                is_persistent=False,
+            )
+
+    def clear(self) -> int:
+        """Forget all replies."""
+        with self._lock:
+            count = len(self._rows)
+            self._rows.clear()
+            self._size_bytes = 0
+        return count
+
+    def close(self) -> None:
+        """Nothing to do."""
