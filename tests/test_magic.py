@@ -426,3 +426,102 @@ def test_unload_leaves_nothing_behind_and_reload_works_after_a_bad_value(shell: 
     assert run("%%aichat\nhi")[0].success
     run("%unload_ext aichat_magic")
     assert footprint(shell) == bare
+
+
+# A whole table ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(shell: InteractiveShell) -> Any:
+    """A DataFrame `df` in the notebook."""
+    import pandas as pd
+
+    shell.user_ns["df"] = pd.DataFrame({"title": ["a", "b", "a"], "body text": ["x", None, "x"]}, index=[5, 5, 6])
+    return shell.user_ns["df"]
+
+
+def test_batch_cell_fills_the_column_and_asks_equal_rows_once(run: Cell, table: Any) -> None:
+    with ChatServer() as server:
+        result, printed = run(
+            f"%%aichat {flags(server)} --batch df --into label -t 0 --concurrency 2\n{{title}}: {{body text}}"
+        )
+        assert [received.json["temperature"] for received in server.requests] == [0]
+    assert result.success
+    assert table["label"].isna().tolist() == [False, True, False]
+    assert table["label"].tolist()[0] == "echo: a: x"
+    assert "label_error" not in table
+    assert "3 rows" in printed
+
+
+def test_batch_cell_puts_errors_beside_the_column_and_takes_them_away_again(run: Cell, table: Any) -> None:
+    is_bad = True
+
+    def answer(received: Received, attempt: int) -> Any:
+        return status(400) if is_bad and received.last_message == "b" else text("fine")
+
+    with ChatServer(answer) as server:
+        run(f"%%aichat {flags(server)} --batch df --into label\n{{title}}")
+        assert table["label_error"].notna().tolist() == [False, True, False]
+        is_bad = False
+        run(f"%%aichat {flags(server)} --batch df --into label\n{{title}}")
+        assert len(server.requests) == 3
+    assert "label_error" not in table
+    assert table["label"].tolist() == ["fine"] * 3
+
+
+def test_batch_cell_that_is_stopped_keeps_the_finished_rows(run: Cell, table: Any) -> None:
+    def answer(received: Received, attempt: int) -> Any:
+        return status(401) if received.last_message == "b" else text("fine")
+
+    with ChatServer(answer) as server:
+        result, printed = run(f"%%aichat {flags(server)} --batch df --into label --concurrency 1\n{{title}}")
+    assert isinstance(result.error_in_exec, AichatError)
+    assert "stopped after" in printed
+    assert table["label"].tolist()[0] == "fine"
+
+
+def test_batch_cell_gives_the_run(run: Cell, shell: InteractiveShell, table: Any) -> None:
+    result, _ = run("%%aichat --batch df -o done --no-progress\n{title}")
+    assert shell.user_ns["done"] is result.result
+    assert list(shell.user_ns["done"].texts()) == ["a", "b", "a"]
+    assert "label" not in table
+
+
+def test_batch_dry_run_estimates_and_sends_nothing(run: Cell, table: Any) -> None:
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} --batch df --into label --dry-run\n{{title}}")
+        assert server.requests == []
+    assert "2 unique" in printed
+    assert "label" not in table
+
+
+def test_rows_counted_in_the_usage_of_the_session(run: Cell, table: Any) -> None:
+    run("%%aichat --batch df --into label --no-progress --no-store\n{title}")
+    _, printed = run("%aichat usage")
+    assert "echo/echo" in printed
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--batch df", "--into label", "--batch nothing --into x", "--batch df --into x --concurrency 0", "--concurrency 3",
+     "--batch df --into x --max-cost-usd 1 -m ollama/x", "--batch df --into x --concurrency many"],
+)  # fmt: skip
+def test_wrong_batch_line_sends_nothing_and_is_a_short_error(run: Cell, table: Any, line: str) -> None:
+    result, printed = run(f"%%aichat {line}\n{{title}}")
+    assert isinstance(result.error_in_exec, AichatError)
+    assert len(printed.strip().splitlines()) <= 5
+
+
+def test_unknown_column_names_the_nearest_and_sends_nothing(run: Cell, table: Any) -> None:
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} --batch df --into label\n{{titel}}")
+        assert server.requests == []
+    assert "Did you mean 'title'" in printed
+
+
+def test_stored_replies_are_counted_and_cleared(run: Cell, table: Any) -> None:
+    run("%aichat store clear")
+    run("%%aichat --batch df --into label --no-progress\n{title}")
+    assert "2" in run("%aichat store")[1]
+    assert "Removed 2 stored replies" in run("%aichat store clear")[1]
+    assert not run("%aichat store burn")[0].success
