@@ -2,7 +2,7 @@
 
 The law, in plain words:
 
-1. **How many at once.** `pacing.Window`: begin with 8, a quarter more each round trip while throughput follows.
+1. **How many at once.** `pacing.Window`: begin with 12, a fifth more each round trip while throughput follows.
 2. **The first refusal pauses everyone.** From a 429 (503, 529) until its Retry-After is over nobody starts a call.
 3. **Alone, or one of many?** A refusal opens a doubt: of the calls that were sent after the refused one, how many were
    refused too? A server at its limit refuses most of them; a fault that hits one call in twenty does not. Alone, the

@@ -15,11 +15,12 @@ from __future__ import annotations
 import math
 
 # The first window: small enough that a low limit wastes few calls, large enough that a short run is quick.
-START = 8
-# Growth of the window per round trip. Up to half of all calls in flight would be refused at a limit that is found by
-# doubling; a quarter keeps the waste small, and reaches 64 from 8 in ten round trips.
-GROWTH = 0.25
-# Replies that take seconds meet the window before any rate: for them growth per round trip is latency / SLOW_S.
+START = 12
+# Growth of the window per round trip. At a limit that is found by doubling, half of all calls in flight are refused; a
+# fifth keeps the waste small, and goes from 12 to 64 in ten round trips.
+GROWTH = 0.2
+# Replies that take long meet the window before any rate: for them growth per round trip is latency / SLOW_S, at most
+# doubling.
 SLOW_S = 1.2
 SHORTEST_ROUND_S = 0.05
 # Rounds without more throughput until growth ends; rounds until it is tried again.
@@ -30,7 +31,7 @@ LEVEL_ROUNDS = 32
 class Window:
     """How many calls may be in flight.
 
-    It begins at `START`, grows by a quarter each round trip while throughput follows, stays level where it does not
+    It begins at `START`, grows by a fifth or more each round trip while throughput follows, stays level where it does not
     (and tries again now and then), and is halved when the server refuses; after that it grows by one per round.
     """
 
@@ -173,7 +174,7 @@ class AdmittedRate:
     _FASTEST_GROWTH = 0.2
     _GROWTH_AFTER_FALL = 0.01
     _DEEPEST_FALL = 0.7
-    _EARLY = 0.25
+    _EARLY = 0.2
     # Where the rate that failed is this near, it is not tried again for so many rounds.
     _NEAR = 1.02
     _ROUNDS_NEAR = 8
@@ -222,7 +223,7 @@ class AdmittedRate:
             self._all_answers += self._answers
             self._all_refused += self._refused
             self._fall(self._refused / self._answers if self._is_after_fall else self._EARLY, now)
-        elif now - self._round_at >= self.period_s and self._answers >= (10 if is_paced else 20):
+        elif self._last_sent_at - self._round_at >= self.period_s and self._answers >= (10 if is_paced else 20):
             self._all_answers += self._answers
             self._all_refused += self._refused
             if is_paced:
