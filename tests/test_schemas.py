@@ -128,6 +128,7 @@ def test_descriptions_travel() -> None:
     assert sent["properties"]["title"]["description"] == "the title of the film"
     assert "one or two" in json.dumps(sent["properties"]["rank"])
     assert "description" not in Schema.of(Aspect).json_schema  # a dataclass's own signature says nothing new
+    assert "description" not in Schema.of(Ticket).json_schema  # nor does the docstring of dict
 
 
 def test_order_of_properties_is_kept_because_models_answer_in_it() -> None:
