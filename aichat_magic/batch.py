@@ -114,7 +114,9 @@ class BatchPlan:
     def keys(self) -> RequestKeys:
         """Makes the keys of this run's requests."""
         endpoint, request = self.call.provider.endpoint, self.call.request
-        return RequestKeys(provider=endpoint.provider, host=endpoint.host, model=request.model, options=request.options)
+        # The whole address, not the host alone: one gateway may serve different models under different paths.
+        place = endpoint.base_url
+        return RequestKeys(provider=endpoint.provider, host=place, model=request.model, options=request.options)
 
     def messages(self, row: str | tuple[Message, ...]) -> tuple[Message, ...]:
         """The messages that a row sends."""
