@@ -31,8 +31,8 @@ LEVEL_ROUNDS = 32
 class Window:
     """How many calls may be in flight.
 
-    It begins at `START`, grows by a fifth or more each round trip while throughput follows, stays level where it does not
-    (and tries again now and then), and is halved when the server refuses; after that it grows by one per round.
+    It begins at `START`, grows by a fifth or more each round trip while throughput follows, stays level where it does
+    not (and tries again now and then), and is halved when the server refuses; after that it grows by one per round.
     """
 
     def __init__(self, *, size: int, most: int, is_fixed: bool, now: float) -> None:
@@ -118,10 +118,12 @@ class Pace:
         told: The rate that the server's headers leave.
     """
 
+    # What a bucket holds may be used up within so many seconds.
+    _SPARE_S = 5.0
     # Sleeps end late by up to some milliseconds: as much may be caught up.
     _SLACK_S = 0.01
-    # No rate is so low that a call waits for more than this: the server then says itself how long (Retry-After).
-    _LOWEST = 1 / 60
+    # Neither headers nor refusals make one call wait for more: the server then says itself how long (Retry-After).
+    _LONGEST_S = 60.0
 
     def __init__(self, per_minute: float | None) -> None:
         """Begin with the user's own limit, or none."""
@@ -131,33 +133,37 @@ class Pace:
 
     def rate(self, learned: float = math.inf) -> float:
         """Units a second that hold now."""
-        return min(self.asked, max(min(self.told, learned), self._LOWEST))
+        return min(self.asked, self.told, learned)
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next call may start."""
         return self._next_at - now
 
     def take(self, units: float, now: float, learned: float = math.inf) -> None:
-        """A call starts that costs so many units."""
-        rate = self.rate(learned)
-        if rate < math.inf and units > 0:
-            self._next_at = max(self._next_at, now - self._SLACK_S) + units / rate
+        """A call starts that costs so many units, >= 0."""
+        if (step_s := self._step_s(units, learned)) > 0:
+            self._next_at = max(self._next_at, now - self._SLACK_S) + step_s
 
     def correct(self, units: float) -> None:
         """A call has cost so many units more (or less, below 0) than was thought."""
-        rate = self.rate()
-        if rate < math.inf:
-            self._next_at += units / rate
+        self._next_at += math.copysign(self._step_s(abs(units), math.inf), units)
+
+    def _step_s(self, units: float, learned: float) -> float:
+        """Seconds that so many units take."""
+        found = min(self.told, learned)
+        return max(units / self.asked, min(units / found, self._LONGEST_S) if found > 0 else self._LONGEST_S)
 
     def heed(self, limit: int | None, remaining: int | None, reset_s: float | None, in_flight: int) -> None:
         """Steer by a server's headers, read as a bucket that refills evenly, as OpenAI and Anthropic describe theirs.
 
-        What flows in is sustainable; what is in the bucket may be used up, but not within the next seconds.
+        What flows in is sustainable; what is in the bucket may be used up, but not within the next instant.
         """
-        if limit is None or remaining is None or not reset_s:
+        if limit is None or remaining is None:
             return
-        refill = max(limit - remaining, 0) / reset_s
-        self.told = refill + max(remaining - in_flight, 0) / 5.0
+        if remaining >= limit or not reset_s:
+            self.told = math.inf  # a full bucket does not show how fast it fills
+        else:
+            self.told = (limit - remaining) / reset_s + max(remaining - in_flight, 0) / self._SPARE_S
 
 
 class AdmittedRate:
@@ -171,16 +177,19 @@ class AdmittedRate:
     share is taken for the server's normal one.
     """
 
+    # Growth per round: of an estimate, which may be half of the truth; just after a fall; towards the rate that failed.
     _FASTEST_GROWTH = 0.2
     _GROWTH_AFTER_FALL = 0.01
+    _APPROACH = 0.1
+    # A fall is never deeper than this factor, and this share when it comes in the middle of a round: a fixed window
+    # refuses its last calls in a row, so that a part of a round shows no fair share.
     _DEEPEST_FALL = 0.7
-    _EARLY = 0.2
+    _EARLY_FALL = 0.2
     # Where the rate that failed is this near, it is not tried again for so many rounds.
     _NEAR = 1.02
     _ROUNDS_NEAR = 8
-    # A share of refusals that is no sign of a limit, when nothing else is known.
+    # Half the share of refusals that is still no sign of a limit, when nothing else is known.
     _NORMAL = 0.03
-    _STEP = 0.1
 
     def __init__(self, now: float) -> None:
         """Begin without a limit."""
@@ -218,18 +227,15 @@ class AdmittedRate:
         self._answers += 1
         self._refused += is_refused
         self._last_sent_at = max(self._last_sent_at, sent_at)
-        is_paced = self.rate < math.inf
-        if is_paced and self._is_early():
-            self._all_answers += self._answers
-            self._all_refused += self._refused
-            self._fall(self._refused / self._answers if self._is_after_fall else self._EARLY, now)
-        elif self._last_sent_at - self._round_at >= self.period_s and self._answers >= (10 if is_paced else 20):
-            self._all_answers += self._answers
-            self._all_refused += self._refused
-            if is_paced:
-                self._judge(now)
-            else:
+        # Calls that are still on their way say whether the last step was right: a round ends with what it has sent.
+        is_whole = self._last_sent_at - self._round_at >= self.period_s
+        if self.rate == math.inf:
+            if is_whole and self._answers >= 20:
                 self._suspect(now)
+        elif self._is_early() or (is_whole and self._answers >= 10):
+            self._all_answers += self._answers
+            self._all_refused += self._refused
+            self._judge(is_whole, now)
 
     def _is_early(self) -> bool:
         """Whether so many were refused that the end of the round is not waited for."""
@@ -248,9 +254,11 @@ class AdmittedRate:
         """So many calls of this round as a rate."""
         return max(calls, 1) / max(self._last_sent_at - self._round_at, self.period_s / 2)
 
-    def _judge(self, now: float) -> None:
+    def _judge(self, is_whole: bool, now: float) -> None:
         """A round of a run with a pace is over."""
         share = self._refused / self._answers
+        if not is_whole and not self._is_after_fall:
+            share = self._EARLY_FALL
         if share > max(0.005, 2 * self._normal):
             self._fall(share, now)
             return
@@ -279,7 +287,7 @@ class AdmittedRate:
     def _rise(self) -> None:
         """More: half the way to the rate that failed, or where there is none, a step that becomes longer."""
         if self._failed < math.inf and self._failed > self.rate * self._NEAR:
-            self.rate = min((self.rate + self._failed) / 2, self.rate * (1 + max(self._growth, self._STEP)))
+            self.rate = min((self.rate + self._failed) / 2, self.rate * (1 + max(self._growth, self._APPROACH)))
             if self._failed <= self.rate * self._NEAR:
                 self._rounds_to_hold = self._ROUNDS_NEAR
         else:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from simulation import bucket, fixed_window, in_virtual_time, random_faults, simulate
 
@@ -110,6 +111,20 @@ def test_refusals_at_random_do_not_make_the_run_crawl():
         assert run.seconds < 7
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_pace_is_given_up_when_refusals_do_not_come_from_it(seed):
+    limit, by_chance = bucket(60, 60), random.Random(seed)
+
+    def gate(now):
+        if now < 10:
+            return limit(now)
+        return 1.0 if by_chance.random() < 0.05 else None
+
+    run = simulate(6000, gate=gate, latency=constant(0.1), seed=seed)
+    assert run.lost == 0
+    assert run.seconds < 60
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_refusals_at_random_do_not_slow_a_long_run_of_slow_replies(seed):
     run = simulate(3000, fault=random_faults(seed), latency=spread(0.5, 1.5), seed=seed)
@@ -172,6 +187,11 @@ def test_timeouts_of_all_calls_halve_the_window():
         return limits.concurrency
 
     assert play(script) == 6
+
+
+def test_number_that_is_found_has_an_upper_bound():
+    run = simulate(1000, latency=constant(1), max_concurrency=40)
+    assert run.most_at_once == 40
 
 
 def test_fixed_number_is_kept():
@@ -244,9 +264,17 @@ def test_headers_of_an_empty_bucket_slow_the_run_to_what_flows_in():
     assert play(script) == pytest.approx(1.9, abs=0.1)
 
 
-def test_headers_of_a_full_bucket_slow_nothing():
+@pytest.mark.parametrize(
+    "level",
+    [
+        RateLimits(limit_requests=10_000, remaining_requests=9_999, reset_requests_s=0.006),
+        RateLimits(limit_requests=5, remaining_requests=5, reset_requests_s=60),
+        RateLimits(remaining_requests=0, reset_requests_s=60),
+    ],
+    ids=["nearly full", "full", "no limit named"],
+)
+def test_headers_that_show_no_shortage_slow_nothing(level):
     async def script(limits, clock):
-        level = RateLimits(limit_requests=10_000, remaining_requests=9_999, reset_requests_s=0.006)
         for _ in range(100):
             await limits.acquire()
             limits.release(Outcome(latency_s=0, rate_limits=level))
@@ -350,6 +378,12 @@ NAMES = [
 ]
 
 
+@example(
+    {
+        f"x-ratelimit-{name}": text
+        for name, text in zip(["limit-tokens", "remaining-tokens", "reset-tokens"], ["1", "0", "300d"], strict=True)
+    }
+)
 @given(st.dictionaries(st.sampled_from(NAMES), st.text() | st.from_regex(r"[0-9.\-:TZsmhd]{1,30}"), max_size=8))
 def test_headers_of_any_content_are_read_or_ignored(headers):
     read = rate_limits_from(headers, 1.8e9)
