@@ -41,6 +41,14 @@ class Call:
     policy: RetryPolicy
     prices: PriceList = field(default_factory=PriceList)
 
+    def __post_init__(self) -> None:
+        """Refuse what the provider cannot be asked.
+
+        Raises:
+            BadInputError: Such as images, for a provider that takes none.
+        """
+        self.provider.check(self.request)
+
     @property
     def model(self) -> str:
         """``provider/model``."""

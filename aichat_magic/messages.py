@@ -19,6 +19,10 @@ Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "interrupted", "truncated"]
 
 _ROLES = ("system", "user", "assistant")
+# What the servers that take images have in common (OpenAI and Anthropic, vision guides, 2026-11).
+_IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+# A picture of about 1,000 x 700 pixels costs that much with most models (the same guides).
+_IMAGE_TOKENS = 800
 # Ranges as the OpenAI dialect documents them (chat completions reference, 2026-11).
 _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -35,27 +39,62 @@ _FENCE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture that goes with a message.
+
+    Attributes:
+        media_type: ``"image/png"``, ``"image/jpeg"``, ``"image/gif"`` or ``"image/webp"``.
+        data: The bytes of the file.
+    """
+
+    media_type: str
+    data: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what no provider accepts.
+
+        Raises:
+            PromptError: Another media type, or no bytes.
+        """
+        if self.media_type not in _IMAGE_TYPES:
+            raise PromptError(f"An image must be one of {', '.join(_IMAGE_TYPES)}, not {self.media_type!r}.")
+        if not isinstance(self.data, bytes) or not self.data:
+            raise PromptError("The data of an image must be bytes, and not empty.")
+
+    def __str__(self) -> str:
+        """What it is, in brackets: it stands where the picture cannot be shown."""
+        return f"[{self.media_type.replace('/', ': ')}, {len(self.data):,} bytes]"
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message of a conversation.
 
     Attributes:
         role: ``"system"``, ``"user"`` or ``"assistant"``.
         content: The text.
+        images: Pictures that go with the text of a user message, in order.
     """
 
     role: Role
     content: str
+    images: tuple[Image, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no provider accepts.
 
         Raises:
-            PromptError: The role is not one of the three, or the content is not text.
+            PromptError: The role is not one of the three, the content is not text, or what is in `images` is no image
+                or does not come from the user.
         """
         if self.role not in _ROLES:
             raise PromptError(f"A message has the role {self.role!r}; it must be one of {', '.join(_ROLES)}.")
         if not isinstance(self.content, str):
             raise PromptError(f"The content of a message must be text, not {type(self.content).__name__}.")
+        if not isinstance(self.images, tuple) or not all(isinstance(image, Image) for image in self.images):
+            raise PromptError("The images of a message must be a tuple of Image values.")
+        if self.images and self.role != "user":
+            raise PromptError(f"Images go with a message of the user, not with one of the role {self.role!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +170,10 @@ class ChatRequest:
         """Refuse what cannot be sent.
 
         Raises:
-            PromptError: There is no message, or no text in any of them.
+            PromptError: There is no message, or nothing in any of them.
             OptionError: The timeout is not a positive number.
         """
-        if not any(message.content.strip() for message in self.messages):
+        if not any(message.content.strip() or message.images for message in self.messages):
             raise PromptError("The prompt is empty. Write the question below the %%aichat line.")
         if isinstance(self.timeout_s, bool) or not isinstance(self.timeout_s, (int, float)):
             raise OptionError(f"timeout must be a number of seconds, not {self.timeout_s!r}.")
@@ -303,7 +342,7 @@ def estimate_tokens(messages: Iterable[Message]) -> int:
     """About how many tokens the messages are, without the model's own vocabulary.
 
     Four bytes a token is what English text comes to with the vocabularies of 2023 to 2026; four tokens a message are
-    what chat templates add. It serves to keep a history inside a budget, not to bill.
+    what chat templates add; an image counts as 800. It serves to keep a history inside a budget, not to bill.
 
     Args:
         messages: Any messages.
@@ -311,7 +350,10 @@ def estimate_tokens(messages: Iterable[Message]) -> int:
     Returns:
         The estimate, >= 0.
     """
-    return sum(4 + (len(message.content.encode("utf-8", "surrogatepass")) + 3) // 4 for message in messages)
+    return sum(
+        4 + (len(message.content.encode("utf-8", "surrogatepass")) + 3) // 4 + _IMAGE_TOKENS * len(message.images)
+        for message in messages
+    )
 
 
 def messages_from(items: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:

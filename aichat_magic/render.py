@@ -511,7 +511,7 @@ class Transcript:
     def __str__(self) -> str:
         """The messages, each below its role."""
         parts = [_one_line(self.title)]
-        parts += [f"[{message.role}]\n{terminal_text(message.content)}" for message in self.messages]
+        parts += [f"[{message.role}]\n{terminal_text(_with_images(message))}" for message in self.messages]
         return "\n\n".join(filter(None, [*parts, _one_line(self.note)]))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -519,10 +519,15 @@ class Transcript:
         as_html = _plain_html if self.is_exact else _body_html
         note = f"{_FOOTER}{escape(_one_line(self.note))}</div>" if self.note else ""
         body = "".join(
-            f"<p><strong>{message.role}</strong></p>\n{as_html(message.content)}" for message in self.messages
+            f"<p><strong>{message.role}</strong></p>\n{as_html(_with_images(message))}" for message in self.messages
         )
         title = f"<p>{escape(_one_line(self.title))}</p>\n"
         return {"text/plain": str(self), "text/html": _wrapped(title + body + note)}
+
+
+def _with_images(message: Message) -> str:
+    """The text of a message, and a line for each of its images."""
+    return "\n".join([message.content, *map(str, message.images)])
 
 
 Cell = str | int | float | None

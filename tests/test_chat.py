@@ -7,6 +7,7 @@ from aichat_magic.chat import Call, Chat
 from aichat_magic.errors import (
     AichatError,
     AuthenticationError,
+    BadInputError,
     ConfigError,
     IncompleteReplyError,
     OptionError,
@@ -15,7 +16,7 @@ from aichat_magic.errors import (
     UnexpectedError,
     UnknownNameError,
 )
-from aichat_magic.messages import ChatRequest, Chunk, Draft, Message, Options, Reply
+from aichat_magic.messages import ChatRequest, Chunk, Draft, Image, Message, Options, Reply
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.retry import RetryBudget, RetryPolicy
 from aichat_magic.settings import Endpoint, Given, Settings
@@ -218,3 +219,13 @@ def test_wrong_timeout_is_refused_before_sending() -> None:
 def test_wrong_address_is_refused_before_sending() -> None:
     with pytest.raises(ConfigError):
         Chat(settings=Settings).call(HELLO, Given(model="openai/x", base_url="ftp://x"))
+
+
+async def test_provider_that_takes_no_images_refuses_them_before_anything_is_sent() -> None:
+    _, call, _, provider = setup(["never"])
+    seen = (Message("user", "What is it?", (Image("image/png", b"x"),)),)
+    with pytest.raises(BadInputError, match=r"'scripted' takes no images.*-m PROVIDER/MODEL"):
+        call.with_messages((*seen, Message("assistant", "A cat."), *HELLO))
+    with pytest.raises(BadInputError, match="takes no images"):
+        await Scripted.create_async("m", seen)
+    assert provider.calls == 0

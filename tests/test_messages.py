@@ -10,6 +10,7 @@ from aichat_magic.messages import (
     ChatRequest,
     Chunk,
     Draft,
+    Image,
     Message,
     Options,
     Reply,
@@ -142,3 +143,31 @@ def test_estimate_grows_with_the_text_and_never_fails(text: str) -> None:
 
 def test_estimate_takes_lone_surrogates() -> None:
     assert estimate_tokens([Message("user", "\ud800")]) == 5
+
+
+def test_image_counts_as_800_tokens_and_keeps_its_bytes_out_of_its_repr() -> None:
+    image = Image("image/png", b"canary" * 9)
+    assert estimate_tokens([Message("user", "four", (image, image))]) == 1605
+    assert "canary" not in repr(image)
+    assert str(image) == "[image: png, 54 bytes]"
+
+
+def test_messages_are_equal_when_their_images_are() -> None:
+    one, same, other = (Message("user", "x", (Image("image/png", data),)) for data in (b"1", b"1", b"2"))
+    assert one == same != other
+    assert hash(one) == hash(same)
+
+
+def test_what_is_no_image_or_not_the_users_is_refused() -> None:
+    with pytest.raises(PromptError, match="image/png"):
+        Image("image/tiff", b"x")
+    with pytest.raises(PromptError, match="not empty"):
+        Image("image/png", b"")
+    with pytest.raises(PromptError, match="tuple"):
+        Message("user", "x", [Image("image/png", b"x")])  # type: ignore[arg-type]  # what is refused
+    with pytest.raises(PromptError, match="of the user"):
+        Message("assistant", "x", (Image("image/png", b"x"),))
+
+
+def test_image_alone_is_a_prompt() -> None:
+    assert ChatRequest(model="m", messages=(Message("user", "", (Image("image/png", b"x"),)),))

@@ -27,7 +27,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aichat_magic.messages import ChatRequest, Message, Options, Reply, Usage
+from aichat_magic.messages import ChatRequest, Image, Message, Options, Reply, Usage
 from aichat_magic.store import MemoryStore, RequestKeys, SqliteStore, open_store, request_key
 from aichat_magic.store.database import Layout, UnusableFileError, connect
 
@@ -121,6 +121,19 @@ def test_any_change_of_the_request_changes_the_key(changed: ChatRequest) -> None
     assert request_key(provider="p", host="h", request=changed) != request_key(
         provider="p", host="h", request=a_request()
     )
+
+
+def test_keys_of_messages_without_images_are_what_they_always_were() -> None:
+    key = RequestKeys(provider="p", host="h", model="m", options=Options(temperature=0)).key([Message("user", "hi")])
+    assert key.hex() == "3550c89ef72d1c0ddf62db3620eccfd64355f6094e097eaef759ae2a1a345cea"
+
+
+def test_images_belong_to_the_key() -> None:
+    keys = RequestKeys(provider="p", host="h", model="m", options=Options())
+    one, two = Image("image/png", b"1"), Image("image/png", b"2")
+    sent = [(), (one,), (two,), (one, two), (two, one), (Image("image/gif", b"1"),)]
+    assert len({keys.key([Message("user", "hi", images)]) for images in sent}) == len(sent)
+    assert keys.key([Message("user", "hi", (one,))]) == keys.key([Message("user", "hi", (one,))])
 
 
 def test_provider_and_host_belong_to_the_key() -> None:

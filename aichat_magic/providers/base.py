@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from ..errors import UnknownNameError, nearest
+from ..errors import BadInputError, UnknownNameError, nearest
 from ..messages import ChatRequest, Chunk, Message, Options, Reply, messages_from
 from ..settings import Endpoint, Preset, load_settings
 from ..transport import Transport
@@ -37,6 +37,7 @@ class AsyncProvider(ABC):
         supports_stream: Whether the reply arrives in pieces.
         supports_message_history: Whether messages keep their roles on the wire.
         supports_schema: Whether the server holds the reply to `Options.schema`.
+        supports_images: Whether `Message.images` are sent; others refuse a request that has any.
         supports_gpt_35_turbo: Whether it serves ``gpt-3.5-turbo``.
         supports_gpt_4: Whether it serves ``gpt-4``.
         presets: What is known of each name it is registered under; empty for a provider without a server.
@@ -49,6 +50,7 @@ class AsyncProvider(ABC):
     supports_stream: ClassVar[bool] = False
     supports_message_history: ClassVar[bool] = False
     supports_schema: ClassVar[bool] = False
+    supports_images: ClassVar[bool] = False
     supports_gpt_35_turbo: ClassVar[bool] = False
     supports_gpt_4: ClassVar[bool] = False
     default_model: ClassVar[str] = ""
@@ -76,6 +78,18 @@ class AsyncProvider(ABC):
     def context_tokens(self, model: str) -> int | None:
         """How many tokens messages and reply may have together, or None when that is not known."""
         return None
+
+    def check(self, request: ChatRequest) -> None:
+        """Refuse a request that this dialect has no words for. Nothing is sent.
+
+        Raises:
+            BadInputError: The request has images, and this provider takes none.
+        """
+        if not self.supports_images and any(message.images for message in request.messages):
+            raise BadInputError(
+                f"Provider {self.name!r} takes no images. Leave the image out, or choose a model that sees, "
+                f"such as one of openai or anthropic: -m PROVIDER/MODEL"
+            )
 
     async def prepare(self, status: Callable[[str, int, int], None] | None = None) -> None:  # noqa: B027  # nothing to do is the usual case
         """Do what must be done once before the first request: fetch or load a model. Again is harmless.
@@ -148,4 +162,6 @@ class AsyncProvider(ABC):
         timeout = {"timeout_s": kwargs["timeout"]} if kwargs.get("timeout") is not None else {}
         request = ChatRequest(model=model, messages=messages_from(messages), options=Options(**options), **timeout)
         async with contextlib.aclosing(Transport()) as http:
-            return (await cls(endpoint, http).complete(request)).text
+            asked = cls(endpoint, http)
+            asked.check(request)
+            return (await asked.complete(request)).text

@@ -6,6 +6,7 @@ Ollama, vLLM and LM Studio for what they leave out or add.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import time
@@ -40,6 +41,7 @@ class OpenAI(AsyncProvider):
     supports_stream = True
     supports_message_history = True
     supports_schema = True
+    supports_images = True
     supports_gpt_35_turbo = True
     supports_gpt_4 = True
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
@@ -222,7 +224,14 @@ class OpenAI(AsyncProvider):
 
 
 def _wire_message(message: Message) -> dict[str, Any]:
-    return {"role": message.role, "content": message.content}
+    """A message; with images its content is a list of parts, and each image a data URL."""
+    if not message.images:
+        return {"role": message.role, "content": message.content}
+    parts: list[dict[str, Any]] = [{"type": "text", "text": message.content}] if message.content else []
+    for image in message.images:
+        url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode('ascii')}"
+        parts.append({"type": "image_url", "image_url": {"url": url}})
+    return {"role": message.role, "content": parts}
 
 
 def _usage(content: dict[str, Any]) -> Usage | None:

@@ -41,7 +41,7 @@ class RequestKeys:
             32 bytes.
         """
         digest = self._head.copy()
-        digest.update(_bytes(_canonical([(message.role, message.content) for message in messages]) + "]"))
+        digest.update(_bytes(_canonical([_form(message) for message in messages]) + "]"))
         return digest.digest()
 
 
@@ -49,7 +49,7 @@ def request_key(*, provider: str, host: str, request: ChatRequest) -> bytes:
     """The key of one request: SHA-256 over the canonical JSON of schema, provider, host, model, options and messages.
 
     The timeout is left out: it does not decide the reply. Options that are not set are left out, too, so that an
-    option added later leaves the old keys as they are.
+    option added later leaves the old keys as they are; images of a message count by their bytes.
 
     Args:
         provider: Name of the provider.
@@ -60,6 +60,14 @@ def request_key(*, provider: str, host: str, request: ChatRequest) -> bytes:
         32 bytes.
     """
     return RequestKeys(provider=provider, host=host, model=request.model, options=request.options).key(request.messages)
+
+
+def _form(message: Message) -> tuple[object, ...]:
+    """What of a message counts. Images stand third where there are any, so that keys without them stay as they were."""
+    if not message.images:
+        return message.role, message.content
+    images = [(image.media_type, sha256(image.data).hexdigest()) for image in message.images]
+    return message.role, message.content, images
 
 
 def _whole(value: object) -> object:

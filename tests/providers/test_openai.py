@@ -14,7 +14,7 @@ from aichat_magic.errors import (
     RefusedReplyError,
     StreamError,
 )
-from aichat_magic.messages import ChatRequest, Draft, Message, Options, Usage
+from aichat_magic.messages import ChatRequest, Draft, Image, Message, Options, Usage
 from aichat_magic.providers.openai import OpenAI
 from aichat_magic.secret import Secret
 from aichat_magic.settings import Endpoint
@@ -245,3 +245,24 @@ async def test_status_error_tells_the_servers_words() -> None:
 async def test_models_are_listed(value: Any) -> None:
     http = Transport(mock=httpx.MockTransport(lambda request: httpx.Response(200, json=value)))
     assert await OpenAI(Endpoint(provider="openai", base_url="http://x/v1"), http).models() == ["a", "b"]
+
+
+async def test_images_follow_the_text_as_data_urls_and_other_messages_stay_text() -> None:
+    images = (Image("image/png", b"\x89PNG"), Image("image/jpeg", b"\xff\xd8\xff"))
+    messages = (Message("system", "Be brief."), Message("user", "What is it?", images), Message("assistant", "A cat."))
+    with ChatServer() as server:
+        async with contextlib.aclosing(Transport()) as http:
+            provider = OpenAI(Endpoint(provider="openai", base_url=server.url), http)
+            await provider.complete(ChatRequest(model="m", messages=messages))
+    assert server.requests[0].json["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is it?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}},
+                {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,/9j/"}},
+            ],
+        },
+        {"role": "assistant", "content": "A cat."},
+    ]
