@@ -342,7 +342,8 @@ class Batch:
         self._open = 0
         self._out = 0
         self._failures_in_a_row = 0
-        self._reading = asyncio.Lock()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._crash: BaseException | None = None
         self._changed = asyncio.Event()
         self._begin = self._told_at = 0.0
         self._done = self._missing = self._hits = self._errors = 0
@@ -402,74 +403,89 @@ class Batch:
 
         Raises:
             asyncio.CancelledError: The run was cancelled; what was finished stays.
-            AichatError: The provider cannot be made ready; nothing was sent.
+            AichatError: The provider cannot be made ready, and nothing was sent; or a row cannot be read.
         """
         self._begin = self._clock()
-        await self._plan.call.provider.prepare(None)
-        workers: set[asyncio.Task[None]] = set()
         try:
+            await self._plan.call.provider.prepare(None)
             while True:
-                for task in [task for task in workers if task.done()]:
-                    workers.discard(task)
-                    task.result()
                 await self._read()
                 if self._is_over():
                     break
-                wanted = min(self._plan.limits.workers_wanted, len(self._ready) + self._out)
-                for _ in range(wanted - len(workers)):
-                    workers.add(asyncio.create_task(self._work()))
-                await self._wait_for_change()
-            if workers:
-                await asyncio.wait(workers, timeout=_HOME_S)
+                self._hire()
+                await self._wait_for_change(self._later[0][0] if self._later else math.inf)
+                self._requeue()
+            home_at = self._clock() + _HOME_S
+            while self._out and self._clock() < home_at:
+                await self._wait_for_change(home_at)
         finally:
+            workers = list(self._workers)
             for task in workers:
                 task.cancel()
-            if workers:
-                await asyncio.gather(*workers, return_exceptions=True)
+            await asyncio.gather(*workers, return_exceptions=True)
             self.elapsed_s = self._clock() - self._begin
             self._tell(is_last=True)
 
     def _is_over(self) -> bool:
         """Whether nothing is left to send."""
-        if self.stopped_by is not None:
-            return True
-        return self._is_read and not self._open
+        if self._crash is not None:
+            raise self._crash
+        return self.stopped_by is not None or (self._is_read and not self._open)
 
-    async def _wait_for_change(self) -> None:
-        """Until a job ends, or the next retry is due."""
+    async def _wait_for_change(self, until: float) -> None:
+        """Until there is something to do for `run`, or that moment has come."""
         self._changed.clear()
-        timeout_s = max(0.0, self._later[0][0] - self._clock()) if self._later else None
-        waiter = asyncio.ensure_future(self._changed.wait())
+        waiter = asyncio.create_task(self._changed.wait())
+        tasks: set[asyncio.Task[Any]] = {waiter}
+        if until < math.inf:
+            tasks.add(asyncio.create_task(self._wait_s(max(0.0, until - self._clock()))))
         try:
-            if timeout_s is None:
-                await waiter
-            else:
-                timer = asyncio.ensure_future(self._sleep(timeout_s))
-                await asyncio.wait({waiter, timer}, return_when=asyncio.FIRST_COMPLETED)
-                timer.cancel()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waiter.cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def _wait_s(self, seconds: float) -> None:
+        """Wait so long."""
+        await self._sleep(seconds)
+
+    def _requeue(self) -> None:
+        """Jobs whose time has come to be tried again are ready."""
         while self._later and self._later[0][0] <= self._clock():
             self._ready.append(heapq.heappop(self._later)[2])
 
+    def _hire(self) -> None:
+        """Have as many workers as the limits allow and the work is enough for."""
+        wanted = min(self._plan.limits.workers_wanted, len(self._workers) + len(self._ready))
+        for _ in range(wanted - len(self._workers)):
+            task = asyncio.create_task(self._work())
+            self._workers.add(task)
+            task.add_done_callback(self._leave)
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        """A worker has ended."""
+        self._workers.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crash = error
+        self._changed.set()
+
     async def _read(self) -> None:
         """Read rows until there is enough to send, or no row is left."""
-        async with self._reading:
-            while not self._is_read and self.stopped_by is None and len(self._ready) < _BLOCK:
-                fresh = self._read_block()
-                known = {}
-                if fresh and self._plan.store is not None and not self._plan.is_fresh:
-                    known = await self._plan.store.get([job.key for job in fresh])
-                for job in fresh:
-                    reply = known.get(job.key)
-                    if reply is None:
-                        self._ready.append(job)
-                    else:
-                        self._from_store[job.number] = 1
-                        self._finish(job.number, reply)
-                self._tell()
-                # Rows from the store alone must not keep everybody else from running.
-                await asyncio.sleep(0)
+        store = None if self._plan.is_fresh else self._plan.store
+        while not self._is_read and self.stopped_by is None and len(self._ready) < _BLOCK:
+            fresh = self._read_block()
+            known = await store.get([job.key for job in fresh]) if fresh and store is not None else {}
+            for job in fresh:
+                reply = known.get(job.key)
+                if reply is None:
+                    self._ready.append(job)
+                else:
+                    self._from_store[job.number] = 1
+                    self._finish(job.number, reply)
+            self._hire()
+            self._tell()
+            # Rows from the store alone must not keep everybody else from running.
+            await asyncio.sleep(0)
 
     def _read_block(self) -> list[_Job]:
         """Read a block of rows; those jobs of it that are new."""
@@ -502,30 +518,33 @@ class Batch:
         return fresh
 
     async def _work(self) -> None:
-        """Send what is ready, until nothing is or there are workers enough."""
-        plan = self._plan
+        """Send what is ready, until nothing is."""
         while self._ready and self.stopped_by is None:
-            job = self._ready.popleft()
-            is_sent = False
-            try:
-                await plan.limits.acquire(estimate_tokens(job.messages))
-                is_sent = self.stopped_by is None and plan.budget.allows()
-                if is_sent:
-                    await self._attempt(job)
-                else:
-                    plan.limits.release(Outcome(latency_s=0.0, kind="error"))
-                    if self.stopped_by is None:
-                        self._stop(BatchStoppedError(f"The budget of the run is spent: {_spent(plan.budget.spent)}."))
-            finally:
+            await self._send(self._ready.popleft())
+            self._hire()
+            is_short = len(self._ready) < _BLOCK // 2 and not self._is_read
+            if is_short or not self._open or self.stopped_by is not None:
                 self._changed.set()
-            if len(self._ready) < _BLOCK // 2 and not self._is_read:
-                await self._read()
+
+    async def _send(self, job: _Job) -> None:
+        """One attempt of one job, when the limits allow it."""
+        plan = self._plan
+        await plan.limits.acquire(estimate_tokens(job.messages))
+        if self.stopped_by is None and plan.budget.allows():
+            self._out += 1
+            try:
+                await self._attempt(job)
+            finally:
+                self._out -= 1
+            return
+        plan.limits.release(Outcome(latency_s=0.0, kind="error"))
+        if self.stopped_by is None:
+            self._stop(BatchStoppedError(f"The budget of the run is spent: {_spent(plan.budget.spent)}."))
 
     async def _attempt(self, job: _Job) -> None:
-        """One attempt of one job."""
+        """One attempt of one job: its reply is stored, then counted."""
         job.attempt += 1
         self.calls += 1
-        self._out += 1
         call = self._plan.call.with_messages(job.messages)
         began_s = self._clock()
         failed: AichatError | None = None
@@ -533,8 +552,6 @@ class Batch:
             reply = await self._chat.attempt(call, limits=self._plan.limits)
         except AichatError as error:
             failed = error
-        finally:
-            self._out -= 1
         if failed is not None:
             self._failed(job, failed)
             return
@@ -542,7 +559,8 @@ class Batch:
         self._retries.earn()
         self._plan.budget.charge(reply.usage)
         self.usage = self.usage + reply.usage if self.finished_s else reply.usage
-        reply = replace(reply, messages=(), elapsed_s=self._clock() - began_s)
+        # Kept for as long as the run is: without what only the limits need.
+        reply = replace(reply, messages=(), rate_limits=None, elapsed_s=self._clock() - began_s)
         if self._plan.store is not None:
             await self._plan.store.put(job.key, reply)
         self.latencies_s.append(reply.elapsed_s)
@@ -556,6 +574,8 @@ class Batch:
         wait_s = next_wait_s(error, job.attempt, self._plan.call.policy, self._chat.random)
         if wait_s is not None and self.stopped_by is None and self._retries.spend():
             heapq.heappush(self._later, (self._clock() + wait_s, job.number, job))
+            if self._later[0][2] is job:
+                self._changed.set()
         else:
             if error.is_fatal or (wait_s is not None and self._failures_in_a_row >= _LAST_STRAW):
                 self._stop(error)

@@ -335,13 +335,42 @@ async def test_leaving_the_iterator_early_ends_the_run() -> None:
     assert sum(server.calls.values()) == sent < 2000
 
 
-async def test_bad_row_of_the_source_ends_the_run_with_its_error() -> None:
+@pytest.mark.parametrize("good", [1, 3000], ids=["in the first block", "in a later block"])
+async def test_bad_row_of_the_source_ends_the_run_with_its_error(good: int) -> None:
     def rows() -> Any:
-        yield "a"
-        raise BadRequestError("row 1 is bad", status=400)
+        yield from map(str, range(good))
+        raise BadRequestError("the row is bad", status=400)
 
-    with pytest.raises(BadRequestError, match="row 1"):
-        await done(rows(), Server())
+    with pytest.raises(BadRequestError, match="the row is bad"):
+        await asyncio.wait_for(done(rows(), Server()), 10)
+
+
+async def test_error_of_the_progress_callback_is_not_lost() -> None:
+    def show(progress: Progress) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(done(map(str, range(3000)), Server(), on_progress=show), 10)
+
+
+async def test_requests_that_are_out_when_a_run_stops_come_home_and_nobody_else_is_waited_for() -> None:
+    """The others wait for the end of a pause of two minutes."""
+
+    def fault(prompt: str, attempt: int) -> AichatError | None:
+        if prompt == "0":
+            return RateLimitError("busy", status=429, retry_after_s=110.0)
+        return AuthenticationError("no", status=401) if prompt == "3" else None
+
+    made = batch(map(str, range(1000)), Server(fault), concurrency=4)
+    forever = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        await (forever.wait() if seconds > 60 else asyncio.sleep(0))
+
+    made._plan.limits._sleep = sleep
+    await asyncio.wait_for(made.run(), 5)
+    assert isinstance(made.stopped_by, AuthenticationError)
+    assert texts(made)[1:3] == ["reply to 1", "reply to 2"]
 
 
 async def test_estimate_counts_and_sends_nothing() -> None:
