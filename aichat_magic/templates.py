@@ -11,7 +11,7 @@ from .errors import PromptError, nearest, shorten
 
 # Words, perhaps with spaces between them, in one pair of braces: what a column can be called in a template. All other
 # braces (dicts, format specifications, LaTeX, doubled ones) are text.
-_COLUMN = re.compile(r"(?<!\{)\{([^\W\d][\w ]*|\w[\w ]*)\}(?!\})")
+_COLUMN = re.compile(r"(?<!\{)\{(\w[\w ]*)\}(?!\})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class Template:
         parts, names, end = [], [], 0
         for match in _COLUMN.finditer(text):
             name = match[1] if match[1] in known else match[1].strip()
+            if name not in known and name[0].isdecimal():
+                continue  # LaTeX and format strings are full of numbers in braces
             if name not in known:
                 raise PromptError(
                     f"There is no column {shorten(name, 60)!r}.{nearest(name, known)} "
