@@ -462,7 +462,7 @@ class ChatServer:
 
     def _choose(self, received: Received) -> Answer:
         self.requests.append(received)
-        if received.method == "GET" and received.path.endswith("/models"):
+        if received.method == "GET" and received.path.partition("?")[0].endswith("/models"):
             return payload({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
         identity = (received.method, received.path, received.body)
         self._attempts[identity] += 1

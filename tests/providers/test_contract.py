@@ -10,14 +10,16 @@ from typing import Any
 
 import httpx
 import pytest
-from aichat_magic.providers.local import Local
 from servers import ChatServer
+from test_anthropic import echo as claude_echo
 
 from aichat_magic.errors import UnknownNameError
 from aichat_magic.messages import ChatRequest, Chunk, Message, Options, Reply, Usage
 from aichat_magic.providers.aichat import Aichat
+from aichat_magic.providers.anthropic import Anthropic
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.providers.echo import Echo
+from aichat_magic.providers.local import Local
 from aichat_magic.providers.openai import OpenAI
 from aichat_magic.registry import GROUP
 from aichat_magic.secret import Secret
@@ -43,6 +45,14 @@ async def openai(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None
 
 
 @asynccontextmanager
+async def anthropic(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None]:
+    with ChatServer(claude_echo) as server:
+        async with contextlib.aclosing(Transport()) as http:
+            endpoint = Endpoint(provider="anthropic", base_url=server.root, key=Secret(CANARY))
+            yield Anthropic(endpoint, http), "claude-test"
+
+
+@asynccontextmanager
 async def aichat(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None]:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"response": True, "message": "hello there"})
@@ -63,7 +73,13 @@ async def local(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None]
         yield Local(Endpoint(provider="local"), http), "smollm2-135m"
 
 
-STAGES: dict[type[AsyncProvider], Stage] = {Echo: echo, OpenAI: openai, Aichat: aichat, Local: local}
+STAGES: dict[type[AsyncProvider], Stage] = {
+    Echo: echo,
+    OpenAI: openai,
+    Anthropic: anthropic,
+    Aichat: aichat,
+    Local: local,
+}
 
 
 @pytest.fixture(params=STAGES, ids=lambda cls: cls.__name__.lower())
@@ -107,7 +123,7 @@ async def test_requests_at_once_do_not_mix(staged: tuple[AsyncProvider, str]) ->
     provider, model = staged
     prompts = [f"Repeat this word: number{number}" for number in range(4)]
     together = await asyncio.gather(*(provider.complete(asked(model, prompt)) for prompt in prompts))
-    if isinstance(provider, (Echo, OpenAI)):
+    if isinstance(provider, (Echo, OpenAI, Anthropic)):
         assert all(prompt in reply.text for prompt, reply in zip(prompts, together, strict=True))
     assert all(reply.text for reply in together)
 
