@@ -17,22 +17,28 @@ from .runs import BatchRun, run_rows
 from .settings import Given
 from .templates import Template
 
+_LAST_RUN = "_aichat_last_run"
+
 
 class _Chat:
     """What both accessors share: a run over the rows of an object of pandas."""
 
     def __init__(self, data: Any) -> None:
         self._data = data
-        self._last: BatchRun | None = None
 
     @property
     def last_run(self) -> BatchRun | None:
-        """The last run on this object, also one that was interrupted; None when there was none."""
-        return self._last
+        """The last run on this object, also one that was interrupted; None when there was none.
+
+        It belongs to the object itself: a copy, or a column taken out of a frame once more, has none.
+        """
+        found: BatchRun | None = self._data.__dict__.get(_LAST_RUN)
+        return found
 
     def _keep(self, result: BatchRun) -> None:
         """Remember a run before it begins."""
-        self._last = result
+        # pandas 3 makes a new accessor at each access, and would take a plain attribute for a column.
+        object.__setattr__(self._data, _LAST_RUN, result)
 
     def _run(self, make_rows: Callable[[], Iterable[Row]], keywords: dict[str, Any], n: int | None = None) -> BatchRun:
         """Run rows, with the keywords of the user."""
@@ -212,7 +218,7 @@ class FrameChat(_Chat):
         head = FrameChat(self._data.head(n))
         make_rows = head._rows(template)
         result = head._run(make_rows, options)
-        self._last = result
+        self._keep(result)
         frame = result.frame().drop(columns=["model", "finish_reason"])
         frame.insert(0, "prompt", pd.array(list(make_rows()), dtype="string"))
         return frame
