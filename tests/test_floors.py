@@ -15,7 +15,7 @@ FLOORS = (
     ("providers",),
     ("registry",),
     ("chat",),
-    ("conversation", "prompts", "templates", "batch", "arguments", "charts")
+    ("conversation", "prompts", "context", "includes", "templates", "batch", "arguments", "charts")
     + ("schemas", "annotations", "validation", "jsontext"),
     ("api", "session", "accessor", "extraction", "runs", "display", "pandas_hook"),
     ("magic",),
@@ -35,6 +35,8 @@ NEIGHBOURS = {
     ("settings", "prices"): "the user's own prices are settings",
     ("store", "store"): "a package: file, writer, rows",
     ("providers", "providers"): "every provider -> base; local speaks the dialect of openai",
+    ("prompts", "context"): "a placeholder is filled with what a value looks like",
+    ("includes", "context"): "and so is what is included",
     ("schemas", "annotations"): "a schema is made from annotations",
     ("schemas", "validation"): "and serves to validate",
     ("schemas", "jsontext"): "what is validated is found in a text",

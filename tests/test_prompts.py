@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aichat_magic.errors import PromptError
-from aichat_magic.prompts import fill, placeholders, text_of
+from aichat_magic.prompts import fill, placeholders
 
 
 class Trap:
@@ -82,24 +82,18 @@ def test_strict_names_the_nearest_variable() -> None:
         fill("{nam}", VALUES, is_strict=True)
 
 
-def test_value_that_cannot_be_shown_is_a_clear_error() -> None:
-    class Broken:
-        def __str__(self) -> str:
-            raise RuntimeError("no")
-
-    with pytest.raises(PromptError, match=r"Broken.*RuntimeError"):
-        text_of(Broken())
+def test_table_and_what_was_cut_of_it() -> None:
+    filled = fill("Explain {df} and {x}", {"df": pd.DataFrame({"a": range(90)}), "x": 1})
+    assert "| a | int64 | 0 |" in filled.text
+    assert filled.cut == ("df (first 20 of 90 rows)",)
 
 
-def test_frame_becomes_a_small_table_that_tells_its_size() -> None:
-    text = text_of(pd.DataFrame({"a|b": range(100), "c": "x\ny"}))
-    assert text.splitlines()[0] == "| a\\|b | c |"
-    assert text.count("\n") == 23
-    assert text.endswith("(100 rows x 2 columns, the first 20 shown)")
-
-
-def test_long_value_is_cut_and_says_so() -> None:
-    assert text_of(list(range(100_000))).endswith("more characters]")
+def test_image_goes_beside_the_text_once() -> None:
+    png = b"\x89PNG\r\n\x1a\n..."
+    filled = fill("Compare {one} with {two}; {one} is old", {"one": png, "two": b"\xff\xd8\xff.."})
+    assert filled.text == "Compare [image: one] with [image: two]; [image: one] is old"
+    assert [image.media_type for image in filled.images] == ["image/png", "image/jpeg"]
+    assert filled.images[0].data == png
 
 
 def test_placeholders_are_listed_once_in_order() -> None:
