@@ -17,7 +17,7 @@ FLOORS = (
     ("chat",),
     ("conversation", "prompts", "context", "includes", "templates", "batch", "arguments", "charts")
     + ("schemas", "annotations", "validation", "jsontext"),
-    ("api", "session", "accessor", "extraction", "runs", "display", "pandas_hook"),
+    ("api", "session", "accessor", "extraction", "runs", "display", "pandas_hook", "completion"),
     ("magic",),
 )
 # Rooms of one floor that may look at each other, each with its reason.
