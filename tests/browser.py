@@ -64,13 +64,13 @@ def missing() -> str:
     if lacking:
         return f'not installed: {", ".join(lacking)}. Mend it: python -m pip install -e ".[browsertest]"'
     if not _executable():
-        return "there is no Chromium. Mend it: apt-get install -y chromium, or AICHAT_TEST_CHROMIUM=/path/to/chrome"
+        return "there is no Chromium. Mend it: apt-get install -y chromium, or CHROMIUM_FOR_TESTS=/path/to/chrome"
     return ""
 
 
 def _executable() -> str:
     """The browser's program; playwright's own build is not needed."""
-    return os.environ.get("AICHAT_TEST_CHROMIUM") or next(filter(None, map(shutil.which, _EXECUTABLES)), "") or ""
+    return os.environ.get("CHROMIUM_FOR_TESTS") or next(filter(None, map(shutil.which, _EXECUTABLES)), "") or ""
 
 
 @contextlib.contextmanager
@@ -256,6 +256,16 @@ class Notebook:
         """Close the tab, and end the kernel."""
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         self.page.close()
+
+    def photograph(self, name: str) -> None:
+        """A picture of the notebook's cells into the folder that SCREENSHOTS_OF_TESTS names, if it names one."""
+        if folder := os.environ.get("SCREENSHOTS_OF_TESTS"):
+            cells = self.page.locator(".jp-NotebookPanel:visible .jp-Cell")
+            boxes = [box for box in (cells.nth(index).bounding_box() for index in range(cells.count())) if box]
+            left, top = boxes[0]["x"] - 8, boxes[0]["y"] - 8
+            bottom = min(boxes[-1]["y"] + boxes[-1]["height"] + 8, self.page.viewport_size["height"] - 32)
+            clip = {"x": left, "y": top, "width": boxes[0]["width"] + 16, "height": bottom - top}
+            self.page.screenshot(path=Path(folder) / f"{name}.png", clip=clip)
 
     # --- what a user sees
 

@@ -19,8 +19,8 @@ from servers import Answer, ChatServer, Exchange, Received, chunked, chunks, cut
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
 
-LACK = missing()
-pytestmark = pytest.mark.skipif(bool(LACK), reason=LACK)
+if lack := missing():
+    pytest.skip(lack, allow_module_level=True)
 
 QUICKSTART = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
 RICH = r"""## Cleaning the table
@@ -161,6 +161,7 @@ class Servers:
             "long": lambda: chunks([f"word{number} " for number in range(5000)], delay_s=0.02),
             "600": lambda: chunks([f"t{number} " for number in range(600)], delay_s=0.005),
             "cut": lambda: cut(after_chunks=3),
+            "refused": lambda: status(400, body={"error": {"message": self.hostile}}),
             "missing": lambda: status(404, body={"error": {"message": "The model `m` does not exist"}}),
         }
         return words.get(prompt.partition(" ")[0], lambda: text(f"echo: {prompt}"))()
@@ -314,6 +315,7 @@ def test_interrupt_button_keeps_what_had_arrived(open_notebook: Open, servers: S
     assert servers.chat.wait_until(lambda server: server.in_flight == 0)
     notebook.run(2)
     notebook.replies(2).get_by_text("echo: next").wait_for()
+    notebook.photograph("interrupted")
     assert [message["content"] for message in servers.chat.bodies[-1]["messages"]] == ["next"]
 
 
@@ -335,14 +337,18 @@ def test_errors_are_short_and_stop_run_all(open_notebook: Open, servers: Servers
 
 
 def nothing_ran(notebook: Notebook, servers: Servers) -> None:
-    """Assert that the reply below cell 1 is there as text, and did nothing."""
+    """Assert that a reply, a transcript and an error are there as text, and did nothing."""
     reply = notebook.replies(1)
     reply.get_by_text("The end of the attack.").wait_for()
     for words in ("<script>pwned('script')", "onerror=\"pwned('img')\"", "[image: plot]", "a button like yours"):
         assert words in reply.inner_text()
-    assert reply.locator(UNWANTED).count() == 0
-    hrefs = reply.locator("a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
-    assert [href for href in hrefs if not href.startswith(("http://", "https://", "mailto:"))] == []
+    assert "[image: plot]" in notebook.output(2).inner_text()
+    assert "<img" in error_of(notebook, 3)
+    for index in (1, 2, 3):
+        output = notebook.output(index).locator(".jp-OutputArea-output")
+        assert output.locator(UNWANTED).count() == 0
+        hrefs = output.locator("a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+        assert [href for href in hrefs if href and not href.startswith(("http://", "https://", "mailto:"))] == []
     reply.hover()
     reply.click(position={"x": 5, "y": 5})
     # A request of the test's own, so that one of the reply's would have come before.
@@ -355,15 +361,17 @@ def nothing_ran(notebook: Notebook, servers: Servers) -> None:
 
 def test_hostile_reply_neither_runs_nor_fetches(open_notebook: Open, servers: Servers, lab: Lab) -> None:
     servers.trap.requests.clear()
-    notebook = open_notebook("hostile.ipynb", servers.cell("hostile"))
+    notebook = open_notebook(
+        "hostile.ipynb", servers.cell("hostile", ""), "%aichat show", servers.cell("refused as hostile")
+    )
     notebook.run_all()
-    notebook.wait_until_done(1)
+    notebook.wait_until_done(1, 2, 3)
     nothing_ran(notebook, servers)
     notebook.save()
 
     saved = json.loads((lab.root / "hostile.ipynb").read_text())
     kinds = {kind for cell in saved["cells"] for output in cell["outputs"] for kind in output.get("data", ())}
-    assert kinds == {"text/plain", "text/html"}
+    assert kinds == {"text/plain", "text/html"}  # what is no output but an error has no kind
 
     trusted = open_notebook("hostile.ipynb")
     assert trusted.is_trusted(1)
@@ -470,9 +478,10 @@ _CONTRASTS = """root => {
 }"""
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"])
+@pytest.mark.parametrize("theme", ["JupyterLab Dark High Contrast", "JupyterLab Dark", "JupyterLab Light"])
 def test_replies_are_coloured_and_readable(rich: Notebook, theme: str) -> None:
     rich.theme(theme)
+    rich.photograph(theme.removeprefix("JupyterLab ").lower().replace(" ", "-"))
     assert len(code_colours(rich)) >= 5
     for place in (rich.replies(1), rich.output(2)):
         contrasts = place.evaluate(_CONTRASTS)
@@ -480,7 +489,7 @@ def test_replies_are_coloured_and_readable(rich: Notebook, theme: str) -> None:
 
 
 @pytest.mark.xfail(reason="JupyterLab gives the lines of code a ground of their own, and ours has another around it")
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
 def test_code_stands_on_one_ground(rich: Notebook, theme: str) -> None:
     rich.theme(theme)
     grounds = (
@@ -504,6 +513,15 @@ def test_blocks_do_not_touch(rich: Notebook) -> None:
     )
     assert len(gaps) == 2
     assert min(gaps) >= 4
+
+
+@pytest.mark.xfail(reason="JupyterLab breaks the lines of <pre> anywhere, and ours does not forbid it")
+def test_long_lines_of_code_are_not_broken(rich: Notebook) -> None:
+    rich.page.set_viewport_size({"width": 800, "height": 1500})
+    try:
+        assert rich.replies(1).locator("pre").first.evaluate("pre => pre.scrollWidth > pre.clientWidth")
+    finally:
+        rich.page.set_viewport_size({"width": 1000, "height": 1500})
 
 
 def test_tables_align_their_columns(rich: Notebook) -> None:
@@ -537,4 +555,8 @@ def test_quickstart_runs_from_top_to_bottom(open_notebook: Open, lab: Lab, reque
     assert len(prompts) >= 3
     for index in prompts:
         notebook.cell(index).scroll_into_view_if_needed()
-        assert len(notebook.replies(index).inner_text().split()) > 5
+        reply, _, facts = notebook.replies(index).inner_text().rpartition("\n")
+        assert reply.strip()
+        assert "smollm2" in facts
+    notebook.cell(0).scroll_into_view_if_needed()
+    notebook.photograph("quickstart")
