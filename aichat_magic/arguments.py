@@ -34,6 +34,8 @@ class CellArguments:
     is_help: bool = False
     batch: str = ""
     into: str = ""
+    include: tuple[str, ...] = ()
+    attach: tuple[str, ...] = ()
     batch_options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -120,6 +122,9 @@ def _cell_parser() -> _Parser:
     rows.add_argument("--no-store", action="store_true", help="neither look up nor keep replies")
     rows.add_argument("--no-progress", action="store_true", help="no bar")
     prompt = parser.add_argument_group("prompt and reply")
+    named = "a variable, Out[3], err, cells:5, df:schema"
+    prompt.add_argument("-i", "--include", action="append", default=[], metavar="NAME", help=named)
+    prompt.add_argument("--attach", action="append", default=[], metavar="PATH", help="a file: text, PDF, image")
     prompt.add_argument("--raw", action="store_true", help="fill no {name}")
     prompt.add_argument("--strict", action="store_true", help="a {name} without a variable is an error")
     prompt.add_argument("-o", "--output", default="", metavar="NAME", help="put the Reply into a variable")
@@ -172,11 +177,15 @@ def parse_cell(line: str) -> CellArguments:
         raise ArgumentError("--into needs --batch: %%aichat --batch df --into column")
     if got.batch and not (got.into or got.output or got.dry_run):
         raise ArgumentError("--batch needs a place for its replies: --into COLUMN, or -o NAME for the run.")
+    if got.batch and (got.include or got.attach):
+        raise ArgumentError("--include and --attach go with one prompt, not with --batch.")
     if options and not got.batch:
         raise ArgumentError(f"--{next(iter(options)).replace('_', '-')} belongs to a run over a table: --batch DF.")
     return CellArguments(
         batch=got.batch,
         into=got.into,
+        include=tuple(got.include),
+        attach=tuple(got.attach),
         batch_options=options,
         given=Given(
             options=Options(
@@ -236,7 +245,8 @@ streams in below and is the value of the cell: str(_) is its text, and _.code,
 _.json, _.usage, _.model, _.finish_reason what else there is to know.
 
 {name} in the prompt is replaced by the notebook's variable of that name.
-Nothing is evaluated, and every other use of braces stays as it is.
+Nothing is evaluated, and every other use of braces stays as it is. Tables go
+as their schema and first rows; figures as images, to models that take them.
 
 Examples:
 
@@ -245,6 +255,9 @@ Examples:
 
     %%aichat -m ollama/llama3.2 -s "Answer in French." -o answer
     What is a confidence interval?
+
+    %%aichat -i err -i cells:3 --attach notes.txt
+    What went wrong?
 
     %%aichat --no-history --dry-run
     What would be sent?

@@ -487,9 +487,9 @@ def traceback_of(error: BaseException, *, max_frames: int = _MAX_FRAMES) -> str:
         frames = [frame for frame in told.stack if not _is_machinery(frame.filename)]
         head = [f"{'Caused by: ' if parts else ''}{line}" if not at else line for at, line in enumerate(lines)]
         places = [
-            line
+            f"  in {frame.name}, {_place(frame.filename)}, line {frame.lineno}"
+            + (f":\n    {frame.line}" if frame.line else "")
             for frame in frames[-max_frames:]
-            for line in (f"  in {frame.name}, {_place(frame.filename)}, line {frame.lineno}:", f"    {frame.line}")
         ]
         more = [f"  ({len(frames) - max_frames} outer calls left out)"] if len(frames) > max_frames else []
         parts.append("\n".join([*head, *more, *places]))

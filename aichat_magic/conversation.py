@@ -10,7 +10,7 @@ from typing import Any
 from .bridge import iterate, run
 from .chat import Call, Chat, shared_chat
 from .errors import BadInputError
-from .messages import Draft, Message, Options, Reply, estimate_tokens
+from .messages import Draft, Image, Message, Options, Reply, estimate_tokens
 from .settings import Given, Settings
 
 # What is kept free for the reply when nobody says how long it may be.
@@ -23,6 +23,7 @@ class Turn:
 
     prompt: str
     reply: Reply
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,15 @@ class Conversation:
                 yield chunk.text
         self.keep(prompt, draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages))
 
-    def history(self, prompt: str, *, system: str = "", budget_tokens: int) -> History:
+    def history(
+        self,
+        prompt: str,
+        *,
+        system: str = "",
+        budget_tokens: int,
+        images: tuple[Image, ...] = (),
+        has_past_images: bool = True,
+    ) -> History:
         """The messages for the next prompt, inside a budget.
 
         The system message and the prompt are always there; of the turns the newest that fit.
@@ -140,18 +149,21 @@ class Conversation:
             prompt: The new prompt.
             system: System message for this request; empty: the conversation's own.
             budget_tokens: Most tokens of all messages together, as `estimate_tokens` counts them.
+            images: Images that go with the prompt.
+            has_past_images: Whether those of earlier turns are sent again.
 
         Returns:
             The messages, and how many turns were left out.
         """
         system = system or self.system
         head = (Message("system", system),) if system else ()
-        tail = (Message("user", prompt),)
+        tail = (Message("user", prompt, images),)
         left = budget_tokens - estimate_tokens(head + tail)
         kept: list[Message] = []
         count = 0
         for turn in reversed(self._turns):
-            pair = (Message("user", turn.prompt), Message("assistant", turn.reply.text))
+            past_images = turn.images if has_past_images else ()
+            pair = (Message("user", turn.prompt, past_images), Message("assistant", turn.reply.text))
             left -= estimate_tokens(pair)
             if left < 0:
                 break
@@ -159,10 +171,10 @@ class Conversation:
             count += 1
         return History((*head, *kept, *tail), len(self._turns) - count)
 
-    def keep(self, prompt: str, reply: Reply) -> None:
+    def keep(self, prompt: str, reply: Reply, images: tuple[Image, ...] = ()) -> None:
         """Add a turn, if its reply is whole."""
         if reply.is_complete:
-            self._turns = (*self._turns, Turn(prompt, reply))
+            self._turns = (*self._turns, Turn(prompt, reply, images))
 
     def undo(self, count: int = 1) -> int:
         """Take the last turns out.
@@ -205,12 +217,13 @@ class Conversation:
             dataclasses.replace(given, model=given.model or self.model, options=given.options.over(self.options)),
         )[0]
 
-    def call(self, prompt: str, given: Given) -> tuple[Call, History]:
+    def call(self, prompt: str, given: Given, images: tuple[Image, ...] = ()) -> tuple[Call, History]:
         """The call for the next prompt, with as much of the past as fits, and the history it was made from.
 
         Args:
             prompt: The new prompt.
             given: What the caller asks for.
+            images: Images that go with the prompt.
 
         Raises:
             BadInputError: Something given cannot be used.
@@ -219,11 +232,14 @@ class Conversation:
         chat = self._asker()
         settings = chat.settings
         # The call tells how much its model can take, so it is made first and its messages are set after.
-        call = chat.call((Message("user", prompt),), given, settings)
+        call = chat.call((Message("user", prompt, images),), given, settings)
         history = self.history(
             prompt,
             system=given.system or self.system or settings.system,
             budget_tokens=history_budget(call, settings),
+            images=images,
+            # A conversation may go on with a model that cannot see what an earlier one was shown.
+            has_past_images=call.provider.supports_images,
         )
         return call.with_messages(history.messages), history
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from .chat import Call, Chat
 from .conversation import Conversation, History
 from .display import ReplyView, show
 from .errors import AichatError, BadInputError, ChatInterrupt, UnknownNameError, nearest, shorten
+from .includes import Included, included
 from .messages import Draft, FinishReason, Reply, Usage, estimate_tokens
 from .prompts import Filled, fill
 from .render import Note, Table, Transcript
@@ -54,6 +56,7 @@ class Session:
         self._current = "main"
         self._tallies: dict[str, _Tally] = {}
         self._told: set[str] = set()
+        self._last_error: BaseException | None = None
 
     def cell(self, line: str, cell: str) -> Reply | BatchRun | None:
         """One `%%aichat` cell.
@@ -69,6 +72,7 @@ class Session:
             AichatError: Nothing was kept then.
             ChatInterrupt: The user interrupted; nothing was kept.
         """
+        self._see_last_error()
         return self._cell(parse_cell(line), cell)
 
     def command(self, line: str) -> Reply | BatchRun | None:
@@ -83,6 +87,7 @@ class Session:
         Raises:
             AichatError: The command cannot be understood or carried out.
         """
+        self._see_last_error()
         name, rest = parse_command(line)
         if name == "ask":
             return self._cell(CellArguments(given=Given()), rest)
@@ -99,15 +104,17 @@ class Session:
         if arguments.batch:
             return self._batch(arguments, cell.removesuffix("\n"))
         prompt = self._prompt(arguments, cell)
+        data = included(arguments.include, self._variables, attached=arguments.attach, last_error=self._last_error)
+        text, images = data.before(prompt.text), data.images + prompt.images
         name = arguments.chat or self._current
         kept = self._conversations.get(name) or Conversation(name=name, chat=self._chat)
         talk = self._past(arguments, kept)
-        call, history = talk.call(prompt.text, arguments.given)
+        call, history = talk.call(text, arguments.given, images)
         if arguments.is_dry_run:
             self._show_dry_run(call, history)
             return None
         view = self._view(arguments.is_streamed)
-        for line in self._remarks(prompt, history, name):
+        for line in self._remarks(prompt, data, history, name):
             view.note(line)
         reply = self._asked(call, view)
         self._count(reply.model, reply.usage)
@@ -115,7 +122,7 @@ class Session:
             if arguments.is_new:
                 kept.reset()
             kept.system = arguments.given.system or kept.system
-            kept.keep(prompt.text, reply)
+            kept.keep(text, reply, images)
             self._conversations[name] = kept
         if arguments.output:
             self._variables[arguments.output] = reply
@@ -164,15 +171,22 @@ class Session:
             return kept
         return Conversation(name=kept.name, system=kept.system, chat=self._chat)
 
-    def _remarks(self, prompt: Filled, history: History, name: str) -> Iterator[str]:
+    def _see_last_error(self) -> None:
+        """Remember the notebook's last exception, before one of ours takes its place."""
+        error: BaseException | None = getattr(sys, "last_value", None)
+        if error is not None and not isinstance(error, (AichatError, ChatInterrupt)):
+            self._last_error = error
+
+    def _remarks(self, prompt: Filled, data: Included, history: History, name: str) -> Iterator[str]:
         """What the user should know of the prompt before the reply comes."""
-        if prompt.filled or prompt.left:
-            parts = []
-            if prompt.filled:
-                parts.append("filled: " + ", ".join(prompt.filled))
-            if prompt.left:
-                parts.append("left as text: " + ", ".join(f"{{{name}}}" for name in prompt.left))
-            yield " · ".join(parts)
+        parts = {
+            "included": data.remarks,
+            "filled": prompt.filled,
+            "cut": prompt.cut,
+            "left as text": tuple(f"{{{name}}}" for name in prompt.left),
+        }
+        if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
+            yield line
         if history.left_out and name not in self._told:
             self._told.add(name)
             yield (
