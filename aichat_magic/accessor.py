@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from . import chat
 from .batch import BatchOptions, Estimate, Row, estimate
 from .bridge import run
-from .chat import shared_chat
 from .errors import BadInputError, PromptError
 from .messages import Message, messages_from
 from .runs import BatchRun, run_rows
@@ -44,7 +44,7 @@ class _Chat:
         """Run rows, with the keywords of the user."""
         options, rest = BatchOptions.from_keywords(keywords)
         return run_rows(
-            shared_chat(),
+            chat.shared_chat(),
             make_rows,
             n_rows=len(self._data) if n is None else n,
             given=Given.from_keywords(rest),
@@ -55,8 +55,8 @@ class _Chat:
 
     def _estimate(self, make_rows: Callable[[], Iterable[Row]], keywords: dict[str, Any]) -> Estimate:
         options, rest = BatchOptions.from_keywords(keywords)
-        chat = shared_chat()
-        return run(estimate(options.plan(chat, Given.from_keywords(rest)), make_rows()))
+        plan = options.plan(chat.shared_chat(), Given.from_keywords(rest))
+        return run(estimate(plan, make_rows()))
 
     def _column(self, result: BatchRun, name: Any = None) -> pd.Series:
         """The texts of a run as a column; says how many rows failed."""
@@ -186,7 +186,7 @@ class FrameChat(_Chat):
 
         make_rows = self._rows(template)
         chosen, rest = BatchOptions.from_keywords(options)
-        extraction = Extraction(shared_chat(), Schema.of(schema), Given.from_keywords(rest), chosen)
+        extraction = Extraction(chat.shared_chat(), Schema.of(schema), Given.from_keywords(rest), chosen)
         return extraction.frame(make_rows, index=self._data.index, keep=self._keep)
 
     def estimate(self, template: str, **options: Any) -> Estimate:
