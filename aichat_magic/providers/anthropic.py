@@ -34,7 +34,7 @@ from ..transport import Auth, HttpRequest, parse_json
 from .base import AsyncProvider
 
 _VERSION = "2023-06-01"
-_MAX_TOKENS = 4096
+_MAX_TOKENS = 16_000
 _FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -70,7 +70,7 @@ _MOST_PAGES = 20
 class Anthropic(AsyncProvider):
     """Claude models, over Anthropic's own API.
 
-    The API wants to know how long a reply may become: 4,096 tokens where `max_tokens` is not set. Models that think
+    The API wants to know how long a reply may become: 16,000 tokens where `max_tokens` is not set. Models that think
     before they answer spend of the same: give them more for hard questions. The long and stable beginning of a request
     (system message, history) is marked for the server's cache. `seed` and the two penalties do not exist there and are
     refused; `temperature` and `top_p` are refused by newer models themselves (from Claude Opus 4.7 and Sonnet 5 on).

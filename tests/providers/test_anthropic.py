@@ -147,7 +147,7 @@ async def test_request_holds_system_messages_a_limit_and_only_the_options_that_a
         "model": "m",
         "system": blocks("Be brief."),
         "messages": [{"role": "user", "content": blocks("hello")}],
-        "max_tokens": 4096,
+        "max_tokens": 16_000,
         "temperature": 0,
         "top_p": 0.5,
         "stop_sequences": ["x", "y"],
