@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from .chat import Call, Chat
-from .errors import AichatError, BatchStoppedError, ChatInterrupt, OptionError
+from .errors import AichatError, BatchStoppedError, ChatInterrupt, OptionError, PromptError
 from .limits import Budget, Limits, Outcome
 from .messages import Message, Reply, Usage, estimate_tokens
 from .retry import RetryBudget, next_wait_s
@@ -365,6 +365,11 @@ class Batch:
         """Rows read so far."""
         return len(self._job_of_row)
 
+    @property
+    def n_rows(self) -> int:
+        """Rows in all, as far as is known."""
+        return max(len(self), self._n_rows or 0)
+
     def outcome(self, row: int) -> Reply | AichatError | None:
         """What a row has come to: its reply, its error, or None (nothing to ask, or not done)."""
         job = self._job_of_row[row]
@@ -418,6 +423,8 @@ class Batch:
             home_at = self._clock() + _HOME_S
             while self._out and self._clock() < home_at:
                 await self._wait_for_change(home_at)
+            if self._crash is not None:
+                raise self._crash
         finally:
             workers = list(self._workers)
             for task in workers:
@@ -428,9 +435,12 @@ class Batch:
 
     def _is_over(self) -> bool:
         """Whether nothing is left to send."""
-        if self._crash is not None:
-            raise self._crash
-        return self.stopped_by is not None or (self._is_read and not self._open)
+        return self._is_stopped or (self._is_read and not self._open)
+
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether nothing may be sent any more."""
+        return self.stopped_by is not None or self._crash is not None
 
     async def _wait_for_change(self, until: float) -> None:
         """Until there is something to do for `run`, or that moment has come."""
@@ -467,13 +477,19 @@ class Batch:
         self._workers.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._crash = error
+            self._drop_all()
         self._changed.set()
 
     async def _read(self) -> None:
         """Read rows until there is enough to send, or no row is left."""
         store = None if self._plan.is_fresh else self._plan.store
-        while not self._is_read and self.stopped_by is None and len(self._ready) < _BLOCK:
-            fresh = self._read_block()
+        while not self._is_read and not self._is_stopped and len(self._ready) < _BLOCK:
+            try:
+                fresh = self._read_block()
+            except Exception as error:  # the caller's own code makes the rows
+                self._crash = error
+                self._drop_all()
+                return
             known = await store.get([job.key for job in fresh]) if fresh and store is not None else {}
             for job in fresh:
                 reply = known.get(job.key)
@@ -519,33 +535,37 @@ class Batch:
 
     async def _work(self) -> None:
         """Send what is ready, until nothing is."""
-        while self._ready and self.stopped_by is None:
+        while self._ready and not self._is_stopped:
             await self._send(self._ready.popleft())
             self._hire()
             is_short = len(self._ready) < _BLOCK // 2 and not self._is_read
-            if is_short or not self._open or self.stopped_by is not None:
+            if is_short or not self._open or self._is_stopped:
                 self._changed.set()
 
     async def _send(self, job: _Job) -> None:
         """One attempt of one job, when the limits allow it."""
         plan = self._plan
+        try:
+            call = plan.call.with_messages(job.messages)
+        except PromptError as error:
+            self._finish(job.number, error)
+            return
         await plan.limits.acquire(estimate_tokens(job.messages))
-        if self.stopped_by is None and plan.budget.allows():
+        if not self._is_stopped and plan.budget.allows():
             self._out += 1
             try:
-                await self._attempt(job)
+                await self._attempt(job, call)
             finally:
                 self._out -= 1
             return
         plan.limits.release(Outcome(latency_s=0.0, kind="error"))
-        if self.stopped_by is None:
+        if not self._is_stopped:
             self._stop(BatchStoppedError(f"The budget of the run is spent: {_spent(plan.budget.spent)}."))
 
-    async def _attempt(self, job: _Job) -> None:
+    async def _attempt(self, job: _Job, call: Call) -> None:
         """One attempt of one job: its reply is stored, then counted."""
         job.attempt += 1
         self.calls += 1
-        call = self._plan.call.with_messages(job.messages)
         began_s = self._clock()
         failed: AichatError | None = None
         try:
@@ -572,7 +592,7 @@ class Batch:
         """Try a job again later, give it up, or stop the run."""
         self._failures_in_a_row += 1
         wait_s = next_wait_s(error, job.attempt, self._plan.call.policy, self._chat.random)
-        if wait_s is not None and self.stopped_by is None and self._retries.spend():
+        if wait_s is not None and not self._is_stopped and self._retries.spend():
             heapq.heappush(self._later, (self._clock() + wait_s, job.number, job))
             if self._later[0][2] is job:
                 self._changed.set()
@@ -586,6 +606,10 @@ class Batch:
         """No further request; those that are out may come home."""
         if self.stopped_by is None:
             self.stopped_by = error
+        self._drop_all()
+
+    def _drop_all(self) -> None:
+        """Nothing more is sent."""
         self._ready.clear()
         self._later.clear()
         self._changed.set()

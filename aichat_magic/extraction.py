@@ -54,7 +54,7 @@ class Extraction:
         Args:
             make_rows: Gives the rows; read up to three times.
             index: Labels of the rows.
-            keep: Handed each run before it begins.
+            keep: Handed the first run, that of all rows, before it begins.
 
         Returns:
             One typed column for each field of the schema. Where rows failed, ``extract_error`` says why and
@@ -64,22 +64,39 @@ class Extraction:
             BatchStoppedError: The run was stopped, or not one row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        first = self._run(lambda: self._asked(make_rows()), index, keep)
+        first = self._run(lambda: self._asked(make_rows()), index, keep, self._options)
         answers = [self._checked(outcome) for outcome in first.outcomes()]
         wrong = {row: error for row, (_, error) in enumerate(answers) if isinstance(error, SchemaError)}
-        if wrong:
-            texts = dict(enumerate(first.texts()))
-            repaired = self._run(lambda: self._repairs(make_rows(), texts, wrong), index, keep)
+        left = self._left(first)
+        if wrong and left is not None:
+            texts = {row: text for row, text in enumerate(first.texts()) if row in wrong}
+            repaired = self._run(lambda: self._repairs(make_rows(), texts, wrong), index, _forget, left)
             for row, outcome in enumerate(repaired.outcomes()):
                 if row in wrong and isinstance(outcome, Reply):
                     answers[row] = self._checked(outcome)
         return self._columns(answers, index)
 
+    def _left(self, first: BatchRun) -> BatchOptions | None:
+        """The options of a second run, with what the first has left of the budget; None when that is nothing."""
+        options, usage = self._options, first.usage
+        cost_usd, tokens = options.max_cost_usd, options.max_total_tokens
+        if cost_usd is not None:
+            cost_usd -= first.cost_usd or 0.0
+        if tokens is not None:
+            tokens -= (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        if (cost_usd is not None and cost_usd <= 0) or (tokens is not None and tokens <= 0):
+            return None
+        return dataclasses.replace(options, max_cost_usd=cost_usd, max_total_tokens=tokens)
+
     def _run(
-        self, make_rows: Callable[[], Iterable[Row]], index: pd.Index, keep: Callable[[BatchRun], None]
+        self,
+        make_rows: Callable[[], Iterable[Row]],
+        index: pd.Index,
+        keep: Callable[[BatchRun], None],
+        options: BatchOptions,
     ) -> BatchRun:
         result = run_rows(
-            self._chat, make_rows, n_rows=len(index), given=self._given, options=self._options, index=index, keep=keep
+            self._chat, make_rows, n_rows=len(index), given=self._given, options=options, index=index, keep=keep
         )
         if (stopped := result.stop_error()) is not None and result.stopped_by is not None:
             raise stopped
@@ -130,3 +147,7 @@ class Extraction:
             columns["extract_error"] = pd.Series(errors, index=index, dtype="string")
             columns["extract_raw"] = pd.Series(raw, index=index, dtype="string")
         return pd.DataFrame(columns, index=index)
+
+
+def _forget(run: BatchRun) -> None:
+    """Not the run that the caller wants to look at: most of its rows have nothing to ask."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from html import escape
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from .batch import Batch, BatchOptions, Progress, Row
@@ -46,7 +47,7 @@ class BatchRun:
     @property
     def replies(self) -> list[Reply | None]:
         """A reply for each row in order, None where there is none."""
-        return [outcome if isinstance(outcome, Reply) else None for outcome in self._batch.outcomes()]
+        return [outcome if isinstance(outcome, Reply) else None for outcome in self.outcomes()]
 
     @property
     def errors(self) -> dict[int, AichatError]:
@@ -81,20 +82,20 @@ class BatchRun:
 
     @property
     def pending(self) -> int:
-        """Rows that were read and are neither answered nor failed."""
-        return self._batch.pending
+        """Rows that have something to ask, as far as is known, and are neither answered nor failed."""
+        return self._batch.pending + len(self) - len(self._batch)
 
     def __len__(self) -> int:
-        """How many rows."""
-        return len(self._batch)
+        """How many rows, those that a stopped run has not read included."""
+        return self._batch.n_rows
 
     def outcomes(self) -> Iterator[Reply | AichatError | None]:
         """What each row has come to, in order: its reply, its error, or None."""
-        return self._batch.outcomes()
+        return chain(self._batch.outcomes(), repeat(None, len(self) - len(self._batch)))
 
     def texts(self) -> Iterator[str | None]:
         """The text of each row in order, None where there is none."""
-        for outcome in self._batch.outcomes():
+        for outcome in self.outcomes():
             yield outcome.text if isinstance(outcome, Reply) else None
 
     def put_into(self, frame: pd.DataFrame, column: str) -> None:
@@ -106,8 +107,7 @@ class BatchRun:
         """
         import pandas as pd
 
-        missing = [None] * (len(frame) - len(self))
-        frame[column] = pd.Series([*self.texts(), *missing], index=frame.index, dtype="string")
+        frame[column] = pd.Series(list(self.texts()), index=frame.index, dtype="string")
         errors = self.errors
         if errors:
             texts = [str(errors[row]) if row in errors else None for row in range(len(frame))]
@@ -142,7 +142,7 @@ class BatchRun:
         """Everything as a DataFrame: reply, error, model, finish_reason, tokens, cost and seconds of each row."""
         import pandas as pd
 
-        outcomes = list(self._batch.outcomes())
+        outcomes = list(self.outcomes())
         replies = [outcome if isinstance(outcome, Reply) else None for outcome in outcomes]
         errors = [str(outcome) if isinstance(outcome, AichatError) else None for outcome in outcomes]
 
@@ -160,7 +160,7 @@ class BatchRun:
                 "cost_usd": column("Float64", lambda reply: reply.usage.cost_usd),
                 "elapsed_s": column("Float64", lambda reply: reply.elapsed_s),
             },
-            index=self._index[: len(outcomes)] if self._index is not None else None,
+            index=self._index,
         )
 
     def to_parquet(self, path: Any, **options: Any) -> None:
