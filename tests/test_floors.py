@@ -16,7 +16,7 @@ FLOORS = (
     ("registry",),
     ("chat",),
     ("conversation", "prompts", "context", "includes", "templates", "batch", "arguments", "charts")
-    + ("schemas", "annotations", "validation", "jsontext"),
+    + ("schemas", "annotations", "validation", "jsontext", "recipes", "failing"),
     ("api", "session", "accessor", "extraction", "runs", "display", "pandas_hook", "completion"),
     ("magic",),
 )
@@ -42,6 +42,8 @@ NEIGHBOURS = {
     ("schemas", "jsontext"): "what is validated is found in a text",
     ("annotations", "jsontext"): "a class that refuses a value is a schema error",
     ("annotations", "validation"): "what cannot be made into a schema is said in the same words",
+    ("recipes", "prompts"): "a recipe is a prompt in a file",
+    ("failing", "context"): "how a value becomes text is said there",
     ("api", "display"): "a run shows its progress",
     ("runs", "display"): "a run shows its progress",
     ("session", "display"): "what is touched is shown",
