@@ -232,7 +232,9 @@ class FrameChat(_Chat):
 
 def is_missing(value: Any) -> bool:
     """Whether a cell holds nothing: None, NaN, NA, NaT."""
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+    if isinstance(value, str):
+        return False
+    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
 
 
 def rows_of(series: pd.Series) -> Iterator[Row]:
