@@ -354,17 +354,17 @@ def _cell(value: Any) -> str:
 
 def _container(value: Any, budget: int) -> tuple[str, str]:
     """A list, a dict and their like as Python shows them; of a long one the first items and how many more there are."""
-    room = max(0, budget - 100)  # for the words after the last item
+    plain = _Plain(max(0, budget - 100))  # the words after the last item need their place, too
     if type(value) in _BRACKETS:
-        text, count = _Plain(room).top(value)
+        text, count = plain.top(value)
     elif len(value) <= _WHOLE_CONTAINER:
         return str(value), ""
     else:
         # What has a longer name than its brackets: deque([...]), Counter({...}), dict_keys([...]).
         some = itertools.islice(value.items() if isinstance(value, dict) else value, budget)
-        text, count = _Plain(room).top(dict(some) if isinstance(value, dict) else list(some), len(value))
+        text, count = plain.top(dict(some) if isinstance(value, dict) else list(some), len(value))
         text = f"{type(value).__name__}({text})"
-    return text, _first(count, len(value), "items")
+    return text, _first(count, len(value), "items") or ("long values shortened" if plain.is_cut else "")
 
 
 class _Plain:
@@ -373,6 +373,7 @@ class _Plain:
     def __init__(self, budget: int) -> None:
         """Begin with as many characters as the text may have, about."""
         self._left = budget
+        self.is_cut = False
         self._above: set[int] = set()
 
     def top(self, value: Any, total: int = 0) -> tuple[str, int]:
@@ -389,6 +390,7 @@ class _Plain:
             parts.append(": ".join(map(self.text, item)) if type(value) is dict else self.text(item))
         self._above.discard(id(value))
         more = max(total, len(value)) - len(parts)
+        self.is_cut = self.is_cut or more > 0
         comma = "," if type(value) is tuple and len(value) == 1 else ""
         end = f", … {more:,} more items" if more else comma
         return f"{opener}{', '.join(parts)}{end}{closer}", len(parts)
@@ -398,7 +400,7 @@ class _Plain:
         if type(value) not in _BRACKETS:
             text = self._atom(value)
         elif id(value) in self._above or len(self._above) >= _MAX_DEPTH:
-            text = "..."
+            text, self.is_cut = "...", True
         else:
             return self.top(value)[0]
         self._left -= len(text)
@@ -407,7 +409,10 @@ class _Plain:
     def _atom(self, value: Any) -> str:
         if isinstance(value, (str, bytes, bytearray)):
             room = max(self._left, 0)
-            return repr(value) if len(value) <= room else f"{value[:room]!r}…"
+            if len(value) <= room:
+                return repr(value)
+            self.is_cut = True
+            return f"{value[:room]!r}…"
         if _is_large_data(value):
             return f"<{kind_of(value)} of shape {tuple(value.shape)}>"
         if isinstance(value, _CONTAINERS) and len(value) > _WHOLE_CONTAINER:

@@ -292,7 +292,8 @@ def _cut_at_a_line(text: str) -> tuple[str, str]:
     if len(data) <= MAX_TEXT_BYTES:
         return text, ""
     kept = data[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
-    kept = kept[: kept.rfind("\n") + 1] or kept
+    last = kept.rfind("\n") + 1
+    kept = kept[:last] if last > len(kept) * 0.9 else kept
     cut = f"first {len(kept.encode('utf-8', 'surrogatepass')) // 1_000:,} of {len(data) // 1_000:,} kB"
     return f"{kept.rstrip()}\n[cut: the {cut}]", cut
 
