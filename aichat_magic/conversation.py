@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,20 @@ _RESERVED_TOKENS = 512
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A user message and its reply."""
+    """A user message and its reply.
+
+    Attributes:
+        prompt: What the user said.
+        reply: What the model answered.
+        cell_id: The notebook's name for the cell that asked; empty where there is none.
+        number: The store's name for the turn; 0 for one that is not stored.
+        images: What went with the prompt.
+    """
 
     prompt: str
     reply: Reply
+    cell_id: str = ""
+    number: int = 0
     images: tuple[Image, ...] = ()
 
 
@@ -60,6 +70,7 @@ class Conversation:
         system: str = "",
         options: Options | None = None,
         chat: Chat | None = None,
+        turns: Iterable[Turn] = (),
     ) -> None:
         """Begin an empty conversation.
 
@@ -69,13 +80,14 @@ class Conversation:
             system: System message, sent before everything else; empty: that of the settings.
             options: Sampling settings for its turns.
             chat: Who asks; default: the one of the process.
+            turns: What was said before.
         """
         self.name = name
         self.model = model
         self.system = system
         self.options = options or Options()
         self._chat = chat
-        self._turns: tuple[Turn, ...] = ()
+        self._turns: tuple[Turn, ...] = tuple(turns)
 
     def __repr__(self) -> str:
         """Name, model and length."""
@@ -132,12 +144,18 @@ class Conversation:
                 yield chunk.text
         self.keep(prompt, draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages))
 
+    def place_of(self, cell_id: str) -> int | None:
+        """Position of the turn that a cell has made, from 0; None when it has made none."""
+        places = (place for place, turn in enumerate(self._turns) if cell_id and turn.cell_id == cell_id)
+        return next(places, None)
+
     def history(
         self,
         prompt: str,
         *,
         system: str = "",
         budget_tokens: int,
+        place: int | None = None,
         images: tuple[Image, ...] = (),
         has_past_images: bool = True,
     ) -> History:
@@ -149,6 +167,7 @@ class Conversation:
             prompt: The new prompt.
             system: System message for this request; empty: the conversation's own.
             budget_tokens: Most tokens of all messages together, as `estimate_tokens` counts them.
+            place: Position of the turn that is asked again: only the turns before it are sent. None: a new turn.
             images: Images that go with the prompt.
             has_past_images: Whether those of earlier turns are sent again.
 
@@ -161,7 +180,8 @@ class Conversation:
         left = budget_tokens - estimate_tokens(head + tail)
         kept: list[Message] = []
         count = 0
-        for turn in reversed(self._turns):
+        before = self._turns[:place]
+        for turn in reversed(before):
             past_images = turn.images if has_past_images else ()
             pair = (Message("user", turn.prompt, past_images), Message("assistant", turn.reply.text))
             left -= estimate_tokens(pair)
@@ -169,12 +189,12 @@ class Conversation:
                 break
             kept[:0] = pair
             count += 1
-        return History((*head, *kept, *tail), len(self._turns) - count)
+        return History((*head, *kept, *tail), len(before) - count)
 
     def keep(self, prompt: str, reply: Reply, images: tuple[Image, ...] = ()) -> None:
         """Add a turn, if its reply is whole."""
         if reply.is_complete:
-            self._turns = (*self._turns, Turn(prompt, reply, images))
+            self._turns = (*self._turns, Turn(prompt, reply, images=images))
 
     def undo(self, count: int = 1) -> int:
         """Take the last turns out.
@@ -217,12 +237,15 @@ class Conversation:
             dataclasses.replace(given, model=given.model or self.model, options=given.options.over(self.options)),
         )[0]
 
-    def call(self, prompt: str, given: Given, images: tuple[Image, ...] = ()) -> tuple[Call, History]:
+    def call(
+        self, prompt: str, given: Given, *, images: tuple[Image, ...] = (), place: int | None = None
+    ) -> tuple[Call, History]:
         """The call for the next prompt, with as much of the past as fits, and the history it was made from.
 
         Args:
             prompt: The new prompt.
             given: What the caller asks for.
+            place: As `history`.
             images: Images that go with the prompt.
 
         Raises:
@@ -237,6 +260,7 @@ class Conversation:
             prompt,
             system=given.system or self.system or settings.system,
             budget_tokens=history_budget(call, settings),
+            place=place,
             images=images,
             # A conversation may go on with a model that cannot see what an earlier one was shown.
             has_past_images=call.provider.supports_images,

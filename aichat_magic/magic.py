@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from .display import ShownReplies
     from .messages import Reply
     from .runs import BatchRun
-    from .session import Session
+    from .session import Place, Session
 
 _MAX_ERROR_LINES = 5
 
@@ -52,6 +54,7 @@ class AIChat(Magics):
         """
         self._session: Session | None = None
         self._shown: ShownReplies | None = None
+        self._began_s = time.time()
         self._user_ns: dict[str, Any] = shell.user_ns
         super().__init__(shell, **kwargs)
 
@@ -85,6 +88,7 @@ class AIChat(Magics):
         from .chat import shared_chat
         from .display import ShownReplies, view_for
         from .session import Session
+        from .store.conversations import open_conversations
 
         self._shown = ShownReplies(self.shell)
         self._shown.install()
@@ -93,8 +97,29 @@ class AIChat(Magics):
             self._user_ns,
             view=lambda is_streamed: view_for(self.shell, is_streamed=is_streamed),
             shown=self._shown.mark,
+            place=self._place,
+            store=lambda: open_conversations(environ=os.environ),
         )
         return self._session
+
+    def _place(self) -> Place:
+        """The notebook and the cell that are running, as far as the front end tells."""
+        from .session import Place
+
+        shell: Any = self.shell
+        if getattr(shell, "kernel", None) is None:
+            return Place(scope=f"terminal:{os.getpid()}:{self._began_s:.0f}")
+        # Jupyter names the notebook in the environment of its kernel, VS Code in the namespace.
+        notebook = str(self._user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or "")
+        parent: Any = shell.get_parent() if hasattr(shell, "get_parent") else {}
+        cell_id = (parent.get("metadata") or {}).get("cellId") or ""
+        own = os.path.basename(str(getattr(shell.config.IPKernelApp, "connection_file", "")))
+        return Place(
+            scope=f"notebook:{notebook}" if notebook else f"kernel:{own}",
+            notebook=notebook,
+            cell_id=str(cell_id),
+            is_notebook=True,
+        )
 
     def leave(self) -> None:
         """Take back what the first cell put into the shell."""

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+import time
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .arguments import CellArguments, cell_manual, line_manual, parse_cell, parse_command, words_of
 from .bridge import run
 from .chat import Call, Chat
-from .conversation import Conversation, History
+from .conversation import Conversation, History, Turn
 from .display import ReplyView, show
 from .errors import AichatError, BadInputError, ChatInterrupt, UnknownNameError, nearest, shorten
 from .includes import Included, included
-from .messages import Draft, FinishReason, Reply, Usage, estimate_tokens
+from .messages import Draft, FinishReason, Image, Reply, Usage, estimate_tokens
 from .prompts import Filled, fill
 from .render import Note, Table, Transcript
 from .runs import BatchRun
 from .settings import Given
+from .store.conversations import ConversationStore, MemoryConversations, StoredTurn, TurnRecord
+
+_MAIN = "main"
+_PERIODS_S = {"day": 86_400.0, "month": 30 * 86_400.0, "all": 0.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a cell runs.
+
+    Attributes:
+        scope: To whom the conversation `main` belongs: a notebook, a kernel, a terminal.
+        notebook: Path of the notebook, where the front end tells it.
+        cell_id: The notebook's name for the cell, where the front end tells it.
+        is_notebook: Whether cells can be run again in their place.
+    """
+
+    scope: str = "here"
+    notebook: str = ""
+    cell_id: str = ""
+    is_notebook: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +63,8 @@ class Session:
         *,
         view: Callable[[bool], ReplyView],
         shown: Callable[[Reply], None],
+        place: Callable[[], Place] = lambda: Place(),
+        store: Callable[[], ConversationStore] = MemoryConversations,
     ) -> None:
         """Begin.
 
@@ -47,12 +73,19 @@ class Session:
             variables: The notebook's variables: placeholders are filled from them, `--output` is put into them.
             view: Makes the view of one reply; told whether the text is shown while it grows.
             shown: Told of each reply that its view has shown in full.
+            place: Tells which cell of which notebook is running.
+            store: Opens where conversations are kept from one session to the next; called at the first turn.
         """
         self._chat = chat
         self._variables = variables
         self._view = view
         self._shown = shown
-        self._conversations: dict[str, Conversation] = {}
+        self._place = place
+        self._open_store = store
+        self._stored: ConversationStore | None = None
+        self._memory = MemoryConversations()
+        # Images are sent again with later turns, but not written to the file.
+        self._images: dict[int, tuple[Image, ...]] = {}
         self._current = "main"
         self._tallies: dict[str, _Tally] = {}
         self._told: set[str] = set()
@@ -90,13 +123,13 @@ class Session:
         self._see_last_error()
         name, rest = parse_command(line)
         if name == "ask":
-            return self._cell(CellArguments(given=Given()), rest)
+            return self._cell(CellArguments(given=Given()), rest, is_line=True)
         getattr(self, f"_do_{name or 'status'}")(rest)
         return None
 
     # The cell ---------------------------------------------------------------------------------------------------
 
-    def _cell(self, arguments: CellArguments, cell: str) -> Reply | BatchRun | None:
+    def _cell(self, arguments: CellArguments, cell: str, *, is_line: bool = False) -> Reply | BatchRun | None:
         """One turn, from the text of a cell."""
         if arguments.is_help:
             show(Note(cell_manual()))
@@ -107,9 +140,16 @@ class Session:
         data = included(arguments.include, self._variables, attached=arguments.attach, last_error=self._last_error)
         text, images = data.before(prompt.text), data.images + prompt.images
         name = arguments.chat or self._current
-        kept = self._conversations.get(name) or Conversation(name=name, chat=self._chat)
-        talk = self._past(arguments, kept)
-        call, history = talk.call(text, arguments.given, images)
+        kept = self._talk(name)
+        cell_id = self._cell_id(cell, is_line=is_line)
+        place = None if arguments.is_without_history else kept.place_of(cell_id)
+        if arguments.is_new or arguments.is_without_history:
+            # Nothing is sent before it. Run again, the cell that began a conversation replaces its first turn.
+            place = 0 if place == 0 else None
+            talk = Conversation(name=name, system=kept.system, chat=self._chat)
+        else:
+            talk = kept
+        call, history = talk.call(text, arguments.given, images=images, place=place)
         if arguments.is_dry_run:
             self._show_dry_run(call, history)
             return None
@@ -119,14 +159,78 @@ class Session:
         reply = self._asked(call, view)
         self._count(reply.model, reply.usage)
         if not arguments.is_without_history:
-            if arguments.is_new:
-                kept.reset()
-            kept.system = arguments.given.system or kept.system
-            kept.keep(text, reply, images)
-            self._conversations[name] = kept
+            self._keep(kept, Turn(text, reply, cell_id, images=images), call, arguments, place)
         if arguments.output:
             self._variables[arguments.output] = reply
         return reply
+
+    def _keep(self, talk: Conversation, turn: Turn, call: Call, arguments: CellArguments, place: int | None) -> None:
+        """Store a whole turn: at the end of its conversation, or in place of the one that its cell made before."""
+        if not turn.reply.is_complete:
+            return
+        record = TurnRecord(
+            prompt=turn.prompt,
+            reply=turn.reply,
+            options=call.request.options.sent(),
+            cell_id=turn.cell_id,
+            notebook=self._place().notebook,
+        )
+        scope = self._scope(talk.name)
+        if place is None:
+            system = arguments.given.system or talk.system
+            stored = self._store.append(scope, talk.name, record, system=system, is_new=arguments.is_new)
+        else:
+            stored = self._store.replace(scope, talk.name, talk.turns[place].number, record)
+        if turn.images:
+            self._images[stored.id] = turn.images
+
+    # Conversations ------------------------------------------------------------------------------------------------
+
+    @property
+    def _store(self) -> ConversationStore:
+        """Where conversations are kept: in a file, or for this session only."""
+        if not self._chat.settings.keep_history:
+            return self._memory
+        if self._stored is None:
+            self._stored = self._open_store()
+        return self._stored
+
+    def _scope(self, name: str) -> str:
+        """To whom a conversation belongs: `main` to its notebook, every other one to all."""
+        return self._place().scope if name == _MAIN else ""
+
+    def _talk(self, name: str) -> Conversation:
+        """A conversation as it stands now, whoever added to it; a new one where there is none."""
+        stored = self._store.load(self._scope(name), name)
+        if stored is None:
+            return Conversation(name=name, chat=self._chat)
+        turns = (
+            Turn(turn.prompt, turn.reply, turn.cell_id, turn.id, self._images.get(turn.id, ())) for turn in stored.turns
+        )
+        return Conversation(name=name, system=stored.system, chat=self._chat, turns=turns)
+
+    def _existing(self, name: str) -> Conversation:
+        """A conversation that somebody has begun; the current one always counts."""
+        if name != self._current and self._store.load(self._scope(name), name) is None:
+            known = [found.name for found in self._store.names(self._place().scope)]
+            raise UnknownNameError(
+                f"There is no conversation {shorten(name, 40)!r}.{nearest(name, known)} %aichat chats lists them."
+            )
+        return self._talk(name)
+
+    def _cell_id(self, prompt: str, *, is_line: bool) -> str:
+        """What tells that a cell is run again, so that its turn is replaced; empty: every run is a new turn.
+
+        A notebook names its cells. One that does not is told by the prompt itself. Lines of `ask` share a cell, so that
+        the prompt is part of their name. In a terminal everything is new.
+        """
+        place = self._place()
+        if not place.is_notebook:
+            return ""
+        parts = [place.scope, place.cell_id]
+        if is_line or not place.cell_id:
+            parts.append(hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16])
+        return "#".join(parts)
 
     def _batch(self, arguments: CellArguments, template: str) -> BatchRun | None:
         """One run over the rows of a table. Whatever stops it, the finished rows are in the column."""
@@ -154,6 +258,7 @@ class Session:
             result.put_into(frame, arguments.into)
         for model, usage, replies in result.tally():
             self._count(model, usage, replies)
+            self._store.record_run(model, usage, replies)
         if failed is not None:
             raise failed
         return result
@@ -164,12 +269,6 @@ class Session:
         if arguments.is_raw:
             return Filled(text, (), ())
         return fill(text, self._variables, is_strict=arguments.is_strict)
-
-    def _past(self, arguments: CellArguments, kept: Conversation) -> Conversation:
-        """The conversation whose turns are sent: the one that is kept, or an empty one like it."""
-        if not (arguments.is_new or arguments.is_without_history):
-            return kept
-        return Conversation(name=kept.name, system=kept.system, chat=self._chat)
 
     def _see_last_error(self) -> None:
         """Remember the notebook's last exception, before one of ours takes its place."""
@@ -239,7 +338,7 @@ class Session:
     def _do_status(self, rest: str) -> None:
         settings = self._chat.settings
         replies = sum(tally.replies for tally in self._tallies.values())
-        turns = len(self._conversations.get(self._current, ()))
+        turns = len(self._talk(self._current))
         show(
             Table(
                 "aichat",
@@ -306,21 +405,26 @@ class Session:
 
     def _do_chats(self, rest: str) -> None:
         rows = tuple(
-            (f"{'*' if name == self._current else ' '} {name}", len(talk), shorten(_first_prompt(talk), 50))
-            for name, talk in sorted(self._conversations.items())
+            (
+                f"{'*' if found.name == self._current else ' '} {found.name}",
+                found.turns,
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(found.updated)),
+                shorten(found.first_prompt, 40),
+            )
+            for found in self._store.names(self._place().scope)
         )
-        show(Table("Conversations", ("name", "turns", "begins with"), rows, "" if rows else "No conversation yet."))
+        note = "" if rows else "No conversation yet."
+        show(Table("Conversations", ("name", "turns", "last", "begins with"), rows, note))
 
     def _do_show(self, rest: str) -> None:
         words = words_of("show", rest, least=0, most=1)
-        talk = self._named(words[0] if words else self._current)
+        talk = self._existing(words[0] if words else self._current)
         history = talk.history("", budget_tokens=2**62)
         show(Transcript(title=f"Conversation {talk.name!r}", messages=history.messages[:-1], note="", is_exact=False))
 
     def _do_switch(self, rest: str) -> None:
         (self._current,) = words_of("switch", rest, least=1, most=1)
-        turns = len(self._conversations.get(self._current, ()))
-        show(Note(f"Conversation: {self._current} ({_counted(turns, 'turn')})"))
+        show(Note(f"Conversation: {self._current} ({_counted(len(self._talk(self._current)), 'turn')})"))
 
     def _do_undo(self, rest: str) -> None:
         words = words_of("undo", rest, least=0, most=1)
@@ -328,28 +432,81 @@ class Session:
             count = int(words[0]) if words else 1
         except ValueError:
             count = 0
-        taken = self._named(self._current).undo(count)
-        show(Note(f"Took {_counted(taken, 'turn')} out of {self._current!r}."))
+        talk = self._talk(self._current)
+        before = talk.turns
+        taken = talk.undo(count)
+        self._rewind(talk, before)
+        show(Note(f"Took {_counted(taken, 'turn')} out of {talk.name!r}."))
 
     def _do_fork(self, rest: str) -> None:
         (name,) = words_of("fork", rest, least=1, most=1)
-        if name in self._conversations:
+        if self._store.load(self._scope(name), name) is not None:
             raise BadInputError(f"There is a conversation {name!r} already. Choose another name.")
-        self._conversations[name] = self._named(self._current).fork(name)
+        talk = self._talk(self._current)
+        if talk.turns:
+            self._store.fork(self._scope(talk.name), talk.name, self._scope(name), name)
         self._current = name
-        show(Note(f"Conversation: {name}, a copy with {_counted(len(self._conversations[name]), 'turn')}"))
+        show(Note(f"Conversation: {name}, a copy with {_counted(len(talk), 'turn')}"))
 
     def _do_reset(self, rest: str) -> None:
         words = words_of("reset", rest, least=0, most=1)
-        talk = self._named(words[0] if words else self._current)
+        talk = self._existing(words[0] if words else self._current)
+        before = talk.turns
         talk.reset()
-        show(Note(f"Conversation {talk.name!r} begins afresh."))
+        self._rewind(talk, before)
+        show(Note(f"Conversation {talk.name!r} begins afresh. What was said stays in the file: %aichat search TEXT"))
+
+    def _rewind(self, talk: Conversation, before: tuple[Turn, ...]) -> None:
+        """Let a stored conversation end where `talk` now ends. Nothing is destroyed."""
+        if before:
+            self._store.rewind(self._scope(talk.name), talk.name, talk.turns[-1].number if talk.turns else None)
 
     def _do_delete(self, rest: str) -> None:
         (name,) = words_of("delete", rest, least=1, most=1)
-        self._named(name)
-        del self._conversations[name]
+        self._existing(name)
+        self._store.delete(self._scope(name), name)
         show(Note(f"Conversation {name!r} is gone."))
+
+    def _do_search(self, rest: str) -> None:
+        if not rest:
+            raise BadInputError("Write it as: %aichat search TEXT")
+        rows = tuple(
+            (
+                found.name,
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(found.turn.created)),
+                shorten(found.excerpt, 60),
+            )
+            for found in self._store.search(rest)
+        )
+        show(
+            Table(f"Turns with {shorten(rest, 40)!r}", ("conversation", "when", "text"), rows, "" if rows else "None.")
+        )
+
+    def _do_export(self, rest: str) -> None:
+        from . import transcripts  # seldom wanted
+
+        words = words_of("export", rest, least=1, most=2)
+        talk = self._existing(words[1] if len(words) > 1 else self._current)
+        written = transcripts.export(Path(words[0]), talk.name, talk.system, self._records(talk))
+        show(Note(f"Wrote {_counted(len(talk), 'turn')} of {talk.name!r} to {written}."))
+
+    def _records(self, talk: Conversation) -> tuple[StoredTurn, ...]:
+        stored = self._store.load(self._scope(talk.name), talk.name)
+        return stored.turns if stored is not None else ()
+
+    def _do_import(self, rest: str) -> None:
+        from . import transcripts  # seldom wanted
+
+        words = words_of("import", rest, least=1, most=2)
+        path = Path(words[0])
+        name = words[1] if len(words) > 1 else path.stem
+        if self._store.load(self._scope(name), name) is not None:
+            raise BadInputError(f"There is a conversation {name!r} already. Name another: %aichat import FILE NAME")
+        system, records = transcripts.read(path)
+        for record in records:
+            self._store.append(self._scope(name), name, record, system=system)
+        self._current = name
+        show(Note(f"Conversation: {name} ({_counted(len(records), 'turn')})"))
 
     def _do_store(self, rest: str) -> None:
         words = words_of("store", rest, least=0, most=1)
@@ -369,23 +526,16 @@ class Session:
         show(Table("Stored replies of runs over tables", ("", ""), rows, "%aichat store clear removes them."))
 
     def _do_usage(self, rest: str) -> None:
-        rows = tuple(
-            (model, tally.replies, tally.usage.input_tokens, tally.usage.output_tokens, _cost(tally.usage))
-            for model, tally in sorted(self._tallies.items())
-        )
-        show(Table("Usage of this session", ("model", "replies", "tokens in", "tokens out", "cost"), rows,
-                   "" if rows else "Nothing was asked yet."))  # fmt: skip
-
-    def _named(self, name: str) -> Conversation:
-        """A conversation that exists; the current one always does."""
-        if name == self._current:
-            return self._conversations.setdefault(name, Conversation(name=name, chat=self._chat))
-        if name not in self._conversations:
-            raise UnknownNameError(
-                f"There is no conversation {shorten(name, 40)!r}.{nearest(name, self._conversations)} "
-                f"%aichat chats lists them."
-            )
-        return self._conversations[name]
+        words = words_of("usage", rest, least=0, most=1)
+        period = words[0] if words else "session"
+        if period not in _PERIODS_S and period != "session":
+            raise BadInputError(f"%aichat usage takes session, day, month or all, not {shorten(period, 20)!r}.")
+        if period == "session":
+            rows = [(model, "", tally.replies, tally.usage) for model, tally in sorted(self._tallies.items())]
+        else:
+            since = None if period == "all" else time.time() - _PERIODS_S[period]
+            rows = [(row.model, row.conversation, row.replies, row.usage) for row in self._store.usage(since)]
+        show(_usage_table(period, rows))
 
     def _totals(self) -> Usage | None:
         """The usage of the session, or None when nothing was asked."""
@@ -396,8 +546,29 @@ class Session:
         return total
 
 
-def _first_prompt(talk: Conversation) -> str:
-    return talk.turns[0].prompt if talk.turns else ""
+def _usage_table(period: str, rows: list[tuple[str, str, int, Usage]]) -> Table:
+    """Tokens and cost by model and conversation, with a bar for the share of the tokens."""
+    merged: dict[tuple[str, str], tuple[int, Usage]] = {}
+    for model, conversation, replies, usage in rows:
+        before = merged.get((model, conversation))
+        merged[model, conversation] = (replies, usage) if before is None else (before[0] + replies, before[1] + usage)
+    totals = {key: (usage.input_tokens or 0) + (usage.output_tokens or 0) for key, (_, usage) in merged.items()}
+    most = max(totals.values(), default=0)
+    cells = tuple(
+        (
+            model,
+            conversation,
+            replies,
+            usage.input_tokens,
+            usage.output_tokens,
+            _cost(usage),
+            "█" * round(10 * totals[model, conversation] / most) if most else "",
+        )
+        for (model, conversation), (replies, usage) in merged.items()
+    )
+    columns = ("model", "conversation", "replies", "tokens in", "tokens out", "cost", "share")
+    title = {"session": "Usage of this session", "all": "Usage, all that is stored"}.get(period, f"Usage of a {period}")
+    return Table(title, columns, cells, "" if cells else "Nothing was asked yet.")
 
 
 def _counted(count: int, one: str, many: str = "") -> str:

@@ -31,6 +31,17 @@ _OPTION_KINDS: dict[str, Callable[[str], Any]] = {
     "frequency_penalty": float,
     "seed": int,
 }
+
+
+def _truth(text: str) -> bool:
+    """True or false, as people write it."""
+    found = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if text.lower() not in found:
+        raise ValueError(text)
+    return found[text.lower()]
+
+
+_truth.__name__ = "true or false"
 _SETTING_KINDS: dict[str, Callable[[str], Any]] = {
     "model": str,
     "base_url": str,
@@ -39,6 +50,7 @@ _SETTING_KINDS: dict[str, Callable[[str], Any]] = {
     "timeout_s": float,
     "max_history_tokens": int,
     "max_retries": int,
+    "keep_history": _truth,
 }
 
 
@@ -104,6 +116,7 @@ class Settings:
         timeout_s: Longest time of one attempt, in seconds.
         max_history_tokens: Budget of the history that is sent, in tokens as estimated.
         max_retries: How often one request is sent again, >= 0.
+        keep_history: Whether conversations are written to a file, so that they are there after a restart.
         aliases: The user's own names for models.
         providers: What the file says of providers.
         prices: The user's own prices, by ``provider/model``.
@@ -118,6 +131,7 @@ class Settings:
     timeout_s: float = 600.0
     max_history_tokens: int = 16_000
     max_retries: int = 4
+    keep_history: bool = True
     aliases: Mapping[str, str] = field(default_factory=dict)
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
@@ -385,6 +399,10 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _checked_kind(name: str, value: Any, path: Path) -> Any:
     """A setting's value from the file, if it is of the right kind."""
     kind = _SETTING_KINDS[name]
+    if kind is _truth:
+        if isinstance(value, bool):
+            return value
+        raise ConfigError(f"{name} = {value!r} in {path} must be true or false.")
     if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):  # type: ignore[arg-type]  # the kinds are types
         raise ConfigError(f"{name} = {value!r} in {path} must be of type {kind.__name__}.")
     return value

@@ -22,6 +22,7 @@ def nobody_else(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith("AICHAT_") and name != "AICHAT_MODEL_DIR"]:
             patch.delenv(name)
         patch.setenv("AICHAT_STORE", "memory")
+        patch.setenv("AICHAT_CONVERSATIONS", "memory")
         patch.setenv("AICHAT_CONFIG", str(tmp_path_factory.mktemp("config") / "none.toml"))
         yield
 

@@ -1,0 +1,225 @@
+"""Conversations that last, and cells that are run again: a session without a shell, on the echo provider."""
+
+from pathlib import Path
+
+import pytest
+
+from aichat_magic.chat import Chat
+from aichat_magic.errors import AichatError, BadInputError
+from aichat_magic.messages import Reply
+from aichat_magic.session import Place, Session
+from aichat_magic.settings import Settings
+from aichat_magic.store.conversations import ConversationStore, MemoryConversations
+
+Show = pytest.CaptureFixture[str]
+
+
+class View:
+    """Shows nothing."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+    def status(self, text: str, done: int = 0, total: int = 0) -> None: ...
+
+    def update(self, text_so_far: str) -> None: ...
+
+    def finish(self, reply: Reply | None, *, note: str = "") -> None: ...
+
+
+class Notebook:
+    """Cells with names, in a notebook with a path."""
+
+    def __init__(self, store: ConversationStore, path: str = "a.ipynb", *, has_cell_ids: bool = True) -> None:
+        self.cell_id = ""
+        self.has_cell_ids = has_cell_ids
+        self.path = path
+        self.chat = Chat(settings=lambda: Settings(model="echo/echo"))
+        self.session = Session(
+            self.chat,
+            {},
+            view=lambda is_streamed: View(),
+            shown=lambda reply: None,
+            place=self.place,
+            store=lambda: store,
+        )
+
+    def place(self) -> Place:
+        cell_id = self.cell_id if self.has_cell_ids else ""
+        return Place(scope=f"notebook:{self.path}", notebook=self.path, cell_id=cell_id, is_notebook=True)
+
+    def run(self, cell_id: str, prompt: str, line: str = "") -> list[str]:
+        """Run a cell; gives the prompts and replies that were sent."""
+        self.cell_id = cell_id
+        reply = self.session.cell(line, prompt)
+        assert isinstance(reply, Reply)
+        return [message.content for message in reply.messages]
+
+
+@pytest.fixture
+def store() -> MemoryConversations:
+    return MemoryConversations()
+
+
+@pytest.fixture
+def notebook(store: MemoryConversations) -> Notebook:
+    return Notebook(store)
+
+
+def prompts(store: ConversationStore, name: str = "main", scope: str = "notebook:a.ipynb") -> list[str]:
+    found = store.load(scope, name)
+    return [] if found is None else [turn.prompt for turn in found.turns]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_rerun_of_a_cell_sends_earlier_turns_only_and_replaces_only_its_own(
+    notebook: Notebook, store: MemoryConversations, k: int
+) -> None:
+    for number in range(1, 5):
+        notebook.run(f"cell{number}", f"q{number}")
+    sent = notebook.run(f"cell{k}", "again")
+    assert sent == [text for number in range(1, k) for text in (f"q{number}", f"q{number}")] + ["again"]
+    assert prompts(store) == [f"q{number}" if number != k else "again" for number in range(1, 5)]
+    assert len(notebook.run("cell5", "q5")) == 9
+
+
+def test_failed_rerun_leaves_the_turn_as_it_was(notebook: Notebook, store: MemoryConversations) -> None:
+    notebook.run("cell1", "q1")
+    with pytest.raises(AichatError):
+        notebook.run("cell1", "again", "-m nobody/x")
+    assert prompts(store) == ["q1"]
+
+
+def test_front_end_without_cell_names_is_told_by_the_prompt(store: MemoryConversations) -> None:
+    notebook = Notebook(store, has_cell_ids=False)
+    for prompt in ("q1", "q2", "q3"):
+        notebook.run("", prompt)
+    assert notebook.run("", "q2") == ["q1", "q1", "q2"]
+    assert prompts(store) == ["q1", "q2", "q3"]
+
+
+def test_terminal_asks_the_same_twice_as_two_turns(store: MemoryConversations) -> None:
+    session = Session(
+        Chat(settings=lambda: Settings(model="echo/echo")), {}, view=lambda is_streamed: View(), shown=lambda reply: None,
+        store=lambda: store,
+    )  # fmt: skip
+    session.cell("", "more")
+    session.cell("", "more")
+    assert prompts(store, scope="here") == ["more", "more"]
+
+
+def test_rerun_of_the_cell_that_began_afresh_replaces_the_first_turn(
+    notebook: Notebook, store: MemoryConversations
+) -> None:
+    notebook.run("cell0", "old")
+    notebook.run("cell1", "q1", "--new")
+    notebook.run("cell2", "q2")
+    assert notebook.run("cell1", "again", "--new") == ["again"]
+    assert prompts(store) == ["again", "q2"]
+
+
+def test_lines_of_ask_in_one_cell_are_turns_of_their_own(notebook: Notebook, store: MemoryConversations) -> None:
+    notebook.cell_id = "cell1"
+    for _ in range(2):
+        notebook.session.command("ask one")
+        notebook.session.command("ask two")
+    assert prompts(store) == ["one", "two"]
+
+
+def test_main_belongs_to_its_notebook_and_a_name_to_all(store: MemoryConversations) -> None:
+    one, other = Notebook(store, "a.ipynb"), Notebook(store, "b.ipynb")
+    one.run("cell1", "q1")
+    one.run("cell2", "shared", "-c plan")
+    assert other.run("cell1", "q1") == ["q1"]
+    assert other.run("cell2", "more", "-c plan") == ["shared", "shared", "more"]
+
+
+def test_restarted_notebook_finds_its_conversation(store: MemoryConversations) -> None:
+    Notebook(store).run("cell1", "q1", "-s 'Be brief.'")
+    assert Notebook(store).run("cell2", "q2") == ["Be brief.", "q1", "q1", "q2"]
+
+
+def test_two_notebooks_in_one_conversation_see_each_other(store: MemoryConversations) -> None:
+    one, other = Notebook(store, "a.ipynb"), Notebook(store, "b.ipynb")
+    one.run("a1", "from one", "-c plan")
+    other.run("b1", "from the other", "-c plan")
+    assert one.run("a2", "last", "-c plan") == ["from one", "from one", "from the other", "from the other", "last"]
+
+
+def test_without_history_nothing_is_stored(notebook: Notebook, store: MemoryConversations) -> None:
+    notebook.run("cell1", "q1", "--no-history")
+    assert prompts(store) == []
+
+
+def test_history_switched_off_opens_no_store() -> None:
+    def never() -> ConversationStore:
+        raise AssertionError("opened")
+
+    notebook = Notebook(MemoryConversations())
+    notebook.session._open_store = never
+    notebook.chat.set("keep_history", "false")
+    notebook.run("cell1", "q1")
+    assert notebook.run("cell2", "q2") == ["q1", "q1", "q2"]
+
+
+def test_undo_and_reset_destroy_nothing(notebook: Notebook, store: MemoryConversations, capsys: Show) -> None:
+    notebook.run("cell1", "apples")
+    notebook.run("cell2", "pears")
+    notebook.session.command("undo")
+    assert prompts(store) == ["apples"]
+    notebook.session.command("reset")
+    assert prompts(store) == []
+    capsys.readouterr()
+    notebook.session.command("search PEARS")
+    assert "pears" in capsys.readouterr().out
+
+
+def test_fork_goes_on_by_itself(notebook: Notebook, store: MemoryConversations) -> None:
+    notebook.run("cell1", "q1")
+    notebook.session.command("fork other")
+    assert notebook.run("cell2", "q2") == ["q1", "q1", "q2"]
+    assert prompts(store) == ["q1"]
+    assert prompts(store, "other", "") == ["q1", "q2"]
+
+
+@pytest.mark.parametrize("suffix", [".md", ".json", ".ipynb"])
+def test_export_writes_the_conversation(notebook: Notebook, tmp_path: Path, suffix: str) -> None:
+    notebook.run("cell1", "What is {x}?")
+    path = tmp_path / f"talk{suffix}"
+    notebook.session.command(f"export '{path}'")
+    assert "What is {x}?" in path.read_text("utf-8")
+
+
+def test_exported_conversation_is_imported_under_a_name(
+    notebook: Notebook, store: MemoryConversations, tmp_path: Path
+) -> None:
+    notebook.run("cell1", "q1", "-s 'Be brief.'")
+    path = tmp_path / "talk.json"
+    notebook.session.command(f"export '{path}'")
+    notebook.session.command(f"import '{path}' copy")
+    assert prompts(store, "copy", "") == ["q1"]
+    assert notebook.run("cell9", "q2")[0] == "Be brief."
+    with pytest.raises(BadInputError, match="already"):
+        notebook.session.command(f"import '{path}' copy")
+
+
+@pytest.mark.parametrize("period", ["", "session", "day", "month", "all"])
+def test_usage_is_told_by_model_and_conversation(notebook: Notebook, period: str, capsys: Show) -> None:
+    notebook.run("cell1", "one two three")
+    capsys.readouterr()
+    notebook.session.command(f"usage {period}".strip())
+    shown = capsys.readouterr().out
+    assert "echo/echo" in shown
+    assert "█" in shown
+    assert ("main" in shown) == (period not in ("", "session"))
+
+
+@pytest.mark.parametrize(
+    "line", ["usage year", "search", "export", "export x.doc", "import nothing.json", "show nobody"]
+)
+def test_wrong_command_is_bad_input(notebook: Notebook, line: str) -> None:
+    with pytest.raises(AichatError):
+        notebook.session.command(line)
