@@ -15,7 +15,7 @@ from aichat_magic.errors import BatchStoppedError
 
 
 def ask(series: "pd.Series[str]", server: ChatServer, **options: object) -> "pd.Series[str]":
-    return series.aichat.complete(model="openai/m", base_url=server.url, **options)  # type: ignore[attr-defined, no-any-return]  # an accessor
+    return series.aichat.complete(model="openai/m", base_url=server.url, **options)
 
 
 def test_column_of_prompts_becomes_a_column_of_replies_in_order() -> None:
@@ -184,7 +184,7 @@ def test_empty_prompt_is_an_error_of_its_row_alone(server: ChatServer) -> None:
 def test_missing_and_failed_rows_beside_each_other(server: ChatServer) -> None:
     server.answer = lambda received, attempt: status(400) if received.last_message == "bad" else text("fine")
     column = pd.Series(["a", None, "bad", "bad"])
-    run = column.aichat.run(model="openai/m", base_url=server.url, progress=False)  # type: ignore[attr-defined]  # an accessor
+    run = column.aichat.run(model="openai/m", base_url=server.url, progress=False)
     assert list(run.errors) == [2, 3]
     assert asked(server) == ["a", "bad"]
 
@@ -247,7 +247,7 @@ def test_template_without_a_column_is_refused(server: ChatServer, template: str)
 
 def test_preview_asks_for_the_first_rows_only_and_shows_them_side_by_side(server: ChatServer) -> None:
     frame = pd.DataFrame({"x": ["a", None, "c", "d"]}, index=list("pqqr"))
-    shown = frame.aichat.preview("Say {x}", n=3, model="openai/m", base_url=server.url, progress=False)  # type: ignore[operator]  # an accessor
+    shown = frame.aichat.preview("Say {x}", n=3, model="openai/m", base_url=server.url, progress=False)
     assert shown.index.tolist() == list("pqq")
     assert shown["prompt"].tolist()[::2] == ["Say a", "Say c"]
     assert shown["reply"].tolist()[::2] == ["echo: Say a", "echo: Say c"]
@@ -260,13 +260,13 @@ def test_preview_asks_for_the_first_rows_only_and_shows_them_side_by_side(server
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, "3"])
 def test_preview_of_no_rows_is_refused(server: ChatServer, n: Any) -> None:
     with pytest.raises(ValueError, match="n must be"):
-        pd.DataFrame({"x": ["a"]}).aichat.preview("{x}", n=n, model="openai/m", base_url=server.url)  # type: ignore[operator]  # an accessor
+        pd.DataFrame({"x": ["a"]}).aichat.preview("{x}", n=n, model="openai/m", base_url=server.url)
 
 
 def test_estimate_tells_what_would_be_sent_and_sends_nothing(server: ChatServer) -> None:
     column = pd.Series(["a", "a", None, "b", "c"])
     complete(pd.Series(["a"]), server)
-    estimate = column.aichat.estimate(model="openai/m", base_url=server.url)  # type: ignore[attr-defined]  # an accessor
+    estimate = column.aichat.estimate(model="openai/m", base_url=server.url)
     assert (estimate.rows, estimate.missing, estimate.unique, estimate.stored) == (5, 1, 3, 1)
     assert estimate.input_tokens > 0
     assert len(server.requests) == 1
@@ -275,7 +275,7 @@ def test_estimate_tells_what_would_be_sent_and_sends_nothing(server: ChatServer)
 def test_run_gives_a_frame_with_all_that_is_known(server: ChatServer) -> None:
     server.answer = lambda received, attempt: status(400) if received.last_message == "bad" else text("fine")
     column = pd.Series(["a", None, "bad"], index=[5, 5, 6])
-    frame = column.aichat.run(model="openai/m", base_url=server.url, progress=False).frame()  # type: ignore[attr-defined]  # an accessor
+    frame = column.aichat.run(model="openai/m", base_url=server.url, progress=False).frame()
     assert frame.index.tolist() == [5, 5, 6]
     assert frame["reply"].isna().tolist() == [False, True, True]
     assert frame["error"].isna().tolist() == [True, True, False]
@@ -290,7 +290,7 @@ def test_retry_sends_what_has_failed_and_nothing_else(server: ChatServer) -> Non
         return text("fine") if is_well or received.last_message != "bad" else status(400)
 
     server.answer = answer
-    run = pd.Series(["a", "bad", "c"]).aichat.run(model="openai/m", base_url=server.url, progress=False)  # type: ignore[attr-defined]  # an accessor
+    run = pd.Series(["a", "bad", "c"]).aichat.run(model="openai/m", base_url=server.url, progress=False)
     assert list(run.errors) == [1]
     is_well = True
     again = run.retry()
@@ -302,7 +302,7 @@ def test_retry_sends_what_has_failed_and_nothing_else(server: ChatServer) -> Non
 def test_stopped_run_has_as_many_rows_as_its_column(server: ChatServer) -> None:
     server.answer = lambda received, attempt: status(401)
     column = pd.Series([f"row {number}" for number in range(5000)])
-    run = column.aichat.run(model="openai/m", base_url=server.url, progress=False, concurrency=4)  # type: ignore[attr-defined]  # an accessor
+    run = column.aichat.run(model="openai/m", base_url=server.url, progress=False, concurrency=4)
     assert run.stopped_by is not None
     assert (len(run), len(run.replies), len(run.frame())) == (5000, 5000, 5000)
     assert run.pending == 5000 - len(run.errors)
@@ -313,12 +313,12 @@ def test_stopped_run_has_as_many_rows_as_its_column(server: ChatServer) -> None:
 
 def test_last_run_stays_with_its_object_and_goes_nowhere_else(server: ChatServer) -> None:
     frame = pd.DataFrame({"x": ["a"]})
-    assert frame.aichat.last_run is None  # type: ignore[attr-defined]  # an accessor
+    assert frame.aichat.last_run is None
     complete(frame, server, "{x}")
-    assert frame.aichat.last_run.progress.done == 1  # type: ignore[attr-defined]  # an accessor
+    assert frame.aichat.last_run.progress.done == 1
     assert frame.columns.tolist() == ["x"]
     assert frame.attrs == {}
-    assert frame.copy().aichat.last_run is None  # type: ignore[operator]  # an accessor
+    assert frame.copy().aichat.last_run is None
 
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
@@ -326,7 +326,7 @@ HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 def test_view_of_a_run_is_safe_html_and_plain_text(server: ChatServer) -> None:
     server.answer = lambda received, attempt: status(400, body={"error": {"message": HOSTILE}})
-    run = pd.Series([HOSTILE, "b"]).aichat.run(model="openai/m", base_url=server.url, progress=False)  # type: ignore[attr-defined]  # an accessor
+    run = pd.Series([HOSTILE, "b"]).aichat.run(model="openai/m", base_url=server.url, progress=False)
     bundle = run._repr_mimebundle_()
     assert "<script" not in bundle["text/html"]
     assert "<img" not in bundle["text/html"]
@@ -336,7 +336,7 @@ def test_view_of_a_run_is_safe_html_and_plain_text(server: ChatServer) -> None:
 
 
 def test_view_of_a_run_draws_its_latencies(server: ChatServer) -> None:
-    run = pd.Series([str(number) for number in range(50)]).aichat.run(  # type: ignore[attr-defined]  # an accessor
+    run = pd.Series([str(number) for number in range(50)]).aichat.run(
         model="openai/m", base_url=server.url, progress=False
     )
     html = run._repr_mimebundle_()["text/html"]
