@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json as jsonlib
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import MalformedReplyError, OptionError, PromptError
+from .fences import blocks
 
 if TYPE_CHECKING:
     from .rate_headers import RateLimits
@@ -32,10 +32,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_tokens": (1, 2**31 - 1),
     "seed": (-(2**63), 2**63 - 1),
 }
-_FENCE = re.compile(
-    r"^(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[^\s`]*)[^\n]*\n(?P<body>.*?)(?:^(?P=fence)[ \t]*$|\Z)",
-    re.MULTILINE | re.DOTALL,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +260,7 @@ class Reply:
     @property
     def code(self) -> str:
         """The fenced code blocks of the text, joined by a blank line; empty when there is none."""
-        return "\n\n".join(match["body"].rstrip("\n") for match in _FENCE.finditer(self.text))
+        return "\n\n".join(block.text for block in blocks(self.text))
 
     @property
     def json(self) -> Any:
@@ -273,7 +269,7 @@ class Reply:
         Raises:
             MalformedReplyError: The text holds no JSON.
         """
-        for candidate in (self.text, *(match["body"] for match in _FENCE.finditer(self.text))):
+        for candidate in (self.text, *(block.text for block in blocks(self.text))):
             try:
                 return jsonlib.loads(candidate)
             except (ValueError, RecursionError):

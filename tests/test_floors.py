@@ -9,7 +9,7 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    ("errors", "messages", "secret", "render", "sse", "rate_headers"),
+    ("errors", "messages", "fences", "secret", "render", "sse", "rate_headers"),
     ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights")
     + ("store", "limits", "pacing", "prices"),
     ("providers",),
@@ -24,6 +24,7 @@ FLOORS = (
 NEIGHBOURS = {
     ("messages", "errors"): "an option out of range is an error",
     ("messages", "rate_headers"): "a reply carries what the server said of its limits",
+    ("messages", "fences"): "a reply knows the code in it",
     ("messages", "render"): "a reply knows how a notebook shows it",
     ("render", "messages"): "what is rendered is a message or a reply",
     ("secret", "errors"): "a key that cannot be used is an error",
