@@ -26,14 +26,14 @@ class Filled:
         filled: Names whose values were put in, in order of first use.
         left: Names in single braces without a variable; they stay as text.
         images: Figures and pictures that were named, in the same order; the text says ``[image: name]`` instead.
-        cut: For each name of which only a part was put in, the name and which part: ``"df (first 20 of 90 rows)"``.
+        remarks: The names in `filled`, each with what of its value was put in if not all: ``"df (first 20 of 90 rows)"``.
     """
 
     text: str
     filled: tuple[str, ...]
     left: tuple[str, ...]
     images: tuple[Image, ...] = ()
-    cut: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def fill(
@@ -81,7 +81,7 @@ def fill(
         tuple(filled),
         tuple(left),
         images=tuple(image for value in filled.values() for image in value.images),
-        cut=tuple(f"{name} ({value.cut})" for name, value in filled.items() if value.cut),
+        remarks=tuple(f"{name} ({value.cut})" if value.cut else name for name, value in filled.items()),
     )
 
 

@@ -280,8 +280,7 @@ class Session:
         """What the user should know of the prompt before the reply comes."""
         parts = {
             "included": data.remarks,
-            "filled": prompt.filled,
-            "cut": prompt.cut,
+            "filled": prompt.remarks,
             "left as text": tuple(f"{{{name}}}" for name in prompt.left),
         }
         if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):

@@ -1,5 +1,6 @@
 """The magics in a real shell, in this process, against a loopback server that keeps what it received."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from aichat_magic.messages import Reply
 from aichat_magic.settings import Settings
 
 CANARY = "sk-canary-magic"
+PNG = b"\x89PNG\r\n\x1a\n..."
 
 
 @pytest.fixture
@@ -525,3 +527,71 @@ def test_stored_replies_are_counted_and_cleared(run: Cell, table: Any) -> None:
     assert "2" in run("%aichat store")[1]
     assert "Removed 2 stored replies" in run("%aichat store clear")[1]
     assert not run("%aichat store burn")[0].success
+
+
+def test_included_data_reaches_the_server_between_fences_and_a_line_says_so(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["rows"] = list(range(100_000))
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} -i rows -i rows\nSum {{rows}} up {{nobody}}.")
+        (message,) = server.requests[0].json["messages"]
+    assert message["content"].startswith("The user included the data below.")
+    assert message["content"].count("### rows (list)\n```\n[0, 1, 2, ") == 1
+    assert "\n```\n\n### Prompt\nSum [0, 1, " in message["content"]
+    assert re.search(
+        r"included: rows (\(first [\d,]+ of 100,000 items\)) · filled: rows \1 · left as text: \{nobody\}",
+        printed,
+    )
+
+
+def test_dry_run_shows_what_is_included(run: Cell, shell: InteractiveShell, tmp_path: Any) -> None:
+    (tmp_path / "notes.txt").write_text("canary in the file")
+    shell.user_ns["picture"] = PNG
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} --dry-run -i picture --attach '{tmp_path}/notes.txt'\nExplain.")
+        assert server.requests == []
+    assert "### notes.txt (file)" in printed
+    assert "canary in the file" in printed
+    assert f"[image: png, {len(PNG)} bytes]" in printed
+
+
+def test_last_exception_is_still_the_users_after_a_wrong_line(run: Cell) -> None:
+    run("price = 0\n1 / price")
+    run("%%aichat --nonsense\nhello")
+    run("%%aichat -i nobody\nhello")
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)} -i err -i cells:1\nWhat went wrong?")
+        content = server.requests[0].json["messages"][-1]["content"]
+    assert "### err (ZeroDivisionError)\n```\nZeroDivisionError: division by zero\n" in content
+    assert "    1 / price\n```" in content
+    assert "```\nIn [1]:\nprice = 0\n1 / price\n```" in content
+
+
+def test_figure_goes_out_as_an_image_and_again_with_the_next_turn(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["picture"] = PNG
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\nWhat is on {{picture}}?")
+        run(f"%%aichat {flags(server)}\nAnd in the corner?")
+        first, second = (received.json["messages"] for received in server.requests)
+    assert first[0]["content"][0] == {"type": "text", "text": "What is on [image: picture]?"}
+    assert first[0]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert second[0] == first[0]
+    # A model that cannot see goes on with the words.
+    result, _ = run("%%aichat\nAnd you?")
+    assert str(result.result) == "And you?"
+    assert result.result.messages[0].content == "What is on [image: picture]?"
+    assert result.result.messages[0].images == ()
+
+
+def test_image_for_a_model_that_takes_none_is_refused_before_sending(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["picture"] = PNG
+    result, printed = run("%%aichat\nWhat is on {picture}?")
+    assert "Provider 'echo' takes no images." in printed
+    assert not result.success
+
+
+@pytest.mark.parametrize("flag", ["-i nobody", "-i 'f()'", "-i", "--attach /nowhere/at.all", "-i 'Out[9]'"])
+def test_what_cannot_be_included_sends_nothing(run: Cell, flag: str) -> None:
+    with ChatServer() as server:
+        result, _ = run(f"%%aichat {flags(server)} {flag}\nhello")
+        assert isinstance(result.error_in_exec, AichatError)
+        assert server.requests == []

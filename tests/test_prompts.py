@@ -85,7 +85,7 @@ def test_strict_names_the_nearest_variable() -> None:
 def test_table_and_what_was_cut_of_it() -> None:
     filled = fill("Explain {df} and {x}", {"df": pd.DataFrame({"a": range(90)}), "x": 1})
     assert "| a | int64 | 0 |" in filled.text
-    assert filled.cut == ("df (first 20 of 90 rows)",)
+    assert filled.remarks == ("df (first 20 of 90 rows)", "x")
 
 
 def test_image_goes_beside_the_text_once() -> None:
