@@ -26,7 +26,7 @@ class Filled:
         filled: Names whose values were put in, in order of first use.
         left: Names in single braces without a variable; they stay as text.
         images: Figures and pictures that were named, in the same order; the text says ``[image: name]`` instead.
-        remarks: The names in `filled`, each with what of its value was put in if not all: ``"df (first 20 of 90 rows)"``.
+        remarks: The names in `filled`, each with what was put in if not all: ``"df (first 20 of 90 rows)"``.
     """
 
     text: str
