@@ -315,7 +315,8 @@ def test_last_run_stays_with_its_object_and_goes_nowhere_else(server: ChatServer
     frame = pd.DataFrame({"x": ["a"]})
     assert frame.aichat.last_run is None
     complete(frame, server, "{x}")
-    assert frame.aichat.last_run.progress.done == 1
+    run: Any = frame.aichat.last_run
+    assert run.progress.done == 1
     assert frame.columns.tolist() == ["x"]
     assert frame.attrs == {}
     assert frame.copy().aichat.last_run is None
