@@ -28,6 +28,7 @@ class CellArguments:
     is_without_history: bool = False
     is_streamed: bool = True
     is_dry_run: bool = False
+    is_code: bool = False
     is_raw: bool = False
     is_strict: bool = False
     is_debug: bool = False
@@ -44,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print and exit with."""
-        raise ArgumentError(f"{message[:1].upper()}{message[1:]}. {self.prog} --help shows all flags.")
+        raise ArgumentError(f"{message[:1].upper()}{message[1:]}. %aichat help shows all flags.")
 
     def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse, and name the nearest flag for an unknown one."""
@@ -54,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
             if word.startswith("-"):
                 flags = [flag for action in self._actions for flag in action.option_strings]
                 raise ArgumentError(
-                    f"Unknown flag {shorten(word, 40)!r}.{nearest(word, flags)} {self.prog} --help shows all flags."
+                    f"Unknown flag {shorten(word, 40)!r}.{nearest(word, flags)} %aichat help shows all flags."
                 )
             raise ArgumentError(
                 f"{shorten(rest[0], 40)!r} on the line of {self.prog} is no flag. "
@@ -128,6 +129,7 @@ def _cell_parser() -> _Parser:
     prompt.add_argument("--raw", action="store_true", help="fill no {name}")
     prompt.add_argument("--strict", action="store_true", help="a {name} without a variable is an error")
     prompt.add_argument("-o", "--output", default="", metavar="NAME", help="put the Reply into a variable")
+    prompt.add_argument("--code", action="store_true", help="its code into the next cell, not run")
     prompt.add_argument("--no-stream", action="store_true", help="show the reply when it is whole")
     prompt.add_argument("--dry-run", action="store_true", help="show what would be sent; send nothing")
     prompt.add_argument("--debug", action="store_true", help="full traceback for an error")
@@ -177,8 +179,8 @@ def parse_cell(line: str) -> CellArguments:
         raise ArgumentError("--into needs --batch: %%aichat --batch df --into column")
     if got.batch and not (got.into or got.output or got.dry_run):
         raise ArgumentError("--batch needs a place for its replies: --into COLUMN, or -o NAME for the run.")
-    if got.batch and (got.include or got.attach):
-        raise ArgumentError("--include and --attach go with one prompt, not with --batch.")
+    if got.batch and (got.include or got.attach or got.code):
+        raise ArgumentError("--include, --attach and --code go with one prompt, not with --batch.")
     if options and not got.batch:
         raise ArgumentError(f"--{next(iter(options)).replace('_', '-')} belongs to a run over a table: --batch DF.")
     return CellArguments(
@@ -210,6 +212,7 @@ def parse_cell(line: str) -> CellArguments:
         is_without_history=got.no_history,
         is_streamed=not got.no_stream,
         is_dry_run=got.dry_run,
+        is_code=got.code,
         is_raw=got.raw,
         is_strict=got.strict,
         is_debug=got.debug,
@@ -271,6 +274,12 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("ask", "TEXT", "ask in one line; the text is taken as it stands"),
     ("use", "MODEL", "the model from now on"),
     ("set", "OPTION VALUE", "a setting or option from now on; none: unset"),
+    ("fix", "[flags]", "explain the last exception, mend its cell"),
+    ("explain", "[flags]", "explain the previous cell"),
+    ("review", "[flags]", "review the previous cell"),
+    ("doc", "VARIABLE [flags]", "a docstring for a function or class"),
+    ("templates", "", "prompt templates, built in and yours"),
+    ("run", "TEMPLATE X=TEXT ...", "ask by a template; {x} in it is TEXT"),
     ("models", "[FILTER]", "models of the current or the named provider"),
     ("providers", "", "who can be asked, whether there is a key"),
     ("chats", "", "the conversations"),

@@ -8,6 +8,9 @@ from types import ModuleType
 from typing import Any
 
 from .arguments import COMMANDS, cell_parser
+from .errors import AichatError
+from .registry import Registry
+from .settings import Settings
 
 # What the value of a flag names; flags that have choices of their own need no line here.
 _FLAG_VALUES = {
@@ -28,10 +31,10 @@ _COMMAND_VALUES = {
     "OPTION": "setting",
     "VALUE": "value",
     "TEMPLATE": "template",
-    "NAME=VALUE": "placeholder",
+    "X=TEXT": "placeholder",
     "VARIABLE": "callable",
 }
-_SWITCHES = ("allow_not_working", "keep_history")
+_SWITCHES = ("keep_history",)
 _MAX_COLUMNS = 200
 
 
@@ -99,6 +102,31 @@ def complete(before: str, known: Known, *, after: str = "") -> Completed | None:
     return _line(before, texts, last, known, after)
 
 
+def models_known(registry: Registry, settings: Settings, seen: Iterable[str] = ()) -> Iterator[str]:
+    """Models that can be named without asking a server: aliases, those in use, each provider and its default.
+
+    Args:
+        registry: The providers.
+        settings: Aliases, providers, prices.
+        seen: Models that have answered.
+    """
+    yield from settings.aliases
+    yield settings.model
+    yield from seen
+    yield from settings.prices
+    for name in registry.names(settings):
+        try:
+            cls, preset = registry.provider_class(name, settings), registry.preset(name, settings)
+        except AichatError:
+            continue
+        if not cls.working:
+            continue
+        yield f"{name}/"
+        default = (preset.default_model if preset else "") or cls.default_model
+        if default:
+            yield f"{name}/{default}"
+
+
 def _cell(before: str, words: list[str], last: _Word, known: Known, after: str) -> Completed:
     """On a `%%aichat` line: a flag, or the value of the one before."""
     flags = {flag: action for action in cell_parser()._actions for flag in action.option_strings}
@@ -128,6 +156,9 @@ def _line(before: str, words: list[str], last: _Word, known: Known, after: str) 
     if not words:
         return _among(before, last, (name for name, _, _ in COMMANDS), "command", after)
     what = next((what for name, what, _ in COMMANDS if name == words[0]), "").split()
+    if what and what[-1] == "[flags]" and any(text.startswith("-") for text in (*words[1:], last.text)):
+        return _cell(before, words[1:], last, known, after)
+    what = [word for word in what if word != "[flags]"]
     place = len(words) - 1
     # `...` at the end: as many of these as one likes.
     if what and what[-1] == "..." and place >= len(what) - 1:

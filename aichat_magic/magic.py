@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from traitlets import Float, Integer, TraitError, TraitType, Unicode, validate
 
@@ -16,6 +18,7 @@ from .arguments import cell_manual, line_manual
 from .errors import AichatError, BadInputError, shorten
 
 if TYPE_CHECKING:
+    from .completion import Known
     from .display import ShownReplies
     from .messages import Reply
     from .runs import BatchRun
@@ -85,6 +88,7 @@ class AIChat(Magics):
 
     def _begin(self) -> Session:
         """The session, made with the first cell. Cells, columns and `ask` share one `Chat` and so its settings."""
+        from .asides import Notebook
         from .chat import shared_chat
         from .display import ShownReplies, view_for
         from .session import Session
@@ -99,8 +103,59 @@ class AIChat(Magics):
             shown=self._shown.mark,
             place=self._place,
             store=lambda: open_conversations(environ=os.environ),
+            notebook=Notebook(cells=self._cells, number_of=self._number_of, put_below=self._put_below),
         )
         return self._session
+
+    def _cells(self) -> list[str]:
+        """The sources of the cells as they were written, by their numbers, without the one that is running."""
+        shell: Any = self.shell
+        return list(shell.history_manager.input_hist_raw)[: shell.execution_count]
+
+    def _number_of(self, file: str) -> int | None:
+        """The number of the cell that was compiled under a file name."""
+        shell: Any = self.shell
+        _, name = shell.compile.format_code_name(file) or ("", "")
+        match = re.fullmatch(r"In\s?\[(\d+)\]", name)
+        return int(match[1]) if match else None
+
+    def _put_below(self, text: str) -> None:
+        """Put a text into the next cell, or on the next prompt of a terminal. It is not run."""
+        shell: Any = self.shell
+        shell.set_next_input(text, replace=False)
+
+    @context_matcher(identifier="AIChat.matcher", priority=100)  # type: ignore[untyped-decorator]  # IPython's own
+    def matcher(self, context: CompletionContext) -> SimpleMatcherResult:
+        """What Tab offers on the line of a magic; nothing for every other line."""
+        lines = context.full_text.lstrip("\n").split("\n")
+        n_blank = context.full_text.count("\n") + 1 - len(lines)
+        name = context.text_until_cursor.lstrip()[:8]
+        # Below the line of a cell magic stands a prompt, or what another magic takes.
+        is_ours = context.cursor_line == n_blank if name == "%%aichat" else not lines[0].startswith("%%")
+        if not is_ours or not name.startswith(("%%aichat", "%aichat")):
+            return SimpleMatcherResult(completions=[], suppress=False)
+        from .completion import complete
+
+        found = None
+        after = context.line_with_cursor[context.cursor_position :]
+        # A setting that cannot be used is told when something is asked, not at Tab.
+        with contextlib.suppress(AichatError):
+            found = complete(context.text_until_cursor, self._known(), after=after)
+        if found is None:
+            return SimpleMatcherResult(completions=[], suppress=False)
+        return SimpleMatcherResult(
+            completions=_Offered(SimpleCompletion(text=text, type=found.kind) for text in found.candidates),
+            matched_fragment=found.fragment,
+            suppress=True,
+            do_not_suppress={"IPCompleter.file_matcher"} if found.kind == "file" else set(),
+            ordered=True,
+        )
+
+    def _known(self) -> Known:
+        """What there is to name on the line of a magic."""
+        session = self._session or self._begin()
+        hidden: Any = getattr(self.shell, "user_ns_hidden", {})
+        return session.known({name: value for name, value in list(self._user_ns.items()) if name not in hidden})
 
     def _place(self) -> Place:
         """The notebook and the cell that are running, as far as the front end tells."""
@@ -122,9 +177,23 @@ class AIChat(Magics):
         )
 
     def leave(self) -> None:
-        """Take back what the first cell put into the shell."""
+        """Take back what loading and the first cell put into the shell."""
+        shell: Any = self.shell
+        matchers = shell.Completer.custom_matchers
+        matchers[:] = [matcher for matcher in matchers if getattr(matcher, "__self__", None) is not self]
         if self._shown is not None:
             self._shown.uninstall()
+
+
+class _Offered(list[SimpleCompletion]):
+    """Completions that are said to be some even where there are none.
+
+    IPython lets a matcher silence the others only when it offers something; without that, every name of the notebook
+    and every file would be offered after `--temperature`.
+    """
+
+    def __len__(self) -> int:
+        return super().__len__() or 1
 
 
 # `%%aichat?` shows this; written once, from the flags themselves.
@@ -173,6 +242,8 @@ def load(shell: Any) -> None:
         shell.config.pop("AIChat", None)
         magics = AIChat(shell)
     shell.register_magics(magics)
+    if shell.Completer is not None:  # a shell without a terminal may have none
+        shell.Completer.custom_matchers.append(magics.matcher)
 
 
 def unload(shell: Any) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .arguments import CellArguments, cell_manual, line_manual, parse_cell, parse_command, words_of
+from .asides import ASIDES, Notebook, aside, put_code_below, recipe_table
 from .bridge import run
 from .chat import Call, Chat
 from .conversation import Conversation, History, Turn
@@ -19,10 +20,14 @@ from .errors import AichatError, BadInputError, ChatInterrupt, UnknownNameError,
 from .includes import Included, included
 from .messages import Draft, FinishReason, Image, Reply, Usage, estimate_tokens
 from .prompts import Filled, fill
-from .render import Note, Table, Transcript
+from .recipes import Recipe, recipes
+from .render import Note, Table, Transcript, money
 from .runs import BatchRun
-from .settings import Given
+from .settings import Given, config_path, setting_names
 from .store.conversations import ConversationStore, MemoryConversations, StoredTurn, TurnRecord
+
+if TYPE_CHECKING:
+    from .completion import Known
 
 _MAIN = "main"
 _PERIODS_S = {"day": 86_400.0, "month": 30 * 86_400.0, "all": 0.0}
@@ -65,6 +70,7 @@ class Session:
         shown: Callable[[Reply], None],
         place: Callable[[], Place] = lambda: Place(),
         store: Callable[[], ConversationStore] = MemoryConversations,
+        notebook: Notebook | None = None,
     ) -> None:
         """Begin.
 
@@ -75,12 +81,14 @@ class Session:
             shown: Told of each reply that its view has shown in full.
             place: Tells which cell of which notebook is running.
             store: Opens where conversations are kept from one session to the next; called at the first turn.
+            notebook: Its cells, and the way to put one below.
         """
         self._chat = chat
         self._variables = variables
         self._view = view
         self._shown = shown
         self._place = place
+        self._notebook = notebook or Notebook()
         self._open_store = store
         self._stored: ConversationStore | None = None
         self._memory = MemoryConversations()
@@ -115,7 +123,7 @@ class Session:
             line: What follows ``%aichat``.
 
         Returns:
-            The reply of `ask`; None for every other command.
+            The reply of `ask` and of what asks by a template; None for every other command.
 
         Raises:
             AichatError: The command cannot be understood or carried out.
@@ -124,19 +132,40 @@ class Session:
         name, rest = parse_command(line)
         if name == "ask":
             return self._cell(CellArguments(given=Given()), rest, is_line=True)
+        if name in ASIDES:
+            return self._aside(name, rest)
         getattr(self, f"_do_{name or 'status'}")(rest)
         return None
 
+    def known(self, variables: Mapping[str, Any]) -> Known:
+        """What Tab may offer: all of it is looked up when it is asked for, and no server is asked.
+
+        Args:
+            variables: The notebook's variables, as far as they are offered.
+        """
+        from .completion import Known, models_known  # only Tab needs it
+
+        chat = self._chat
+        return Known(
+            variables=variables,
+            models=lambda: models_known(chat.registry, chat.settings, self._tallies),
+            conversations=lambda: [_MAIN, *(found.name for found in self._store.names(self._place().scope))],
+            templates=lambda: {name: recipe.placeholders for name, recipe in self._recipes().items()},
+            settings=setting_names,
+        )
+
     # The cell ---------------------------------------------------------------------------------------------------
 
-    def _cell(self, arguments: CellArguments, cell: str, *, is_line: bool = False) -> Reply | BatchRun | None:
+    def _cell(
+        self, arguments: CellArguments, cell: str, *, is_line: bool = False, prompt: Filled | None = None
+    ) -> Reply | BatchRun | None:
         """One turn, from the text of a cell."""
         if arguments.is_help:
             show(Note(cell_manual()))
             return None
         if arguments.batch:
             return self._batch(arguments, cell.removesuffix("\n"))
-        prompt = self._prompt(arguments, cell)
+        prompt = prompt or self._prompt(arguments, cell)
         data = included(arguments.include, self._variables, attached=arguments.attach, last_error=self._last_error)
         text, images = data.before(prompt.text), data.images + prompt.images
         name = arguments.chat or self._current
@@ -162,7 +191,25 @@ class Session:
             self._keep(kept, Turn(text, reply, cell_id, images=images), call, arguments, place)
         if arguments.output:
             self._variables[arguments.output] = reply
+        if arguments.is_code:
+            show(Note(put_code_below(reply.text, self._notebook)))
         return reply
+
+    def _recipes(self) -> dict[str, Recipe]:
+        """The prompt templates, those of the user among them."""
+        return recipes(config_path(self._chat.settings.environ).parent)
+
+    def _aside(self, command: str, rest: str) -> Reply | BatchRun | None:
+        """A question by a template, beside the conversation."""
+        asked = aside(
+            command,
+            rest,
+            self._recipes(),
+            variables=self._variables,
+            notebook=self._notebook,
+            error=self._last_error,
+        )
+        return self._cell(asked.arguments, asked.prompt.text, is_line=True, prompt=asked.prompt)
 
     def _keep(self, talk: Conversation, turn: Turn, call: Call, arguments: CellArguments, place: int | None) -> None:
         """Store a whole turn: at the end of its conversation, or in place of the one that its cell made before."""
@@ -347,12 +394,17 @@ class Session:
                     ("conversation", f"{self._current} ({_counted(turns, 'turn')})"),
                     ("this session", f"{_counted(replies, 'reply', 'replies')}, {_tokens(self._totals())}"),
                 ),
-                "%aichat help lists the commands, %%aichat --help the flags.",
+                "%aichat help shows all commands and flags.",
             )
         )
 
     def _do_help(self, rest: str) -> None:
         show(Note(f"{line_manual()}\n\n{cell_manual()}"))
+
+    def _do_templates(self, rest: str) -> None:
+        words_of("templates", rest, least=0, most=0)
+        folder = config_path(self._chat.settings.environ).parent / "templates"
+        show(recipe_table(self._recipes(), str(folder)))
 
     def _do_use(self, rest: str) -> None:
         (model,) = words_of("use", rest, least=1, most=1)
@@ -581,4 +633,4 @@ def _tokens(usage: Usage | None) -> str:
 
 
 def _cost(usage: Usage) -> str:
-    return "unknown" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
+    return money(usage.cost_usd)

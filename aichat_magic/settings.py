@@ -443,6 +443,11 @@ def _warn_if_others_can_read(path: Path) -> None:
         )
 
 
+def setting_names() -> tuple[str, ...]:
+    """What `changed` takes."""
+    return tuple(name.removesuffix("_s") for name in (*_SETTING_KINDS, *_OPTION_KINDS, "stop"))
+
+
 def changed(settings: Settings, name: str, value: str) -> Settings:
     """`settings` with one value changed, as `%aichat set NAME VALUE` says it.
 
@@ -470,7 +475,7 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
         proxy = None if is_unset else Secret(checked_url(value, "proxy", _PROXY_SCHEMES))
         return dataclasses.replace(settings, proxy=proxy)
     if name not in _SETTING_KINDS:
-        raise ConfigError(f"Unknown setting {name!r}.{nearest(name, [*_SETTING_KINDS, *_OPTION_KINDS, 'stop'])}")
+        raise ConfigError(f"Unknown setting {name!r}.{nearest(name, setting_names())}")
     defaults = {f.name: f.default for f in dataclasses.fields(Settings)}
     if name == "base_url" and not is_unset:
         checked_url(value, "base URL")

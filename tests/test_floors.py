@@ -17,7 +17,8 @@ FLOORS = (
     ("chat",),
     ("conversation", "prompts", "context", "includes", "templates", "batch", "arguments", "charts")
     + ("schemas", "annotations", "validation", "jsontext", "recipes", "failing"),
-    ("api", "session", "accessor", "extraction", "runs", "display", "pandas_hook", "completion"),
+    ("api", "session", "accessor", "extraction", "runs", "display", "pandas_hook")
+    + ("completion", "asides"),
     ("magic",),
 )
 # Rooms of one floor that may look at each other, each with its reason.
@@ -47,6 +48,8 @@ NEIGHBOURS = {
     ("failing", "context"): "how a value becomes text is said there",
     ("api", "display"): "a run shows its progress",
     ("runs", "display"): "a run shows its progress",
+    ("session", "asides"): "some commands ask by a template",
+    ("session", "completion"): "what Tab may offer is what the session knows",
     ("session", "display"): "what is touched is shown",
     ("session", "runs"): "a batch cell is a run over rows",
     ("extraction", "runs"): "an extraction is two runs",
