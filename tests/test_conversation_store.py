@@ -1,18 +1,24 @@
 """Conversations in a file: no turn is lost to other kernels, kills, locks, full disks and damaged files."""
 
+# ruff: noqa: PT031  # that several calls together warn once is what is tested
+
 import contextlib
 import os
+import random
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +31,7 @@ from aichat_magic.store.conversations import (
     SqliteConversations,
     StoredConversation,
     TurnRecord,
+    open_conversations,
 )
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="modes, signals and fork are POSIX")
@@ -367,10 +374,10 @@ def test_file_and_memory_and_lists_agree(tmp_path_factory: pytest.TempPathFactor
                 assert {s.name: prompts(one, s.name, "") for s in one.names("")} == {
                     name: " ".join(words) for name, words in expected.items()
                 }
-        found = [[(hit.name, hit.turn.prompt, hit.excerpt) for hit in one.search("", limit=99)] for one in stores]
+        found = [[(hit.turn.prompt, hit.excerpt) for hit in one.search("", limit=99)] for one in stores]
         assert found[0] == found[1] == found[2]
         connection.execute("ROLLBACK")
-    assert [(hit.name, hit.turn.prompt, hit.excerpt) for hit in locked.search("", limit=99)] == found[0]
+    assert [(hit.turn.prompt, hit.excerpt) for hit in locked.search("", limit=99)] == found[0]
     assert [s.turns for s in locked.names("")] == [len(words) for _, words in sorted(expected.items())]
     assert sum(row.replies for row in locked.usage()) == sum(row.replies for row in stores[1].usage())
     for one in stores:
@@ -528,3 +535,483 @@ def test_thousand_turns_load_in_no_time(file_store: SqliteConversations) -> None
     assert found is not None
     assert len(found.turns) == 1000
     assert min(times) < 0.02
+
+
+# Many at once
+
+WRITE = """
+    import os, pathlib, sys
+    from aichat_magic.messages import Reply
+    from aichat_magic.store.conversations import SqliteConversations, TurnRecord
+    store, part = SqliteConversations(pathlib.Path(sys.argv[1]), busy_timeout_s=20), sys.argv[2]
+    for number in range(int(sys.argv[3])):
+        prompt = f"{part}-{number}"
+        store.append("", "main", TurnRecord(prompt=prompt, reply=Reply(text=prompt * 50)))
+        os.write(1, prompt.encode() + b"\\n")
+"""
+
+
+@posix_only
+def test_kills_lose_no_acknowledged_turn(path: Path) -> None:
+    """Row 27, for conversations."""
+    chance = random.Random(27)
+    acknowledged: list[str] = []
+    for turn in range(12):
+        program = run_program(WRITE, str(path), str(turn), "1000000")
+        assert program.stdout is not None
+        lines = [program.stdout.readline()]
+        time.sleep(chance.uniform(0, 0.1))
+        program.send_signal(signal.SIGKILL)
+        lines += program.stdout.read().splitlines(keepends=True)
+        program.wait()
+        program.stdout.close()
+        acknowledged += [line.strip() for line in lines if line.endswith("\n")]
+    assert is_intact(path)
+    found = (prompts(SqliteConversations(path), scope="") or "").split()
+    assert len(acknowledged) > 100
+    assert [word for word in found if word in set(acknowledged)] == acknowledged
+    assert len(found) <= len(acknowledged) + 12  # at most the turn in flight of each
+
+
+def test_two_kernels_on_one_conversation_lose_no_turn(path: Path) -> None:
+    """Row 31. They make the file at the same moment, too."""
+    programs = [run_program(WRITE, str(path), str(part), "300") for part in range(2)]
+    for program in programs:
+        program.communicate(timeout=120)
+        assert program.returncode == 0
+    found = (prompts(SqliteConversations(path), scope="") or "").split()
+    assert len(found) == 600
+    for part in range(2):
+        assert [word for word in found if word.startswith(f"{part}-")] == [f"{part}-{n}" for n in range(300)]
+
+
+def test_turn_of_another_kernel_is_seen_and_followed(path: Path) -> None:
+    one, two = SqliteConversations(path), SqliteConversations(path)
+    ids = talk(one, "a")
+    talk(two, "b")
+    talk(one, "c")
+    assert prompts(one) == prompts(two) == "a b c"
+    two.replace(SCOPE, "main", ids[0], said("A"))
+    talk(one, "d")
+    assert prompts(one) == "A b c d"
+    one.close()
+    two.close()
+
+
+def test_many_threads_share_one_store(store: ConversationStore) -> None:
+    failures: list[BaseException] = []
+
+    def work(part: int) -> None:
+        try:
+            for number in range(20):
+                store.append(SCOPE, "main", said(f"{part}-{number}"))
+                assert store.load(SCOPE, "main") is not None
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(part,)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len((prompts(store) or "").split()) == 80
+
+
+@posix_only
+def test_child_after_fork_has_its_own_connection(path: Path) -> None:
+    program = run_program(
+        """
+        import os, pathlib, sys, threading, warnings
+        warnings.simplefilter("ignore")
+        from aichat_magic.messages import Reply
+        from aichat_magic.store.conversations import MemoryConversations, SqliteConversations, TurnRecord
+        def append(store, prompt):
+            store.append("", "main", TurnRecord(prompt=prompt, reply=Reply(text="x")))
+        store, memory = SqliteConversations(pathlib.Path(sys.argv[1]), busy_timeout_s=20), MemoryConversations()
+        append(store, "first")
+        append(memory, "first")
+        store._journal().lock.acquire()  # as another thread may at that moment
+        memory._locks[os.getpid()].acquire()
+        child = os.fork()
+        if child == 0:
+            append(memory, "child")
+            for _ in range(50):
+                append(store, "child")
+            sys.exit(0)
+        store._journal().lock.release()
+        for _ in range(50):
+            append(store, "parent")
+        assert os.waitpid(child, 0)[1] == 0
+        append(store, "last")
+        """,
+        str(path),
+    )
+    program.communicate(timeout=60)
+    assert program.returncode == 0
+    words = (prompts(SqliteConversations(path), scope="") or "").split()
+    assert (words[0], words[-1], words.count("child"), words.count("parent")) == ("first", "last", 50, 50)
+    assert is_intact(path)
+
+
+@posix_only
+def test_what_waits_is_written_by_the_parent_only(path: Path) -> None:
+    program = run_program(
+        """
+        import os, pathlib, sqlite3, sys, warnings
+        warnings.simplefilter("ignore")
+        from aichat_magic.messages import Reply
+        from aichat_magic.store.conversations import SqliteConversations, TurnRecord
+        def append(prompt):
+            store.append("", "main", TurnRecord(prompt=prompt, reply=Reply(text="x")))
+        store = SqliteConversations(pathlib.Path(sys.argv[1]), busy_timeout_s=0)
+        append("first")
+        other = sqlite3.connect(sys.argv[1], isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        append("waiting")
+        child = os.fork()
+        if child == 0:
+            store.load("", "main")
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        other.execute("ROLLBACK")
+        """,
+        str(path),
+    )
+    program.communicate(timeout=60)
+    assert program.returncode == 0
+    assert prompts(SqliteConversations(path), scope="") == "first waiting"
+
+
+# Trouble
+
+
+def test_locked_file_keeps_turns_and_writes_them_later(path: Path) -> None:
+    """Row 32. One wait, one warning; what waits is seen, and is written in order behind what others wrote."""
+    store = SqliteConversations(path, busy_timeout_s=0.2)
+    ids = talk(store, "a b")
+    with other_program(path) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        with pytest.warns(UserWarning, match="locked by another program") as caught:
+            begin_s = time.monotonic()
+            waiting = store.append(SCOPE, "main", said("c"))
+            assert 0.15 < time.monotonic() - begin_s < 5
+            begin_s = time.monotonic()
+            talk(store, "d e")
+            store.replace(SCOPE, "main", waiting.id, said("C"))
+            store.append("", "fresh", said("x"))
+            assert time.monotonic() - begin_s < 0.2
+            assert waiting.id < 0 < ids[0]
+            assert prompts(store) == "a b C d e"
+            assert [one.name for one in store.names(SCOPE)] == ["fresh", "main"]
+            assert [hit.turn.prompt for hit in store.search("d")] == ["d"]
+            assert sum(row.replies for row in store.usage()) == 7
+        assert len(caught) == 1
+        connection.execute("ROLLBACK")
+        assert prompts(SqliteConversations(path)) == "a b"
+    assert prompts(store) == "a b C d e"
+    assert prompts(SqliteConversations(path)) == "a b C d e"
+    assert sum(row.replies for row in store.usage()) == 7
+    store.close()
+
+
+def test_name_of_a_turn_holds_after_it_was_written(path: Path) -> None:
+    store = SqliteConversations(path, busy_timeout_s=0)
+    talk(store, "a")
+    with other_program(path) as connection, pytest.warns(UserWarning, match="locked"):
+        connection.execute("BEGIN IMMEDIATE")
+        ids = talk(store, "b c")
+        connection.execute("ROLLBACK")
+    store.replace(SCOPE, "main", ids[0], said("B"))
+    assert prompts(store) == "a B c"
+    store.rewind(SCOPE, "main", ids[1])
+    assert prompts(store) == "a b c"
+    store.close()
+
+
+def test_turns_that_waited_follow_what_others_wrote_meanwhile(path: Path) -> None:
+    store, other = (SqliteConversations(path, busy_timeout_s=0) for _ in range(2))
+    talk(store, "a")
+    with other_program(path) as connection, pytest.warns(UserWarning, match="locked"):
+        connection.execute("BEGIN IMMEDIATE")
+        talk(store, "mine")
+        store.fork(SCOPE, "main", "", "twin")
+        connection.execute("ROLLBACK")
+    talk(other, "theirs")
+    talk(other, "x", "twin", "")
+    with pytest.warns(UserWarning, match="'twin' already"):
+        assert prompts(store) == "a theirs mine"
+    assert prompts(store, "twin", "") == "x"
+    store.close()
+    other.close()
+
+
+def test_what_waits_is_written_at_the_end(path: Path) -> None:
+    store = SqliteConversations(path, busy_timeout_s=0)
+    talk(store, "a")
+    with other_program(path) as connection, pytest.warns(UserWarning, match="locked"):
+        connection.execute("BEGIN IMMEDIATE")
+        talk(store, "b")
+        connection.execute("ROLLBACK")
+    store.close()
+    assert prompts(SqliteConversations(path)) == "a b"
+
+
+def test_full_disk_loses_nothing(path: Path) -> None:
+    """Row 33."""
+    store = SqliteConversations(path, max_pages=24)
+    with pytest.warns(UserWarning, match="full") as caught:
+        for number in range(40):
+            store.append(SCOPE, "main", said(str(number), reply=Reply(text="x" * 2000)))
+    assert len(caught) == 1
+    assert prompts(store) == " ".join(map(str, range(40)))
+    assert is_intact(path)
+    with pytest.warns(UserWarning, match="changes of conversations could not be written"):
+        store.close()
+    written = (prompts(SqliteConversations(path)) or "").split()
+    assert 0 < len(written) < 40
+    roomy = SqliteConversations(path)
+    talk(roomy, "more")
+    assert prompts(roomy) == " ".join([*written, "more"])
+    roomy.close()
+
+
+@pytest.mark.parametrize("first", ["append", "load"])
+def test_garbage_is_moved_aside_and_kept(path: Path, first: str) -> None:
+    """Row 34."""
+    store = SqliteConversations(path)
+    path.parent.mkdir()
+    path.write_bytes(b"garbage " * 1000)
+    with pytest.warns(UserWarning, match=r"is damaged .* kept as .*corrupt-") as caught:
+        if first == "load":
+            assert store.load(SCOPE, "main") is None
+        talk(store, "a")
+    assert len(caught) == 1
+    (aside,) = path.parent.glob("*.corrupt-????????T??????-*-1")
+    assert aside.read_bytes() == b"garbage " * 1000
+    assert prompts(store) == "a"
+    store.close()
+    assert prompts(SqliteConversations(path)) == "a"
+
+
+@posix_only
+@pytest.mark.parametrize("first", ["append", "load"])
+def test_damage_that_shows_later_is_moved_aside_too(path: Path, first: str) -> None:
+    store = SqliteConversations(path)
+    for number in range(100):
+        store.append(SCOPE, "main", said(str(number) * 500))
+    store.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+    with pytest.warns(UserWarning, match="is damaged") as caught:
+        if first == "load":
+            store.load(SCOPE, "main")
+        talk(store, "a")
+    assert len(caught) == 1
+    assert prompts(store) == "a"
+    assert is_intact(path)
+    store.close()
+
+
+def test_place_that_cannot_be_written_means_memory(tmp_path: Path) -> None:
+    """Row 35."""
+    (tmp_path / "file").write_text("no directory")
+    store = SqliteConversations(tmp_path / "file" / "c.sqlite3")
+    assert store.load(SCOPE, "main") is None
+    with pytest.warns(UserWarning, match="kept in memory only") as caught:
+        ids = talk(store, "a b c")
+        store.rewind(SCOPE, "main", ids[1])
+        talk(store, "d")
+    assert len(caught) == 1
+    assert prompts(store) == "a b d"
+    with pytest.warns(UserWarning, match="5 changes of conversations could not be written"):
+        store.close()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_directory_that_is_read_only_means_memory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    store = SqliteConversations(tmp_path / "sub" / "c.sqlite3")
+    with pytest.warns(UserWarning, match="kept in memory only"):
+        talk(store, "a")
+    assert prompts(store) == "a"
+    tmp_path.chmod(0o700)
+    store.close()
+    assert prompts(SqliteConversations(tmp_path / "sub" / "c.sqlite3")) == "a"
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [("PRAGMA user_version=99", "newer version"), ("PRAGMA application_id=7", "another program")],
+)
+def test_file_of_somebody_else_is_left_alone(path: Path, statement: str, words: str) -> None:
+    store = SqliteConversations(path)
+    talk(store, "a")
+    store.close()
+    with other_program(path) as connection:
+        connection.execute(statement)
+    before = path.read_bytes()
+    store = SqliteConversations(path)
+    with pytest.warns(UserWarning, match=words) as caught:
+        assert store.load(SCOPE, "main") is None
+        talk(store, "b c")
+        assert prompts(store) == "b c"
+    assert len(caught) == 1
+    store.close()
+    assert path.read_bytes() == before
+
+
+def test_store_of_replies_is_not_taken_for_one_of_conversations(path: Path) -> None:
+    from aichat_magic.store import SqliteStore
+
+    store = SqliteConversations(path)
+    talk(store, "a")
+    store.close()
+    with pytest.warns(UserWarning, match="another program"):
+        assert SqliteStore(path).get_now([b"k" * 32]) == {}
+
+
+def test_trouble_is_logged_where_warnings_are_errors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("no directory")
+    store = SqliteConversations(tmp_path / "file" / "c.sqlite3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        talk(store, "a")
+        store.close()
+    assert "kept in memory only" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("said", "text", 7),
+        ("said", "text", b"\xff\xfe"),
+        ("said", "text", b"\x80\x04\x95\x0c\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94"),
+        ("said", "prompt", 1.5),
+        ("said", "prompt", b"\xff"),
+        ("said", "cell_id", 7),
+        ("said", "notebook", b"\xff"),
+        ("said", "options", 7),
+        ("said", "model", b"\xff"),
+        ("said", "finish_reason", "truncated"),
+        ("said", "input_tokens", -1),
+        ("said", "input_tokens", "many"),
+        ("said", "cost_usd", float("inf")),
+        ("said", "elapsed_s", b"\x00"),
+        ("said", "created_s", "yesterday"),
+        ("said", "id", 77),
+    ],
+)
+def test_tampered_turn_is_left_out(path: Path, table: str, column: str, value: object) -> None:
+    """Row 49. The turns beside it are not harmed."""
+    store = SqliteConversations(path)
+    talk(store, "a b c")
+    with other_program(path) as connection:
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE id = 2", (value,))
+    assert prompts(store) == "a c"
+    assert [hit.turn.prompt for hit in store.search("")] == ["c", "a"]
+    store.names(SCOPE)
+    store.fork(SCOPE, "main", "", "twin")
+    talk(store, "d")
+    assert prompts(store) == "a c d"
+    store.delete(SCOPE, "main")
+    store.close()
+
+
+@pytest.mark.parametrize("options", [b"\xff", b"[1]", b"{", b"[" * 100_000, b'{"a": ' * 10_000])
+def test_options_that_are_none_are_left_out(path: Path, options: bytes) -> None:
+    store = SqliteConversations(path)
+    talk(store, "a")
+    with other_program(path) as connection:
+        connection.execute("UPDATE said SET options = ?", (options,))
+    found = store.load(SCOPE, "main")
+    assert found is not None
+    assert found.turns[0].options == {}
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE turns SET parent = id",
+        "UPDATE turns SET parent = 3 WHERE id = 1",
+        "UPDATE turns SET parent = 'x' WHERE id = 2",
+        "UPDATE turns SET conversation = x'00'",
+        "UPDATE turns SET said = 'x'",
+        "UPDATE conversations SET head = 'x'",
+        "UPDATE conversations SET head = 999",
+        "UPDATE conversations SET system = 5",
+        "UPDATE conversations SET updated_s = 'x'",
+        "UPDATE conversations SET name = 5",
+        "UPDATE spent SET model = 5, replies = 'x'",
+        "UPDATE spent SET created_s = 'x'",
+        "UPDATE spent SET created_s = 1e300",
+        "UPDATE spent SET replies = -1",
+        "DELETE FROM turns",
+        "DELETE FROM said",
+    ],
+)
+def test_no_tampering_raises_or_hangs(path: Path, statement: str) -> None:
+    """Row 49."""
+    store = SqliteConversations(path)
+    ids = talk(store, "a b c")
+    with other_program(path) as connection:
+        connection.execute(statement)
+    store.load(SCOPE, "main")
+    store.names(SCOPE)
+    store.search("a")
+    store.usage()
+    store.replace(SCOPE, "main", ids[1], said("B"))
+    assert (prompts(store) or "").split()[-1] in "Bc"
+    talk(store, "d")
+    assert (prompts(store) or "").endswith("d")
+    store.delete(SCOPE, "main")
+    assert store.load(SCOPE, "main") is None
+    store.close()
+
+
+def test_missing_table_means_memory(path: Path) -> None:
+    store = SqliteConversations(path)
+    talk(store, "a")
+    with other_program(path) as connection:
+        connection.execute("DROP TABLE turns")
+    with pytest.warns(UserWarning, match="no such table"):
+        talk(store, "b")
+    assert prompts(store) == "b"
+    with pytest.warns(UserWarning, match="could not be written"):
+        store.close()
+
+
+# Where the file is
+
+
+@pytest.mark.parametrize("word", ["none", "memory", "NONE"])
+def test_environment_can_say_memory(word: str) -> None:
+    assert isinstance(open_conversations(environ={"AICHAT_CONVERSATIONS": word}), MemoryConversations)
+
+
+def test_environment_can_name_the_file(tmp_path: Path) -> None:
+    store = open_conversations(environ={"AICHAT_CONVERSATIONS": str(tmp_path / "x.sqlite3")})
+    talk(store, "a")
+    store.close()
+    assert (tmp_path / "x.sqlite3").exists()
+    store = open_conversations(tmp_path / "y", environ={"AICHAT_CONVERSATIONS": "none"})
+    talk(store, "a")
+    store.close()
+    assert (tmp_path / "y").exists()
+
+
+def test_file_is_in_the_users_data_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name, appauthor: tmp_path / name)
+    store = open_conversations(environ={})
+    assert list(tmp_path.iterdir()) == []
+    talk(store, "a")
+    store.close()
+    assert [file.name for file in (tmp_path / "aichat_magic").iterdir()] == ["conversations.sqlite3"]
+
+
+def test_user_without_a_home_gets_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name, appauthor: Path("~/.local/share") / name)
+    with pytest.warns(UserWarning, match="no home directory"):
+        assert isinstance(open_conversations(environ={}), MemoryConversations)

@@ -107,7 +107,8 @@ class Journal:
             results = self._flush(is_last=True)
             self._regret(results or [])
             if results is None:
-                self.notices.add(f"{len(self._waiting)} changes of conversations could not be written to {self._path}.")
+                count = len(self._waiting)
+                self._say(f"lost {count}", f"{count} changes of conversations could not be written to {self._path}.")
         self._close()
 
     def _flush(self, *, is_last: bool = False) -> list[Any] | None:
@@ -218,12 +219,16 @@ class Journal:
                 self.notices.add(f"A change of conversations had to wait, and then could not be made: {result}")
 
     def _trouble(self, kind: str, reason: str) -> None:
-        """Say once why turns are not written: it concerns every one."""
+        """Say why turns are not written; once, because it concerns every one."""
+        self._say(
+            kind, f"Conversations are kept in memory only, because the file {self._path} cannot be used: {reason}."
+        )
+
+    def _say(self, kind: str, text: str) -> None:
+        """Keep a warning, unless one of its kind was kept before."""
         if kind not in self._said:
             self._said.add(kind)
-            self.notices.add(
-                f"Conversations are kept in memory only, because the file {self._path} cannot be used: {reason}."
-            )
+            self.notices.add(text)
 
     def _close(self) -> None:
         if self._database is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class MemoryForest:
         self._nodes: dict[int, _Node] = {}
         self._said: dict[int, Said] = {}
         self._talks: dict[Key, Talk | None] = {}  # None: deleted
+        self._gone: set[Key] = set()  # also those that were begun again since
         self._spent: list[tuple[Key | None, int, tuple[Any, ...]]] = []
         self._turn_ids: Iterator[int] = itertools.count(1)
         self._said_ids: Iterator[int] = itertools.count(1)
@@ -110,6 +112,7 @@ class MemoryForest:
         if self.talk(key) is None:
             return False
         self._talks[key] = None
+        self._gone.add(key)
         heirs = [(talk.head, other) for other, talk in self._talks.items() if talk is not None]
         heirs += [(node.parent, node.owner) for node in self._nodes.values() if node.owner != key]
         for turn, heir in heirs:
@@ -158,7 +161,7 @@ class MemoryForest:
     def search(self, text: str, limit: int) -> list[Found]:
         """Turns that hold a text."""
         found = [] if self._below is None else self._below.search(text, limit)
-        found = [one for one in found if self._talks.get((one.scope, one.name), one) is not None]
+        found = [one for one in map(self._inherited, found) if one is not None]
         newest: dict[int, int] = {}
         for turn, node in self._nodes.items():
             if self._below is None or node.said < 0:  # the others have been found below
@@ -172,6 +175,13 @@ class MemoryForest:
         # Of equal times the later one first: temporary names fall as operations follow each other, others rise.
         found.sort(key=lambda one: (one.turn.created, one.turn.id < 0, abs(one.turn.id)), reverse=True)
         return found[:limit]
+
+    def _inherited(self, found: Found) -> Found | None:
+        """What was found below, as one of its heir's where its conversation has been deleted here."""
+        if (found.scope, found.name) not in self._gone:
+            return found
+        node = self._nodes.get(found.turn.id)
+        return None if node is None else dataclasses.replace(found, scope=node.owner[0], name=node.owner[1])
 
     def spent(self, since: float) -> Iterator[Spent]:
         """What was used since a time."""
