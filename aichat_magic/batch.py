@@ -23,6 +23,7 @@ from .chat import Call, Chat
 from .errors import AichatError, BatchStoppedError, ChatInterrupt, OptionError, PromptError
 from .limits import Budget, Limits, Outcome
 from .messages import Message, Reply, Usage, estimate_tokens
+from .render import money
 from .retry import RetryBudget, next_wait_s
 from .settings import Given
 from .store import ReplyStore, RequestKeys
@@ -73,7 +74,7 @@ class Progress:
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Names and values, in the order in which they are read."""
         usage = self.usage
-        cost = "unknown" if usage.cost_usd is None and self.calls else f"${usage.cost_usd or 0:.4f}"
+        cost = money(usage.cost_usd if self.calls else 0.0)
         rate = self.done / self.elapsed_s if self.elapsed_s > 0 else 0.0
         found = [
             ("rows", f"{self.done:,}" + (f" of {self.rows:,}" if self.rows not in (None, self.done) else "")),

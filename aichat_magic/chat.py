@@ -306,7 +306,8 @@ class Chat:
                 error.args = (f"{error} {reason}", *error.args[1:])
             raise error
         if status is not None:
-            status(f"{shorten(str(error), 100)} Trying again in {wait_s:.1f} s.", attempt, call.policy.max_retries)
+            cause = str(error).split(". ")[0].rstrip(".")
+            status(f"{shorten(cause, 100)}. Trying again in {wait_s:.1f} s.", attempt, call.policy.max_retries)
         await self._sleep(wait_s)
 
 

@@ -64,7 +64,14 @@ _TOKEN_STYLES = (
     ("Token.Generic.Prompt", f"color:{_GRAY}"),
     ("Token.Generic.Output", f"color:{_GRAY}"),
 )
-_PRE = '<pre dir="ltr" style="overflow-x:auto;padding:0.6em 0.8em;background-color:rgba(128, 128, 128, 0.1)"><code>'
+# JupyterLab gives `pre` no margin, breaks its lines anywhere, and puts a ground of its own behind `code`. Only `code`
+# itself can say `white-space`.
+_PRE = (
+    '<pre dir="ltr" style="overflow-x:auto;margin:0.7em 0;padding:0.6em 0.8em;word-break:normal;'
+    'background-color:rgba(128, 128, 128, 0.1)"><code style="background-color:rgba(0, 0, 0, 0);white-space:{space}">'
+)
+_CODE = _PRE.format(space="pre")
+_PROSE = _PRE.format(space="pre-wrap")
 _FOOTER = '<div style="opacity:0.7;font-size:smaller">'
 # Languages that are coloured. A fixed list, because some of pygments' other lexers take very long on hostile text.
 _LANGUAGES = {
@@ -207,10 +214,15 @@ def _facts(reply: Reply) -> list[str]:
         kind = "tokens" if usage.input_tokens is None else "input tokens"
         facts.append(f"{usage.output_tokens if usage.input_tokens is None else usage.input_tokens:,} {kind}")
     if usage.cost_usd is not None:
-        facts.append(f"${_decimals(usage.cost_usd)}")
+        facts.append(money(usage.cost_usd))
     if reply.elapsed_s > 0:
         facts.append(f"{reply.elapsed_s:.1f} s")
     return facts
+
+
+def money(cost_usd: float | None) -> str:
+    """US dollars in words: ``$0.0012``, ``$3.20``, or ``unknown`` for None."""
+    return "unknown" if cost_usd is None else f"${_decimals(cost_usd)}"
 
 
 def _decimals(number: float) -> str:
@@ -248,7 +260,7 @@ def _body_html(text: str) -> str:
 
 def _plain_html(text: str) -> str:
     """A text as it is."""
-    return f"{_PRE}{escape(terminal_text(text))}</code></pre>\n"
+    return f"{_PROSE}{escape(terminal_text(text))}</code></pre>\n"
 
 
 def _parser() -> MarkdownIt:
@@ -326,7 +338,7 @@ def _fence(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env
         tex = token.content.strip()
         is_delimited = tex.startswith(("$$", "\\[", "\\begin"))
         return _formula(tex, *(("", "") if is_delimited else ("$$", "$$")), tag="div")
-    return f"{_PRE}{_highlighted(token.content, language)}</code></pre>\n"
+    return f"{_CODE}{_highlighted(token.content, language)}</code></pre>\n"
 
 
 def _math(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
@@ -381,7 +393,7 @@ def _formula(tex: str, opener: str, closer: str, *, tag: str) -> str:
     """A formula for the front end to typeset, or as code when it holds a command that could do more."""
     shown = escape(f"{opener}{_TEX_LABEL.sub('', tex)}{closer}")
     if _UNSAFE_TEX.search(tex) or len(tex) > _MAX_TEX_CHARS or (opener == "$$" and "$$" in tex):
-        return f"{_PRE}{shown}</code></pre>\n" if tag == "div" else f"<code>{shown}</code>"
+        return f"{_CODE}{shown}</code></pre>\n" if tag == "div" else f"<code>{shown}</code>"
     return f'<{tag} class="{_MATH}">{shown}</{tag}>' + ("\n" if tag == "div" else "")
 
 

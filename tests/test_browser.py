@@ -488,7 +488,6 @@ def test_replies_are_coloured_and_readable(rich: Notebook, theme: str) -> None:
         assert [(round(contrast, 2), words) for contrast, words in contrasts if contrast < 3.5] == []
 
 
-@pytest.mark.xfail(reason="JupyterLab gives the lines of code a ground of their own, and ours has another around it")
 @pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
 def test_code_stands_on_one_ground(rich: Notebook, theme: str) -> None:
     rich.theme(theme)
@@ -500,7 +499,6 @@ def test_code_stands_on_one_ground(rich: Notebook, theme: str) -> None:
     assert [ground for ground in grounds if not ground.endswith(", 0)")] == []
 
 
-@pytest.mark.xfail(reason="JupyterLab has no margin around <pre> in HTML outputs, and ours sets none")
 def test_blocks_do_not_touch(rich: Notebook) -> None:
     """Two pieces of code are two boxes, and a table is no part of the code above it."""
     gaps = (
@@ -515,7 +513,6 @@ def test_blocks_do_not_touch(rich: Notebook) -> None:
     assert min(gaps) >= 4
 
 
-@pytest.mark.xfail(reason="JupyterLab breaks the lines of <pre> anywhere, and ours does not forbid it")
 def test_long_lines_of_code_are_not_broken(rich: Notebook) -> None:
     rich.page.set_viewport_size({"width": 800, "height": 1500})
     try:

@@ -30,7 +30,9 @@ ATTRIBUTES = {
         r"(color:#[0-9a-f]{6}(;font-style:italic)?|text-align:(left|right|center);padding:0\.2em 0\.7em|"
         r"font-size:smaller|margin-left:0|white-space:pre-wrap|"
         r"opacity:0\.7;font-size:smaller|overflow-x:auto;overflow-y:hidden|"
-        r"overflow-x:auto;padding:0\.6em 0\.8em;background-color:rgba\(128, 128, 128, 0\.1\))"
+        r"overflow-x:auto;margin:0\.7em 0;padding:0\.6em 0\.8em;word-break:normal;"
+        r"background-color:rgba\(128, 128, 128, 0\.1\)|"
+        r"background-color:rgba\(0, 0, 0, 0\);white-space:pre(-wrap)?)"
     ),
     "dir": re.compile("auto|ltr"),
     "href": re.compile(r"(https?://|mailto:)[^\s\"<>]+", re.IGNORECASE),
