@@ -39,7 +39,7 @@ class Recipe:
         description: What it is for, in a line; may be empty.
         system: System message that goes with it; empty: that of the settings.
         path: The file it was read from.
-        problem: Why it cannot be used; empty when it can.
+        problem: Why its file cannot be used; empty when it can.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Recipe:
             PromptError: A value is missing, or cannot be shown.
         """
         if self.problem:
-            raise ConfigError(self.problem)
+            raise ConfigError(f"The template {shorten(str(self.path), 120)} {self.problem}.")
         missing = [name for name in self.placeholders if name not in values]
         if missing:
             needs = ", ".join(f"{{{name}}}" for name in missing)
@@ -134,8 +134,8 @@ def _read(path: Path) -> Recipe:
             key, colon, value = line.partition(":")
             key = key.strip()
             if not colon or key not in _KEYS:
-                hint = nearest(key, _KEYS)
-                return _broken(path, f"begins with the line {shorten(line, 40)!r}, which says nothing here.{hint}")
+                known = " and ".join(_KEYS)
+                return _broken(path, f"begins with the line {shorten(line, 40)!r}; known there are {known}")
             values[key] = value.strip()
     if not text.strip():
         return _broken(path, "holds no prompt")
@@ -144,4 +144,4 @@ def _read(path: Path) -> Recipe:
 
 def _broken(path: Path, why: str) -> Recipe:
     """What stands for a file that cannot be used."""
-    return Recipe(name=path.stem, prompt="", path=path, problem=f"The template {shorten(str(path), 120)} {why}")
+    return Recipe(name=path.stem, prompt="", path=path, problem=why)

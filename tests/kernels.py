@@ -209,6 +209,12 @@ class Kernel:
         self._receive_until(lambda: identity in self._replies, 30, f"no reply to {kind}")
         return self._replies.pop(identity)
 
+    def complete(self, code: str, cursor: int | None = None) -> dict[str, Any]:
+        """What Tab offers at a place of a cell (default: its end): the content of the `complete_reply`."""
+        identity = self._client.complete(code, len(code) if cursor is None else cursor)
+        self._receive_until(lambda: identity in self._replies, 30, "no completions")
+        return self._replies.pop(identity)
+
     # --- cells
 
     def start(self, code: str, *, cell_id: str | None = None, subshell: str | None = None) -> str:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+from kernels import Kernel
+from traitlets.config import Config
 
+import aichat_magic.chat
 from aichat_magic.arguments import COMMANDS, cell_parser
+from aichat_magic.chat import Chat
 from aichat_magic.completion import Completed, Known, complete
+from aichat_magic.errors import ConfigError
+from aichat_magic.settings import Settings
 
 FRAME = pd.DataFrame({"title": ["a"], "body text": ["b"], 3: [0]})
 KNOWN = Known(
@@ -138,3 +148,149 @@ def test_no_code_of_a_variable_runs() -> None:
     known = Known(variables={"trap": Trap()})
     for line in ("%%aichat --batch ", "%%aichat --batch trap --into ", "%%aichat -o "):
         assert complete(line, known) is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "candidates"),
+    [
+        ("%aichat run ", ("fix", "summary")),
+        ("%aichat run summary ", ("text=", "audience=")),
+        ("%aichat run summary text=x ", ("audience=",)),
+        ("%aichat run summary text=", ()),
+        ("%aichat doc Re", ("Review",)),
+        ("%aichat fix --te", ("--temperature",)),
+        ("%aichat fix -m gpt", ("openai/gpt-5-mini",)),
+        ("%aichat fix ", ()),
+        ("%aichat import x.json m", ("main", "münchen")),
+    ],
+)
+def test_on_a_line_that_asks_by_a_template(line: str, candidates: tuple[str, ...]) -> None:
+    assert at(line) == candidates
+
+
+@pytest.mark.parametrize("line", ["%aichat export ", "%aichat import no", "%%aichat --attach da"])
+def test_names_of_files_are_left_to_others(line: str) -> None:
+    completed = complete(line, KNOWN)
+    assert completed is not None
+    assert (completed.kind, completed.candidates) == ("file", ())
+
+
+# In a shell
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InteractiveShell]:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.csv").write_text("a\n1\n")
+    chat = Chat(settings=lambda: Settings(model="echo/echo", aliases={"fast": "openai/gpt-5-nano"}))
+    monkeypatch.setattr(aichat_magic.chat, "shared_chat", lambda: chat)
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell(config=config)
+    shell.run_line_magic("load_ext", "aichat_magic")
+    shell.user_ns["df"] = FRAME
+    yield shell
+    shell.run_line_magic("unload_ext", "aichat_magic")
+
+
+def tab(shell: InteractiveShell, cell: str, cursor: int | None = None) -> list[str]:
+    """What Tab offers, as whole texts of the cell up to the cursor."""
+    before = cell if cursor is None else cell[:cursor]
+    with provisionalcompleter():
+        return [before[: found.start] + found.text for found in shell.Completer.completions(cell, len(before))]
+
+
+def test_tab_completes_flags_values_and_commands(shell: InteractiveShell) -> None:
+    assert tab(shell, "%%aichat --te") == ["%%aichat --temperature"]
+    assert tab(shell, "%%aichat -t 0 -m fa") == ["%%aichat -t 0 -m fast"]
+    assert tab(shell, "%%aichat --batch ") == ["%%aichat --batch df"]
+    assert tab(shell, "%%aichat --batch df --into 'bo") == ["%%aichat --batch df --into 'body text'"]
+    assert tab(shell, "%aichat swi") == ["%aichat switch"]
+    assert "%aichat run explain" in tab(shell, "%aichat run ")
+    assert "%aichat set max_retries" in tab(shell, "%aichat set m")
+    models = tab(shell, "%aichat use ")
+    assert {"%aichat use openai/", "%aichat use echo/echo", "%aichat use local/smollm2-135m"} <= set(models)
+
+
+def test_tab_knows_conversations_and_models_of_the_session(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_cell("%%aichat -c 'other one' -m echo/seen\nhello")
+    assert tab(shell, "%aichat switch o") == ["%aichat switch 'other one'"]
+    assert tab(shell, "%%aichat -m seen") == ["%%aichat -m echo/seen"]
+
+
+@pytest.mark.parametrize("line", ["%%aichat -t ", "%%aichat -s ", "%%aichat --zzz", "%aichat ask ", "%%aichat -t d"])
+def test_neither_files_nor_names_flood_the_line(shell: InteractiveShell, line: str) -> None:
+    assert tab(shell, line) == []
+
+
+def test_files_are_offered_where_a_file_is_meant(shell: InteractiveShell) -> None:
+    assert tab(shell, "%%aichat --attach da") == ["%%aichat --attach data.csv"]
+    assert tab(shell, "%aichat import da") == ["%aichat import data.csv"]
+
+
+def test_prompt_and_other_cells_are_not_touched(shell: InteractiveShell) -> None:
+    offered = [
+        text
+        for cell in (
+            "%%aichat\n--te",
+            "%%aichat\n%aichat swi",
+            "%%aichat\n%%aichat --te",
+            "%%time\n%aichat swi",
+            "--te",
+        )
+        for text in tab(shell, cell)
+    ]
+    assert not [text for text in offered if text.endswith(("--temperature", "switch"))]
+    assert tab(shell, "df.colum") == ["df.columns"]
+
+
+def test_line_magic_is_completed_on_every_line_of_a_plain_cell(shell: InteractiveShell) -> None:
+    assert tab(shell, "x = 1\n%aichat swi") == ["x = 1\n%aichat switch"]
+    assert tab(shell, "\n\n%%aichat --te") == ["\n\n%%aichat --temperature"]
+
+
+def test_setting_that_cannot_be_used_does_not_fail_tab(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> Settings:
+        raise ConfigError("broken")
+
+    monkeypatch.setattr(aichat_magic.chat.shared_chat(), "_load", broken)
+    assert "%%aichat -m x" not in tab(shell, "%%aichat -m ")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_matcher_goes_with_the_extension_and_comes_back_once(shell: InteractiveShell) -> None:
+    def ours() -> int:
+        return sum("AIChat" in str(getattr(matcher, "matcher_identifier", "")) for matcher in matchers)
+
+    matchers = shell.Completer.custom_matchers
+    assert ours() == 1
+    shell.run_line_magic("reload_ext", "aichat_magic")
+    assert ours() == 1
+    shell.run_line_magic("unload_ext", "aichat_magic")
+    assert ours() == 0
+    assert tab(shell, "%%aichat --te") == []
+    shell.run_line_magic("load_ext", "aichat_magic")
+    assert tab(shell, "%%aichat --te") == ["%%aichat --temperature"]
+
+
+# Through a kernel, as JupyterLab asks
+
+
+def test_kernel_completes_the_line_and_nothing_below_it() -> None:
+    with Kernel() as kernel:
+        assert kernel.run("%load_ext aichat_magic").status == "ok"
+        assert kernel.run("rows = 1").status == "ok"
+        line = "%%aichat --te\nprompt"
+        reply = kernel.complete(line, len("%%aichat --te"))
+        assert reply["matches"] == ["--temperature"]
+        assert line[: reply["cursor_start"]] == "%%aichat "
+        assert kernel.complete("%%aichat -o ro")["matches"] == ["rows"]
+        assert kernel.complete("%%aichat -t ")["matches"] == []
+        assert "local/smollm2-135m" in kernel.complete("%aichat use smol")["matches"]
+        assert kernel.complete("%%aichat\n--te")["matches"] == []
+        assert not [path for path in kernel.home.rglob("*") if "aichat" in path.name], "Tab wrote a file"

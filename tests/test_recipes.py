@@ -73,8 +73,8 @@ def test_missing_value_is_named_with_the_way_to_give_it(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "read"),
         (b"", "no prompt"),
         (b"---\nsystem: x\n---\n  \n", "no prompt"),
-        (b"---\nsytem: x\n---\nhello", "Did you mean 'system'"),
-        (b"---\njust words\n---\nhello", "says nothing here"),
+        (b"---\nsytem: x\n---\nhello", "known there are description and system"),
+        (b"---\njust words\n---\nhello", "just words"),
         (b"x" * 300_000, "larger"),
     ],
 )
