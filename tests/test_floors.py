@@ -9,13 +9,13 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    ("errors", "messages", "fences", "secret", "render", "sse", "rate_headers"),
+    ("errors", "messages", "fences", "secret", "render", "quoting", "sse", "rate_headers"),
     ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights")
     + ("store", "limits", "pacing", "prices"),
     ("providers",),
     ("registry",),
     ("chat",),
-    ("conversation", "prompts", "context", "includes", "templates", "batch", "arguments", "charts")
+    ("conversation", "prompts", "context", "includes", "templates", "batch", "arguments", "charts", "transcripts")
     + ("schemas", "annotations", "validation", "jsontext", "recipes", "failing"),
     ("api", "session", "accessor", "extraction", "runs", "display", "pandas_hook")
     + ("completion", "asides"),
@@ -28,6 +28,7 @@ NEIGHBOURS = {
     ("messages", "fences"): "a reply knows the code in it",
     ("messages", "render"): "a reply knows how a notebook shows it",
     ("render", "messages"): "what is rendered is a message or a reply",
+    ("quoting", "errors"): "what is cut short is cut as in errors",
     ("secret", "errors"): "a key that cannot be used is an error",
     ("sse", "errors"): "a stream that is no stream is an error",
     ("transport", "failures"): "what went wrong on the wire is put into words there",
