@@ -58,13 +58,30 @@ def blocks(text: str) -> tuple[Block, ...]:
     Args:
         text: Markdown.
     """
+    return tuple(_parted(text)[0])
+
+
+def outside(text: str) -> list[str]:
+    """The lines of a text that are in no fence.
+
+    Args:
+        text: Markdown.
+    """
+    return _parted(text)[1]
+
+
+def _parted(text: str) -> tuple[list[Block], list[str]]:
+    """The blocks of a text, and the lines beside them."""
     found: list[Block] = []
+    beside: list[str] = []
     lines: list[str] = []
     opened: re.Match[str] | None = None
     for line in text.split("\n"):
         if opened is None:
             opened = _OPEN.match(line)
             lines = []
+            # A fence parts what is above it from what is below.
+            beside.append("" if opened else line)
         elif _closes(line, opened["fence"]):
             found.append(_block(opened, lines))
             opened = None
@@ -72,7 +89,7 @@ def blocks(text: str) -> tuple[Block, ...]:
             lines.append(line)
     if opened is not None:
         found.append(_block(opened, lines))
-    return tuple(found)
+    return found, beside
 
 
 def next_cell(text: str) -> NextCell:

@@ -13,6 +13,8 @@ from .errors import MalformedReplyError, OptionError, PromptError
 from .fences import blocks
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from .rate_headers import RateLimits
 
 Role = Literal["system", "user", "assistant"]
@@ -237,6 +239,7 @@ class Reply:
             ``truncated`` (the stream broke off).
         elapsed_s: Seconds from sending to the last byte, retries included.
         messages: The messages that were sent.
+        value: What the text stands for, where a form was asked for: parsed JSON, or what a schema says.
         rate_limits: What the server said of its limits, for the rooms that keep to them.
     """
 
@@ -246,6 +249,7 @@ class Reply:
     finish_reason: FinishReason = "stop"
     elapsed_s: float = 0.0
     messages: tuple[Message, ...] = ()
+    value: Any = field(default=None, repr=False, compare=False)
     rate_limits: RateLimits | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -275,6 +279,13 @@ class Reply:
             except (ValueError, RecursionError):
                 continue
         raise MalformedReplyError("The reply holds no JSON. Look at reply.text, or ask again for JSON only.")
+
+    @property
+    def tables(self) -> list[DataFrame]:
+        """The Markdown tables of the text as DataFrames, in order; empty when there is none."""
+        from .tables import tables  # few ask for it
+
+        return tables(self.text)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """How notebooks show it: safe HTML, and the same as plain text."""

@@ -9,7 +9,7 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    ("errors", "messages", "fences", "secret", "render", "quoting", "sse", "rate_headers"),
+    ("errors", "messages", "fences", "tables", "secret", "render", "quoting", "sse", "rate_headers"),
     ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights")
     + ("store", "limits", "pacing", "prices"),
     ("providers",),
@@ -18,7 +18,7 @@ FLOORS = (
     ("conversation", "prompts", "context", "includes", "templates", "batch", "arguments", "charts", "transcripts")
     + ("schemas", "annotations", "validation", "jsontext", "recipes", "failing"),
     ("api", "session", "accessor", "extraction", "runs", "display", "pandas_hook")
-    + ("completion", "asides"),
+    + ("completion", "asides", "shaping"),
     ("magic",),
 )
 # Rooms of one floor that may look at each other, each with its reason.
@@ -26,6 +26,8 @@ NEIGHBOURS = {
     ("messages", "errors"): "an option out of range is an error",
     ("messages", "rate_headers"): "a reply carries what the server said of its limits",
     ("messages", "fences"): "a reply knows the code in it",
+    ("messages", "tables"): "and the tables",
+    ("tables", "fences"): "a table may stand in a fence",
     ("messages", "render"): "a reply knows how a notebook shows it",
     ("render", "messages"): "what is rendered is a message or a reply",
     ("quoting", "errors"): "what is cut short is cut as in errors",
@@ -63,7 +65,7 @@ ONLY_IN = {
     "nest_asyncio2": {"bridge"},
     "IPython": {"magic", "display"},
     "tqdm": {"display"},
-    "pandas": {"accessor", "runs", "extraction"},
+    "pandas": {"accessor", "runs", "extraction", "tables", "messages"},  # messages: for the types only
     "sqlite3": {"store"},
     "xllamacpp": {"engine"},
 }
