@@ -137,7 +137,9 @@ def cut_to(text: str, budget_bytes: int) -> tuple[str, str]:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in a word or two: the name of its type."""
+    """What a value is, in a word: ``class``, or the name of its type."""
+    if isinstance(value, type):
+        return "class"
     return shorten(type(value).__name__, 40)
 
 
