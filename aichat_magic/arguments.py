@@ -12,6 +12,8 @@ from .errors import BadInputError, nearest, shorten
 from .messages import Options
 from .settings import Given
 
+_FORMATS = ("markdown", "text", "json", "code")
+
 
 class ArgumentError(BadInputError):
     """The magic line cannot be understood. Nothing was sent."""
@@ -28,6 +30,8 @@ class CellArguments:
     is_without_history: bool = False
     is_streamed: bool = True
     is_dry_run: bool = False
+    format: str = ""
+    schema: str = ""
     is_code: bool = False
     is_raw: bool = False
     is_strict: bool = False
@@ -129,6 +133,15 @@ def _cell_parser() -> _Parser:
     prompt.add_argument("--raw", action="store_true", help="fill no {name}")
     prompt.add_argument("--strict", action="store_true", help="a {name} without a variable is an error")
     prompt.add_argument("-o", "--output", default="", metavar="NAME", help="put the Reply into a variable")
+    prompt.add_argument(
+        "-f",
+        "--format",
+        default="",
+        choices=_FORMATS,
+        metavar="F",
+        help=f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}",
+    )
+    prompt.add_argument("--schema", default="", metavar="NAME", help="a class or JSON schema for reply.value")
     prompt.add_argument("--code", action="store_true", help="its code into the next cell, not run")
     prompt.add_argument("--no-stream", action="store_true", help="show the reply when it is whole")
     prompt.add_argument("--dry-run", action="store_true", help="show what would be sent; send nothing")
@@ -181,6 +194,8 @@ def parse_cell(line: str) -> CellArguments:
         raise ArgumentError("--batch needs a place for its replies: --into COLUMN, or -o NAME for the run.")
     if got.batch and (got.include or got.attach or got.code):
         raise ArgumentError("--include, --attach and --code go with one prompt, not with --batch.")
+    if got.batch and (got.schema or got.format):
+        raise ArgumentError("--format and --schema go with one prompt; typed columns: df.aichat.extract(...).")
     if options and not got.batch:
         raise ArgumentError(f"--{next(iter(options)).replace('_', '-')} belongs to a run over a table: --batch DF.")
     return CellArguments(
@@ -212,6 +227,8 @@ def parse_cell(line: str) -> CellArguments:
         is_without_history=got.no_history,
         is_streamed=not got.no_stream,
         is_dry_run=got.dry_run,
+        format=got.format,
+        schema=got.schema,
         is_code=got.code,
         is_raw=got.raw,
         is_strict=got.strict,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import hashlib
 import sys
 import time
@@ -18,18 +20,21 @@ from .conversation import Conversation, History, Turn
 from .display import ReplyView, show
 from .errors import AichatError, BadInputError, ChatInterrupt, UnknownNameError, nearest, shorten
 from .includes import Included, included
-from .messages import Draft, FinishReason, Image, Reply, Usage, estimate_tokens
+from .jsontext import SchemaError
+from .messages import Draft, FinishReason, Image, Message, Reply, Usage, estimate_tokens
 from .prompts import Filled, fill
 from .recipes import Recipe, recipes
 from .render import Note, Table, Transcript, money
 from .runs import BatchRun
 from .settings import Given, config_path, setting_names
+from .shaping import Shape, reply_in_shape, shape_of
 from .store.conversations import ConversationStore, MemoryConversations, StoredTurn, TurnRecord
 
 if TYPE_CHECKING:
     from .completion import Known
 
 _MAIN = "main"
+_SILENCE_S = 1.0
 _PERIODS_S = {"day": 86_400.0, "month": 30 * 86_400.0, "all": 0.0}
 
 
@@ -168,6 +173,8 @@ class Session:
         prompt = prompt or self._prompt(arguments, cell)
         data = included(arguments.include, self._variables, attached=arguments.attach, last_error=self._last_error)
         text, images = data.before(prompt.text), data.images + prompt.images
+        shape = shape_of(arguments.format, arguments.schema, self._variables)
+        asked, given = self._in_shape(shape, text, arguments.given)
         name = arguments.chat or self._current
         kept = self._talk(name)
         cell_id = self._cell_id(cell, is_line=is_line)
@@ -178,19 +185,22 @@ class Session:
             talk = Conversation(name=name, system=kept.system, chat=self._chat)
         else:
             talk = kept
-        call, history = talk.call(text, arguments.given, images=images, place=place)
+        call, history = talk.call(asked, given, images=images, place=place)
         if arguments.is_dry_run:
             self._show_dry_run(call, history)
             return None
-        view = self._view(arguments.is_streamed)
+        view = self._view(arguments.is_streamed and shape.is_streamed)
         for line in self._remarks(prompt, data, history, name):
             view.note(line)
-        reply = self._asked(call, view)
+        reply, problem = self._asked(call, view, shape)
         self._count(reply.model, reply.usage)
-        if not arguments.is_without_history:
-            self._keep(kept, Turn(text, reply, cell_id, images=images), call, arguments, place)
         if arguments.output:
             self._variables[arguments.output] = reply
+        if problem is not None:
+            place_of_text = f"{arguments.output}.text" if arguments.output else "the text above"
+            raise SchemaError(f"The reply is not what was asked for, twice: {problem}. It is in {place_of_text}.")
+        if not arguments.is_without_history:
+            self._keep(kept, Turn(text, reply, cell_id, images=images), call, arguments, place)
         if arguments.is_code:
             show(Note(put_code_below(reply.text, self._notebook)))
         return reply
@@ -317,6 +327,11 @@ class Session:
             return Filled(text, (), ())
         return fill(text, self._variables, is_strict=arguments.is_strict)
 
+    def _in_shape(self, shape: Shape, prompt: str, given: Given) -> tuple[str, Given]:
+        """The prompt and the options that ask for a form. The words that do are no part of the conversation."""
+        provider = self._chat.call((Message("user", "-"),), given).provider if shape.schema else None
+        return shape.asked(prompt, given, supports_schema=provider is not None and provider.supports_schema)
+
     def _see_last_error(self) -> None:
         """Remember the notebook's last exception, before one of ours takes its place."""
         error: BaseException | None = getattr(sys, "last_value", None)
@@ -339,12 +354,32 @@ class Session:
                 f"More: %aichat set max_history_tokens N; afresh: --new"
             )
 
-    def _asked(self, call: Call, view: ReplyView) -> Reply:
-        """The reply, shown while it grows. What arrived before an error or an interrupt stays visible."""
+    def _asked(self, call: Call, view: ReplyView, shape: Shape) -> tuple[Reply, SchemaError | None]:
+        """The reply, shown while it grows, and what is wrong with its form.
+
+        What arrived before an error or an interrupt stays visible.
+        """
+        is_notebook = self._place().is_notebook
         draft = Draft()
         failed: BaseException | None = None
+
+        def update(text: str) -> None:
+            if shape.is_streamed:
+                view.update(shape.shown(text, is_notebook=is_notebook))
+
+        async def asked(call: Call) -> Reply:
+            nonlocal draft
+            draft = Draft()
+            # A cell that shows nothing looks as if nothing was going on.
+            loop = asyncio.get_running_loop()
+            silence = loop.call_later(_SILENCE_S, view.status, f"Waiting for {call.model}")
+            try:
+                return await self._chat.reply(call, draft, status=view.status, show=update)
+            finally:
+                silence.cancel()
+
         try:
-            reply = run(self._chat.reply(call, draft, status=view.status, show=view.update))
+            reply, problem = run(reply_in_shape(asked, call, shape))
         except (AichatError, ChatInterrupt) as error:
             failed = error
         if failed is not None:
@@ -355,9 +390,9 @@ class Session:
                 else None
             )
             raise failed
-        view.finish(reply)
+        view.finish(dataclasses.replace(reply, text=shape.shown(reply.text, is_notebook=is_notebook)))
         self._shown(reply)
-        return reply
+        return reply, problem
 
     def _show_dry_run(self, call: Call, history: History) -> None:
         """What would be sent, exactly, and about how much it is."""
@@ -437,7 +472,7 @@ class Session:
         rows = []
         for name in self._chat.registry.names(settings):
             rows.append(self._provider_row(name))
-        show(Table("Providers", ("provider", "address", "key", "state"), tuple(rows),
+        show(Table("Providers", ("provider", "key", "state", "address"), tuple(rows),
                    "Another OpenAI-compatible server: -m MODEL --base-url URL"))  # fmt: skip
 
     def _provider_row(self, name: str) -> tuple[str, str, str, str]:
@@ -447,12 +482,12 @@ class Session:
             preset = self._chat.registry.preset(name, settings)
             state = "" if cls.working else "not working"
             if preset is None:
-                return name, "in this process", "not needed", state
+                return name, "not needed", state, "in this process"
             address = settings.providers[name].base_url if name in settings.providers else ""
             key = "present" if settings.has_key(name, preset) else f"set {preset.key_env}" if preset.needs_key else "-"
-            return name, address or preset.base_url, key, state
+            return name, key, state, address or preset.base_url
         except AichatError as error:
-            return name, "", "", shorten(str(error), 60)
+            return name, "", shorten(str(error), 60), ""
 
     def _do_chats(self, rest: str) -> None:
         rows = tuple(

@@ -17,8 +17,6 @@ from .messages import Message, Reply
 from .schemas import Schema, repair_prompt
 from .settings import Given
 
-FORMATS = ("markdown", "text", "json", "code")
-
 _JSON_ONLY = "Answer with JSON only, without any other words."
 
 

@@ -51,6 +51,7 @@ NEIGHBOURS = {
     ("failing", "context"): "how a value becomes text is said there",
     ("api", "display"): "a run shows its progress",
     ("runs", "display"): "a run shows its progress",
+    ("session", "shaping"): "a cell may ask for a form of its reply",
     ("session", "asides"): "some commands ask by a template",
     ("session", "completion"): "what Tab may offer is what the session knows",
     ("session", "display"): "what is touched is shown",
