@@ -69,6 +69,7 @@ class Outcome:
         error_value: Its text.
         traceback: Its lines as sent to the notebook.
         execution_count: The number in ``In [n]``.
+        next_cell: What the cell has put into a new cell below, or "".
         execution: Seconds from ``busy`` to ``idle``.
     """
 
@@ -80,6 +81,7 @@ class Outcome:
     error_value: str = ""
     traceback: list[str] = field(default_factory=list)
     execution_count: int | None = None
+    next_cell: str = ""
     execution: float = 0.0
     is_begun: bool = False
     is_idle: bool = False
@@ -295,6 +297,8 @@ class Kernel:
         elif kind == "execute_reply":
             outcome.status = content["status"]
             outcome.execution_count = content.get("execution_count")
+            for payload in content.get("payload", ()):
+                outcome.next_cell = payload["text"] if payload["source"] == "set_next_input" else outcome.next_cell
             outcome.error_name = content.get("ename", outcome.error_name)
             outcome.error_value = content.get("evalue", outcome.error_value)
         elif kind == "execute_input":

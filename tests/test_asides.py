@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from kernels import Kernel
 from servers import Answer, ChatServer, Received, status, text
 from traitlets.config import Config
 
@@ -285,3 +286,26 @@ def test_control_characters_do_not_reach_the_next_cell(run: Cell, server: ChatSe
     server.answer = lambda received, attempt: text("```py\na = '\x1b[2J\u202e'\n\tb\n```")
     run("%%aichat --code\ncode please")
     assert shell.rl_next_input == "a = '[2J'\n\tb"
+
+
+# In a kernel, as in JupyterLab
+
+
+def test_kernel_mends_the_cell_that_failed_in_a_cell_below(server: ChatServer) -> None:
+    with Kernel(env={"AICHAT_MODEL": "openai/m", "AICHAT_BASE_URL": server.url}) as kernel:
+        assert kernel.run("%load_ext aichat_magic").status == "ok"
+        kernel.run("n = 0\ndef ratio_of(n):\n    return 1 / n")
+        assert kernel.run("# the ratio\nratio = ratio_of(n)").error_name == "ZeroDivisionError"
+        kernel.run("fine = 1")
+        outcome = kernel.run("%aichat fix")
+        assert outcome.status == "ok", outcome
+        assert outcome.next_cell == "# mended\nratio = 1 / max(n, 1)"
+        assert kernel.value("'ratio' in globals()") == "False"
+        prompt = sent(server)[-1][1]
+        assert "# the ratio\nratio = ratio_of(n)" in prompt
+        assert "In[3], line 2:" in prompt
+        assert "In[2], line 3, in ratio_of:" in prompt
+        assert "n (int):\n0" in prompt
+        assert "ipykernel" not in prompt
+        assert kernel.run("%aichat explain").status == "ok"
+        assert "'ratio' in globals()" in sent(server)[-1][1]

@@ -78,6 +78,9 @@ def test_every_long_flag_is_offered_on_an_empty_cell_line() -> None:
         ("%%aichat -s ", ()),
         ("%%aichat -s 'be b", ()),
         ("%%aichat --zzz", ()),
+        ("%%aichat -f ", ("markdown", "text", "json", "code")),
+        ("%%aichat --schema R", ("Review",)),
+        ("%%aichat -i e", ("err",)),
     ],
 )
 def test_on_the_line_of_a_cell(line: str, candidates: tuple[str, ...]) -> None:
