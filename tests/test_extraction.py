@@ -99,7 +99,7 @@ def test_wrong_schema_or_template_sends_nothing() -> None:
         frame = pd.DataFrame({"body": ["a"]})
         with pytest.raises(BadInputError, match="cannot be a schema"):
             extract(frame, server, schema="Review")
-        with pytest.raises(PromptError, match="'bdy'.*'body'"):
+        with pytest.raises(PromptError, match=r"'bdy'.*'body'"):
             frame.aichat.extract("{bdy}", schema=Review, model="openai/m", base_url=server.url)
         assert server.requests == []
 

@@ -9,17 +9,15 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    ("errors", "messages", "fences", "tables", "secret", "render", "quoting", "sse", "rate_headers"),
-    ("transport", "failures", "routes", "retry", "settings", "bridge", "cookies", "engine", "weights")
-    + ("store", "limits", "pacing", "prices"),
-    ("providers",),
-    ("registry",),
-    ("chat",),
-    ("conversation", "prompts", "context", "includes", "templates", "batch", "arguments", "charts", "transcripts")
-    + ("schemas", "annotations", "validation", "jsontext", "recipes", "failing"),
-    ("api", "session", "accessor", "extraction", "runs", "display", "pandas_hook")
-    + ("completion", "asides", "shaping"),
-    ("magic",),
+    set("errors messages fences tables secret render quoting sse rate_headers".split()),
+    set("transport failures routes retry settings bridge cookies engine weights store limits pacing prices".split()),
+    {"providers"},
+    {"registry"},
+    {"chat"},
+    set("conversation prompts context includes templates batch arguments charts transcripts".split())
+    | set("schemas annotations validation jsontext recipes failing".split()),
+    set("api session accessor extraction runs display pandas_hook completion asides shaping".split()),
+    {"magic"},
 )
 # Rooms of one floor that may look at each other, each with its reason.
 NEIGHBOURS = {

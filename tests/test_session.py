@@ -103,9 +103,12 @@ def test_front_end_without_cell_names_is_told_by_the_prompt(store: MemoryConvers
 
 def test_terminal_asks_the_same_twice_as_two_turns(store: MemoryConversations) -> None:
     session = Session(
-        Chat(settings=lambda: Settings(model="echo/echo")), {}, view=lambda is_streamed: View(), shown=lambda reply: None,
+        Chat(settings=lambda: Settings(model="echo/echo")),
+        {},
+        view=lambda is_streamed: View(),
+        shown=lambda reply: None,
         store=lambda: store,
-    )  # fmt: skip
+    )
     session.cell("", "more")
     session.cell("", "more")
     assert prompts(store, scope="here") == ["more", "more"]
