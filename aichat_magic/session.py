@@ -101,6 +101,7 @@ class Session:
         self._images: dict[int, tuple[Image, ...]] = {}
         self._current = "main"
         self._tallies: dict[str, _Tally] = {}
+        self._listed: dict[str, None] = {}
         self._told: set[str] = set()
         self._last_error: BaseException | None = None
 
@@ -153,7 +154,7 @@ class Session:
         chat = self._chat
         return Known(
             variables=variables,
-            models=lambda: models_known(chat.registry, chat.settings, self._tallies),
+            models=lambda: models_known(chat.registry, chat.settings, (*self._tallies, *self._listed)),
             conversations=lambda: [_MAIN, *(found.name for found in self._store.names(self._place().scope))],
             templates=lambda: {name: recipe.placeholders for name, recipe in self._recipes().items()},
             settings=setting_names,
@@ -462,6 +463,7 @@ class Session:
         route = self._chat.registry.route(f"{provider}/any", settings, allow_not_working=True)
         found = [model for model in run(route.provider.models()) if needle.lower() in model.lower()]
         aliases = [(f"{alias} (alias)", target) for alias, target in settings.aliases.items() if wanted in alias]
+        self._listed |= {f"{provider}/{model}": None for model in found}
         rows = tuple((f"{provider}/{model}", "") for model in found) + tuple(aliases)
         note = "" if rows else f"{provider} names no model{f' with {needle!r}' if needle else ''}."
         show(Table(f"Models of {provider}", ("model", "stands for") if aliases else ("model",),

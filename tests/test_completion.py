@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from kernels import Kernel
+from servers import MODEL, ChatServer
 from traitlets.config import Config
 
 import aichat_magic.chat
+from aichat_magic import bridge
 from aichat_magic.arguments import COMMANDS, cell_parser
 from aichat_magic.chat import Chat
 from aichat_magic.completion import Completed, Known, complete
@@ -195,6 +197,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Interacti
     shell.user_ns["df"] = FRAME
     yield shell
     shell.run_line_magic("unload_ext", "aichat_magic")
+    bridge.run(chat.http.aclose())
 
 
 def tab(shell: InteractiveShell, cell: str, cursor: int | None = None) -> list[str]:
@@ -222,6 +225,13 @@ def test_tab_knows_conversations_and_models_of_the_session(
     shell.run_cell("%%aichat -c 'other one' -m echo/seen\nhello")
     assert tab(shell, "%aichat switch o") == ["%aichat switch 'other one'"]
     assert tab(shell, "%%aichat -m seen") == ["%%aichat -m echo/seen"]
+    with ChatServer() as server:
+        shell.run_line_magic("config", f"AIChat.base_url = '{server.url}'")
+        assert tab(shell, f"%%aichat -m {MODEL}") == []
+        shell.run_cell("%aichat models openai/")
+        n_requests = len(server.requests)
+        assert tab(shell, f"%%aichat -m {MODEL}") == [f"%%aichat -m openai/{MODEL}"]
+        assert len(server.requests) == n_requests
 
 
 @pytest.mark.parametrize("line", ["%%aichat -t ", "%%aichat -s ", "%%aichat --zzz", "%aichat ask ", "%%aichat -t d"])
