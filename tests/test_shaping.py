@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from servers import Answer, ChatServer, Received, text
+from servers import Answer, ChatServer, Received, text, usage_of
 from traitlets.config import Config
 
 import aichat_magic.chat
@@ -125,7 +125,12 @@ def test_wrong_reply_is_asked_for_once_more_with_what_was_wrong(run: Cell, serve
     assert len(server.requests) == 2
     assert sent(server)[1] == '{"name": "Lisbon"}'
     assert "people" in sent(server)[2]
-    assert result.result.usage.output_tokens is None or result.result.usage.output_tokens > 0
+    assert [message.content for message in result.result.messages] == ["Largest city of Portugal?"]
+    counts = [
+        usage_of(said, received)["completion_tokens"]
+        for said, received in zip(('{"name": "Lisbon"}', LISBON), server.requests, strict=True)
+    ]
+    assert result.result.usage.output_tokens == sum(counts)
     run("%%aichat\nmore")
     assert sent(server) == ["Largest city of Portugal?", LISBON, "more"]
 
