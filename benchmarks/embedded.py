@@ -3,8 +3,8 @@
     python benchmarks/embedded.py
 
 Both take rows of the same kind in turn, three times; the table has the best of each, because other work on the machine
-can only make them slower. Goal: 1.8 times the loop on 2 cores. Answers are what is batched: where nearly all of the work
-is reading the rows, as for labels of long texts, both cores are busy with one row already.
+can only make them slower. Goal: 1.8 times the loop on 2 cores. Answers are what is batched: where nearly all of the
+work is reading the rows, as for labels of long texts, both cores are busy with one row already.
 """
 
 from __future__ import annotations
