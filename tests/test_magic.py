@@ -15,6 +15,7 @@ from aichat_magic.chat import Chat
 from aichat_magic.errors import AichatError
 from aichat_magic.messages import Reply
 from aichat_magic.settings import Settings
+from aichat_magic.store import MemoryStore
 
 CANARY = "sk-canary-magic"
 PNG = b"\x89PNG\r\n\x1a\n..."
@@ -24,7 +25,8 @@ PNG = b"\x89PNG\r\n\x1a\n..."
 def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[InteractiveShell]:
     """A terminal-like shell with the extension loaded, and a session of its own on the echo provider."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    chat = Chat(settings=lambda: Settings(model="echo/echo", environ={"OPENAI_API_KEY": CANARY}))
+    settings = Settings(model="echo/echo", environ={"OPENAI_API_KEY": CANARY})
+    chat = Chat(settings=lambda: settings, store=MemoryStore())
     monkeypatch.setattr(aichat_magic.chat, "shared_chat", lambda: chat)
     config = Config()
     config.HistoryManager.enabled = False
