@@ -193,8 +193,9 @@ class _PrivateLoop(_SystemLoop):
         self._selector.close()
         for transport in self.open_transports():
             transport._closing = True
-            transport._sock.close()
-            transport._sock = None
+            if transport._sock is not None:  # one that is closed already, and only not forgotten yet
+                transport._sock.close()
+                transport._sock = None
         for pipe_end in (self._ssock, self._csock):
             pipe_end.close()
 

@@ -756,3 +756,31 @@ def test_cleanup_that_hangs_does_not_hold_up_the_end() -> None:
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
     assert time.monotonic() - begin < 5
+
+
+def test_a_fork_lets_go_of_a_connection_that_is_closed_but_not_forgotten() -> None:
+    with ChatServer(lambda received, attempt: status(200)) as server:
+        done = python(
+            f"""
+import asyncio, os, sys
+from aichat_magic.bridge import run
+
+async def closed():
+    _, writer = await asyncio.open_connection("127.0.0.1", {server.port})
+    writer.close()
+    await writer.wait_closed()
+    return writer.transport
+
+async def seven():
+    return 7
+
+kept = run(closed())
+if (child := os.fork()) == 0:
+    print(run(seven()), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+""",
+            "-W",
+            "ignore",
+        )
+    assert (done.stdout, done.stderr) == ("7\n", "")
