@@ -46,6 +46,7 @@ async def test_concurrent_first_calls_load_once(environ: dict[str, str]) -> None
         told.append(words)
         threads.add(threading.current_thread())
 
+    close_all()  # other tests may have asked the model
     assert loaded(MODEL, environ=environ) is None
     engines = await asyncio.gather(*(engine_for(MODEL, environ=environ, status=status) for _ in range(5)))
     assert len({id(engine) for engine in engines}) == 1
