@@ -13,7 +13,7 @@ from .pandas_hook import after_pandas
 
 if TYPE_CHECKING:
     from .api import ask, ask_async, batch, batch_async, batch_iter_async, stream, stream_async
-    from .batch import Progress
+    from .batches import Progress
     from .chat import Chat
     from .conversation import Conversation, Turn
     from .errors import (
@@ -52,7 +52,7 @@ _ROOMS = {
     "Message": "messages",
     "MissingKeyError": "errors",
     "Options": "messages",
-    "Progress": "batch",
+    "Progress": "batches",
     "ProviderError": "errors",
     "RateLimitError": "errors",
     "Reply": "messages",

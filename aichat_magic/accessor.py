@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from . import chat
-from .batch import BatchOptions, Estimate, Row, estimate
+from .batches import BatchOptions, Estimate, Row, estimate
 from .bridge import run
 from .errors import BadInputError, PromptError
 from .messages import Message, messages_from

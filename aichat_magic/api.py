@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
-from .batch import Batch, BatchOptions, Row, RowResult, iterate_rows
+from .batches import Batch, BatchOptions, Row, RowResult, iterate_rows
 from .bridge import iterate, run
 from .chat import Call, Chat, shared_chat
 from .display import progress_bar

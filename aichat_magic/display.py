@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .batch import Progress
+from .batches import Progress
 from .messages import Reply
 from .render import finish_mark, reply_bundle, reply_html, summary_line, terminal_text
 

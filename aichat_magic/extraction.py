@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from .batch import BatchOptions, Row
+from .batches import BatchOptions, Row
 from .chat import Chat
 from .messages import Message, Reply
 from .runs import BatchRun, run_rows

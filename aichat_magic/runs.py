@@ -8,7 +8,7 @@ from html import escape
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
-from .batch import Batch, BatchOptions, Progress, Row
+from .batches import Batch, BatchOptions, Progress, Row
 from .bridge import run
 from .charts import histogram, line
 from .chat import Chat

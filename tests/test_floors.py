@@ -14,7 +14,7 @@ FLOORS = (
     {"providers"},
     {"registry"},
     {"chat"},
-    set("conversation prompts context includes templates batch arguments charts transcripts".split())
+    set("conversation prompts context includes templates batches arguments charts transcripts".split())
     | set("schemas annotations validation jsontext recipes failing".split()),
     set("api session accessor extraction runs display pandas_hook completion asides shaping".split()),
     {"magic"},

@@ -47,6 +47,11 @@ def test_public_surface_is_pinned() -> None:
     assert aichat_magic.__all__ == PUBLIC
 
 
+def test_no_public_name_is_hidden_by_a_room_of_the_same_name() -> None:
+    rooms = {path.stem for path in Path(aichat_magic.__file__).parent.glob("*.py")}
+    assert not rooms & set(PUBLIC)
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_name_exists_and_is_documented(name: str) -> None:
     assert getattr(aichat_magic, name).__doc__

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aichat_magic.batch import Batch, BatchOptions, BatchPlan, Progress, RowResult, estimate, iterate_rows
+from aichat_magic.batches import Batch, BatchOptions, BatchPlan, Progress, RowResult, estimate, iterate_rows
 from aichat_magic.chat import Call, Chat
 from aichat_magic.errors import (
     AichatError,
