@@ -307,6 +307,7 @@ class Batch:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         progress_every_s: float = 0.2,
+        known: Mapping[bytes, Reply] | None = None,
     ) -> None:
         """Prepare; nothing is sent before `run`.
 
@@ -320,6 +321,7 @@ class Batch:
             clock: Seconds that only go forward.
             sleep: Waits so many seconds.
             progress_every_s: Shortest time between two progress events, in seconds.
+            known: Replies of an earlier run (`answered`), which are neither looked up nor sent again.
         """
         self._chat = chat
         self._plan = plan
@@ -330,6 +332,7 @@ class Batch:
         self._clock = clock
         self._sleep = sleep
         self._progress_every_s = progress_every_s
+        self._known = known or {}
         self._keys = plan.keys()
         self._retries = RetryBudget()
         self._jobs: dict[bytes, int] = {}
@@ -385,6 +388,11 @@ class Batch:
     def pending(self) -> int:
         """Rows read that have something to ask and are not done."""
         return sum(1 for job in self._job_of_row if job != _MISSING and self._outcomes[job] is None)
+
+    def answered(self) -> dict[bytes, Reply]:
+        """The replies so far by their keys, for a run over the same rows that need not ask them again."""
+        found = ((key, self._outcomes[number]) for key, number in self._jobs.items())
+        return {key: outcome for key, outcome in found if isinstance(outcome, Reply)}
 
     def progress(self, *, is_last: bool = False) -> Progress:
         """Where the run stands now."""
@@ -491,7 +499,10 @@ class Batch:
                 self._crash = error
                 self._drop_all()
                 return
-            known = await store.get([job.key for job in fresh]) if fresh and store is not None else {}
+            known = {job.key: self._known[job.key] for job in fresh if job.key in self._known}
+            asked = [job.key for job in fresh if job.key not in known]
+            if asked and store is not None:
+                known |= await store.get(asked)
             for job in fresh:
                 reply = known.get(job.key)
                 if reply is None:
@@ -578,7 +589,7 @@ class Batch:
             return
         self._failures_in_a_row = 0
         self._retries.earn()
-        self._plan.budget.charge(reply.usage)
+        self._plan.budget.charge(call.priced(_counted(reply, job.messages)))
         self.usage = self.usage + reply.usage if self.finished_s else reply.usage
         # Kept for as long as the run is: without what only the limits need.
         reply = replace(reply, messages=(), rate_limits=None, elapsed_s=self._clock() - began_s)
@@ -649,6 +660,17 @@ def _spent(usage: Usage) -> str:
     """What a run has cost, in words."""
     cost = "" if usage.cost_usd is None else f", ${usage.cost_usd:.4f}"
     return f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens{cost}"
+
+
+def _counted(reply: Reply, messages: tuple[Message, ...]) -> Usage:
+    """The usage of a reply for a budget: what the server does not count is estimated, or no bound could be kept."""
+    usage = reply.usage
+    sent, came = usage.input_tokens, usage.output_tokens
+    return replace(
+        usage,
+        input_tokens=estimate_tokens(messages) if sent is None else sent,
+        output_tokens=estimate_tokens((Message("assistant", reply.text),)) if came is None else came,
+    )
 
 
 async def iterate_rows(make: Callable[[Callable[[RowResult], None]], Batch]) -> AsyncGenerator[RowResult, None]:

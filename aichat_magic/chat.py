@@ -59,6 +59,8 @@ class Call:
         endpoint = self.provider.endpoint
         preset = self.provider.presets.get(endpoint.provider)
         is_at_home = preset is not None and host_of(preset.base_url) == endpoint.host
+        if self.provider.is_free:
+            return dataclasses.replace(usage, cost_usd=0.0)
         cost = self.prices.cost_usd(endpoint.provider, self.request.model, usage, is_at_home=is_at_home)
         return dataclasses.replace(usage, cost_usd=cost)
 

@@ -65,11 +65,14 @@ class Extraction:
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
         first = self._run(lambda: self._asked(make_rows()), index, keep, self._options)
+        if first.stopped_by is not None and (stopped := first.stop_error()) is not None:
+            raise stopped
         answers = [self._checked(outcome) for outcome in first.outcomes()]
         wrong = {row: error for row, (_, error) in enumerate(answers) if isinstance(error, SchemaError)}
         left = self._left(first)
         if wrong and left is not None:
             texts = {row: text for row, text in enumerate(first.texts()) if row in wrong}
+            # Whatever stops it, what it has mended counts; the other rows keep their first error.
             repaired = self._run(lambda: self._repairs(make_rows(), texts, wrong), index, _forget, left)
             for row, outcome in enumerate(repaired.outcomes()):
                 if row in wrong and isinstance(outcome, Reply):
@@ -95,12 +98,9 @@ class Extraction:
         keep: Callable[[BatchRun], None],
         options: BatchOptions,
     ) -> BatchRun:
-        result = run_rows(
+        return run_rows(
             self._chat, make_rows, n_rows=len(index), given=self._given, options=options, index=index, keep=keep
         )
-        if (stopped := result.stop_error()) is not None and result.stopped_by is not None:
-            raise stopped
-        return result
 
     def _asked(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows as they are sent: with the instructions, where nothing else holds the model to the schema."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from html import escape
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
@@ -135,7 +135,7 @@ class BatchRun:
         return BatchStoppedError(f"{head}: {reason}{kept}", run=self)
 
     def retry(self) -> BatchRun:
-        """Run again. Rows that have their reply are taken from the store; failed and pending ones are sent."""
+        """Run again. Rows that have their reply keep it; failed and pending ones are sent."""
         return self._again()
 
     def frame(self) -> pd.DataFrame:
@@ -222,6 +222,7 @@ def run_rows(
     options: BatchOptions,
     index: Any = None,
     keep: Callable[[BatchRun], None] = lambda run: None,
+    known: Mapping[bytes, Reply] | None = None,
 ) -> BatchRun:
     """Run rows to their end, with a progress bar, from synchronous code.
 
@@ -233,6 +234,7 @@ def run_rows(
         options: How many at once, budget, store, progress.
         index: Labels of the rows.
         keep: Handed the run before it begins, so that an interrupt loses nothing of it.
+        known: Replies of an earlier run over the same rows, which are not asked again.
 
     Returns:
         The run, finished or stopped by an error (`stopped_by`).
@@ -243,11 +245,20 @@ def run_rows(
     """
 
     def again() -> BatchRun:
-        return run_rows(chat, make_rows, n_rows=n_rows, given=given, options=options, index=index, keep=keep)
+        return run_rows(
+            chat,
+            make_rows,
+            n_rows=n_rows,
+            given=given,
+            options=options,
+            index=index,
+            keep=keep,
+            known=batch.answered(),
+        )
 
     plan = options.plan(chat, given)
     show = progress_bar(options.progress, n_rows)
-    batch = Batch(chat, plan, make_rows(), n_rows=n_rows, on_progress=show)
+    batch = Batch(chat, plan, make_rows(), n_rows=n_rows, on_progress=show, known=known)
     result = BatchRun(batch, again, index)
     keep(result)
     interrupt: ChatInterrupt | None = None

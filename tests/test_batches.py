@@ -407,3 +407,25 @@ def test_budget_in_dollars_needs_a_known_price() -> None:
         options.plan(chat, Given(model="ollama/x"))
     priced = Chat(settings=lambda: Settings(prices={"ollama/x": Price(input=1, output=2)}), store=MemoryStore())
     assert options.plan(priced, Given(model="ollama/x")).budget is not None
+
+
+async def test_known_replies_are_not_asked_again_whatever_the_store() -> None:
+    server = Server(lambda prompt, attempt: BadRequestError("no", status=400) if prompt == "3" else None)
+    first = await done([str(n) for n in range(10)], server)
+    server.fault = no_fault
+    again = await done([str(n) for n in range(10)], server, is_fresh=True, known=first.answered())
+    assert texts(again) == [f"reply to {n}" for n in range(10)]
+    assert server.calls == {str(n): 1 + (n == 3) for n in range(10)}
+
+
+async def test_budget_holds_where_the_server_counts_no_tokens() -> None:
+    server = Server()
+    complete = server.complete
+
+    async def uncounted(request: ChatRequest) -> Reply:
+        return Reply(text=(await complete(request)).text, model="openai/m")
+
+    server.complete = uncounted  # type: ignore[method-assign]  # a server that counts nothing
+    made = await done([str(n) for n in range(100)], server, budget=Budget(max_total_tokens=50), concurrency=1)
+    assert 2 <= sum(server.calls.values()) <= 6
+    assert isinstance(made.stopped_by, BatchStoppedError)

@@ -54,6 +54,12 @@ def test_call_to_another_address_has_no_published_price() -> None:
     assert elsewhere.priced(USED).cost_usd is None
 
 
+def test_embedded_model_is_free_before_and_after() -> None:
+    chat = Chat(settings=Settings, store=MemoryStore())
+    call = chat.call((Message("user", "x"),), Given(model="local/smollm2-135m"))
+    assert call.priced(Usage(input_tokens=5, output_tokens=1)).cost_usd == 0.0
+
+
 @pytest.mark.parametrize(
     "text",
     ['[prices]\n"a/b" = 3', '[prices."a/b"]\ninput = 1', '[prices."a/b"]\ninput = 1\noutput = -1',

@@ -36,6 +36,7 @@ class AsyncProvider(ABC):
         needs_auth: Whether it needs a key.
         supports_stream: Whether the reply arrives in pieces.
         supports_message_history: Whether messages keep their roles on the wire.
+        is_free: Whether nobody is billed, because it runs in this process.
         supports_schema: Whether the server holds the reply to `Options.schema`.
         supports_images: Whether `Message.images` are sent; others refuse a request that has any.
         supports_gpt_35_turbo: Whether it serves ``gpt-3.5-turbo``.
@@ -50,6 +51,7 @@ class AsyncProvider(ABC):
     supports_stream: ClassVar[bool] = False
     supports_message_history: ClassVar[bool] = False
     supports_schema: ClassVar[bool] = False
+    is_free: ClassVar[bool] = False
     supports_images: ClassVar[bool] = False
     supports_gpt_35_turbo: ClassVar[bool] = False
     supports_gpt_4: ClassVar[bool] = False

@@ -16,6 +16,7 @@ class Echo(AsyncProvider):
 
     supports_stream = True
     supports_message_history = True
+    is_free = True
     default_model = "echo"
 
     async def complete(self, request: ChatRequest) -> Reply:

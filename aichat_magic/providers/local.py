@@ -43,6 +43,7 @@ class Local(AsyncProvider):
     url = "https://github.com/ggml-org/llama.cpp"
     supports_stream = True
     supports_message_history = True
+    is_free = True
     supports_schema = True
     default_model = SMOLLM2.name
 
