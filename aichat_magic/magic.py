@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .session import Place, Session
 
 _MAX_ERROR_LINES = 5
+_QUESTION = re.compile(r"(\s*)%aichat\s+((?:ask|run|search)\s.*\?)\s*")
 
 
 @magics_class
@@ -174,6 +175,7 @@ class AIChat(Magics):
             notebook=notebook,
             cell_id=str(cell_id),
             is_notebook=True,
+            execution=shell.execution_count,
         )
 
     def leave(self) -> None:
@@ -244,6 +246,26 @@ def load(shell: Any) -> None:
     shell.register_magics(magics)
     if shell.Completer is not None:  # a shell without a terminal may have none
         shell.Completer.custom_matchers.append(magics.matcher)
+    shell.input_transformers_cleanup.append(keep_questions)
+
+
+def keep_questions(lines: list[str]) -> list[str]:
+    """Let `%aichat ask Why?` be a question to the model: IPython takes a last question mark as one to itself.
+
+    Args:
+        lines: The lines of a cell, each with its line end.
+
+    Returns:
+        The same, such lines as the call that they stand for.
+    """
+    if lines and lines[0].startswith("%%"):
+        return lines
+    return [
+        f"{found[1]}get_ipython().run_line_magic('aichat', {found[2]!r})\n"
+        if (found := _QUESTION.fullmatch(line))
+        else line
+        for line in lines
+    ]
 
 
 def unload(shell: Any) -> None:
@@ -252,6 +274,9 @@ def unload(shell: Any) -> None:
     if magics is None:
         return
     magics.leave()
+    shell.input_transformers_cleanup[:] = [
+        known for known in shell.input_transformers_cleanup if known is not keep_questions
+    ]
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("aichat", None)
     # One that a bad value stopped halfway has put itself there, too.

@@ -313,6 +313,19 @@ def test_ask_takes_the_text_as_it_stands(run: Cell) -> None:
     assert 'What\'s "this" {thing} $5?' in printed
 
 
+@pytest.mark.parametrize("question", ["What is a mean?", "Is it?? ", "Why 'so'?"])
+def test_ask_takes_a_question_mark_for_its_own(run: Cell, question: str) -> None:
+    result, printed = run(f"%aichat ask {question}")
+    assert result.success
+    assert question.strip() in printed
+
+
+def test_question_mark_in_a_prompt_below_a_cell_magic_stays(run: Cell) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\n%aichat ask why?")
+        assert server.requests[0].last_message == "%aichat ask why?"
+
+
 def test_use_changes_the_model_and_refuses_an_unknown_one(run: Cell) -> None:
     _, printed = run("%aichat use echo/other")
     assert "echo/other" in printed
@@ -412,6 +425,7 @@ def footprint(shell: InteractiveShell) -> tuple[Any, ...]:
         [configurable for configurable in shell.configurables if type(configurable).__name__ == "AIChat"] != [],
         len(shell.Completer.custom_matchers) if hasattr(shell.Completer, "custom_matchers") else 0,
         {name: len(calls) for name, calls in shell.events.callbacks.items()},
+        len(shell.input_transformers_cleanup),
         len(shell.display_formatter.ipython_display_formatter.type_printers),
     )
 
