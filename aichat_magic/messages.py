@@ -248,7 +248,7 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     finish_reason: FinishReason = "stop"
     elapsed_s: float = 0.0
-    messages: tuple[Message, ...] = ()
+    messages: tuple[Message, ...] = field(default=(), repr=False)
     value: Any = field(default=None, repr=False, compare=False)
     rate_limits: RateLimits | None = field(default=None, repr=False, compare=False)
 

@@ -266,9 +266,7 @@ def test_pages_of_a_pdf_are_read_only_until_there_are_enough(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("library", ["pypdf", "pdfminer"])
-def test_pdf_is_read_and_a_broken_one_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
-) -> None:
+def test_pdf_is_read_and_a_broken_one_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     fpdf = pytest.importorskip("fpdf")
     pytest.importorskip(library)
     if library == "pdfminer":
