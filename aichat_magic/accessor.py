@@ -66,7 +66,7 @@ class _Chat:
             first = next(iter(result.errors.values()))
             warnings.warn(
                 f"{n_errors:,} of {len(result):,} rows failed and are <NA>; the first: {first} "
-                f"All of them: .aichat.last_run.errors",
+                f"`run = ....aichat.run(...)` and `run.errors` tell them all.",
                 UserWarning,
                 stacklevel=3,
             )

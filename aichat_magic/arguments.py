@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import keyword
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -183,7 +184,7 @@ def parse_cell(line: str) -> CellArguments:
     if "-h" in words or "--help" in words:
         return CellArguments(given=Given(), is_help=True)
     got = _cell_parser().parse_words(words)
-    if got.output and not got.output.isidentifier():
+    if got.output and (not got.output.isidentifier() or keyword.iskeyword(got.output)):
         raise ArgumentError(f"--output takes the name of a variable, not {shorten(got.output, 40)!r}.")
     if got.raw and got.strict:
         raise ArgumentError("--raw and --strict exclude each other: --raw fills nothing.")

@@ -13,7 +13,7 @@ from .bridge import run
 from .charts import histogram, line
 from .chat import Chat
 from .display import progress_bar
-from .errors import AichatError, BatchStoppedError, ChatInterrupt
+from .errors import AichatError, BadInputError, BatchStoppedError, ChatInterrupt
 from .messages import Reply, Usage
 from .render import Table
 from .settings import Given
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ERROR_KINDS = 5
+# On a frame: the names of the columns of errors that are ours.
+_ERROR_COLUMNS = "_aichat_error_columns"
 
 
 class BatchRun:
@@ -103,17 +105,39 @@ class BatchRun:
 
         Args:
             frame: The frame whose rows were asked, changed in place.
-            column: Name of the column; the errors go to ``<column>_error``, which goes away when there are none.
+            column: Name of the column; the errors go to ``<column>_error``, which goes away when there are none. Rows
+                that a stopped run has not come to keep what they had.
+
+        Raises:
+            BadInputError: The frame has other rows by now, or these columns cannot be filled; it is as it was.
         """
         import pandas as pd
 
-        frame[column] = pd.Series(list(self.texts()), index=frame.index, dtype="string")
-        errors = self.errors
+        check_columns(frame, column)
+        if len(frame) != len(self) or (self._index is not None and not frame.index.equals(self._index)):
+            raise BadInputError(
+                "The rows of the table are not those of the run any more. The replies are in run.frame(); "
+                "df.aichat.last_run is the run."
+            )
+        values: list[Any] = list(self.texts())
+        dtype = "string"
+        if self.stopped_by is not None or self.pending:
+            if column in frame.columns:
+                outcomes = zip(self.outcomes(), values, frame[column].tolist(), strict=True)
+                values = [old if outcome is None else new for outcome, new, old in outcomes]
+                # Numbers and whatever else was there stay what they were.
+                if not all(isinstance(value, str) or pd.isna(value) is True for value in values):
+                    dtype = "object"
+        frame[column] = pd.Series(values, index=frame.index, dtype=dtype)
+        errors, name = self.errors, f"{column}_error"
         if errors:
             texts = [str(errors[row]) if row in errors else None for row in range(len(frame))]
-            frame[f"{column}_error"] = pd.Series(texts, index=frame.index, dtype="string")
-        elif f"{column}_error" in frame.columns:
-            del frame[f"{column}_error"]
+            frame[name] = pd.Series(texts, index=frame.index, dtype="string")
+            # pandas would take a plain attribute for a column.
+            object.__setattr__(frame, _ERROR_COLUMNS, _error_columns(frame) | {name})
+        elif name in frame.columns:
+            del frame[name]
+            object.__setattr__(frame, _ERROR_COLUMNS, _error_columns(frame) - {name})
 
     def tally(self) -> list[tuple[str, Usage, int]]:
         """Model, usage and number of the replies that this run has paid for."""
@@ -211,6 +235,34 @@ class BatchRun:
             table = Table("Errors", ("kind", "rows", "the first says"), tuple(kinds), "")
             html.append(table._repr_mimebundle_()["text/html"])
         return {"text/plain": repr(self), "text/html": "".join(html)}
+
+
+def check_columns(frame: pd.DataFrame, column: str) -> None:
+    """Refuse columns that a run must not fill, before anything is sent.
+
+    Args:
+        frame: The frame.
+        column: The column that shall get the replies.
+
+    Raises:
+        BadInputError: There are several of this name, or the column for the errors is the user's own.
+    """
+    name = f"{column}_error"
+    names = list(frame.columns)
+    for each in (column, name):
+        if (count := names.count(each)) > 1:
+            raise BadInputError(f"There are {count} columns called {each!r}. Rename one first.")
+    if name in names and name not in _error_columns(frame):
+        raise BadInputError(
+            f"There is a column {name!r} that is not of a run on this table; errors would go there. "
+            f"Rename it or take it out."
+        )
+
+
+def _error_columns(frame: pd.DataFrame) -> frozenset[str]:
+    """The columns of a frame that hold the errors of a run."""
+    found: frozenset[str] = frame.__dict__.get(_ERROR_COLUMNS, frozenset())
+    return found
 
 
 def run_rows(

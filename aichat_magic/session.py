@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from .messages import Draft, FinishReason, Image, Message, Reply, Usage, estimat
 from .prompts import Filled, fill
 from .recipes import Recipe, recipes
 from .render import Note, Table, Transcript, money
-from .runs import BatchRun
+from .runs import BatchRun, check_columns
 from .settings import Given, config_path, setting_names
 from .shaping import Shape, reply_in_shape, shape_of
 from .store.conversations import ConversationStore, MemoryConversations, StoredTurn, TurnRecord
@@ -47,12 +48,14 @@ class Place:
         notebook: Path of the notebook, where the front end tells it.
         cell_id: The notebook's name for the cell, where the front end tells it.
         is_notebook: Whether cells can be run again in their place.
+        execution: Which execution of a cell this is, as the front end counts; 0: it does not tell.
     """
 
     scope: str = "here"
     notebook: str = ""
     cell_id: str = ""
     is_notebook: bool = False
+    execution: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,10 @@ class Session:
         self._images: dict[int, tuple[Image, ...]] = {}
         self._current = "main"
         self._tallies: dict[str, _Tally] = {}
+        self._counting = threading.Lock()
+        # Conversation and name of the turns that the running execution of a cell has made.
+        self._execution = 0
+        self._made: set[tuple[str, str]] = set()
         self._listed: dict[str, None] = {}
         self._told: set[str] = set()
         self._last_error: BaseException | None = None
@@ -178,7 +185,7 @@ class Session:
         asked, given = self._in_shape(shape, text, arguments.given)
         name = arguments.chat or self._current
         kept = self._talk(name)
-        cell_id = self._cell_id(cell, is_line=is_line)
+        cell_id = self._cell_id(cell, name, is_line=is_line)
         place = None if arguments.is_without_history else kept.place_of(cell_id)
         if arguments.is_new or arguments.is_without_history:
             # Nothing is sent before it. Run again, the cell that began a conversation replaces its first turn.
@@ -197,9 +204,9 @@ class Session:
         self._count(reply.model, reply.usage)
         if arguments.output:
             self._variables[arguments.output] = reply
-        if problem is not None:
+        if problem:
             place_of_text = f"{arguments.output}.text" if arguments.output else "the text above"
-            raise SchemaError(f"The reply is not what was asked for, twice: {problem}. It is in {place_of_text}.")
+            raise SchemaError(f"The reply is not what was asked for{problem}. It is in {place_of_text}.")
         if not arguments.is_without_history:
             self._keep(kept, Turn(text, reply, cell_id, images=images), call, arguments, place)
         if arguments.is_code:
@@ -238,7 +245,10 @@ class Session:
             system = arguments.given.system or talk.system
             stored = self._store.append(scope, talk.name, record, system=system, is_new=arguments.is_new)
         else:
-            stored = self._store.replace(scope, talk.name, talk.turns[place].number, record)
+            number = talk.turns[place].number
+            stored = self._store.replace(scope, talk.name, number, record, system=arguments.given.system)
+        if self._execution:
+            self._made.add((talk.name, turn.cell_id))
         if turn.images:
             self._images[stored.id] = turn.images
 
@@ -276,11 +286,12 @@ class Session:
             )
         return self._talk(name)
 
-    def _cell_id(self, prompt: str, *, is_line: bool) -> str:
+    def _cell_id(self, prompt: str, talk: str, *, is_line: bool) -> str:
         """What tells that a cell is run again, so that its turn is replaced; empty: every run is a new turn.
 
         A notebook names its cells. One that does not is told by the prompt itself. Lines of `ask` share a cell, so that
-        the prompt is part of their name. In a terminal everything is new.
+        the prompt is part of their name. One execution of a cell may ask several times, in a loop: each call makes its
+        own turn. In a terminal everything is new.
         """
         place = self._place()
         if not place.is_notebook:
@@ -288,7 +299,15 @@ class Session:
         parts = [place.scope, place.cell_id]
         if is_line or not place.cell_id:
             parts.append(hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16])
-        return "#".join(parts)
+        if place.execution != self._execution:
+            self._execution = place.execution
+            self._made.clear()
+        first = cell_id = "#".join(parts)
+        count = 1
+        while (talk, cell_id) in self._made:
+            count += 1
+            cell_id = f"{first}#{count}"
+        return cell_id
 
     def _batch(self, arguments: CellArguments, template: str) -> BatchRun | None:
         """One run over the rows of a table. Whatever stops it, the finished rows are in the column."""
@@ -299,6 +318,8 @@ class Session:
                 f"--batch takes the name of a DataFrame; {shorten(arguments.batch, 40)!r} is none."
                 f"{nearest(arguments.batch, known)}"
             )
+        if arguments.into:
+            check_columns(frame, arguments.into)
         keywords = {**arguments.batch_options, **arguments.given.keywords()}
         if arguments.is_dry_run:
             show(Note(str(frame.aichat.estimate(template, **keywords))))
@@ -312,11 +333,13 @@ class Session:
             failed = result.stop_error()
         if arguments.output:
             self._variables[arguments.output] = result
-        if arguments.into:
-            result.put_into(frame, arguments.into)
         for model, usage, replies in result.tally():
             self._count(model, usage, replies)
             self._store.record_run(model, usage, replies)
+        # A run that has answered nothing leaves a column as it was.
+        is_useful = failed is None or any(text is not None for text in result.texts())
+        if arguments.into and (is_useful or arguments.into not in frame.columns):
+            result.put_into(frame, arguments.into)
         if failed is not None:
             raise failed
         return result
@@ -355,7 +378,7 @@ class Session:
                 f"More: %aichat set max_history_tokens N; afresh: --new"
             )
 
-    def _asked(self, call: Call, view: ReplyView, shape: Shape) -> tuple[Reply, SchemaError | None]:
+    def _asked(self, call: Call, view: ReplyView, shape: Shape) -> tuple[Reply, str]:
         """The reply, shown while it grows, and what is wrong with its form.
 
         What arrived before an error or an interrupt stays visible.
@@ -410,10 +433,11 @@ class Session:
 
     def _count(self, model: str, usage: Usage, replies: int = 1) -> None:
         """Add replies of a model to the totals of the session."""
-        before = self._tallies.get(model)
-        self._tallies[model] = (
-            _Tally(replies, usage) if before is None else _Tally(before.replies + replies, before.usage + usage)
-        )
+        with self._counting:  # cells may ask from threads
+            before = self._tallies.get(model)
+            self._tallies[model] = (
+                _Tally(replies, usage) if before is None else _Tally(before.replies + replies, before.usage + usage)
+            )
 
     # The line ---------------------------------------------------------------------------------------------------
 
@@ -511,7 +535,8 @@ class Session:
         show(Transcript(title=f"Conversation {talk.name!r}", messages=history.messages[:-1], note="", is_exact=False))
 
     def _do_switch(self, rest: str) -> None:
-        (self._current,) = words_of("switch", rest, least=1, most=1)
+        (name,) = words_of("switch", rest, least=1, most=1)
+        self._current = _named(name)
         show(Note(f"Conversation: {self._current} ({_counted(len(self._talk(self._current)), 'turn')})"))
 
     def _do_undo(self, rest: str) -> None:
@@ -527,11 +552,11 @@ class Session:
         show(Note(f"Took {_counted(taken, 'turn')} out of {talk.name!r}."))
 
     def _do_fork(self, rest: str) -> None:
-        (name,) = words_of("fork", rest, least=1, most=1)
+        name = _named(*words_of("fork", rest, least=1, most=1))
         if self._store.load(self._scope(name), name) is not None:
             raise BadInputError(f"There is a conversation {name!r} already. Choose another name.")
         talk = self._talk(self._current)
-        if talk.turns:
+        if self._store.load(self._scope(talk.name), talk.name) is not None:  # its system message goes along
             self._store.fork(self._scope(talk.name), talk.name, self._scope(name), name)
         self._current = name
         show(Note(f"Conversation: {name}, a copy with {_counted(len(talk), 'turn')}"))
@@ -587,7 +612,7 @@ class Session:
 
         words = words_of("import", rest, least=1, most=2)
         path = Path(words[0])
-        name = words[1] if len(words) > 1 else path.stem
+        name = _named(words[1] if len(words) > 1 else path.stem)
         if self._store.load(self._scope(name), name) is not None:
             raise BadInputError(f"There is a conversation {name!r} already. Name another: %aichat import FILE NAME")
         system, records = transcripts.read(path)
@@ -657,6 +682,13 @@ def _usage_table(period: str, rows: list[tuple[str, str, int, Usage]]) -> Table:
     columns = ("model", "conversation", "replies", "tokens in", "tokens out", "cost", "share")
     title = {"session": "Usage of this session", "all": "Usage, all that is stored"}.get(period, f"Usage of a {period}")
     return Table(title, columns, cells, "" if cells else "Nothing was asked yet.")
+
+
+def _named(name: str) -> str:
+    """The name of a conversation, refused when it is empty."""
+    if not name.strip():
+        raise BadInputError("A conversation needs a name that is not empty.")
+    return name
 
 
 def _counted(count: int, one: str, many: str = "") -> str:

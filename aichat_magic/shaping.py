@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .chat import Call
-from .errors import BadInputError, UnknownNameError, nearest, shorten
+from .errors import AichatError, BadInputError, UnknownNameError, nearest, shorten
 from .fences import blocks
 from .includes import fenced
 from .jsontext import SchemaError, values_in
@@ -113,9 +113,7 @@ def shape_of(format: str, schema: str, variables: Mapping[str, Any]) -> Shape:
     return Shape(format="json", schema=Schema.of(variables[schema]))
 
 
-async def reply_in_shape(
-    ask: Callable[[Call], Awaitable[Reply]], call: Call, shape: Shape
-) -> tuple[Reply, SchemaError | None]:
+async def reply_in_shape(ask: Callable[[Call], Awaitable[Reply]], call: Call, shape: Shape) -> tuple[Reply, str]:
     """The reply to a call, asked for once more when it is not of the form.
 
     Args:
@@ -124,18 +122,21 @@ async def reply_in_shape(
         shape: What the reply shall be.
 
     Returns:
-        The reply with its `value`, and None; or the raw reply, and what is wrong with it. Usage and time are those of
-        both attempts.
+        The reply with its `value`, and nothing; or the raw reply, and what is wrong with it, to go on in a sentence.
+        Usage and time are those of both attempts. When asking again fails, the first reply is the one.
     """
     first = await ask(call)
     if not shape.is_checked:
-        return first, None
+        return first, ""
     try:
-        return dataclasses.replace(first, value=shape.value_of(first.text)), None
+        return dataclasses.replace(first, value=shape.value_of(first.text)), ""
     except SchemaError as error:
         problem = error
     again = (Message("assistant", first.text or "-"), Message("user", shape.repair(problem)))
-    second = await ask(call.with_messages((*call.request.messages, *again)))
+    try:
+        second = await ask(call.with_messages((*call.request.messages, *again)))
+    except AichatError as error:  # the first reply is paid for
+        return first, f": {problem}. Asking again failed: {str(error).removesuffix('.')}"
     reply = dataclasses.replace(
         second,
         usage=first.usage + second.usage,
@@ -143,9 +144,9 @@ async def reply_in_shape(
         messages=first.messages,
     )
     try:
-        return dataclasses.replace(reply, value=shape.value_of(second.text)), None
+        return dataclasses.replace(reply, value=shape.value_of(second.text)), ""
     except SchemaError as error:
-        return reply, error
+        return reply, f", twice: {error}"
 
 
 def _block(text: str, language: str) -> str:

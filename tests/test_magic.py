@@ -12,7 +12,7 @@ from traitlets.config import Config
 import aichat_magic.chat
 from aichat_magic import bridge
 from aichat_magic.chat import Chat
-from aichat_magic.errors import AichatError
+from aichat_magic.errors import AichatError, BadInputError
 from aichat_magic.messages import Reply
 from aichat_magic.settings import Settings
 from aichat_magic.store import MemoryStore
@@ -611,3 +611,66 @@ def test_what_cannot_be_included_sends_nothing(run: Cell, flag: str) -> None:
         result, _ = run(f"%%aichat {flags(server)} {flag}\nhello")
         assert isinstance(result.error_in_exec, AichatError)
         assert server.requests == []
+
+
+# --- runs over a table that must not lose what is the user's
+
+
+def test_batch_that_answers_nothing_leaves_the_column_as_it_was(run: Cell, table: Any) -> None:
+    with ChatServer(lambda received, attempt: status(401)) as server:
+        table["label"] = ["one", "two", "three"]
+        result, _ = run(f"%%aichat {flags(server)} --batch df --into label\n{{title}}")
+    assert isinstance(result.error_in_exec, AichatError)
+    assert table["label"].tolist() == ["one", "two", "three"]
+
+
+def test_batch_that_is_stopped_leaves_the_rows_it_has_not_come_to(run: Cell, table: Any) -> None:
+    def answer(received: Received, attempt: int) -> Any:
+        return status(401) if received.last_message == "2" else text("fine")
+
+    table["n"], table["label"] = [1, 2, 3], [10, 20, 30]
+    with ChatServer(answer) as server:
+        run(f"%%aichat {flags(server)} --batch df --into label --concurrency 1\n{{n}}")
+    assert table["label"].tolist()[0] == "fine"
+    assert table["label"].tolist()[2] == 30
+
+
+@pytest.mark.parametrize("is_twice", [False, True])
+def test_batch_refuses_columns_that_it_must_not_fill_and_sends_nothing(
+    run: Cell, shell: InteractiveShell, table: Any, is_twice: bool
+) -> None:
+    import pandas as pd
+
+    if is_twice:
+        table = pd.concat([table, pd.DataFrame([[1, 2]] * 3, columns=["label", "label"], index=table.index)], axis=1)
+        shell.user_ns["df"] = table
+    else:
+        table["label_error"] = "mine"
+    before = table.copy()
+    with ChatServer() as server:
+        result, printed = run(f"%%aichat {flags(server)} --batch df --into label\n{{title}}")
+        assert server.requests == []
+    assert isinstance(result.error_in_exec, BadInputError)
+    assert ("2 columns called 'label'" if is_twice else "'label_error'") in printed
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_batch_over_a_table_that_changes_meanwhile_is_counted_and_not_put_in(run: Cell, table: Any) -> None:
+    def answer(received: Received, attempt: int) -> Any:
+        table.index = [1, 2, 3]
+        return text("fine")
+
+    with ChatServer(answer) as server:
+        result, printed = run(f"%%aichat {flags(server)} --batch df --into label --no-store\n{{title}}")
+    assert isinstance(result.error_in_exec, BadInputError)
+    assert "last_run" in printed
+    assert "label" not in table
+    assert table.aichat.last_run.frame()["reply"].tolist() == ["fine"] * 3
+    assert "openai/m" in run("%aichat usage")[1]
+
+
+@pytest.mark.parametrize("line", ["%%aichat -o class\nhello", "%aichat switch ''", "%aichat fork ''"])
+def test_name_that_cannot_be_used_is_refused(run: Cell, line: str) -> None:
+    result, _ = run(line)
+    assert isinstance(result.error_in_exec, BadInputError)
+    assert "main" in run("%aichat")[1]

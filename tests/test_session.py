@@ -35,6 +35,7 @@ class Notebook:
 
     def __init__(self, store: ConversationStore, path: str = "a.ipynb", *, has_cell_ids: bool = True) -> None:
         self.cell_id = ""
+        self.execution = 0
         self.has_cell_ids = has_cell_ids
         self.path = path
         self.chat = Chat(settings=lambda: Settings(model="echo/echo"))
@@ -49,7 +50,13 @@ class Notebook:
 
     def place(self) -> Place:
         cell_id = self.cell_id if self.has_cell_ids else ""
-        return Place(scope=f"notebook:{self.path}", notebook=self.path, cell_id=cell_id, is_notebook=True)
+        return Place(
+            scope=f"notebook:{self.path}",
+            notebook=self.path,
+            cell_id=cell_id,
+            is_notebook=True,
+            execution=self.execution,
+        )
 
     def run(self, cell_id: str, prompt: str, line: str = "") -> list[str]:
         """Run a cell; gives the prompts and replies that were sent."""
@@ -226,3 +233,33 @@ def test_usage_is_told_by_model_and_conversation(notebook: Notebook, period: str
 def test_wrong_command_is_bad_input(notebook: Notebook, line: str) -> None:
     with pytest.raises(AichatError):
         notebook.session.command(line)
+
+
+def test_calls_of_one_execution_are_turns_of_their_own_and_replaced_by_the_next(
+    notebook: Notebook, store: MemoryConversations
+) -> None:
+    for execution, prompts_asked in ((1, ("a", "b", "c")), (2, ("d", "e", "f"))):
+        notebook.execution = execution
+        for prompt in prompts_asked:
+            notebook.run("loop", prompt)
+        assert prompts(store) == list(prompts_asked)
+    notebook.execution = 3
+    notebook.run("cell2", "g")
+    notebook.execution = 4
+    assert notebook.run("loop", "h") == ["h"]
+    assert prompts(store) == ["h", "e", "f", "g"]
+
+
+def test_system_message_of_a_rerun_stays(notebook: Notebook, store: MemoryConversations) -> None:
+    notebook.run("cell1", "q1", "-s old")
+    notebook.run("cell1", "q1", "-s new")
+    assert notebook.run("cell2", "q2") == ["new", "q1", "q1", "q2"]
+    notebook.run("cell2", "q2")
+    assert store.load("notebook:a.ipynb", "main").system == "new"  # type: ignore[union-attr]  # it is there
+
+
+def test_fork_after_a_reset_has_the_system_message(notebook: Notebook) -> None:
+    notebook.run("cell1", "q1", "-s old")
+    notebook.session.command("reset")
+    notebook.session.command("fork other")
+    assert notebook.run("cell2", "q2") == ["old", "q2"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from servers import Answer, ChatServer, Received, text, usage_of
+from servers import Answer, ChatServer, Received, status, text, usage_of
 from traitlets.config import Config
 
 import aichat_magic.chat
@@ -148,6 +148,18 @@ def test_reply_that_stays_wrong_is_an_error_and_its_text_is_kept(
     assert "answer.text" in printed
     run("%%aichat\nmore")
     assert sent(server) == ["more"]
+
+
+def test_reply_is_kept_and_counted_when_asking_again_fails(
+    run: Cell, server: ChatServer, shell: InteractiveShell
+) -> None:
+    server.answer = lambda received, attempt: text("no") if len(server.requests) == 1 else status(400)
+    result, printed = run("%%aichat --schema City -o answer\nLargest city of Portugal?")
+    assert isinstance(result.error_in_exec, SchemaError)
+    assert "Asking again failed" in printed
+    assert "twice" not in printed
+    assert shell.user_ns["answer"].text == "no"
+    assert "1 reply" in run("%aichat")[1]
 
 
 def test_provider_without_schemas_is_told_in_words(

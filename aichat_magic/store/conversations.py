@@ -73,8 +73,15 @@ class ConversationStore(Protocol):
             BadInputError: The reply is not whole.
         """
 
-    def replace(self, scope: str, name: str, turn_id: int, turn: TurnRecord) -> StoredTurn:
+    def replace(self, scope: str, name: str, turn_id: int, turn: TurnRecord, *, system: str = "") -> StoredTurn:
         """Put another turn in the place of one. Later turns stay, with new ids; without that one, it is added.
+
+        Args:
+            scope: Whose conversation.
+            name: Its name.
+            turn_id: The turn that goes.
+            turn: The turn that comes.
+            system: As `append`.
 
         Raises:
             BadInputError: The reply is not whole.
@@ -143,10 +150,10 @@ class _Conversations:
         key, now_s = (scope, name), self._clock()
         return self._kept(key, turn, lambda forest, said: operations.append(forest, key, said, system, is_new, now_s))
 
-    def replace(self, scope: str, name: str, turn_id: int, turn: TurnRecord) -> StoredTurn:
+    def replace(self, scope: str, name: str, turn_id: int, turn: TurnRecord, *, system: str = "") -> StoredTurn:
         """Put another turn in the place of one; later turns stay."""
         key, now_s = (scope, name), self._clock()
-        return self._kept(key, turn, lambda forest, said: operations.replace(forest, key, turn_id, said, now_s))
+        return self._kept(key, turn, lambda forest, said: operations.replace(forest, key, turn_id, said, system, now_s))
 
     def rewind(self, scope: str, name: str, to: int | None) -> None:
         """Go back to a turn, or to before the first."""

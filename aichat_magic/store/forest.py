@@ -107,7 +107,7 @@ def append(forest: Forest, key: Key, said: Said, system: str, is_new: bool, now_
     return turn
 
 
-def replace(forest: Forest, key: Key, old: int, said: Said, now_s: float) -> int:
+def replace(forest: Forest, key: Key, old: int, said: Said, system: str, now_s: float) -> int:
     """Put another turn in the place of one, on a new branch that the later turns are on, too; its name."""
     talk = _opened(forest, key, now_s)
     path = forest.path(talk.head)
@@ -115,7 +115,7 @@ def replace(forest: Forest, key: Key, old: int, said: Said, now_s: float) -> int
     head = new = forest.add(key, path[place - 1][0] if place else None, forest.keep(said))
     for _, later in path[place + 1 :]:
         head = forest.add(key, head, later)
-    forest.put(key, dataclasses.replace(talk, head=head, updated=now_s))
+    forest.put(key, Talk(head, system or talk.system, now_s))
     return new
 
 
