@@ -132,7 +132,8 @@ class Registry:
                 f"Provider {prefix!r} has no server, so --base-url does not fit it. "
                 f"Name a model of that server: -m MODEL."
             )
-        configured = settings.base_url if prefix in ("openai", settings.model.partition("/")[0]) else ""
+        home = settings.aliases.get(settings.model, settings.model).strip().partition("/")[0]
+        configured = settings.base_url if prefix in ("openai", home) else ""
         endpoint = settings.endpoint(prefix, preset, base_url=base_url or configured, proxy=proxy)
         return Route(cls(endpoint, self._http), model)
 

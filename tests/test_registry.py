@@ -71,6 +71,12 @@ def test_configured_address_is_for_the_configured_model_only(registry: Registry)
     assert registry.route("ollama/x", settings).provider.endpoint.base_url == "http://localhost:11434/v1"
 
 
+def test_configured_address_is_for_the_model_that_an_alias_means(registry: Registry) -> None:
+    settings = Settings(model="fast", aliases={"fast": " vllm/qwen"}, base_url="http://gpu:8000/v1")
+    assert registry.route("fast", settings).provider.endpoint.base_url == "http://gpu:8000/v1"
+    assert registry.route("ollama/x", settings).provider.endpoint.base_url == "http://localhost:11434/v1"
+
+
 def test_provider_of_the_users_file_speaks_openai(registry: Registry) -> None:
     settings = Settings(providers={"lab": ProviderSettings(base_url="http://lab:8000/v1", default_model="m")})
     route = registry.route("lab", settings)
