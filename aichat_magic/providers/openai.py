@@ -69,6 +69,8 @@ class OpenAI(AsyncProvider):
         """The whole reply at once. Raises what `AsyncProvider.complete` does."""
         response = await self._http.send(self._post(request, is_streamed=False))
         content = self._object(response.json())
+        if content.get("error"):
+            raise self._reported(content["error"])
         chunk = self._chunk(content)
         if not isinstance(content.get("choices"), list) or not content["choices"]:
             raise self._malformed("it has no 'choices'")
@@ -95,7 +97,7 @@ class OpenAI(AsyncProvider):
                         continue
                     content = self._object(parse_json(event.data.encode("utf-8", "replace"), self.name))
                     if event.event == "error" or content.get("error"):
-                        raise self._stream_error(content)
+                        raise self._reported(content.get("error") or content)
                     chunk = self._chunk(content)
                     finish_reason = chunk.finish_reason or finish_reason
                     usage = chunk.usage or usage
@@ -175,10 +177,13 @@ class OpenAI(AsyncProvider):
         choice = choices[0] if isinstance(choices, list) and choices else {}
         if not isinstance(choice, dict):
             raise self._malformed("a choice is not an object")
+        reason = choice.get("finish_reason")
+        # OpenRouter and others report a failure of the server behind them like this, with status 200.
+        if choice.get("error") or str(reason).lower() == "error":
+            raise self._reported(choice.get("error"))
         part = choice.get("delta") or choice.get("message") or {}
         if not isinstance(part, dict):
             raise self._malformed("a message is not an object")
-        reason = choice.get("finish_reason")
         is_refused = isinstance(part.get("refusal"), str) and not part.get("content")
         text = part["refusal"] if is_refused else self._text(part.get("content"))
         finish_reason = _FINISH_REASONS.get(reason.lower(), "stop") if isinstance(reason, str) and reason else None
@@ -213,11 +218,11 @@ class OpenAI(AsyncProvider):
             provider=self.name,
         )
 
-    def _stream_error(self, content: dict[str, Any]) -> StreamError:
-        error = content.get("error") or content
+    def _reported(self, error: Any) -> StreamError:
+        """An error that the server reports inside a response of status 200, in its words."""
         words = error.get("message") if isinstance(error, dict) else error
         return StreamError(
-            f"Provider {self.name!r} reported an error in the middle of the reply: "
+            f"Provider {self.name!r} reported an error instead of a whole reply: "
             f"{shorten(str(words or 'no details'))} Run the cell again.",
             provider=self.name,
         )

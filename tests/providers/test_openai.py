@@ -235,6 +235,26 @@ async def test_error_inside_a_stream_is_told_in_the_servers_words(event: str) ->
         await streamed(event_stream([delta("a"), event]))
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"error": {"message": "no instance left", "code": 502}},
+        {"error": "no instance left", "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]},
+        {"choices": [{"message": {"content": "x"}, "error": {"message": "no instance left"}}]},
+    ],
+)
+async def test_failure_reported_with_status_200_is_told_in_the_servers_words(value: Any) -> None:
+    with pytest.raises(StreamError, match="no instance left"):
+        await completed(payload(value))
+
+
+async def test_reply_that_ended_with_an_error_is_no_reply() -> None:
+    with pytest.raises(StreamError, match="no details"):
+        await completed(payload({"choices": [{"message": {"content": "x"}, "finish_reason": "error"}]}))
+    with pytest.raises(StreamError, match="no details"):
+        await streamed(event_stream([delta("a"), delta("", "error"), "data: [DONE]\n\n"]))
+
+
 async def test_status_error_tells_the_servers_words() -> None:
     answer = status(400, body={"error": {"message": "exceeds the available context size", "code": 400}})
     with pytest.raises(BadRequestError, match="exceeds the available context size"):
