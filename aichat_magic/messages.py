@@ -168,10 +168,11 @@ class ChatRequest:
         """Refuse what cannot be sent.
 
         Raises:
-            PromptError: There is no message, or nothing in any of them.
+            PromptError: There is no message but those of the system, or nothing in any of them.
             OptionError: The timeout is not a positive number.
         """
-        if not any(message.content.strip() or message.images for message in self.messages):
+        asked = [message for message in self.messages if message.role != "system"]
+        if not any(message.content.strip() or message.images for message in asked):
             raise PromptError("The prompt is empty. Write the question below the %%aichat line.")
         if isinstance(self.timeout_s, bool) or not isinstance(self.timeout_s, (int, float)):
             raise OptionError(f"timeout must be a number of seconds, not {self.timeout_s!r}.")

@@ -171,3 +171,8 @@ def test_what_is_no_image_or_not_the_users_is_refused() -> None:
 
 def test_image_alone_is_a_prompt() -> None:
     assert ChatRequest(model="m", messages=(Message("user", "", (Image("image/png", b"x"),)),))
+
+
+def test_prompt_is_empty_although_there_is_a_system_message() -> None:
+    with pytest.raises(PromptError, match="empty"):
+        ChatRequest(model="m", messages=(Message("system", "Be brief."), Message("user", " ")))
