@@ -161,6 +161,8 @@ def _batch(
     on_row: Callable[[RowResult], None] | None = None,
 ) -> Batch:
     """The run over prompts, before it begins."""
+    if isinstance(prompts, (str, bytes, Mapping)) or not isinstance(prompts, Iterable):
+        raise PromptError(f"batch takes a list of prompts, not {type(prompts).__name__}; for one prompt: ask(...)")
     options, rest = BatchOptions.from_keywords(keywords)
     n_rows = len(prompts) if isinstance(prompts, Sized) else None
     return Batch(

@@ -18,7 +18,7 @@ from .prices import PriceList
 from .providers.base import AsyncProvider
 from .registry import Registry
 from .retry import RetryBudget, RetryPolicy, next_wait_s, stop_reason
-from .settings import Given, Settings, changed, host_of, load_settings
+from .settings import Given, Settings, changed, host_of, load_settings, setting_name
 from .store import ReplyStore, open_store
 from .transport import Transport
 
@@ -127,14 +127,17 @@ class Chat:
 
         Args:
             name: A setting or a sampling option.
-            value: Its value as text; ``none`` takes it back.
+            value: Its value as text; ``none`` takes it back to what environment and file say.
 
         Raises:
             ConfigError: An unknown name, or a value of the wrong kind. Nothing was changed.
             OptionError: A value outside its range. Nothing was changed.
         """
         changed(self.settings, name, value)
-        self._set[name] = value
+        name = setting_name(name)
+        self._set.pop(name, None)
+        if value.lower() != "none":
+            self._set[name] = value
 
     def call(self, messages: tuple[Message, ...], given: Given, settings: Settings | None = None) -> Call:
         """A request, checked, with its provider. Nothing is sent.

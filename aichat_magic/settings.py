@@ -7,14 +7,14 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from .errors import ConfigError, MissingKeyError, UnknownNameError, nearest, shorten
+from .errors import ConfigError, MissingKeyError, OptionError, UnknownNameError, nearest, shorten
 from .messages import Options
 from .prices import Price
 from .secret import Secret, key_from
@@ -137,6 +137,18 @@ class Settings:
     prices: Mapping[str, Price] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        """Check every range.
+
+        Raises:
+            OptionError: A value is outside its range.
+        """
+        if not 0 < self.timeout_s < math.inf:
+            raise OptionError(f"timeout must be more than 0 seconds, not {self.timeout_s!r}.")
+        for name in ("max_history_tokens", "max_retries"):
+            if (value := getattr(self, name)) < 0:
+                raise OptionError(f"{name} must be 0 or more, not {value!r}.")
+
     def endpoint(self, provider: str, preset: Preset | None, *, base_url: str = "", proxy: str = "") -> Endpoint:
         """Address, key and proxy for one provider.
 
@@ -225,13 +237,23 @@ class Given:
     timeout_s: float | None = None
     allow_not_working: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what is no text.
+
+        Raises:
+            OptionError: The value of a keyword is of the wrong type.
+        """
+        for name in ("system", "model", "base_url", "proxy"):
+            if not isinstance(value := getattr(self, name), str):
+                raise OptionError(f"{name} must be a text, not {shorten(repr(value), 60)}.")
+
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> Given:
         """The same from the keywords of `ask` and its siblings; None means: not given.
 
         Raises:
             UnknownNameError: An unknown keyword; names the nearest.
-            OptionError: A value outside its range.
+            OptionError: A value outside its range, or of the wrong type.
         """
         known = (*_OPTION_NAMES, *_CALL_NAMES)
         for name in keywords:
@@ -240,7 +262,10 @@ class Given:
         given = {name: value for name, value in keywords.items() if value is not None}
         options = {name: given.pop(name) for name in _OPTION_NAMES if name in given}
         if "stop" in options:
-            options["stop"] = (options["stop"],) if isinstance(options["stop"], str) else tuple(options["stop"])
+            stop = options["stop"]
+            if not isinstance(stop, Iterable):
+                raise OptionError(f"stop must be a text or a list of texts, not {stop!r}.")
+            options["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
         if "timeout" in given:
             given["timeout_s"] = given.pop("timeout")
         return cls(options=Options(**options), **given)
@@ -344,6 +369,9 @@ def _merged(
         raise ConfigError(f"Unknown option {unknown[0]!r} in [options].{nearest(unknown[0], _OPTION_KINDS)}")
     if proxy := values.pop("proxy", ""):
         values["proxy"] = Secret(checked_url(proxy, "proxy", _PROXY_SCHEMES))
+    for name, model in tables.get("aliases", {}).items():
+        if not isinstance(model, str):
+            raise ConfigError(f"{name} = {model!r} in [aliases] must be a text: provider/model.")
     return Settings(
         **values,
         options=Options(**options),
@@ -448,13 +476,19 @@ def setting_names() -> tuple[str, ...]:
     return tuple(name.removesuffix("_s") for name in (*_SETTING_KINDS, *_OPTION_KINDS, "stop"))
 
 
+def setting_name(name: str) -> str:
+    """The one spelling of a setting's name: ``max-tokens`` is ``max_tokens``, and ``timeout`` is ``timeout_s``."""
+    name = name.replace("-", "_")
+    return "timeout_s" if name == "timeout" else name
+
+
 def changed(settings: Settings, name: str, value: str) -> Settings:
     """`settings` with one value changed, as `%aichat set NAME VALUE` says it.
 
     Args:
         settings: The settings to start from.
         name: A setting or a sampling option.
-        value: Its new value as text; ``none`` takes an option back.
+        value: Its new value as text; ``none``: the default.
 
     Returns:
         The new settings.
@@ -463,7 +497,7 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
         ConfigError: An unknown name, or a value of the wrong kind.
         OptionError: A value outside its range.
     """
-    name = {"timeout": "timeout_s"}.get(name.replace("-", "_"), name.replace("-", "_"))
+    name = setting_name(name)
     is_unset = value.lower() == "none"
     if name in _OPTION_KINDS:
         option: Any = None if is_unset else _converted(value, _OPTION_KINDS[name], name)

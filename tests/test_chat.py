@@ -1,8 +1,10 @@
 import contextlib
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
+from aichat_magic.api import batch_async, batch_iter_async
 from aichat_magic.chat import Call, Chat
 from aichat_magic.errors import (
     AichatError,
@@ -11,6 +13,7 @@ from aichat_magic.errors import (
     ConfigError,
     IncompleteReplyError,
     OptionError,
+    PromptError,
     RateLimitError,
     ServerError,
     UnexpectedError,
@@ -20,6 +23,7 @@ from aichat_magic.messages import ChatRequest, Chunk, Draft, Image, Message, Opt
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.retry import RetryBudget, RetryPolicy
 from aichat_magic.settings import Endpoint, Given, Settings
+from aichat_magic.store import MemoryStore
 from aichat_magic.transport import Transport
 
 pytestmark = pytest.mark.anyio
@@ -229,3 +233,32 @@ async def test_provider_that_takes_no_images_refuses_them_before_anything_is_sen
     with pytest.raises(BadInputError, match="takes no images"):
         await Scripted.create_async("m", seen)
     assert provider.calls == 0
+
+
+def test_none_takes_a_setting_back_to_what_environment_and_file_say() -> None:
+    chat = Chat(settings=lambda: Settings(model="echo/configured", options=Options(seed=3)))
+    for name, value in (("model", "echo/echo"), ("seed", "5")):
+        chat.set(name, value)
+        chat.set(name, "none")
+    assert chat.settings.model == "echo/configured"
+    assert chat.settings.options.seed == 3
+
+
+def test_last_value_wins_whichever_way_its_name_is_written() -> None:
+    chat = Chat(settings=Settings)
+    for name, value in (("max_tokens", "5"), ("max-tokens", "6"), ("max_tokens", "7")):
+        chat.set(name, value)
+    for name, value in (("timeout", "5"), ("timeout_s", "6"), ("timeout", "7")):
+        chat.set(name, value)
+    assert (chat.settings.options.max_tokens, chat.settings.timeout_s) == (7, 7)
+    chat.set("max-tokens", "none")
+    assert chat.settings.options.max_tokens is None
+
+
+@pytest.mark.parametrize("prompts", ["Tell me a joke", b"Tell me a joke", {"role": "user", "content": "hi"}, 5])
+async def test_batch_of_one_text_is_refused_and_not_cut_into_letters(prompts: Any) -> None:
+    chat = Chat(settings=lambda: Settings(model="echo/echo"), store=MemoryStore())
+    with pytest.raises(PromptError, match=r"a list of prompts.*ask\(\.\.\.\)"):
+        await batch_async(prompts, chat=chat, progress=False)
+    with pytest.raises(PromptError):
+        _ = [row async for row in batch_iter_async(prompts, chat=chat)]

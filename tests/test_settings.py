@@ -5,7 +5,7 @@ import pytest
 
 from aichat_magic.errors import ConfigError, MissingKeyError, OptionError
 from aichat_magic.secret import Secret
-from aichat_magic.settings import Preset, Settings, changed, checked_url, host_of, load_settings
+from aichat_magic.settings import Given, Preset, Settings, changed, checked_url, host_of, load_settings
 
 OPENAI = Preset(base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", needs_key=True)
 CANARY = "sk-canary"
@@ -145,3 +145,24 @@ def test_password_of_a_proxy_is_not_shown() -> None:
 
 def test_host_is_scheme_name_and_port() -> None:
     assert host_of("https://API.example.com./v1") == "https://api.example.com:443"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("timeout", "-5"), ("timeout", "0"), ("timeout", "nan"), ("timeout", "inf"), ("max_retries", "-3"),
+     ("max_history_tokens", "-5")],
+)  # fmt: skip
+def test_setting_outside_its_range_is_refused(name: str, value: str) -> None:
+    with pytest.raises(OptionError, match=name):
+        changed(Settings(), name, value)
+
+
+def test_alias_that_is_no_text_is_refused(config: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fast = 5 in \[aliases\]"):
+        load_settings({}, write(config, "[aliases]\nfast = 5\n"))
+
+
+@pytest.mark.parametrize("name", ["model", "base_url", "proxy", "system", "stop"])
+def test_keyword_of_the_wrong_type_is_named(name: str) -> None:
+    with pytest.raises(OptionError, match=f"{name} must be"):
+        Given.from_keywords({name: 5})
