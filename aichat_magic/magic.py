@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
-from traitlets import Float, Integer, TraitError, TraitType, Unicode, validate
+from traitlets import Float, Integer, TraitError, TraitType, Unicode, observe, validate
 
 from .arguments import cell_manual, line_manual
 from .errors import AichatError, BadInputError, shorten
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from .session import Place, Session
 
 _MAX_ERROR_LINES = 5
+_TRAITS = (
+    "model", "base_url", "proxy", "system", "temperature", "top_p", "max_tokens", "timeout", "max_history_tokens",
+    "max_retries",
+)  # fmt: skip
 _QUESTION = re.compile(r"(\s*)%aichat\s+((?:ask|run|search)\s.*\?)\s*")
 
 
@@ -62,22 +66,27 @@ class AIChat(Magics):
         self._user_ns: dict[str, Any] = shell.user_ns
         super().__init__(shell, **kwargs)
 
-    @validate(
-        "model", "base_url", "proxy", "system", "temperature", "top_p", "max_tokens", "timeout", "max_history_tokens",
-        "max_retries",
-    )  # fmt: skip
+    @validate(*_TRAITS)
     def _checked(self, proposal: Any) -> Any:
         """Refuse a `%config` value that `%aichat set` would refuse, before it is stored."""
         from .chat import shared_chat
+        from .settings import changed
 
         problem = ""
         try:
-            shared_chat().set(proposal.trait.name, _as_setting(proposal.value))
+            changed(shared_chat().settings, proposal.trait.name, _as_setting(proposal.value))
         except BadInputError as error:
             problem = str(error)
         if problem:
             raise TraitError(problem)
         return proposal.value
+
+    @observe(*_TRAITS)
+    def _set(self, change: Any) -> None:
+        """Let a value hold once traitlets keeps it: of a group that holds a wrong one, it keeps none."""
+        from .chat import shared_chat
+
+        shared_chat().set(change.name, _as_setting(change.new))
 
     @no_var_expand
     @line_cell_magic

@@ -674,3 +674,17 @@ def test_name_that_cannot_be_used_is_refused(run: Cell, line: str) -> None:
     result, _ = run(line)
     assert isinstance(result.error_in_exec, BadInputError)
     assert "main" in run("%aichat")[1]
+
+
+def test_group_of_configured_values_with_a_wrong_one_changes_nothing(shell: InteractiveShell, run: Cell) -> None:
+    shell.config.AIChat.model = "echo/refused"
+    shell.config.AIChat.temperature = 9
+    with pytest.warns(UserWarning, match="leaves the settings of AIChat out"):
+        shell.run_line_magic("reload_ext", "aichat_magic")
+    assert run("%%aichat\nhi")[0].result.model == "echo/echo"
+
+
+def test_emptied_config_value_goes_back_to_environment_and_file(run: Cell) -> None:
+    run("%config AIChat.model = 'echo/configured'")
+    run("%config AIChat.model = ''")
+    assert run("%%aichat\nhi")[0].result.model == "echo/echo"
