@@ -284,6 +284,22 @@ def test_run_all_keeps_the_order_of_three_prompts(open_notebook: Open, servers: 
     ]
 
 
+def test_cell_that_is_run_again_sends_earlier_turns_only(open_notebook: Open, servers: Servers) -> None:
+    prompts = ("one", "two", "three", "four")
+    notebook = open_notebook("rerun.ipynb", *(servers.cell(prompt, "") for prompt in prompts))
+    notebook.run_all()
+    notebook.wait_until_done(1, 2, 3, 4)
+    before = len(servers.chat.bodies)
+    notebook.run(2)
+    notebook.cell(2).locator(".jp-InputArea-prompt", has_text="[6]:").wait_for()
+    sent = [[message["content"] for message in body["messages"]] for body in servers.chat.bodies[before:]]
+    assert sent == [["one", "echo: one", "two"]]
+    notebook.run(4)
+    notebook.cell(4).locator(".jp-InputArea-prompt", has_text="[7]:").wait_for()
+    asked = [message["content"] for message in servers.chat.bodies[-1]["messages"]][::2]
+    assert asked == ["one", "two", "three", "four"]
+
+
 def test_interrupt_button_ends_a_hang(open_notebook: Open, servers: Servers) -> None:
     notebook = open_notebook("hang.ipynb", servers.cell("hang"), servers.cell("next"))
     notebook.run_all()
