@@ -126,9 +126,9 @@ def test_fix_can_be_asked_again_after_it_failed(run: Cell, server: ChatServer) -
 
 
 def test_fix_takes_a_cell_that_is_no_python(run: Cell, server: ChatServer) -> None:
-    run("a = 1\nb = (")
+    run("a = 1\nb = )")
     run("%aichat fix")
-    assert "a = 1\nb = (" in sent(server)[-1][1]
+    assert "a = 1\nb = )" in sent(server)[-1][1]
     assert "SyntaxError" in sent(server)[-1][1]
 
 
