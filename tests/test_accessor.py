@@ -121,7 +121,9 @@ def test_index_order_and_length_are_kept(server: ChatServer, index: pd.Index) ->
     assert asked(server) == ["a", "c"]
 
 
-@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT, np.float32("nan"), np.datetime64("NaT", "s")], ids=str)
+@pytest.mark.parametrize(
+    "missing", [None, np.nan, pd.NA, pd.NaT, np.float32("nan"), np.datetime64("NaT", "s")], ids=str
+)
 def test_missing_value_of_every_kind_is_not_sent(server: ChatServer, missing: Any) -> None:
     column = pd.Series(["a", missing], dtype=object)
     assert complete(column, server).isna().tolist() == [False, True]
