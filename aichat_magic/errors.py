@@ -26,7 +26,7 @@
         ├── RedirectError                F sent elsewhere; not followed
         ├── MalformedReplyError            what came is not what the dialect promises
         ├── RefusedReplyError              the provider says that it has no reply
-        ├── StreamError                    an error event inside a stream that began well
+        ├── StreamError                    an error inside a response that began well
         └── StatusError                    an HTTP status of 400 or more
             ├── BadRequestError            400, 405, 406, 413, 415, 422 and other 4xx
             ├── AuthenticationError      F 401
@@ -194,7 +194,7 @@ class RefusedReplyError(ProviderError):
 
 
 class StreamError(ProviderError):
-    """The server reported an error inside a stream that had begun with status 200."""
+    """The server reported an error in a response that had begun with status 200, streamed or whole."""
 
 
 class StatusError(ProviderError):
