@@ -1,0 +1,14 @@
+"""Faults, attacks and situations, and the tests that show what happens then.
+
+Each row names its tests, and the defences: a text of the package, and what stands there once it is taken out.
+`python tests/defences.py` takes them out one by one and wants the row's tests to fail.
+"""
+
+from __future__ import annotations
+
+from acceptance import kernels, network, secrets, stores
+from acceptance.rows import Removal, Row
+
+ROWS: tuple[Row, ...] = (*network.ROWS, *stores.ROWS, *secrets.ROWS, *kernels.ROWS)
+
+__all__ = ["ROWS", "Removal", "Row"]
