@@ -15,7 +15,7 @@ LAST_ROW = 68
 
 
 @cache
-def tests_in(path: str) -> frozenset[str]:
+def names_in(path: str) -> frozenset[str]:
     """The names of the test functions of a file, from its text."""
     tree = ast.parse((HERE / path).read_text(encoding="utf-8"))
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
@@ -37,7 +37,7 @@ def test_row_names_tests_that_exist(row: Row) -> None:
     for test in sorted(named):
         path, _, name = test.partition("::")
         assert (HERE / path).is_file(), f"{path} does not exist"
-        assert name in tests_in(path), f"{path} has no {name}"
+        assert name in names_in(path), f"{path} has no {name}"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=by_number)
