@@ -3,11 +3,44 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("skips")
+    group.addoption("--no-skips", action="store_true", help="a skipped test is a failed run")
+    group.addoption("--skips-to", metavar="FILE", help="write the skipped tests to FILE, one a line")
+
+
+class Skips:
+    """Collects what was skipped, for `--no-skips` and `--skips-to`."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.names[report.nodeid] = None
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self.names[report.nodeid] = None
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if file := session.config.getoption("--skips-to"):
+            Path(file).write_text("".join(f"{name}\n" for name in self.names), encoding="utf-8")
+        if self.names and session.config.getoption("--no-skips") and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Skips())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,3 +79,25 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("AICHAT_MODEL_DIR", str(folder))
         yield folder
     path.unlink()  # pytest keeps the folders of three sessions
+
+
+@pytest.fixture
+def read_only_folder() -> Iterator[Path]:
+    """A folder in which nothing can be written; root, who may write anywhere, is somebody else meanwhile."""
+    import concurrent.futures.thread  # noqa: F401  # somebody else may not read root's Python, so it comes before
+
+    folder = Path(tempfile.mkdtemp())
+    is_root = os.geteuid() == 0
+    nobody = 65534
+    if is_root:
+        os.chown(folder, nobody, nobody)
+    folder.chmod(0o500)
+    if is_root:
+        os.seteuid(nobody)
+    try:
+        yield folder
+    finally:
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+        shutil.rmtree(folder)

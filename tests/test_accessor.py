@@ -1,5 +1,4 @@
 import datetime
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from needs import lacking
 from servers import Answer, ChatServer, Received, status, text
 
 import aichat_magic  # noqa: F401  # it is what gives pandas the accessor
@@ -90,8 +90,8 @@ def asked(server: ChatServer) -> list[str]:
 
 
 def arrow(values: list[Any], kind: str) -> pd.Series:
-    if importlib.util.find_spec("pyarrow") is None:
-        pytest.skip("pyarrow is not installed")
+    if reason := lacking("pyarrow"):
+        pytest.skip(reason)
     return pd.Series(values, dtype=kind)
 
 

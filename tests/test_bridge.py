@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import needs
 from servers import ChatServer, hang, status
 
 from aichat_magic import bridge
@@ -104,7 +105,8 @@ def everywhere(call: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
             return int(pipe.read())
 
     def in_uvloop() -> Any:
-        uvloop = pytest.importorskip("uvloop")
+        import uvloop
+
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(inside())
 
@@ -117,7 +119,9 @@ def everywhere(call: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
     }
 
 
-@pytest.mark.parametrize("place", ["script", "asyncio.run", "uvloop", "thread", "fork"])
+@pytest.mark.parametrize(
+    "place", ["script", "asyncio.run", pytest.param("uvloop", marks=needs("uvloop")), "thread", "fork"]
+)
 def test_runs_anywhere(place: str) -> None:
     run(give(0))  # a loop that is open already must not matter
     assert everywhere(lambda: run(give(7, after_s=0.01)))[place]() == 7

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from needs import needs
 
 from aichat_magic.context import BUDGET_TOKENS, image_of, kind_of, schema_of, shown, source_of, traceback_of
 from aichat_magic.errors import PromptError
@@ -342,9 +343,11 @@ def test_figure_is_drawn_as_png_of_a_bounded_size() -> None:
     assert image.data == PNG + b"png 15.68"
 
 
+@needs("matplotlib", "PIL")
 def test_figures_and_pictures_of_the_libraries() -> None:
-    pyplot = pytest.importorskip("matplotlib.pyplot")
-    picture = pytest.importorskip("PIL.Image")
+    from matplotlib import pyplot
+    from PIL import Image as picture
+
     figure, axes = pyplot.subplots()
     axes.plot([1, 2])
     for value in (figure, axes, picture.new("CMYK", (3000, 10)), picture.new("RGBA", (2, 2))):
@@ -353,8 +356,10 @@ def test_figures_and_pictures_of_the_libraries() -> None:
     pyplot.close(figure)
 
 
+@needs("polars")
 def test_polars_frame_is_shown_like_one_of_pandas() -> None:
-    polars = pytest.importorskip("polars")
+    import polars
+
     text = shown(polars.DataFrame({"a": [1, None], "b": ["x", "y"]})).text
     assert "| a | Int64 | 1 |" in text
     assert text.endswith("| a | b |\n| --- | --- |\n| 1 | x |\n| None | y |")

@@ -829,16 +829,15 @@ def test_place_that_cannot_be_written_means_memory(tmp_path: Path) -> None:
         store.close()
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_directory_that_is_read_only_means_memory(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    store = SqliteConversations(tmp_path / "sub" / "c.sqlite3")
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_directory_that_is_read_only_means_memory(read_only_folder: Path) -> None:
+    store = SqliteConversations(read_only_folder / "sub" / "c.sqlite3")
     with pytest.warns(UserWarning, match="kept in memory only"):
         talk(store, "a")
     assert prompts(store) == "a"
-    tmp_path.chmod(0o700)
+    read_only_folder.chmod(0o700)
     store.close()
-    assert prompts(SqliteConversations(tmp_path / "sub" / "c.sqlite3")) == "a"
+    assert prompts(SqliteConversations(read_only_folder / "sub" / "c.sqlite3")) == "a"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from needs import needs
 
 from aichat_magic import includes
 from aichat_magic.errors import BadInputError, MissingExtraError, PromptError, UnknownNameError
@@ -265,10 +266,11 @@ def test_pages_of_a_pdf_are_read_only_until_there_are_enough(tmp_path: Path, mon
     assert "paper.pdf (first 200 of " in data.remarks[0]
 
 
+@needs("fpdf", "pypdf", "pdfminer")
 @pytest.mark.parametrize("library", ["pypdf", "pdfminer"])
 def test_pdf_is_read_and_a_broken_one_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
-    fpdf = pytest.importorskip("fpdf")
-    pytest.importorskip(library)
+    import fpdf
+
     if library == "pdfminer":
         monkeypatch.setitem(sys.modules, "pypdf", None)
     paper = fpdf.FPDF()

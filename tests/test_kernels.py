@@ -15,6 +15,7 @@ from pathlib import Path
 import pexpect
 import pytest
 from kernels import Kernel, Outcome, clean_environment
+from needs import needs
 from servers import Answer, ChatServer, Received, drip, hang, raw
 
 HAS_SUBSHELLS = int(importlib.metadata.version("ipykernel").split(".")[0]) >= 7
@@ -362,9 +363,8 @@ async def behind():
 # --- other places
 
 
+@needs("uvloop")
 def test_a_kernel_on_uvloop(tmp_path: Path, silent: ChatServer) -> None:
-    if importlib.util.find_spec("uvloop") is None:
-        pytest.skip("uvloop is not installed")
     (tmp_path / "sitecustomize.py").write_text(
         "import asyncio, uvloop\nasyncio.set_event_loop_policy(uvloop.EventLoopPolicy())\n"
     )
@@ -467,10 +467,8 @@ def notebook(path: Path, cells: list[str]) -> Path:
 CELLS = [TOOLS, "run(asyncio.sleep(0.1, 'one'))", "sum(run(asyncio.sleep(0.01, n)) for n in range(4))"]
 
 
-@pytest.mark.parametrize("tool", ["nbclient", "papermill"])
+@pytest.mark.parametrize("tool", ["nbclient", pytest.param("papermill", marks=needs("papermill"))])
 def test_a_notebook_run_by_a_program(tmp_path: Path, tool: str) -> None:
-    if importlib.util.find_spec(tool) is None:
-        pytest.skip(f"{tool} is not installed")
     notebook(tmp_path / "in.ipynb", CELLS)
     code = {
         "nbclient": """

@@ -1,6 +1,5 @@
-import importlib.util
-
 import pytest
+from needs import needs
 
 from aichat_magic.chat import Chat
 from aichat_magic.errors import ConfigError
@@ -9,9 +8,7 @@ from aichat_magic.prices import Price, PriceList
 from aichat_magic.settings import Given, Settings, load_settings
 from aichat_magic.store import MemoryStore
 
-needs_package = pytest.mark.skipif(
-    importlib.util.find_spec("genai_prices") is None, reason='needs the extra: pip install -e ".[prices]"'
-)
+needs_package = needs("genai_prices")
 USED = Usage(input_tokens=1_000_000, output_tokens=500_000, cached_tokens=200_000)
 
 

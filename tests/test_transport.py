@@ -20,6 +20,7 @@ import httpx
 import pytest
 import respx
 import trustme
+from needs import needs
 from servers import (
     ChatServer,
     bomb,
@@ -47,10 +48,7 @@ from aichat_magic.transport import Auth, Cookie, HttpRequest, ServerSentEvent, T
 
 pytestmark = pytest.mark.anyio
 KEY = "sk-canary-0123456789"
-HAS_FAST = importlib.util.find_spec("httpx_aiohttp") is not None
-
-
-needs_fast = pytest.mark.skipif(not HAS_FAST, reason='needs the extra: pip install -e ".[fast]"')
+needs_fast = needs("httpx_aiohttp")
 
 
 @pytest.fixture(params=[False, pytest.param(True, marks=needs_fast)])
@@ -192,7 +190,7 @@ async def test_closing_closes_the_connections_and_the_next_request_opens_new_one
 # --- loops and processes
 
 
-@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=pytest.mark.skipif(not HAS_FAST, reason="fast"))])
+@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=needs_fast)])
 def test_the_end_of_a_loop_closes_its_connections(fast, anyio_backend):
     http = Transport(fast=fast, environ={})
     with ChatServer() as server, warnings.catch_warnings():
