@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib.util
 import json
 import logging
 import os
@@ -526,9 +525,8 @@ async def test_a_key_that_no_header_can_carry_is_not_sent(http, key):
         assert server.connections == 0
 
 
-async def test_a_missing_extra_is_named_with_its_command(http):
-    if importlib.util.find_spec("httpx_curl_cffi") is not None:
-        pytest.skip("it is installed")
+async def test_a_missing_extra_is_named_with_its_command(http, monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx_curl_cffi", None)
     error = await failure(http.send(chat("http://127.0.0.1:1", impersonate="chrome")), errors.MissingExtraError)
     assert "pip install 'aichat-magic[impersonate]'" in str(error)
 
