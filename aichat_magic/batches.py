@@ -24,7 +24,7 @@ from .errors import AichatError, BatchStoppedError, ChatInterrupt, OptionError, 
 from .limits import Budget, Limits, Outcome
 from .messages import Message, Reply, Usage, estimate_tokens
 from .render import money
-from .retry import RetryBudget, next_wait_s
+from .retry import RetryBudget, give_up, next_wait_s
 from .settings import Given
 from .store import ReplyStore, RequestKeys
 
@@ -609,6 +609,7 @@ class Batch:
             if self._later[0][2] is job:
                 self._changed.set()
         else:
+            give_up(error, job.attempt, self._plan.call.policy)
             if error.is_fatal or (wait_s is not None and self._failures_in_a_row >= _LAST_STRAW):
                 self._stop(error)
             self._finish(job.number, error)

@@ -17,7 +17,8 @@ from .messages import ChatRequest, Chunk, Draft, Message, Reply, Usage
 from .prices import PriceList
 from .providers.base import AsyncProvider
 from .registry import Registry
-from .retry import RetryBudget, RetryPolicy, next_wait_s, stop_reason
+from .retry import RetryBudget, RetryPolicy, give_up, next_wait_s
+from .secret import Secret
 from .settings import Given, Settings, changed, host_of, load_settings, setting_name
 from .store import ReplyStore, open_store
 from .transport import Transport
@@ -307,9 +308,7 @@ class Chat:
         error = _ours(failed, call)
         wait_s = next_wait_s(error, attempt, call.policy, self.random)
         if wait_s is None or (budget is not None and not budget.spend()):
-            if reason := stop_reason(error, attempt, call.policy):
-                error.args = (f"{error} {reason}", *error.args[1:])
-            raise error
+            raise give_up(error, attempt, call.policy)
         if status is not None:
             cause = str(error).split(". ")[0].rstrip(".")
             status(f"{shorten(cause, 100)}. Trying again in {wait_s:.1f} s.", attempt, call.policy.max_retries)

@@ -106,6 +106,22 @@ def stop_reason(error: AichatError, attempt: int, policy: RetryPolicy) -> str | 
     return None
 
 
+def give_up(error: AichatError, attempt: int, policy: RetryPolicy) -> AichatError:
+    """The error of the last attempt, which says why there is no further one.
+
+    Args:
+        error: What the last attempt raised.
+        attempt: Its number, from 1.
+        policy: How often and how patiently.
+
+    Returns:
+        `error` itself.
+    """
+    if reason := stop_reason(error, attempt, policy):
+        error.args = (f"{error} {reason}", *error.args[1:])
+    return error
+
+
 def _asked_s(error: AichatError) -> float | None:
     """The wait that the server asked for."""
     return error.retry_after_s if isinstance(error, ProviderError) else None
