@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Unpack
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from . import chat
 from .batches import BatchOptions, Estimate, Row, estimate
 from .bridge import run
 from .errors import BadInputError, PromptError
+from .keywords import BatchKeywords
 from .messages import Message, messages_from
 from .runs import BatchRun, run_rows
 from .settings import Given
@@ -40,7 +41,9 @@ class _Chat:
         # pandas 3 makes a new accessor at each access, and would take a plain attribute for a column.
         object.__setattr__(self._data, _LAST_RUN, result)
 
-    def _run(self, make_rows: Callable[[], Iterable[Row]], keywords: dict[str, Any], n: int | None = None) -> BatchRun:
+    def _run(
+        self, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any], n: int | None = None
+    ) -> BatchRun:
         """Run rows, with the keywords of the user."""
         options, rest = BatchOptions.from_keywords(keywords)
         return run_rows(
@@ -53,7 +56,7 @@ class _Chat:
             keep=self._keep,
         )
 
-    def _estimate(self, make_rows: Callable[[], Iterable[Row]], keywords: dict[str, Any]) -> Estimate:
+    def _estimate(self, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any]) -> Estimate:
         options, rest = BatchOptions.from_keywords(keywords)
         plan = options.plan(chat.shared_chat(), Given.from_keywords(rest))
         return run(estimate(plan, make_rows()))
@@ -76,7 +79,7 @@ class _Chat:
 class SeriesChat(_Chat):
     """`Series.aichat`: LLM calls on a column of prompts."""
 
-    def complete(self, **options: Any) -> pd.Series:
+    def complete(self, **options: Unpack[BatchKeywords]) -> pd.Series:
         """Ask every prompt of the column; equal ones are sent once, missing ones not at all.
 
         A cell may be a prompt or a list of messages (``{"role": ..., "content": ...}``). What was asked before is taken
@@ -98,7 +101,7 @@ class SeriesChat(_Chat):
         """
         return self._column(self.run(**options), self._data.name)
 
-    def run(self, **options: Any) -> BatchRun:
+    def run(self, **options: Unpack[BatchKeywords]) -> BatchRun:
         """As `complete`, but give the whole run: replies, errors, usage, cost.
 
         Args:
@@ -111,7 +114,7 @@ class SeriesChat(_Chat):
         """
         return self._run(self._rows, options)
 
-    def estimate(self, **options: Any) -> Estimate:
+    def estimate(self, **options: Unpack[BatchKeywords]) -> Estimate:
         """What `complete` would send: rows, unique requests, those stored already, tokens, cost. Sends nothing.
 
         Args:
@@ -128,7 +131,7 @@ class SeriesChat(_Chat):
 class FrameChat(_Chat):
     """`DataFrame.aichat`: LLM calls with a template over the columns."""
 
-    def complete(self, template: str, **options: Any) -> pd.Series:
+    def complete(self, template: str, **options: Unpack[BatchKeywords]) -> pd.Series:
         """Ask one prompt for every row, made from its columns.
 
         Args:
@@ -148,7 +151,7 @@ class FrameChat(_Chat):
         """
         return self._column(self.run(template, **options))
 
-    def run(self, template: str, **options: Any) -> BatchRun:
+    def run(self, template: str, **options: Unpack[BatchKeywords]) -> BatchRun:
         """As `complete`, but give the whole run: replies, errors, usage, cost.
 
         Args:
@@ -162,7 +165,7 @@ class FrameChat(_Chat):
         """
         return self._run(self._rows(template), options)
 
-    def extract(self, template: str, *, schema: Any, **options: Any) -> pd.DataFrame:
+    def extract(self, template: str, *, schema: Any, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
         """Ask one prompt for every row, and get typed columns back.
 
         Args:
@@ -189,7 +192,7 @@ class FrameChat(_Chat):
         extraction = Extraction(chat.shared_chat(), Schema.of(schema), Given.from_keywords(rest), chosen)
         return extraction.frame(make_rows, index=self._data.index, keep=self._keep)
 
-    def estimate(self, template: str, **options: Any) -> Estimate:
+    def estimate(self, template: str, **options: Unpack[BatchKeywords]) -> Estimate:
         """What `complete` would send: rows, unique requests, those stored already, tokens, cost. Sends nothing.
 
         Args:
@@ -200,7 +203,7 @@ class FrameChat(_Chat):
         """
         return self._estimate(self._rows(template), options)
 
-    def preview(self, template: str, n: int = 5, **options: Any) -> pd.DataFrame:
+    def preview(self, template: str, n: int = 5, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
         """Ask for the first rows only, and show prompt and reply side by side with what they took.
 
         Args:

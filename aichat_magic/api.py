@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any
+from typing import Any, Unpack
 
 from .batches import Batch, BatchOptions, Row, RowResult, iterate_rows
 from .bridge import iterate, run
 from .chat import Call, Chat, shared_chat
 from .display import progress_bar
 from .errors import AichatError, BatchStoppedError, PromptError
+from .keywords import BatchKeywords, CallKeywords
 from .messages import Draft, Message, Reply, messages_from
 from .settings import Given, Settings
 
@@ -36,7 +37,7 @@ def call_for(prompt: Prompt, given: Given, chat: Chat, settings: Settings) -> Ca
     return chat.call(messages, given, settings)
 
 
-def ask(prompt: Prompt, *, chat: Chat | None = None, **options: Any) -> Reply:
+def ask(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywords]) -> Reply:
     """Ask a model, and wait for the whole reply. Works inside and outside a running event loop.
 
     Args:
@@ -62,13 +63,13 @@ def ask(prompt: Prompt, *, chat: Chat | None = None, **options: Any) -> Reply:
     return run(ask_async(prompt, chat=chat, **options))
 
 
-async def ask_async(prompt: Prompt, *, chat: Chat | None = None, **options: Any) -> Reply:
+async def ask_async(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywords]) -> Reply:
     """As `ask`, for code that can await."""
     chat = chat or shared_chat()
     return await chat.ask(call_for(prompt, Given.from_keywords(options), chat, chat.settings))
 
 
-def stream(prompt: Prompt, *, chat: Chat | None = None, **options: Any) -> Iterator[str]:
+def stream(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywords]) -> Iterator[str]:
     """Ask a model, and get the text piece by piece. Works inside and outside a running event loop.
 
     Args:
@@ -89,7 +90,9 @@ def stream(prompt: Prompt, *, chat: Chat | None = None, **options: Any) -> Itera
     yield from iterate(stream_async(prompt, chat=chat, **options))
 
 
-async def stream_async(prompt: Prompt, *, chat: Chat | None = None, **options: Any) -> AsyncGenerator[str, None]:
+async def stream_async(
+    prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywords]
+) -> AsyncGenerator[str, None]:
     """As `stream`, for code that can await."""
     chat = chat or shared_chat()
     call = call_for(prompt, Given.from_keywords(options), chat, chat.settings)
@@ -100,7 +103,7 @@ async def stream_async(prompt: Prompt, *, chat: Chat | None = None, **options: A
 
 
 def batch(
-    prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Any
+    prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Unpack[BatchKeywords]
 ) -> list[Reply | AichatError | None]:
     """Ask many prompts, several at once; equal ones are sent once, and what is stored is not sent again.
 
@@ -123,7 +126,7 @@ def batch(
 
 
 async def batch_async(
-    prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Any
+    prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Unpack[BatchKeywords]
 ) -> list[Reply | AichatError | None]:
     """As `batch`, for code that can await."""
     made = _batch(prompts, chat or shared_chat(), options)
@@ -137,7 +140,7 @@ async def batch_async(
 
 
 async def batch_iter_async(
-    prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Any
+    prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Unpack[BatchKeywords]
 ) -> AsyncGenerator[RowResult, None]:
     """As `batch_async`, but each row as soon as it is done, in the order in which they are.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 from .bridge import iterate, run
 from .chat import Call, Chat, shared_chat
 from .errors import BadInputError
+from .keywords import CallKeywords
 from .messages import Draft, Image, Message, Options, Reply, estimate_tokens
 from .settings import Given, Settings
 
@@ -102,7 +103,7 @@ class Conversation:
         """All turns, oldest first."""
         return self._turns
 
-    def ask(self, prompt: str, **options: Any) -> Reply:
+    def ask(self, prompt: str, **options: Unpack[CallKeywords]) -> Reply:
         """Ask, and keep the turn. Works inside and outside a running event loop.
 
         Args:
@@ -117,14 +118,14 @@ class Conversation:
         """
         return run(self.ask_async(prompt, **options))
 
-    async def ask_async(self, prompt: str, **options: Any) -> Reply:
+    async def ask_async(self, prompt: str, **options: Unpack[CallKeywords]) -> Reply:
         """As `ask`, for code that can await."""
         call = self._call(prompt, options)
         reply = await self._asker().ask(call)
         self.keep(prompt, reply)
         return reply
 
-    def stream(self, prompt: str, **options: Any) -> Iterator[str]:
+    def stream(self, prompt: str, **options: Unpack[CallKeywords]) -> Iterator[str]:
         """Ask, give the text piece by piece, and keep the turn once it is whole.
 
         Args:
@@ -230,7 +231,7 @@ class Conversation:
         twin._turns = self._turns
         return twin
 
-    def _call(self, prompt: str, keywords: dict[str, Any]) -> Call:
+    def _call(self, prompt: str, keywords: CallKeywords) -> Call:
         given = Given.from_keywords(keywords)
         return self.call(
             prompt,

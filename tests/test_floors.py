@@ -15,8 +15,9 @@ FLOORS = (
     {"registry"},
     {"chat"},
     set("conversation prompts context includes templates batches arguments charts transcripts".split())
-    | set("schemas annotations validation jsontext recipes failing".split()),
-    set("api session accessor extraction runs display pandas_hook completion asides shaping".split()),
+    | set("schemas annotations validation jsontext recipes failing keywords".split()),
+    set("api session accessor extraction runs display pandas_hook completion asides shaping".split())
+    | set("talks totals commands manual doctor".split()),
     {"magic"},
 )
 # Rooms of one floor that may look at each other, each with its reason.
@@ -47,8 +48,19 @@ NEIGHBOURS = {
     ("annotations", "validation"): "what cannot be made into a schema is said in the same words",
     ("recipes", "prompts"): "a recipe is a prompt in a file",
     ("failing", "context"): "how a value becomes text is said there",
+    ("keywords", "batches"): "for the types only: a caller may take the events of a run",
+    ("conversation", "keywords"): "what it takes has types",
     ("api", "display"): "a run shows its progress",
     ("runs", "display"): "a run shows its progress",
+    ("commands", "asides"): "the list of templates is theirs",
+    ("commands", "display"): "what is touched is shown",
+    ("commands", "doctor"): "a command asks for an examination",
+    ("commands", "manual"): "and one for help",
+    ("commands", "talks"): "commands work on conversations",
+    ("commands", "totals"): "and show what was used",
+    ("session", "commands"): "a line is a command",
+    ("session", "talks"): "a cell is a turn of a conversation",
+    ("session", "totals"): "and is counted",
     ("session", "shaping"): "a cell may ask for a form of its reply",
     ("session", "asides"): "some commands ask by a template",
     ("session", "completion"): "what Tab may offer is what the session knows",
