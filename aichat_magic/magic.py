@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .display import ShownReplies
     from .messages import Reply
     from .runs import BatchRun
-    from .session import Place, Session
+    from .session import Session
+    from .talks import Place
 
 _MAX_ERROR_LINES = 5
 _TRAITS = (
@@ -169,7 +170,7 @@ class AIChat(Magics):
 
     def _place(self) -> Place:
         """The notebook and the cell that are running, as far as the front end tells."""
-        from .session import Place
+        from .talks import Place
 
         shell: Any = self.shell
         if getattr(shell, "kernel", None) is None:
