@@ -252,6 +252,7 @@ def load(shell: Any) -> None:
     if problem:
         warnings.warn(f"aichat_magic leaves the settings of AIChat out: {problem}", UserWarning, stacklevel=2)
         shell.config.pop("AIChat", None)
+        _forget(shell)  # one that was stopped halfway has put itself there
         magics = AIChat(shell)
     shell.register_magics(magics)
     if shell.Completer is not None:  # a shell without a terminal may have none
@@ -289,5 +290,9 @@ def unload(shell: Any) -> None:
     ]
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("aichat", None)
-    # One that a bad value stopped halfway has put itself there, too.
+    _forget(shell)
+
+
+def _forget(shell: Any) -> None:
+    """Take the magics out of what `%config` lists."""
     shell.configurables[:] = [known for known in shell.configurables if not isinstance(known, AIChat)]
