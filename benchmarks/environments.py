@@ -1,10 +1,10 @@
 """Environments of their own for ours and for the peers, and runs in them.
 
-    python benchmarks/peering.py                     # make them all (some minutes), and say what is in them
-    python benchmarks/peering.py --only openai ours
+    python benchmarks/environments.py                     # make them all (some minutes), and say what is in them
+    python benchmarks/environments.py --only openai ours
 
-They stand in the user's cache directory (``--venvs DIR``: elsewhere), never in the checkout, and are named by what is in
-them: another list of requirements or another Python makes another one. ``peers/NAME.txt`` says what is installed,
+They stand in the user's cache directory (``--venvs DIR``: elsewhere), never in the checkout, and are named by what is
+in them: another list of requirements or another Python makes another one. ``peers/NAME.txt`` says what is installed,
 ``peers/run_NAME.py`` is the program that is run there.
 """
 

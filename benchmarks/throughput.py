@@ -5,8 +5,8 @@
     python benchmarks/throughput.py --quick                            # ours, 2,000 rows, three rounds: a minute or two
     python benchmarks/throughput.py --rows 2000 --latency 0 --in-flight 64 --rounds 5 --only ours fast
 
-Every run is a new process in the peer's own environment (`peering.py`); the store of ours is its default, a SQLite file.
-Runs are interleaved: in each round everybody runs once, so that what else the machine does meets all alike. The table
+Every run is a new process in the peer's own environment (`environments.py`); the store of ours is its default, a SQLite
+file. Runs are interleaved: in each round everybody runs once, so that what else the machine does meets all alike. The table
 has medians; ratios are the medians of the ratios within a round. CPU is the client's alone. A run that needs more than
 `--patience` seconds is given up.
 """
@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from peering import PEERS, Environment, Outcome, PeerError, add_arguments, answer_rows
+from environments import PEERS, Environment, Outcome, PeerError, add_arguments, answer_rows
 from report import Report, Table, arguments
 from server import serving
 
@@ -62,8 +62,8 @@ def measure(
                 outcomes[name].append(done)
                 print(
                     f"  {rows} rows, {latency_s * 1000:.0f} ms, {in_flight} in flight, round {turn + 1}: {name} "
-                    f"{done.rows_per_s:,.0f} rows/s, {done.cpu_s / rows * 1000:.3f} CPU s per 1,000, {done.right} right, "
-                    f"{time.perf_counter() - begin:.0f} s in all",
+                    f"{done.rows_per_s:,.0f} rows/s, {done.cpu_s / rows * 1000:.3f} CPU s per 1,000, "
+                    f"{done.right} right, {time.perf_counter() - begin:.0f} s in all",
                     file=sys.stderr,
                 )
     return outcomes, reasons
@@ -178,8 +178,8 @@ def main() -> None:
     report.text(
         "Distinct rows to a loopback server, every reply checked. The store of ours is the default, a file, and keeps "
         "every reply; `aichat_magic` is the default install, without aiohttp. Ratios: how many times the rows of plain "
-        "`httpx.AsyncClient` with a semaphore, and of bare aiohttp, in the same round. Grown: over what the process held "
-        "when the library was loaded and warm."
+        "`httpx.AsyncClient` with a semaphore, and of bare aiohttp, in the same round. Grown: over what the process "
+        "held when the library was loaded and warm."
     )
     for rows in options.rows:
         rounds = options.rounds if rows <= 2_000 else max(1, options.rounds // 3)
