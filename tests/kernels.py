@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -32,6 +33,16 @@ from jupyter_client.connect import write_connection_file
 
 # All that a kernel sees of the environment: no keys, no proxies, no HOME of the person who runs the tests.
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "COVERAGE_PROCESS_START")
+
+
+# An expression, so that no name is left in the notebook.
+_TASKS_LEFT = """
+__import__("gc").collect() and 0 or sum(
+    type(task.get_loop()).__module__.startswith("aichat_magic")
+    for task in __import__("gc").get_objects()
+    if isinstance(task, __import__("asyncio").Task) and not task.done()
+)
+"""
 
 
 def clean_environment(home: str | os.PathLike[str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -137,8 +148,9 @@ class Kernel:
             )
             self._client = BlockingKernelClient(connection_file=connection_file)
             self._client.load_connection_file()
-            self._client.start_channels()
-            self._client.wait_for_ready(timeout=60)
+            # No heartbeat: on a busy machine it takes a kernel that is slow to start for a dead one.
+            self._client.start_channels(hb=False)
+            self._wait_for_ready(60)
         except BaseException:
             self.__exit__()
             raise
@@ -178,8 +190,18 @@ class Kernel:
 
     @property
     def fds(self) -> int:
-        """Number of its open file descriptors."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        """Number of its open file descriptors; IPython's history, written now and then, is left out."""
+        folder = Path(f"/proc/{self.process.pid}/fd")
+        number = 0
+        for fd in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                number += not os.readlink(folder / fd).startswith(f"{self.home}/ipython")
+        return number
+
+    @property
+    def tasks_left(self) -> int:
+        """Number of tasks in loops of the package that are not done; the kernel's own come and go."""
+        return int(self.value(_TASKS_LEFT))
 
     @property
     def rss(self) -> int:
@@ -274,6 +296,16 @@ class Kernel:
         return outcome.result
 
     # --- messages
+
+    def _wait_for_ready(self, timeout: float) -> None:
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                self._client.wait_for_ready(timeout=2)
+                return
+            except RuntimeError:
+                assert self.is_alive, f"the kernel died\n{self.log}"
+                assert time.monotonic() < end, f"the kernel did not start within {timeout} s\n{self.log}"
 
     def _receive_until(self, condition: Any, timeout: float, complaint: str) -> None:
         end = time.monotonic() + timeout
