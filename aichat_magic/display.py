@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
 import uuid
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .batches import Progress
 from .messages import Reply
-from .render import finish_mark, reply_bundle, reply_html, summary_line, terminal_text
+from .render import Note, Transcript, finish_mark, money, reply_bundle, reply_html, summary_line, terminal_text
+from .wrapping import WordWrap, wrapped
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -27,6 +29,8 @@ _MAX_BYTES_PER_S = 250_000
 _RENDER_SHARE = 4.0
 _STATUS_INTERVAL_S = 0.25
 _DISPLAY_ID_PREFIX = "aichat-"
+# A line that is broken at the edge of a window cannot be rewritten.
+_BAR_WIDTH = 79
 
 
 class ReplyView(Protocol):
@@ -142,7 +146,7 @@ class CapturedView:
 
 
 class TerminalView:
-    """Text as it arrives, each piece written once. A status stands on the error stream and goes away again."""
+    """Text as it arrives, each word written once. A status stands on the error stream and goes away again."""
 
     def __init__(
         self,
@@ -150,6 +154,7 @@ class TerminalView:
         *,
         is_streamed: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        width: int | None = None,
     ) -> None:
         """Prepare to write; nothing is written yet.
 
@@ -157,8 +162,11 @@ class TerminalView:
             write: Writes to the terminal; default: `sys.stdout` of the moment.
             is_streamed: Whether the text is shown before it is complete.
             clock: Seconds that only grow.
+            width: Columns of a line; 0: lines are not broken. Default: those of the terminal, 0 where there is none.
         """
         self._write = write or _write_stdout
+        self._width = terminal_width() if width is None and write is None else width or 0
+        self._words = WordWrap(self._width)
         self._is_streamed = is_streamed
         self._clock = clock
         self._n_written = 0
@@ -168,7 +176,7 @@ class TerminalView:
 
     def note(self, line: str) -> None:
         """A line above the reply."""
-        self._write(f"{terminal_text(line)}\n")
+        self._write(f"{wrapped(terminal_text(line), self._width)}\n")
 
     def status(self, text: str, done: int = 0, total: int = 0) -> None:
         """Rewrite the status line; where lines cannot be rewritten, one line for each new text."""
@@ -194,6 +202,7 @@ class TerminalView:
             # A complete reply becomes the cell's value, whose line says the rest.
             note = note or ("" if reply.is_complete else finish_mark(reply))
         self._clear_status()
+        self._write_piece(self._words.flush())
         if self._is_line_open:
             self._write("\n")
             self._is_line_open = False
@@ -204,6 +213,10 @@ class TerminalView:
         """Write what `text` has beyond what was written."""
         piece = terminal_text(text[self._n_written :])
         self._n_written = max(self._n_written, len(text))
+        self._write_piece(self._words.add(piece))
+
+    def _write_piece(self, piece: str) -> None:
+        """Write it in place of a status."""
         if piece:
             self._clear_status()
             self._write(piece)
@@ -233,10 +246,22 @@ def view_for(shell: Any, *, is_streamed: bool = True) -> ReplyView:
     return TerminalView(is_streamed=is_streamed)
 
 
+def terminal_width() -> int:
+    """Columns of the terminal that `sys.stdout` is, less the last one; 0 where it is none."""
+    is_terminal = getattr(sys.stdout, "isatty", bool)()
+    # What is written into the last column makes some terminals begin a new line.
+    return shutil.get_terminal_size().columns - 1 if is_terminal else 0
+
+
 def show(value: object) -> None:
     """Display a `Note`, a `Table` or a `Transcript`, or anything else that knows how to be shown."""
     from IPython.display import display
 
+    width = terminal_width()
+    is_exact = isinstance(value, Transcript) and value.is_exact
+    if width and isinstance(value, (Note, Transcript)) and not is_exact:
+        _write_stdout(wrapped(str(value), width) + "\n")
+        return
     display(value)  # type: ignore[no-untyped-call]  # IPython's display has no types
 
 
@@ -276,19 +301,22 @@ class ProgressBar:
             # Not tqdm.auto: without ipywidgets that one warns, and a line of text does in any front end.
             from tqdm import tqdm
 
+            width = min(_BAR_WIDTH, terminal_width() or _BAR_WIDTH)
             # Events come seldom enough; a run that ends at once needs no bar.
             self._bar = tqdm(
-                total=self._n_rows, unit="row", mininterval=0, delay=0.5, ncols=100, leave=False, file=self._file
-            )
+                total=self._n_rows, unit=" rows", mininterval=0, delay=0.5, ncols=width, leave=False, file=self._file,
+                bar_format="{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{remaining} left, {rate_fmt}{postfix}]"
+                if self._n_rows is not None else None,
+            )  # fmt: skip
         usage = progress.usage
-        cost = "?" if usage.cost_usd is None else f"{usage.cost_usd:.4f}"
-        facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens", f"${cost}"]
+        facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens"]
+        facts += [money(usage.cost_usd)] if usage.cost_usd is not None else []
         facts += [f"{n:,} {name}" for name, n in (("hits", progress.hits), ("errors", progress.errors)) if n]
         self._bar.set_postfix_str(", ".join(facts), refresh=False)
         self._bar.update(progress.done - self._bar.n)
         if progress.is_last:
             self._bar.close()
-            _write_to(self._file, f"{progress}\n")
+            _write_to(self._file, f"{wrapped(str(progress), _BAR_WIDTH)}\n")
 
 
 class ShownReplies:
@@ -352,9 +380,13 @@ class ShownReplies:
             if getattr(self._shell, "kernel", None) is None:
                 _write_stdout(f"{summary_line(reply)}\n")
             return
-        if self._replaced is None:
+        if self._replaced is not None:
+            self._replaced(reply)
+        elif width := terminal_width():
+            text = wrapped(reply_bundle(reply)["text/plain"], width)
+            _write_stdout("\n" * (self._is_value() and "\n" in text) + text + "\n")
+        else:
             raise NotImplementedError
-        self._replaced(reply)
 
     def _is_value(self) -> bool:
         """Whether IPython is showing the value of a cell, and not an explicit `display(reply)`."""

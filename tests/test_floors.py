@@ -9,7 +9,7 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    set("errors messages fences tables secret render quoting sse rate_headers".split()),
+    set("errors messages fences tables secret render wrapping quoting sse rate_headers".split()),
     set("transport failures routes retry settings bridge cookies engine weights store limits pacing prices".split()),
     {"providers"},
     {"registry"},
@@ -29,6 +29,7 @@ NEIGHBOURS = {
     ("tables", "fences"): "a table may stand in a fence",
     ("messages", "render"): "a reply knows how a notebook shows it",
     ("render", "messages"): "what is rendered is a message or a reply",
+    ("render", "wrapping"): "a table knows how wide a text is",
     ("quoting", "errors"): "what is cut short is cut as in errors",
     ("secret", "errors"): "a key that cannot be used is an error",
     ("sse", "errors"): "a stream that is no stream is an error",
