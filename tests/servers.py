@@ -331,7 +331,7 @@ def bomb(kind: str = "gzip", *, megabytes: int = 200) -> Answer:
 
 @functools.cache
 def _gzip_of_blanks(megabytes: int) -> bytes:
-    packer = zlib.compressobj(1, wbits=31)
+    packer = zlib.compressobj(6, wbits=31)  # a thousand to one, so that one read inflates to more than there should be
     block = b" " * 2**20
     return b"".join([*(packer.compress(block) for _ in range(megabytes)), packer.flush()])
 

@@ -10,7 +10,7 @@ import json
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
@@ -409,6 +409,41 @@ def test_strange_characters_are_stored_for_rows(tmp_path: Path) -> None:
     assert len(wire.sent) == 1
 
 
+def stream_bytes(words: str, end: bytes) -> bytes:
+    """The words as a stream in every form that the standard allows, its lines ended by `end`."""
+    lines = []
+    for word in words:
+        chunk = json.dumps({"choices": [{"delta": {"content": word}}]}, ensure_ascii=False)
+        front, back = chunk[:12], chunk[12:]
+        lines += [f"data: {front}", f"data:{back}", ": a comment", "retry: 1", "id: 7", "event: message", ""]
+    lines += ['data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}', "", "data: [DONE]", "", ""]
+    return b"\xef\xbb\xbf" + end.join(line.encode() for line in lines)
+
+
+class Pieces(httpx.AsyncByteStream):
+    """A body that arrives in pieces of so many bytes."""
+
+    def __init__(self, content: bytes, size: int) -> None:
+        self.content = content
+        self.size = size
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for begin in range(0, len(self.content), self.size):
+            yield self.content[begin : begin + self.size]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"], ids=["LF", "CR", "CRLF"])
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_stream_in_any_form_is_the_same_text(end: bytes, size: int) -> None:
+    words = "Grüße 😀👩\u200d🚀 a\u2028b\u2029c\u0085d\x0be\x0cf"
+    headers = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
+    body = stream_bytes(words, end)
+    user, _ = wired(lambda prompt, attempt: httpx.Response(200, headers=headers, stream=Pieces(body, size)))
+    assert str(user.tell("cell")) == words
+    assert "".join(user.conversation.stream("hello")) == words
+    assert user.kept()[:2] == ([("hello", words)], [("hello", words)])
+
+
 @every_way
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999/v1", "ftp://127.0.0.1/v1", "127.0.0.1:1234/v1", "http://"])
 def test_address_that_is_none_is_one_line(way: str, url: str) -> None:
@@ -531,31 +566,6 @@ def test_stream_that_reports_an_error_keeps_its_text_visible_and_enters_no_histo
     assert "out of memory" in str(error)
     assert user.view.last is not None
     assert (user.view.last.text, user.view.last.finish_reason) == ("half an answer", "truncated")
-
-
-def stream_bytes(words: str, end: bytes) -> bytes:
-    """The words as a stream in every form that the standard allows, its lines ended by `end`."""
-    lines = ["\ufeff: a comment", "", "retry: 1", "id: 7", "event: message"]
-    for word in words:
-        chunk = json.dumps({"choices": [{"delta": {"content": word}}]}, ensure_ascii=False)
-        front, back = chunk.split(", " if ", " in chunk else ": [", 1)
-        joint = ": [" if ": [" not in front else ", "
-        lines += [f"data: {front}{joint}", f"data:{back}", ": another comment", ""]
-    lines += ['data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}', "", "data: [DONE]", "", ""]
-    return end.join(line.encode() for line in lines)
-
-
-@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"], ids=["LF", "CR", "CRLF"])
-@pytest.mark.parametrize("size", [1, 7, 100_000])
-def test_stream_in_any_form_is_the_same_text(end: bytes, size: int, http: Transport) -> None:
-    words = "Grüße 😀👩‍🚀 a\u2028b\u2029c\u0085d\x0be\x0cf"
-    wire = stream_bytes(words, end)
-    pieces = [wire[i : i + size] for i in range(0, len(wire), size)]
-    with ChatServer(lambda received, attempt: event_stream(pieces)) as server:
-        user = at(server, http)
-        assert str(user.tell("cell")) == words
-        assert "".join(user.conversation.stream("hello")) == words
-        assert user.kept()[:2] == ([("hello", words)], [("hello", words)])
 
 
 @every_way

@@ -2,6 +2,479 @@
 
 from __future__ import annotations
 
-from acceptance.rows import Row
+from acceptance.rows import Removal, Row
 
-ROWS: tuple[Row, ...] = ()
+BATCHES = "aichat_magic/batches.py"
+CHAT = "aichat_magic/chat.py"
+FAILURES = "aichat_magic/failures.py"
+LIMITS = "aichat_magic/limits.py"
+OPENAI = "aichat_magic/providers/openai.py"
+RENDER = "aichat_magic/render.py"
+RETRY = "aichat_magic/retry.py"
+ROUTES = "aichat_magic/routes.py"
+SETTINGS = "aichat_magic/settings.py"
+SSE = "aichat_magic/sse.py"
+STORED_ROWS = "aichat_magic/store/rows.py"
+TRANSPORT = "aichat_magic/transport.py"
+
+NO_RETRY = Removal(
+    file=CHAT,
+    old="wait_s = next_wait_s(error, attempt, ",
+    new="wait_s = None and next_wait_s(error, attempt, ",
+)
+NO_RETRY_OF_ROWS = Removal(file=BATCHES, old="wait_s is not None and not self._is_stopped and", new="False and")
+BEGUN_OR_NOT = Removal(file=FAILURES, old="if has_begun:", new="if False:")
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        number=1,
+        fault="429 with Retry-After",
+        outcome="waits so long, then succeeds; in a batch every worker waits",
+        tests=(
+            "test_faults.py::test_wait_that_a_server_asks_for_is_waited",
+            "test_faults.py::test_every_worker_waits_while_a_server_asks_for_it",
+            "test_retry.py::test_what_the_server_asks_for_is_waited_at_least",
+            "test_batch_faults.py::test_every_call_waits_for_the_retry_after",
+        ),
+        removals=(
+            Removal(
+                file=RETRY,
+                old="asked_s + min(wait_s, policy.base_s)",
+                new="wait_s",
+                tests=("test_faults.py::test_wait_that_a_server_asks_for_is_waited",),
+            ),
+            Removal(
+                file=LIMITS,
+                old="self._heed_retry_after(doubt, outcome.retry_after_s, now)",
+                new="pass",
+                tests=("test_faults.py::test_every_worker_waits_while_a_server_asks_for_it",),
+            ),
+        ),
+    ),
+    Row(
+        number=2,
+        fault="Retry-After as an HTTP date; retry-after-ms",
+        outcome="the right wait; after a past date the usual one",
+        tests=(
+            "test_faults.py::test_wait_that_a_server_asks_for_is_waited",
+            "test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",
+            "test_failures.py::test_seconds_milliseconds_and_dates_are_read",
+            "test_failures.py::test_a_date_in_the_past_is_none",
+        ),
+        removals=(
+            Removal(file=FAILURES, old="wait_s = _date(text) - wall_clock()", new="wait_s = math.nan"),
+            Removal(file=FAILURES, old='("retry-after-ms", 0.001), ', new=""),
+            Removal(
+                file=FAILURES,
+                old="if 0 < wait_s < math.inf:",
+                new="if math.isfinite(wait_s):",
+                tests=("test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",),
+            ),
+        ),
+    ),
+    Row(
+        number=3,
+        fault="Retry-After 0, -10, nan, inf, year 100000, garbage",
+        outcome="no crash, the usual wait",
+        tests=(
+            "test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",
+            "test_failures.py::test_a_wait_that_makes_no_sense_is_none",
+            "test_failures.py::test_any_header_gives_a_positive_number_or_none",
+        ),
+        removals=(
+            Removal(
+                file=FAILURES,
+                old="if 0 < wait_s < math.inf:",
+                new="if wait_s is not None:",
+                tests=("test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",),
+            ),
+            Removal(file=FAILURES, old="(ValueError, TypeError, OverflowError, IndexError, OSError)", new="KeyError"),
+        ),
+    ),
+    Row(
+        number=4,
+        fault="Retry-After above the cap",
+        outcome="no retry; the error names the wait",
+        tests=(
+            "test_faults.py::test_wait_above_the_cap_is_named_and_not_waited",
+            "test_retry.py::test_a_server_that_asks_for_too_much_is_not_waited_for",
+            "test_limits.py::test_retry_after_of_an_hour_pauses_nobody",
+        ),
+        removals=(
+            Removal(file=RETRY, old="asked_s > policy.retry_after_cap_s:", new="False:"),
+            Removal(
+                file=BATCHES,
+                old="give_up(error, job.attempt, self._plan.call.policy)",
+                new="pass",
+                tests=("test_faults.py::test_wait_above_the_cap_is_named_and_not_waited",),
+            ),
+        ),
+    ),
+    Row(
+        number=5,
+        fault="408, 409, 425, 500, 502, 503, 504, 529, then 200",
+        outcome="two calls, success",
+        tests=("test_faults.py::test_status_that_may_pass_is_tried_again",),
+        removals=(
+            NO_RETRY,
+            NO_RETRY_OF_ROWS,
+            Removal(file=FAILURES, old="425: ServerError,", new="425: BadRequestError,"),
+            Removal(file=FAILURES, old="ServerError if status >= 500 else BadRequestError", new="BadRequestError"),
+        ),
+    ),
+    Row(
+        number=6,
+        fault="400, 401, 403, 404, 413, 422",
+        outcome="exactly one call",
+        tests=("test_faults.py::test_status_that_stays_is_one_call",),
+        removals=(Removal(file=RETRY, old="if not error.is_retryable:", new="if False:"),),
+    ),
+    Row(
+        number=7,
+        fault="429 for an exhausted quota",
+        outcome="one call; a batch stops and keeps the finished rows",
+        tests=(
+            "test_faults.py::test_exhausted_quota_is_one_call",
+            "test_faults.py::test_exhausted_quota_stops_a_run_and_keeps_what_is_finished",
+            "test_failures.py::test_an_exhausted_account_is_a_quota_error",
+            "test_failures.py::test_a_minute_that_is_used_up_is_none",
+            "test_batch_faults.py::test_spent_quota_stops_the_run_and_keeps_what_is_finished",
+        ),
+        removals=(
+            Removal(
+                file=FAILURES,
+                old="if 400 <= status < 500 and (",
+                new="if False and (",
+                tests=("test_faults.py::test_exhausted_quota_is_one_call",),
+            ),
+            Removal(
+                file=BATCHES,
+                old="if error.is_fatal or (",
+                new="if (",
+                tests=("test_faults.py::test_exhausted_quota_stops_a_run_and_keeps_what_is_finished",),
+            ),
+        ),
+    ),
+    Row(
+        number=8,
+        fault="always 500, for 1,000 rows",
+        outcome="the retries stay within their budget; the run ends soon and says why",
+        tests=(
+            "test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",
+            "test_retry.py::test_a_budget_never_gives_more_than_it_says",
+            "test_batches.py::test_server_that_is_down_ends_the_run_soon_and_says_why",
+            "test_batch_faults.py::test_server_that_always_fails_ends_the_run_soon_and_says_why",
+        ),
+        removals=(
+            Removal(
+                file=BATCHES,
+                old="and self._retries.spend()",
+                new="and True",
+                tests=("test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",),
+            ),
+            Removal(
+                file=BATCHES,
+                old="_LAST_STRAW = 20",
+                new="_LAST_STRAW = 10**9",
+                tests=("test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",),
+            ),
+        ),
+    ),
+    Row(
+        number=9,
+        fault="connection refused",
+        outcome="tried again, then one line that names URL and cause",
+        tests=("test_faults.py::test_closed_port_is_tried_again_and_then_named",),
+        removals=(
+            NO_RETRY,
+            NO_RETRY_OF_ROWS,
+            Removal(file=FAILURES, old='return "connection refused"', new='return ""'),
+        ),
+    ),
+    Row(
+        number=10,
+        fault="reset before the headers",
+        outcome="tried again",
+        tests=(
+            "test_faults.py::test_break_before_the_headers_is_tried_again",
+            "test_transport.py::test_a_break_before_the_headers_can_be_tried_again",
+        ),
+        removals=(
+            NO_RETRY,
+            NO_RETRY_OF_ROWS,
+            Removal(
+                file=FAILURES,
+                old='return "the server closed the connection without an answer"',
+                new='return ""',
+            ),
+        ),
+    ),
+    Row(
+        number=11,
+        fault="reset inside a body, short Content-Length, truncated gzip",
+        outcome="a typed error, never a short answer; the history is as it was",
+        tests=(
+            "test_faults.py::test_body_that_breaks_off_is_an_error_and_no_short_reply",
+            "test_faults.py::test_body_that_breaks_off_once_is_asked_for_again",
+            "test_transport.py::test_a_body_cut_short_is_never_a_short_answer",
+        ),
+        removals=(
+            BEGUN_OR_NOT,
+            Removal(file=TRANSPORT, old="not self._decoder.is_at_end:", new="False:"),
+            Removal(file=FAILURES, old="if breaks_off and not is_framed:", new="if False:"),
+        ),
+    ),
+    Row(
+        number=12,
+        fault="a hang after accept; a drip of a byte every 0.1 s",
+        outcome="the total deadline ends it",
+        tests=(
+            "test_faults.py::test_deadline_holds_for_the_whole_of_a_request",
+            "test_transport.py::test_the_total_deadline_holds",
+            "test_magic.py::test_timeout_flag_ends_a_hanging_request",
+        ),
+        removals=(
+            Removal(
+                file=TRANSPORT,
+                old="min(self._deadline, idle_end)",
+                new="min(self._deadline, idle_end) + 2",
+                tests=("test_faults.py::test_deadline_holds_for_the_whole_of_a_request",),
+            ),
+        ),
+    ),
+    Row(
+        number=13,
+        fault="a stream without [DONE] and finish_reason",
+        outcome="the text stays visible and marked, and enters no history; a row is asked for again",
+        tests=(
+            "test_faults.py::test_text_of_a_stream_that_is_cut_stays_visible_and_marked_and_is_not_kept",
+            "test_faults.py::test_body_that_breaks_off_once_is_asked_for_again",
+            "test_magic.py::test_text_before_a_broken_stream_stays_visible_and_is_marked",
+            "test_magic.py::test_failed_turn_does_not_enter_the_history",
+            "test_chat.py::test_stream_is_never_tried_again_after_its_first_text",
+            "providers/test_openai.py::test_stream_without_its_end_is_incomplete",
+            "providers/test_anthropic.py::test_stream_without_its_end_is_incomplete_and_what_came_is_kept",
+        ),
+        removals=(
+            Removal(
+                file=OPENAI,
+                old="if finish_reason is None and not is_done:",
+                new="if False:",
+                tests=("test_faults.py::test_text_of_a_stream_that_is_cut_stays_visible_and_marked_and_is_not_kept",),
+            ),
+            Removal(
+                file="aichat_magic/providers/anthropic.py",
+                old="if finish_reason is None and not is_done:",
+                new="if False:",
+                tests=("providers/test_anthropic.py::test_stream_without_its_end_is_incomplete_and_what_came_is_kept",),
+            ),
+            Removal(
+                file=CHAT,
+                old="if draft.text:",
+                new="if False:",
+                tests=("test_chat.py::test_stream_is_never_tried_again_after_its_first_text",),
+            ),
+            Removal(
+                file=BATCHES,
+                old=NO_RETRY_OF_ROWS.old,
+                new=NO_RETRY_OF_ROWS.new,
+                tests=("test_faults.py::test_body_that_breaks_off_once_is_asked_for_again",),
+            ),
+        ),
+    ),
+    Row(
+        number=14,
+        fault="SSE comments, CRLF, CR, data in several lines, BOM, a split emoji, U+2028 and U+0085",
+        outcome="the same text as in the plain form",
+        tests=(
+            "test_faults.py::test_stream_in_any_form_is_the_same_text",
+            "test_sse.py::test_lines_end_at_cr_lf_and_crlf",
+            "test_sse.py::test_separators_inside_json_do_not_end_a_line",
+            "test_sse.py::test_any_cut_of_the_bytes_gives_the_same_events",
+            "test_transport.py::test_events_are_the_same_however_the_bytes_are_cut",
+        ),
+        removals=(
+            Removal(file=SSE, old='1 if self._follows_cr and piece.startswith(b"\\n") else 0', new="0"),
+            Removal(
+                file=SSE,
+                old="piece[start:].splitlines(keepends=True)",
+                new="[line.encode() for line in piece[start:].decode('utf-8', 'replace').splitlines(keepends=True)]",
+                tests=("test_faults.py::test_stream_in_any_form_is_the_same_text",),
+            ),
+            Removal(file=SSE, old="line = line.removeprefix(_BOM)", new="pass"),
+            Removal(file=SSE, old='b"\\n".join(data)', new="data[-1]"),
+        ),
+    ),
+    Row(
+        number=15,
+        fault="an error event in a stream that began well",
+        outcome="a typed error; the text stays visible",
+        tests=(
+            "test_faults.py::test_stream_that_reports_an_error_keeps_its_text_visible_and_enters_no_history",
+            "providers/test_openai.py::test_error_inside_a_stream_is_told_in_the_servers_words",
+            "providers/test_anthropic.py::test_error_in_the_middle_of_a_reply_is_not_tried_again",
+        ),
+        removals=(
+            Removal(
+                file=OPENAI,
+                old='if event.event == "error" or content.get("error"):',
+                new="if False:",
+                tests=(
+                    "test_faults.py::test_stream_that_reports_an_error_keeps_its_text_visible_and_enters_no_history",
+                ),
+            ),
+        ),
+    ),
+    Row(
+        number=16,
+        fault="an HTML page with status 200 or 502",
+        outcome="a short typed error",
+        tests=(
+            "test_faults.py::test_page_in_place_of_a_reply_is_a_short_error",
+            "test_transport.py::test_an_html_page_is_a_short_error",
+            "test_failures.py::test_an_html_page_becomes_a_short_note",
+        ),
+        removals=(
+            Removal(file=FAILURES, old="if page := html_note(data):", new="if page := '':"),
+            Removal(
+                file=FAILURES,
+                old="html_note(body) or",
+                new="",
+                tests=("test_faults.py::test_page_in_place_of_a_reply_is_a_short_error",),
+            ),
+        ),
+    ),
+    Row(
+        number=17,
+        fault="JSON 10,000 deep, an integer of 5,000 digits, bad UTF-8, NaN",
+        outcome="a typed error",
+        tests=(
+            "test_faults.py::test_hostile_json_is_a_typed_error",
+            "test_failures.py::test_hostile_json_is_a_typed_error",
+            "test_transport.py::test_hostile_json_is_a_typed_error",
+        ),
+        removals=(
+            Removal(
+                file=FAILURES,
+                old="except (ValueError, RecursionError):\n        reason =",
+                new="except KeyError:\n        reason =",
+            ),
+            Removal(file=FAILURES, old="raise ValueError(constant)", new="return None"),
+            Removal(
+                file=FAILURES, old='data.decode("utf-8-sig"), parse', new='data.decode("utf-8-sig", "replace"), parse'
+            ),
+        ),
+    ),
+    Row(
+        number=18,
+        fault="a lone surrogate and a NUL in a reply",
+        outcome="stored and shown without a crash",
+        tests=(
+            "test_faults.py::test_strange_characters_are_shown_stored_and_sent_again",
+            "test_faults.py::test_strange_characters_are_stored_for_rows",
+            "test_store.py::test_any_text_survives",
+        ),
+        removals=(
+            Removal(
+                file=OPENAI,
+                old='separators=(",", ":")).encode("utf-8", "replace")',
+                new='separators=(",", ":")).encode()',
+                tests=("test_faults.py::test_strange_characters_are_shown_stored_and_sent_again",),
+            ),
+            Removal(
+                file=RENDER,
+                old='_SURROGATE.sub("\\ufffd", text.translate(_FORBIDDEN))',
+                new="text",
+                tests=("test_faults.py::test_strange_characters_are_shown_stored_and_sent_again",),
+            ),
+            Removal(
+                file=STORED_ROWS,
+                old='reply.text.encode("utf-8", "surrogatepass")',
+                new='reply.text.encode("utf-8", "replace")',
+            ),
+        ),
+    ),
+    Row(
+        number=19,
+        fault="a gzip bomb of 200 MB; a body without an end",
+        outcome="reading stops at the cap, and little memory is taken",
+        tests=(
+            "test_faults.py::test_bomb_is_a_typed_error_and_one_call",
+            "test_transport.py::test_a_bomb_stops_at_the_cap_and_costs_little_memory",
+            "test_transport.py::test_a_small_cap_is_a_cap",
+            "test_transport.py::test_an_endless_error_body_is_read_in_part",
+        ),
+        removals=(
+            Removal(
+                file=TRANSPORT,
+                old="self._read_bytes > self._request.max_bytes",
+                new="False",
+                tests=("test_transport.py::test_a_small_cap_is_a_cap",),
+            ),
+            Removal(
+                file=TRANSPORT,
+                old="decompress(data, _PIECE_BYTES)",
+                new="decompress(data)",
+                tests=("test_transport.py::test_a_bomb_stops_at_the_cap_and_costs_little_memory",),
+            ),
+        ),
+    ),
+    Row(
+        number=20,
+        fault="a redirect to another host, out of TLS, or in a loop",
+        outcome="refused; the other server sees nothing",
+        tests=(
+            "test_faults.py::test_redirect_to_another_server_reaches_nobody",
+            "test_faults.py::test_redirect_out_of_tls_reaches_nobody",
+            "test_faults.py::test_redirect_to_itself_is_one_call",
+            "test_transport.py::test_a_redirect_is_not_followed",
+            "test_transport.py::test_any_redirect_is_refused",
+            "providers/test_aichat.py::test_a_redirect_names_its_target_and_is_not_followed",
+        ),
+        removals=(Removal(file=TRANSPORT, old="self._refuse_redirect()", new="pass"),),
+    ),
+    Row(
+        number=21,
+        fault="a self-signed certificate",
+        outcome="one try; the error names TLS; verification stays on",
+        tests=(
+            "test_faults.py::test_certificate_of_nobody_is_tried_once_and_named",
+            "test_transport.py::test_a_certificate_that_does_not_hold_is_refused",
+            "test_transport.py::test_verification_is_off_for_the_request_that_says_so_and_no_other",
+        ),
+        removals=(
+            Removal(
+                file=FAILURES, old="if (why_tls := _tls_cause(chain, codes)) is not None:", new="if why_tls := '':"
+            ),
+            Removal(file=TRANSPORT, old="tls_context(verify, self._environ)", new="tls_context(False, self._environ)"),
+        ),
+    ),
+    Row(
+        number=22,
+        fault="a proxy that refuses or is dead, with a password in its URL",
+        outcome="no error holds the password",
+        tests=(
+            "test_faults.py::test_password_of_a_proxy_is_in_no_error",
+            "test_transport.py::test_a_dead_proxy_is_named_without_its_password",
+            "test_transport.py::test_a_proxy_that_refuses_says_so",
+            "test_routes.py::test_a_proxy_is_named_without_its_password",
+        ),
+        removals=(Removal(file=ROUTES, old="shorten(scheme + tail, 120)", new="shorten(url, 120)"),),
+    ),
+    Row(
+        number=23,
+        fault="a base URL with port 99999, with ftp://, without a scheme",
+        outcome="an error of one line, no group of exceptions",
+        tests=(
+            "test_faults.py::test_address_that_is_none_is_one_line",
+            "test_routes.py::test_what_is_no_url_is_one_clear_error",
+            "test_settings.py::test_url_that_cannot_be_called_is_refused",
+            "test_transport.py::test_a_url_that_is_none_is_a_config_error",
+            "test_transport.py::test_a_group_of_exceptions_becomes_one_error",
+        ),
+        removals=(
+            Removal(file=ROUTES, old="if parts.scheme not in _PORTS:", new="if False:"),
+            Removal(file=ROUTES, old="return None if parts.port == 0 else parts", new="return parts"),
+        ),
+    ),
+)
