@@ -15,8 +15,7 @@ import pytest
 from kernels import Kernel, Outcome, clean_environment
 from servers import Answer, ChatServer, Received, hang, text
 
-# Control is to come back within half a second; a machine that does something else at the moment is given more.
-SOON_S = 1.5
+SOON_S = 1.0  # measured: a tenth of it on an idle machine
 
 
 def answer(received: Received, attempt: int) -> Answer:
@@ -55,7 +54,7 @@ def interrupt(kernel: Kernel, cell: str) -> tuple[Outcome, float]:
 
 def assert_interrupted(outcome: Outcome) -> None:
     assert (outcome.status, outcome.error_name) == ("error", "ChatInterrupt"), outcome
-    assert len(outcome.traceback) <= 3
+    assert len("\n".join(outcome.traceback).splitlines()) <= 3
     assert "finished ones are kept" in outcome.error_value or "nothing" in outcome.error_value.lower(), outcome
 
 
@@ -79,6 +78,7 @@ def test_interrupt_of_200_in_flight_keeps_what_is_finished(kernel: Kernel, serve
         f"df = pd.DataFrame({{'n': range(1000), 'kind': 'row of {run}'}})\n"
         f"df.loc[{finished}:, 'kind'] = 'hang of {run}'\nNone"
     )
+    left = server.closed_early
     cells = [kernel.start(code), kernel.start("'behind'")]
     assert server.wait_until(lambda server: server.in_flight >= 200)
     outcome, took_s = interrupt(kernel, cells[0])
@@ -88,6 +88,8 @@ def test_interrupt_of_200_in_flight_keeps_what_is_finished(kernel: Kernel, serve
     assert took_s < SOON_S
     assert kernel.finish(cells[1]).status == "aborted"
     assert is_quiet(server)
+    assert server.closed_early >= left + 200
+    assert kernel.tasks_left == 0
     kept = "df['label']" if code == MAGIC else "pd.Series(list(df.aichat.last_run.texts()) + [None] * 1000)[:1000]"
     kernel.value(f"kept = {kept}\nNone")
     assert (
@@ -138,6 +140,7 @@ def test_25_interrupts_at_random_moments(kernel: Kernel, server: ChatServer) -> 
     print(f"control came back after {max(took_s):.3f} s at most")  # noqa: T201  # to be read in the log
     assert sorted(took_s)[12] < SOON_S
     assert is_quiet(server)
+    assert kernel.tasks_left == 0
     assert kernel.value("pd.Series(['fine']).aichat.complete(progress=False)[0]") == "'echo: fine'"
     assert "Traceback" not in kernel.log, kernel.log
 
@@ -182,3 +185,31 @@ def test_interrupt_of_a_script_keeps_what_is_finished(server: ChatServer, tmp_pa
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err.decode()
     assert out == b"hits 300 calls 50\n"
+
+
+def test_two_kernels_that_fill_one_store_at_once_lose_no_row(server: ChatServer, tmp_path: Path) -> None:
+    """Row 31, for runs over rows."""
+    prepare = f"""
+import pandas as pd, aichat_magic
+options = dict(model="vllm/m", base_url={server.url!r}, progress=False, concurrency=16)
+def column(who):
+    return pd.Series([f"{{who}} {{n}} of {tmp_path.name}" for n in range(600)])
+"""
+    environment = {"AICHAT_STORE": str(tmp_path / "replies.sqlite3")}
+    with Kernel(env=environment) as one, Kernel(env=environment) as other:
+        kernels = {"one": one, "other": other}
+        for kernel in kernels.values():
+            assert kernel.run(prepare).status == "ok"
+        cells = {
+            who: kernel.start(f"(column({who!r}).aichat.complete(**options) == 'echo: ' + column({who!r})).sum()")
+            for who, kernel in kernels.items()
+        }
+        for who, kernel in kernels.items():
+            outcome = kernel.finish(cells[who], timeout=60)
+            assert outcome.result in ("600", "np.int64(600)"), outcome
+            assert outcome.stderr == ""
+        # Each finds what the other has asked.
+        before = len(server.requests)
+        for who, kernel in (("one", other), ("other", one)):
+            assert "600" in kernel.value(f"column({who!r}).aichat.complete(**options).notna().sum()")
+        assert len(server.requests) == before

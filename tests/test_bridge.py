@@ -72,7 +72,10 @@ def python(code: str, *options: str, timeout: float = 30) -> subprocess.Complete
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))),
+        },
     )
 
 
@@ -323,7 +326,7 @@ def test_threads_share_nothing() -> None:
 # --- interrupts
 
 
-@pytest.mark.parametrize("place", ["script", "asyncio.run", "uvloop"])
+@pytest.mark.parametrize("place", ["script", "asyncio.run", pytest.param("uvloop", marks=needs("uvloop"))])
 def test_the_first_interrupt_cancels(place: str) -> None:
     log: list[str] = []
 

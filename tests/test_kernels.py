@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
+import os
 import random
 import re
 import subprocess
@@ -15,6 +15,7 @@ from pathlib import Path
 import pexpect
 import pytest
 from kernels import Kernel, Outcome, clean_environment
+from needs import needs
 from needs import needs
 from servers import Answer, ChatServer, Received, drip, hang, raw
 
@@ -364,11 +365,13 @@ async def behind():
 
 
 @needs("uvloop")
+@needs("uvloop")
 def test_a_kernel_on_uvloop(tmp_path: Path, silent: ChatServer) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import asyncio, uvloop\nasyncio.set_event_loop_policy(uvloop.EventLoopPolicy())\n"
     )
-    with Kernel(env={"PYTHONPATH": str(tmp_path)}) as kernel:
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    with Kernel(env={"PYTHONPATH": path}) as kernel:
         kernel.run(TOOLS)
         assert "uvloop" in kernel.value("await asyncio.sleep(0); type(asyncio.get_running_loop()).__module__")
         outcomes = kernel.run_all([f"run(asyncio.sleep(0.1, {n}))" for n in range(4)])
@@ -382,7 +385,9 @@ def test_a_kernel_on_uvloop(tmp_path: Path, silent: ChatServer) -> None:
         assert kernel.value("run(asyncio.sleep(0.1, 'well'))") == "'well'"
 
 
-@pytest.mark.skipif(not HAS_SUBSHELLS, reason="subshells came with ipykernel 7")
+@pytest.mark.skipif(
+    not HAS_SUBSHELLS, reason='this ipykernel has no subshells: pip install -e ".[test]" "ipykernel>=7"'
+)
 def test_a_subshell_and_the_main_shell_at_once(fresh_kernel: Kernel) -> None:
     kernel = fresh_kernel
     subshell = kernel.control("create_subshell_request")["subshell_id"]
