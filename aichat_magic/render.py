@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from .messages import Message, Reply
+from .wrapping import text_width
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -110,6 +110,9 @@ _FORBIDDEN: dict[int, str | None] = {
 }
 del _FORBIDDEN[0x09], _FORBIDDEN[0x0A]
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# A notebook that becomes Markdown keeps this HTML, and there a blank line ends HTML: what a reply shows as code would
+# be read anew, its images fetched. Written as a character reference, a line feed shows as before and ends nothing.
+_BLANK_LINE = re.compile(r"\n(?=[^\S\n]*(?:\n|\Z))")
 _CLOSING_TAGS = re.compile(r"(?:</[a-z0-9]+>\s*)+\Z")
 
 _FINISH_MARKS = {
@@ -240,6 +243,7 @@ def _one_line(text: str) -> str:
 
 def _wrapped(body: str, name: str = "") -> str:
     """The element around all of it. It cuts off what would be painted outside of it, such as a huge formula."""
+    body = _BLANK_LINE.sub("&#10;", body)
     return f'<div class="{name}{_NO_MATH}" dir="auto" style="overflow-x:auto;overflow-y:hidden">{body}</div>'
 
 
@@ -317,8 +321,8 @@ def _escaped(renderer: Any, tokens: Sequence[Token], index: int, options: Any, e
     return escape(tokens[index].content)
 
 
-def _cell(tag: str, side: str) -> str:
-    return f'<{tag} style="text-align:{side};padding:0.2em 0.7em">'
+def _cell(tag: str, side: str, more: str = "") -> str:
+    return f'<{tag} style="text-align:{side};padding:0.2em 0.7em{more}">'
 
 
 def _cell_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
@@ -544,6 +548,12 @@ def _with_images(message: Message) -> str:
 
 Cell = str | int | float | None
 
+# A name is not broken where a line of text can give way instead.
+_MAX_SHORT = 32
+_SHORT = ";vertical-align:top;white-space:nowrap"
+_LONG = ";vertical-align:top;min-width:12em;overflow-wrap:anywhere"
+_PARTS_OF_CELL = re.compile(r"[^\s/_:=&?,.-]*(?:[/_:=&?,.-]+|\s+|\Z)")
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -552,30 +562,33 @@ class Table:
     Attributes:
         title: A line above it; may be empty.
         columns: Headings; when all are empty there is no line of headings.
-        rows: Cells, as many in each row as there are headings. Numbers are aligned to the right; None is empty.
+        rows: Cells, as many in each row as there are headings. Numbers are aligned to the right; None is empty. A
+            column without a single cell is left out.
         note: A line below it; may be empty.
+        max_lines: Most lines of a cell in plain text.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    max_lines: int = 3
 
     def __str__(self) -> str:
-        """Aligned plain text of at most 80 columns, long cells cut with an ellipsis."""
-        lines = [[_one_line(heading) for heading in self.columns]]
-        lines += [[_cell_text(cell) for cell in row] for row in self.rows]
-        has_head = any(self.columns)
-        is_number = self._number_columns()
-        widths = _fitted([max(_width(cell) for cell in column) for column in zip(*lines, strict=True)], is_number)
-        text = [
-            "  ".join(_padded(cell, width, right) for cell, width, right in zip(line, widths, is_number, strict=True))
-            for line in lines
-        ]
-        text[:1] = [text[0], "  ".join("-" * width for width in widths)] if has_head else []
+        """Aligned plain text of at most 80 columns. Long cells take several lines, and end with an ellipsis."""
+        shown, is_number = self._shown()
+        widths = _fitted([max(map(text_width, column)) for column in zip(*shown, strict=True)], is_number)
+        lines = []
+        for row in shown:
+            folded = [_folded(cell, width, self.max_lines) for cell, width in zip(row, widths, strict=True)]
+            for number in range(max(1, *map(len, folded))):
+                parts = [part[number] if number < len(part) else "" for part in folded]
+                lines.append("  ".join(map(_padded, parts, widths, is_number)))
+            if row is shown[0]:
+                lines = [*lines, "  ".join("-" * width for width in widths)] if any(self.columns) else []
         around = [_one_line(self.title)] if self.title else []
         note = [_one_line(self.note)] if self.note else []
-        return "\n".join(line.rstrip() for line in (*around, *text, *note))
+        return "\n".join(line.rstrip() for line in (*around, *lines, *note))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """How notebooks and terminals show it."""
@@ -583,29 +596,34 @@ class Table:
 
     def _html(self) -> str:
         """The same as an HTML table."""
-        is_number = self._number_columns()
+        (columns, *rows), is_number = self._shown()
 
         def row_html(tag: str, cells: Iterable[str]) -> str:
             return "".join(
-                f"{_cell(tag, 'right' if right else 'left')}{escape(cell)}</{tag}>"
+                f"{_cell(tag, 'right' if right else 'left', _SHORT if len(cell) <= _MAX_SHORT else _LONG)}"
+                f"{escape(cell)}</{tag}>"
                 for cell, right in zip(cells, is_number, strict=True)
             )
 
         title = f"<p><strong>{escape(_one_line(self.title))}</strong></p>" if self.title else ""
         note = f"{_FOOTER}{escape(_one_line(self.note))}</div>" if self.note else ""
-        head = row_html("th", (_one_line(heading) for heading in self.columns))
-        body = "".join(f"<tr>{row_html('td', map(_cell_text, row))}</tr>\n" for row in self.rows)
-        head = f"<thead><tr>{head}</tr></thead>\n" if any(self.columns) else ""
+        body = "".join(f"<tr>{row_html('td', row)}</tr>\n" for row in rows)
+        head = f"<thead><tr>{row_html('th', columns)}</tr></thead>\n" if any(self.columns) else ""
         table = f'<table style="margin-left:0">\n{head}<tbody>\n{body}</tbody></table>'
         return _wrapped(f"{title}{table}{note}")
 
-    def _number_columns(self) -> list[bool]:
-        """For each column whether it holds numbers."""
-        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
-        return [
-            any(cell is not None for cell in column) and not any(isinstance(cell, str) for cell in column)
-            for column in columns
+    def _shown(self) -> tuple[list[list[str]], list[bool]]:
+        """Headings and rows as text, without empty columns; for each column whether it holds numbers."""
+        shown = [[_one_line(heading) for heading in self.columns]]
+        shown += [[_cell_text(cell) for cell in row] for row in self.rows]
+        every = range(len(self.columns))
+        kept = [place for place in every if any(row[place] for row in shown[1:])] or every
+        is_number = [
+            any(row[place] is not None for row in self.rows)
+            and not any(isinstance(row[place], str) for row in self.rows)
+            for place in kept
         ]
+        return [[row[place] for place in kept] for row in shown], is_number
 
 
 def _cell_text(cell: Cell) -> str:
@@ -615,13 +633,6 @@ def _cell_text(cell: Cell) -> str:
     if isinstance(cell, float):
         return _decimals(cell)
     return f"{cell:,}" if isinstance(cell, int) else _one_line(cell)
-
-
-def _width(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
 
 
 def _fitted(widths: list[int], is_number: list[bool], limit: int = 80) -> list[int]:
@@ -635,11 +646,31 @@ def _fitted(widths: list[int], is_number: list[bool], limit: int = 80) -> list[i
     return widths
 
 
+def _folded(text: str, width: int, max_lines: int) -> list[str]:
+    """A cell as lines of its width, broken at spaces and after the marks inside of names and addresses."""
+    lines, line = [], ""
+    # More than that is not shown.
+    for part in _PARTS_OF_CELL.findall(text[: width * (max_lines + 1)]):
+        if text_width(line + part.rstrip()) > width:
+            lines.append(line.rstrip())
+            line = ""
+        line += part if line else part.lstrip()
+        while text_width(line) > width and line.rstrip() != line[:1]:
+            end = next(
+                end for end in range(1, len(line) + 1) if end == len(line) or text_width(line[: end + 1]) > width
+            )
+            lines.append(line[:end])
+            line = line[end:].lstrip()
+    lines = [line for line in (*lines, line.rstrip()) if line]
+    if len(lines) > max_lines:
+        last = lines[max_lines - 1]
+        while last and text_width(last) > width - 1:
+            last = last[:-1]
+        lines[max_lines - 1 :] = [f"{last}…"]
+    return lines
+
+
 def _padded(text: str, width: int, is_right: bool) -> str:
-    """A cell filled or cut to its width."""
-    if _width(text) > width:
-        while text and _width(text) > width - 1:
-            text = text[:-1]
-        text += "…"
-    space = " " * (width - _width(text))
+    """A line of a cell filled to its width."""
+    space = " " * (width - text_width(text))
     return space + text if is_right else text + space

@@ -20,6 +20,7 @@ from aichat_magic.render import (
     summary_line,
     terminal_text,
 )
+from aichat_magic.wrapping import text_width
 
 TAGS = set(
     "div p br hr h1 h2 h3 h4 h5 h6 strong em s code pre span ul ol li blockquote a table thead tbody tr th td".split()
@@ -27,7 +28,8 @@ TAGS = set(
 ATTRIBUTES = {
     "class": re.compile(r"(aichat-reply )?tex2jax_ignore mathjax_ignore|tex2jax_process mathjax_process"),
     "style": re.compile(
-        r"(color:#[0-9a-f]{6}(;font-style:italic)?|text-align:(left|right|center);padding:0\.2em 0\.7em|"
+        r"(color:#[0-9a-f]{6}(;font-style:italic)?|text-align:(left|right|center);padding:0\.2em 0\.7em"
+        r"(;vertical-align:top;(white-space:nowrap|min-width:12em;overflow-wrap:anywhere))?|"
         r"font-size:smaller|margin-left:0|white-space:pre-wrap|"
         r"opacity:0\.7;font-size:smaller|overflow-x:auto;overflow-y:hidden|"
         r"overflow-x:auto;margin:0\.7em 0;padding:0\.6em 0\.8em;word-break:normal;"
@@ -510,19 +512,58 @@ CELLS = st.one_of(
 
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=4), st.text(st.characters(), max_size=20))
 @settings(deadline=None)
-def test_any_table_is_clean_and_one_line_a_row(rows: list[tuple[render.Cell, ...]], title: str) -> None:
+def test_any_table_is_clean_and_three_lines_a_row_at_most(rows: list[tuple[render.Cell, ...]], title: str) -> None:
     table = Table(title, ("<b>", "x\n\x1b", "$y$"), tuple(rows), title)
     bundle = table._repr_mimebundle_()
     Checked(bundle["text/html"])
     assert not FORBIDDEN.search(bundle["text/plain"])
-    assert 2 + len(rows) <= len(bundle["text/plain"].split("\n")) <= 4 + len(rows)
+    n_rows = len([row for row in rows if any(cell is not None and f"{cell}".strip() for cell in row)])
+    assert len(bundle["text/plain"].split("\n")) <= 4 + 3 * len(rows)
+    assert len(bundle["text/plain"].split("\n")) >= 2 * bool(n_rows)
 
 
 @given(st.lists(st.tuples(st.text(max_size=200), st.text(max_size=200), st.integers(0, 10**9)), min_size=1, max_size=4))
 @settings(deadline=None)
 def test_table_fits_eighty_columns(rows: list[tuple[str, str, int]]) -> None:
     lines = str(Table("", ("model", "address", "tokens"), tuple(rows))).split("\n")
-    assert max(map(render._width, lines)) <= 80
+    assert max(map(text_width, lines)) <= 80
+
+
+def test_long_names_take_several_lines_and_are_not_cut() -> None:
+    model = "openrouter/anthropic/claude-sonnet-4.5-20250929"
+    rows = ((model, "a conversation with a name", 12, 3456, 7890, "unknown", "██████"),)
+    table = Table("Usage", ("model", "conversation", "replies", "in", "out", "cost", "share"), rows)
+    lines = str(table).split("\n")
+    assert max(map(text_width, lines)) <= 80
+    assert len(lines) <= 6
+    place = lines[1].index("conversation")
+    assert "".join(line[:place].strip() for line in lines[3:]) == model
+    assert "…" not in str(table)
+    html = table._repr_mimebundle_()["text/html"]
+    assert f">{model}</td>" in html
+
+
+def test_text_beyond_the_last_line_of_a_cell_ends_in_an_ellipsis() -> None:
+    lines = str(Table("", ("a", "b"), (("x", "word " * 200),), max_lines=2)).split("\n")
+    assert [len(line) <= 80 for line in lines] == [True] * 4
+    assert lines[-1].endswith("word…")
+
+
+def test_column_without_a_cell_is_left_out() -> None:
+    table = Table("", ("name", "state", "place"), (("a", "", "here"), ("b", "", "there")))
+    assert str(table).split("\n")[0].split() == ["name", "place"]
+    assert "state" not in table._repr_mimebundle_()["text/html"]
+
+
+@pytest.mark.parametrize(
+    "text", ["```\na\n\n![x](https://example.org/x.png)\n```", "    a\n\n\n   \n    ![b](https://example.org/b.png)\n"]
+)
+def test_html_holds_no_blank_line_at_which_markdown_would_go_on(text: str) -> None:
+    """In a notebook that became Markdown, what follows a blank line is no HTML any more."""
+    html = reply_html(text)
+    assert "\n\n" not in re.sub(r"[^\S\n]", "", html)
+    assert "![" in Checked(html).text
+    assert "a\n\n" in Checked(html).text
 
 
 def test_note_is_clean_text_on_one_line_or_several() -> None:
