@@ -487,6 +487,25 @@ def test_batch_cell_puts_errors_beside_the_column_and_takes_them_away_again(run:
     assert table["label"].tolist() == ["fine"] * 3
 
 
+def test_one_bad_row_of_a_thousand_is_one_error_in_a_column_of_its_own(run: Cell, shell: InteractiveShell) -> None:
+    """Row 29."""
+    import pandas as pd
+
+    shell.user_ns["df"] = frame = pd.DataFrame({"n": range(1000)})
+
+    def answer(received: Received, attempt: int) -> Any:
+        return status(400) if received.last_message == "row 500" else text(f"echo: {received.last_message}")
+
+    with ChatServer(answer) as server:
+        assert run(f"%%aichat {flags(server)} --batch df --into label\nrow {{n}}")[0].success
+        assert len(server.requests) == 1000
+    replies = [f"echo: row {number}" for number in range(1000) if number != 500]
+    assert frame["label"].drop(500).tolist() == replies
+    assert frame["label"].isna().sum() == 1
+    assert frame["label_error"].notna().tolist() == [number == 500 for number in range(1000)]
+    assert "400" in frame["label_error"][500]
+
+
 def test_batch_cell_that_is_stopped_keeps_the_finished_rows(run: Cell, table: Any) -> None:
     def answer(received: Received, attempt: int) -> Any:
         return status(401) if received.last_message == "b" else text("fine")
