@@ -96,13 +96,13 @@ def cell_parser() -> argparse.ArgumentParser:
 
 def _cell_parser() -> _Parser:
     parser = _Parser(prog="%%aichat", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
-    model = parser.add_argument_group("which model")
+    model = parser.add_argument_group("models")
     model.add_argument("-m", "--model", default="", metavar="MODEL", help="provider/model, or an alias of yours")
     model.add_argument("--base-url", default="", metavar="URL", help="address of an OpenAI-compatible server")
     model.add_argument("--proxy", default="", metavar="URL", help="http, https, socks5 or socks5h proxy")
     model.add_argument("--timeout", type=_number, metavar="S", help="longest time of one attempt, in seconds")
     model.add_argument("--allow-not-working", action="store_true", help="use a provider known not to work")
-    sampling = parser.add_argument_group("sampling")
+    sampling = parser.add_argument_group("options")
     sampling.add_argument("-t", "--temperature", type=_number, metavar="T", help="0 (likeliest) to 2")
     sampling.add_argument("--top-p", type=_number, metavar="P", help="nucleus sampling, 0 to 1")
     sampling.add_argument("--max-tokens", type=int, metavar="N", help="longest reply, in tokens")
@@ -110,12 +110,12 @@ def _cell_parser() -> _Parser:
     sampling.add_argument("--frequency-penalty", type=_number, metavar="X", help="-2 to 2")
     sampling.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end there; may be given again")
     sampling.add_argument("--seed", type=int, metavar="N", help="for servers that can repeat a reply")
-    talk = parser.add_argument_group("conversation")
+    talk = parser.add_argument_group("conversations")
     talk.add_argument("-s", "--system", default="", metavar="TEXT", help="system message, kept for the conversation")
-    talk.add_argument("-c", "--chat", default="", metavar="NAME", help="which conversation (default: the current one)")
+    talk.add_argument("-c", "--chat", default="", metavar="NAME", help="which conversation, for this cell only")
     talk.add_argument("--new", action="store_true", help="begin the conversation afresh")
     talk.add_argument("--no-history", action="store_true", help="neither send nor keep the conversation")
-    rows = parser.add_argument_group("a whole table")
+    rows = parser.add_argument_group("tables")
     rows.add_argument("--batch", default="", metavar="DF", help="ask once for each row; {column} in the prompt")
     rows.add_argument("--into", default="", metavar="COLUMN", help="the column that gets the replies")
     rows.add_argument("--concurrency", type=_count_or_auto, metavar="N", help="most at once, or auto")
@@ -127,14 +127,15 @@ def _cell_parser() -> _Parser:
     rows.add_argument("--fresh", action="store_true", help="ask again what the store knows")
     rows.add_argument("--no-store", action="store_true", help="neither look up nor keep replies")
     rows.add_argument("--no-progress", action="store_true", help="no bar")
-    prompt = parser.add_argument_group("prompt and reply")
+    prompt = parser.add_argument_group("context")
     named = "a variable, Out[3], err, cells:5, df:schema"
     prompt.add_argument("-i", "--include", action="append", default=[], metavar="NAME", help=named)
     prompt.add_argument("--attach", action="append", default=[], metavar="PATH", help="a file: text, PDF, image")
     prompt.add_argument("--raw", action="store_true", help="fill no {name}")
     prompt.add_argument("--strict", action="store_true", help="a {name} without a variable is an error")
-    prompt.add_argument("-o", "--output", default="", metavar="NAME", help="put the Reply into a variable")
-    prompt.add_argument(
+    reply = parser.add_argument_group("reply")
+    reply.add_argument("-o", "--output", default="", metavar="NAME", help="put the Reply into a variable")
+    reply.add_argument(
         "-f",
         "--format",
         default="",
@@ -142,12 +143,12 @@ def _cell_parser() -> _Parser:
         metavar="F",
         help=f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}",
     )
-    prompt.add_argument("--schema", default="", metavar="NAME", help="a class or JSON schema for reply.value")
-    prompt.add_argument("--code", action="store_true", help="its code into the next cell, not run")
-    prompt.add_argument("--no-stream", action="store_true", help="show the reply when it is whole")
-    prompt.add_argument("--dry-run", action="store_true", help="show what would be sent; send nothing")
-    prompt.add_argument("--debug", action="store_true", help="full traceback for an error")
-    prompt.add_argument("-h", "--help", action="store_true", help="this manual; sends nothing")
+    reply.add_argument("--schema", default="", metavar="NAME", help="a class or JSON schema for reply.value")
+    reply.add_argument("--code", action="store_true", help="its code into the next cell, not run")
+    reply.add_argument("--no-stream", action="store_true", help="show the reply when it is whole")
+    reply.add_argument("--dry-run", action="store_true", help="show what would be sent; send nothing")
+    reply.add_argument("--debug", action="store_true", help="full traceback for an error")
+    reply.add_argument("-h", "--help", action="store_true", help="all flags; sends nothing")
     return parser
 
 
@@ -257,88 +258,77 @@ def _batch_options(got: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-_CELL_HEAD = """\
-%%aichat [flags]
-prompt
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of `%aichat`: for the manual, for near matches, for completion.
 
-The cell is a prompt. It goes out with the conversation so far; the reply
-streams in below and is the value of the cell: str(_) is its text, and _.code,
-_.json, _.usage, _.model, _.finish_reason what else there is to know.
+    Attributes:
+        name: The word.
+        usage: What follows it.
+        does: What it does, in a few words.
+        topic: Where it belongs in the manual; flags are there by their group.
+        more: What else there is to know.
+    """
 
-{name} in the prompt is replaced by the notebook's variable of that name.
-Nothing is evaluated, and every other use of braces stays as it is. Tables go
-as their schema and first rows; figures as images, to models that take them.
-
-Examples:
-
-    %%aichat --temperature 0.7
-    Explain this table to a new colleague: {df}
-
-    %%aichat -m ollama/llama3.2 -s "Answer in French." -o answer
-    What is a confidence interval?
-
-    %%aichat -i err -i cells:3 --attach notes.txt
-    What went wrong?
-
-    %%aichat --no-history --dry-run
-    What would be sent?
-
-    %%aichat --batch df --into label --temperature 0
-    Classify as good or bad: {title} {body}
-"""
-
-# Name, what follows it, what it does: for the manual, for near matches, for completion.
-COMMANDS: tuple[tuple[str, str, str], ...] = (
-    ("ask", "TEXT", "ask in one line; the text is taken as it stands"),
-    ("use", "MODEL", "the model from now on"),
-    ("set", "OPTION VALUE", "a setting or option from now on; none: unset"),
-    ("fix", "[flags]", "explain the last exception, mend its cell"),
-    ("explain", "[flags]", "explain the previous cell"),
-    ("review", "[flags]", "review the previous cell"),
-    ("doc", "VARIABLE [flags]", "a docstring for a function or class"),
-    ("templates", "", "prompt templates, built in and yours"),
-    ("run", "TEMPLATE X=TEXT ...", "ask by a template; {x} in it is TEXT"),
-    ("models", "[FILTER]", "models of the current or the named provider"),
-    ("providers", "", "who can be asked, whether there is a key"),
-    ("chats", "", "the conversations"),
-    ("show", "[NAME]", "what was said in a conversation"),
-    ("switch", "NAME", "the conversation from now on"),
-    ("undo", "[N]", "take the last N turns out (default 1)"),
-    ("fork", "NAME", "go on in a copy of the current conversation"),
-    ("reset", "[NAME]", "begin a conversation afresh; it stays stored"),
-    ("delete", "NAME", "remove a conversation for good"),
-    ("store", "[clear]", "stored replies of tables: how many, where"),
-    ("search", "TEXT", "turns of all conversations that hold a text"),
-    ("export", "FILE [NAME]", "write a conversation: .md, .json or .ipynb"),
-    ("import", "FILE [NAME]", "read one that was exported as .json"),
-    ("usage", "[PERIOD]", "tokens and cost: session, day, month, all"),
-    ("help", "", "this manual"),
-)
+    name: str
+    usage: str
+    does: str
+    topic: str
+    more: str = ""
 
 
-def cell_manual() -> str:
-    """The manual of `%%aichat`, for `--help` and `%%aichat?`."""
-    return f"{_CELL_HEAD}\n{_flags(_cell_parser())}"
+COMMANDS = (
+    Command("ask", "TEXT", "ask in one line; the text is taken as it stands", "asking",
+            "No flags, no {name}, no quotes: all that follows is the prompt. It is a turn of the conversation."),
+    Command("fix", "[flags]", "explain the last exception, mend its cell", "asking",
+            "The mended cell is put below and not run. Asked beside the conversation; -c NAME puts it into one."),
+    Command("explain", "[flags]", "explain the previous cell", "asking",
+            "Asked beside the conversation; -c NAME puts it into one. The flags are those of a %%aichat cell."),
+    Command("review", "[flags]", "review the previous cell", "asking",
+            "Asked beside the conversation; -c NAME puts it into one. The flags are those of a %%aichat cell."),
+    Command("doc", "VARIABLE [flags]", "a docstring for a function or class", "asking",
+            "VARIABLE may have dots: Model.fit. Its code is read, not run."),
+    Command("templates", "", "prompt templates, built in and yours", "asking",
+            "A template of yours is a file NAME.md in the folder that is shown, with {name} for what it needs."),
+    Command("run", "TEMPLATE X=TEXT ... [flags]", "ask by a template; {x} in it is TEXT", "asking",
+            "A text with spaces needs quotes: x=\"two words\"; a variable is x={df}. A {name} of the template that is "
+            "not given is a variable of that name, {cell} the previous cell. --dry-run shows what would be sent."),
+    Command("use", "MODEL", "the model from now on", "models",
+            "provider/model, or an alias. Nothing is sent. For one cell: -m MODEL. For every session: model = "
+            "\"provider/model\" in config.toml, or AICHAT_MODEL."),
+    Command("models", "[FILTER]", "models of the current or the named provider", "models",
+            "FILTER is a provider, a part of a name, or both: openai/mini. The provider's server is asked; it costs "
+            "nothing."),
+    Command("providers", "", "who can be asked, whether there is a key", "models",
+            "Nothing is sent. A key is shown as present or not, and where it is looked for; never itself."),
+    Command("doctor", "", "check the setup, and say what to mend", "settings",
+            "Python, packages, keys, servers, stores, the model's file, the front end. It asks servers on this machine "
+            "and the one of the configured model for their list of models; nothing is billed."),
+    Command("set", "[OPTION [VALUE]]", "a setting from now on; none: unset; alone: all", "settings",
+            "For this session. For every one: config.toml or the environment, see %aichat help settings."),
+    Command("config", "", "where config.toml is, and what it may hold", "settings"),
+    Command("chats", "", "the conversations", "conversations"),
+    Command("show", "[NAME]", "what was said in a conversation", "conversations"),
+    Command("switch", "NAME", "the conversation from now on", "conversations",
+            "A name that there is not yet begins a new one. For one cell: %%aichat -c NAME."),
+    Command("undo", "[N]", "take the last N turns out (default 1)", "conversations",
+            "They are no longer sent; %aichat search finds them."),
+    Command("fork", "NAME", "go on in a copy of the current conversation", "conversations"),
+    Command("reset", "[NAME]", "begin a conversation afresh; it stays stored", "conversations"),
+    Command("delete", "NAME", "remove a conversation for good", "conversations"),
+    Command("search", "TEXT", "turns of all conversations that hold a text", "conversations",
+            "All that is stored, other notebooks and earlier terminals included."),
+    Command("export", "FILE [NAME]", "write a conversation: .md, .json or .ipynb", "conversations"),
+    Command("import", "FILE [NAME]", "read one that was exported as .json", "conversations"),
+    Command("store", "[clear]", "stored replies of tables: how many, where", "tables"),
+    Command("usage", "[PERIOD]", "tokens and cost: session, day, month, all", "settings"),
+    Command("help", "[TOPIC]", "this; or a command, a flag, a topic; all", "settings"),
+)  # fmt: skip
 
 
-def line_manual() -> str:
-    """The manual of `%aichat`, for `--help` and `%aichat?`."""
-    rows = [(f"%aichat {name} {what}".rstrip(), text) for name, what, text in COMMANDS]
-    rows.insert(0, ("%aichat", "model, conversation and totals of this session"))
-    return "\n".join(["%aichat [command]", "", *(f"  {left:<28} {right}" for left, right in rows)])
-
-
-def _flags(parser: argparse.ArgumentParser) -> str:
-    """The flags of a parser by group, one a line, 80 columns."""
-    lines: list[str] = []
-    for group in parser._action_groups:
-        actions: list[Any] = [action for action in group._group_actions if action.option_strings]
-        if actions:
-            lines.append(f"{group.title}:")
-        for action in actions:
-            metavar = f" {action.metavar}" if action.metavar else ""
-            lines.append(f"  {', '.join(action.option_strings) + metavar:<28} {action.help}")
-    return "\n".join(lines)
+def command_named(name: str) -> Command:
+    """The command of a name that exists."""
+    return next(command for command in COMMANDS if command.name == name)
 
 
 def parse_command(line: str) -> tuple[str, str]:
@@ -354,7 +344,7 @@ def parse_command(line: str) -> tuple[str, str]:
         ArgumentError: There is no such command; names the nearest.
     """
     name, _, rest = line.strip().partition(" ")
-    names = [command[0] for command in COMMANDS]
+    names = [command.name for command in COMMANDS]
     if name in ("-h", "--help"):
         return "help", ""
     if name and name not in names:
@@ -382,6 +372,5 @@ def words_of(command: str, rest: str, *, least: int, most: int) -> list[str]:
     """
     words = split_line(rest)
     if not least <= len(words) <= most:
-        what = next(what for name, what, _ in COMMANDS if name == command)
-        raise ArgumentError(f"Write it as: %aichat {command} {what}".rstrip())
+        raise ArgumentError(f"Write it as: %aichat {command} {command_named(command).usage}".rstrip())
     return words

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .arguments import COMMANDS, ArgumentError, CellArguments, parse_cell, split_line
+from .arguments import ArgumentError, CellArguments, command_named, parse_cell, split_line
 from .context import cut_to, kind_of, source_of
 from .errors import BadInputError, UnknownNameError, nearest, shorten
 from .failing import failure_of, previous_cell
@@ -96,7 +96,7 @@ def aside(
         recipe = recipe_named(command, known)
         n_words = 1 if command == "doc" else 0
         if len(words) != n_words:
-            raise ArgumentError(f"Write it as: %aichat {command} {_usage(command)}".rstrip())
+            raise ArgumentError(f"Write it as: %aichat {command} {command_named(command).usage}".rstrip())
         values = _documented(words[0], variables) if words else {}
     values = {**about.values([name for name in recipe.placeholders if name not in values]), **values}
     filled = recipe.fill(values)
@@ -203,7 +203,9 @@ def _told(words: Sequence[str], known: Mapping[str, Recipe], about: _About) -> t
     ``name=text`` gives the text as it stands; a ``{variable}`` in it is filled as in every prompt.
     """
     if not words:
-        raise ArgumentError(f"Write it as: %aichat run {_usage('run')} %aichat templates lists the templates.")
+        raise ArgumentError(
+            f"Write it as: %aichat run {command_named('run').usage} %aichat templates lists the templates."
+        )
     recipe = recipe_named(words[0], known)
     values: dict[str, Any] = {}
     for word in words[1:]:
@@ -248,7 +250,3 @@ def _documented(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
 def _data(text: str) -> str:
     """A text of the notebook between fences, inside a budget."""
     return fenced(cut_to(text, _MAX_BYTES)[0])
-
-
-def _usage(command: str) -> str:
-    return next(what for name, what, _ in COMMANDS if name == command)

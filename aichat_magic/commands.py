@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .arguments import cell_manual, line_manual, words_of
+from . import manual
+from .arguments import words_of
 from .asides import recipe_table
 from .bridge import run
 from .chat import Chat
@@ -14,7 +16,7 @@ from .display import show
 from .errors import AichatError, BadInputError, nearest, shorten
 from .recipes import Recipe
 from .render import Note, Table, Transcript
-from .settings import config_path
+from .settings import Settings, config_path
 from .talks import MAIN, Talks, named
 from .totals import Totals, counted, usage_table
 
@@ -66,7 +68,20 @@ class Commands:
         show(Table("aichat", ("", ""), rows, "%aichat help shows the commands; %aichat doctor checks the setup."))
 
     def _do_help(self, rest: str) -> None:
-        show(Note(f"{line_manual()}\n\n{cell_manual()}"))
+        show(Note(manual.page(rest, variables=self._key_variables())))
+
+    def _key_variables(self) -> dict[str, str]:
+        """The environment variable of each provider's key; a setting that cannot be used does not keep help away."""
+        registry, found = self._chat.registry, {}
+        try:
+            settings = self._chat.settings
+        except AichatError:
+            settings = Settings()
+        for name in registry.names(settings):
+            with contextlib.suppress(AichatError):
+                preset = registry.preset(name, settings)
+                found[name] = preset.key_env if preset else ""
+        return found
 
     def _do_templates(self, rest: str) -> None:
         words_of("templates", rest, least=0, most=0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from .arguments import COMMANDS, cell_parser
 from .errors import AichatError
+from .manual import topics
 from .registry import Registry
 from .settings import Settings
 
@@ -33,6 +34,7 @@ _COMMAND_VALUES = {
     "TEMPLATE": "template",
     "X=TEXT": "placeholder",
     "VARIABLE": "callable",
+    "TOPIC": "topic",
 }
 _SWITCHES = ("keep_history",)
 _MAX_COLUMNS = 200
@@ -154,8 +156,8 @@ def _cell(before: str, words: list[str], last: _Word, known: Known, after: str) 
 def _line(before: str, words: list[str], last: _Word, known: Known, after: str) -> Completed:
     """On an `%aichat` line: a command, or what follows it."""
     if not words:
-        return _among(before, last, (name for name, _, _ in COMMANDS), "command", after)
-    what = next((what for name, what, _ in COMMANDS if name == words[0]), "").split()
+        return _among(before, last, (command.name for command in COMMANDS), "command", after)
+    what = next((command.usage for command in COMMANDS if command.name == words[0]), "").split()
     if what and what[-1] == "[flags]" and any(text.startswith("-") for text in (*words[1:], last.text)):
         return _cell(before, words[1:], last, known, after)
     what = [word for word in what if word != "[flags]"]
@@ -211,6 +213,8 @@ def _named(kind: str, words: list[str], known: Known) -> Iterator[str]:
     elif kind == "placeholder":
         given = {word.partition("=")[0] for word in words[2:]}
         yield from (f"{name}=" for name in known.templates().get(words[1], ()) if name not in given)
+    elif kind == "topic":
+        yield from topics()
     elif kind == "auto":
         yield "auto"
 

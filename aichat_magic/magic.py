@@ -14,8 +14,8 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from traitlets import Float, Integer, TraitError, TraitType, Unicode, observe, validate
 
-from .arguments import cell_manual, line_manual
 from .errors import AichatError, BadInputError, shorten
+from .manual import overview
 
 if TYPE_CHECKING:
     from .completion import Known
@@ -208,8 +208,8 @@ class _Offered(list[SimpleCompletion]):
         return super().__len__() or 1
 
 
-# `%%aichat?` shows this; written once, from the flags themselves.
-AIChat.aichat.__doc__ = f"{cell_manual()}\n\n{line_manual()}"
+# `%%aichat?` shows this; written once, from the commands and the flags themselves.
+AIChat.aichat.__doc__ = overview()
 
 
 def _as_setting(value: Any) -> str:

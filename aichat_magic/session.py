@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from .arguments import CellArguments, cell_manual, parse_cell, parse_command
+from .arguments import CellArguments, parse_cell, parse_command
 from .asides import ASIDES, Notebook, aside, put_code_below
 from .bridge import run
 from .chat import Call, Chat
@@ -18,6 +18,7 @@ from .display import ReplyView, show
 from .errors import AichatError, ChatInterrupt, UnknownNameError, nearest, shorten
 from .includes import Included, included
 from .jsontext import SchemaError
+from .manual import cell_manual
 from .messages import Draft, FinishReason, Message, Reply, estimate_tokens
 from .prompts import Filled, fill
 from .recipes import Recipe, recipes

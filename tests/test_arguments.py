@@ -5,10 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aichat_magic.arguments import (
-    COMMANDS,
     ArgumentError,
-    cell_manual,
-    line_manual,
     parse_cell,
     parse_command,
     words_of,
@@ -64,15 +61,6 @@ def test_wrong_line_is_one_clear_error(line: str, match: str) -> None:
 
 def test_help_wins_over_everything_else_on_the_line() -> None:
     assert parse_cell("--help --nonsense").is_help
-
-
-def test_manuals_name_every_flag_and_command_within_80_columns() -> None:
-    for line in (cell_manual() + "\n" + line_manual()).splitlines():
-        assert len(line) <= 80, line
-    for command, _, _ in COMMANDS:
-        assert f"%aichat {command}" in line_manual()
-    for flag in ("--temperature", "--no-history", "--dry-run", "--allow-not-working"):
-        assert flag in cell_manual()
 
 
 def test_command_keeps_what_follows_it_raw() -> None:

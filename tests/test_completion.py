@@ -98,7 +98,7 @@ def test_quote_that_stands_behind_the_cursor_is_not_doubled() -> None:
 
 
 def test_every_command_is_offered_on_an_empty_line() -> None:
-    assert at("%aichat ") == tuple(name for name, _, _ in COMMANDS)
+    assert at("%aichat ") == tuple(command.name for command in COMMANDS)
 
 
 @pytest.mark.parametrize(

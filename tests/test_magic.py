@@ -181,7 +181,7 @@ def test_help_shows_the_manual_and_sends_nothing(run: Cell, line: str) -> None:
 def test_question_mark_shows_the_manual(run: Cell, shell: InteractiveShell) -> None:
     doc = shell.find_cell_magic("aichat").__doc__ or ""
     assert "--temperature" in doc
-    assert "%aichat use MODEL" in doc
+    assert "%aichat help TOPIC" in doc
 
 
 @pytest.mark.parametrize(
@@ -409,8 +409,9 @@ def test_wrong_command_is_a_short_error(run: Cell, line: str) -> None:
 
 def test_help_shows_commands_and_flags(run: Cell) -> None:
     _, printed = run("%aichat help")
-    assert "%aichat use MODEL" in printed
+    assert "providers" in printed
     assert "--temperature" in printed
+    assert "%aichat use MODEL" in run("%aichat help models")[1]
 
 
 # Loading ----------------------------------------------------------------------------------------------------------
