@@ -58,6 +58,7 @@ PEERS = {
         Peer(name="ours", title="aichat_magic", environment="ours", runner="ours"),
         Peer(name="fast", title="aichat_magic[fast]", environment="fast", runner="ours"),
         Peer(name="httpx", title="plain httpx", environment="ours", runner="httpx"),
+        Peer(name="httpx2", title="plain httpx2", environment="httpx2", runner="httpx2"),
         Peer(name="httpx-aiohttp", title="httpx over aiohttp", environment="fast", runner="httpx_aiohttp"),
         Peer(name="aiohttp", title="bare aiohttp", environment="fast", runner="aiohttp"),
         Peer(name="openai", title="openai SDK, httpx", environment="openai", runner="openai"),
@@ -272,9 +273,15 @@ def answer_rows(
     """
     environment = Environment(peer.environment, venvs)
     environment.make()
+    # The tables of tokenizers that litellm ships, for those who would fetch them over the network.
+    tables = next(
+        Environment("litellm", venvs).path.glob("lib/*/site-packages/litellm/litellm_core_utils/tokenizers"), ""
+    )
     asked = {"url": url, "rows": rows, "in_flight": in_flight, "variant": peer.variant, **more}
     runner = HERE / "peers" / f"run_{peer.runner}.py"
-    said = environment.run(str(runner), json.dumps(asked), timeout_s=process_timeout_s)
+    said = environment.run(
+        str(runner), json.dumps(asked), timeout_s=process_timeout_s, env={"TIKTOKEN_CACHE_DIR": str(tables)}
+    )
     return Outcome(**json.loads(last_line_of(said)))
 
 

@@ -32,7 +32,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from peers.rows import prompt_of, reply_to
+from peers.rows import is_warm_up, prompt_of, reply_to
 from report import Report, Table, arguments
 
 # What an attempt may meet, and how often.
@@ -100,6 +100,14 @@ COMPLETION = (
     b'{"role":"assistant","content":%b},"finish_reason":"stop"}],'
     b'"usage":{"prompt_tokens":20,"completion_tokens":18,"total_tokens":38}}'
 )
+# The Responses dialect, as far as openaivec needs it: it sends several rows as one JSON text.
+RESPONSE = (
+    b'{"id":"resp_1","object":"response","created_at":1764000000,"status":"completed","model":%b,"output":[{"type":'
+    b'"message","id":"msg_1","status":"completed","role":"assistant","content":[{"type":"output_text","text":%b,'
+    b'"annotations":[]}]}],"parallel_tool_calls":true,"tool_choice":"auto","tools":[],"usage":{"input_tokens":20,'
+    b'"input_tokens_details":{"cached_tokens":0},"output_tokens":18,"output_tokens_details":{"reasoning_tokens":0},'
+    b'"total_tokens":38}}'
+)
 REFUSED_BODY = b'{"error": {"message": "Too many requests", "code": "rate_limit"}}'
 OOPS_BODY = b'{"error": {"message": "The server had an error", "type": "server_error"}}'
 
@@ -118,16 +126,27 @@ ANSWERS = {
 }
 
 
-def prompt_in(request: dict[str, Any]) -> str:
-    """The last message of a chat, as text."""
+def prompts_in(request: dict[str, Any]) -> list[str]:
+    """What a request asks: the last message of a chat, as text; or the rows of a group."""
+    if "input" in request:
+        given = request["input"]
+        text = given if isinstance(given, str) else given[-1]["content"]
+        return [row["body"] for row in json.loads(text)["user_messages"]]
+    if not request["messages"]:
+        return [""]
     content = request["messages"][-1]["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return [content if isinstance(content, str) else "".join(part.get("text", "") for part in content)]
 
 
-def completion(request: dict[str, Any], prompt: str) -> bytes:
-    """The whole response to a chat."""
-    text = reply_to(prompt)
-    data = COMPLETION % (json.dumps(request.get("model", "m")).encode(), json.dumps(text).encode())
+def completion(request: dict[str, Any], prompts: list[str]) -> bytes:
+    """The whole response to a chat, or to a group of rows."""
+    model = json.dumps(request.get("model", "m")).encode()
+    if "input" in request:
+        rows = [{"id": number, "body": reply_to(prompt)} for number, prompt in enumerate(prompts)]
+        text = json.dumps(json.dumps({"assistant_messages": rows})).encode()
+        data = RESPONSE % (model, text)
+    else:
+        data = COMPLETION % (model, json.dumps(reply_to(prompts[0])).encode())
     return JSON_HEAD % (len(data), data)
 
 
@@ -139,14 +158,14 @@ class Counts:
         self.calls: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         self.first_chunk_at: dict[str, float] = {}
-        self.connections = 0
+        self.connections = self.requests = 0
 
     def reset(self) -> None:
         """Forget it all."""
         self.calls.clear()
         self.answers.clear()
         self.first_chunk_at.clear()
-        self.connections = 0
+        self.connections = self.requests = 0
 
     def told(self) -> bytes:
         """As JSON."""
@@ -239,7 +258,7 @@ class Connection(asyncio.Protocol):
 
     def received(self, path: bytes, body: bytes) -> None:
         """A whole request."""
-        if path.endswith(b"/chat/completions"):
+        if path.endswith((b"/chat/completions", b"/responses")):
             self.asked(json.loads(body))
         elif path.endswith(b"/models"):
             self.transport.write(ANSWERS["models"])
@@ -254,18 +273,22 @@ class Connection(asyncio.Protocol):
             self.transport.write(ANSWERS["missing"])
 
     def asked(self, request: dict[str, Any]) -> None:
-        """A chat."""
-        prompt = prompt_in(request)
+        """A chat, or several rows in one request."""
+        prompts = prompts_in(request)
         counts = self.counts
-        counts.calls[prompt] += 1
-        if self.plan.rate and not self.gate.admits():
+        counts.requests += 1
+        for prompt in prompts:
+            counts.calls[prompt] += 1
+        if is_warm_up(prompts[0]):
+            what = ""
+        elif self.plan.rate and not self.gate.admits():
             what = "429"
         else:
-            what = fault_of(self.plan, prompt, counts.calls[prompt]) if self.has_faults else ""
+            what = fault_of(self.plan, prompts[0], counts.calls[prompts[0]]) if self.has_faults else ""
         counts.answers[what or "ok"] += 1
-        self.delay.later(functools.partial(self.answer, request, prompt, what))
+        self.delay.later(functools.partial(self.answer, request, prompts, what))
 
-    def answer(self, request: dict[str, Any], prompt: str, what: str) -> None:
+    def answer(self, request: dict[str, Any], prompts: list[str], what: str) -> None:
         """Do what was chosen."""
         transport = self.transport
         if transport.is_closing() or what == "hang":
@@ -280,9 +303,9 @@ class Connection(asyncio.Protocol):
             transport.write(b'HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{"choices": [{"message": {"content": "re')
             transport.close()
         elif request.get("stream"):
-            self.stream(request, prompt)
+            self.stream(request, prompts[0])
         else:
-            transport.write(completion(request, prompt))
+            transport.write(completion(request, prompts))
 
     def stream(self, request: dict[str, Any], prompt: str) -> None:
         """Server-sent events, one by one."""
@@ -349,7 +372,7 @@ class Served:
         return value
 
     def counts(self) -> dict[str, Any]:
-        """``calls`` by prompt, ``answers`` by kind, ``first_chunk_at`` by prompt (monotonic), ``connections``."""
+        """``calls`` and ``first_chunk_at`` by prompt, ``answers`` by kind, ``requests``, ``connections``."""
         return self._get("/control/calls")
 
     def reset(self) -> None:

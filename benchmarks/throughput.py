@@ -6,7 +6,8 @@
     python benchmarks/throughput.py --rows 2000 --latency 0 --in-flight 64 --rounds 5 --only ours fast
 
 Every run is a new process in the peer's own environment (`environments.py`); the store of ours is its default, a SQLite
-file. Runs are interleaved: in each round everybody runs once, so that what else the machine does meets all alike. The table
+file. Runs are interleaved: in each round everybody runs once, so that what else the machine does meets all
+alike. The table
 has medians; ratios are the medians of the ratios within a round. CPU is the client's alone. A run that needs more than
 `--patience` seconds is given up.
 """

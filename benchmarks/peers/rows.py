@@ -16,11 +16,12 @@ import sys
 import time
 import traceback
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 WARM_ROWS = 64
+WARM_FROM = 9_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,11 @@ def prompt_of(number: int) -> str:
     return f"Row {number:07d}: in one sentence, what does the customer of this row say about the delivery?"
 
 
+def is_warm_up(prompt: str) -> bool:
+    """Whether it is one of the rows that nobody counts: they meet neither faults nor limits."""
+    return prompt.startswith("Row 9")
+
+
 def reply_to(prompt: str) -> str:
     """What the server says to a prompt: a function of the prompt alone."""
     mark = zlib.crc32(prompt.encode())
@@ -77,7 +83,7 @@ def cpu_s() -> float:
     return sum(used.ru_utime + used.ru_stime for used in both)
 
 
-def measured(run: Callable[[Task], Answers | Awaitable[Answers]]) -> None:
+def measured(run: Callable[[Task], Answers | Coroutine[None, None, Answers]]) -> None:
     """Run what the command line asks for, once for a few rows that nobody counts and once in earnest.
 
     Args:
@@ -95,23 +101,24 @@ def measured(run: Callable[[Task], Answers | Awaitable[Answers]]) -> None:
             variant=asked.get("variant", ""),
         )
 
-    def done(wanted: Task) -> list[str | None]:
-        made = run(wanted)
-        # Each run has a loop of its own where the library has no opinion, as in a script.
-        return list(asyncio.run(_awaited(made)) if isinstance(made, Awaitable) else made)
-
-    if asked.get("is_warm", True):
-        done(task(9_000_000, WARM_ROWS))
-    wanted = task(0, rows)
-    before_bytes, before_cpu_s, begin = now_bytes(), cpu_s(), time.perf_counter()
     error = ""
     answers: list[str | None] = []
-    try:
-        answers = done(wanted)
-    except Exception as caught:
-        traceback.print_exc()
-        error = f"{type(caught).__name__}: {caught}"[:200]
-    seconds, used_s = time.perf_counter() - begin, cpu_s() - before_cpu_s
+    # One loop for both: some libraries keep connections that belong to it.
+    with asyncio.Runner() as loop:
+
+        def done(wanted: Task) -> list[str | None]:
+            made = run(wanted)
+            return list(loop.run(made) if asyncio.iscoroutine(made) else made)
+
+        done(task(WARM_FROM, WARM_ROWS))
+        wanted = task(0, rows)
+        before_bytes, before_cpu_s, begin = now_bytes(), cpu_s(), time.perf_counter()
+        try:
+            answers = done(wanted)
+        except Exception as caught:
+            traceback.print_exc()
+            error = f"{type(caught).__name__}: {caught}".splitlines()[0][:200]
+        seconds, used_s = time.perf_counter() - begin, cpu_s() - before_cpu_s
     padded = [*answers, *[None] * (rows - len(answers))]
     told = {
         "rows": rows,
@@ -125,10 +132,6 @@ def measured(run: Callable[[Task], Answers | Awaitable[Answers]]) -> None:
     }
     # Libraries print; the last line is ours.
     print("\n" + json.dumps(told), flush=True)
-
-
-async def _awaited(made: Awaitable[Answers]) -> Answers:
-    return await made
 
 
 async def by_workers(task: Task, ask: Callable[[str], Awaitable[str | None]]) -> list[str | None]:
