@@ -1,13 +1,42 @@
-"""Two small pictures as inline SVG: a histogram and a line. Numbers in, text out."""
+"""Two small pictures as SVG: a histogram and a line. Numbers in, text out."""
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Sequence
+from html import escape
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 300, 110, 36, 18, 16
-# Readable on white and on black; notebooks drop style sheets and variables, so the colours stand in the marks.
+# Readable on white and on black; a picture sees no style sheet and no variable, so the colours stand in the marks.
 _INK, _MARK = "#808080", "#4c8bbf"
+
+
+def image(svg: str, *, alt: str) -> str:
+    """A picture as an ``<img>`` that holds it.
+
+    Front ends that clean the outputs of an untrusted notebook drop the marks of an ``<svg>`` element and leave its
+    labels behind as words without sense.
+
+    Args:
+        svg: The picture; empty gives nothing.
+        alt: What it says, for where it cannot be seen.
+    """
+    if not svg:
+        return ""
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="{escape(alt)}" width="{_WIDTH}" height="{_HEIGHT}" src="data:image/svg+xml;base64,{data}">'
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest of the values that this share of them does not exceed.
+
+    Args:
+        values: At least one.
+        share: 0 to 1.
+    """
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
 
 
 def histogram(values: Sequence[float], *, title: str, unit: str, n_bars: int = 24) -> str:
@@ -24,8 +53,7 @@ def histogram(values: Sequence[float], *, title: str, unit: str, n_bars: int = 2
     """
     if not values:
         return ""
-    ordered = sorted(values)
-    top = ordered[min(len(ordered) - 1, math.ceil(len(ordered) * 0.99) - 1)] or max(ordered[-1], 1e-9)
+    top = quantile(values, 0.99) or max(max(values), 1e-9)
     counts = [0] * n_bars
     for value in values:
         counts[min(n_bars - 1, int(value / top * n_bars))] += 1

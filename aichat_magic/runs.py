@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from html import escape
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from .batches import Batch, BatchOptions, Progress, Row
 from .bridge import run
-from .charts import histogram, line
+from .charts import histogram, image, line, quantile
 from .chat import Chat
 from .display import progress_bar
 from .errors import AichatError, BadInputError, BatchStoppedError, ChatInterrupt
 from .messages import Reply, Usage
-from .render import Table
+from .render import Note, Table, terminal_text
 from .settings import Given
+from .wrapping import wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _ERROR_KINDS = 5
+_WIDTH = 79
 # On a frame: the names of the columns of errors that are ours.
 _ERROR_COLUMNS = "_aichat_error_columns"
 
@@ -207,9 +208,9 @@ class BatchRun:
         """The summary, and why it stopped."""
         lines = [f"<BatchRun {self.summary()}>"]
         if self.stopped_by is not None:
-            lines.append(f"stopped: {self.stopped_by}")
-        lines += [f"{count} x {kind}: {text}" for kind, count, text in self._kinds()]
-        return "\n".join(lines)
+            lines.append(f"- stopped: {self.stopped_by}")
+        lines += [f"- {count:,} x {kind}: {text}" for kind, count, text in self._kinds()]
+        return wrapped(terminal_text("\n".join(lines)), _WIDTH)
 
     def _kinds(self) -> list[tuple[str, int, str]]:
         """Errors by kind, the most frequent first, each with its first text."""
@@ -222,15 +223,25 @@ class BatchRun:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """How notebooks show it: totals, latencies, progress, errors by kind."""
-        batch = self._batch
-        totals = Table("Run", ("", ""), self.progress.facts(), "")
-        html = [totals._repr_mimebundle_()["text/html"]]
-        pictures = histogram(batch.latencies_s, title="seconds per reply", unit="s")
-        pictures += line(batch.finished_s, title="replies over time", unit="s")
+        seconds, finished_s = sorted(self._batch.latencies_s), self._batch.finished_s
+        facts = list(self.progress.facts())
+        pictures = ""
+        if seconds:
+            median, most = (f"{quantile(seconds, share):.2g} s" for share in (0.5, 0.95))
+            facts.insert(2, ("a reply", f"{median} (median), {most} (95 %)"))
+            pictures = image(
+                histogram(seconds, title="seconds per reply", unit="s"),
+                alt=f"seconds per reply: {median} (median), {most} (95 %)",
+            )
+            pictures += image(
+                line(finished_s, title="replies over time", unit="s"),
+                alt=f"replies over time: {len(finished_s):,} in {finished_s[-1]:.2g} s",
+            )
+        html = [Table("Run", ("", ""), tuple(facts))._repr_mimebundle_()["text/html"]]
         if pictures:
             html.append(f"<div>{pictures}</div>")
         if self.stopped_by is not None:
-            html.append(f"<p><b>Stopped:</b> {escape(str(self.stopped_by))}</p>")
+            html.append(Note(f"Stopped: {self.stopped_by}")._repr_mimebundle_()["text/html"])
         if kinds := self._kinds():
             table = Table("Errors", ("kind", "rows", "the first says"), tuple(kinds), "")
             html.append(table._repr_mimebundle_()["text/html"])

@@ -343,7 +343,7 @@ def test_view_of_a_run_draws_its_latencies(server: ChatServer) -> None:
         model="openai/m", base_url=server.url, progress=False
     )
     html = run._repr_mimebundle_()["text/html"]
-    assert html.count("<svg") == 2
+    assert html.count("data:image/svg+xml") == 2
     assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
 
 

@@ -1,10 +1,12 @@
+import base64
+import re
 from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aichat_magic.charts import histogram, line
+from aichat_magic.charts import histogram, image, line, quantile
 
 NUMBERS = st.lists(st.floats(min_value=0, max_value=1e6), min_size=2, max_size=300)
 
@@ -34,3 +36,19 @@ def test_too_few_values_for_a_line_give_nothing(values: list[float]) -> None:
 
 def test_no_values_give_no_histogram() -> None:
     assert histogram([], title="t", unit="s") == ""
+
+
+def test_image_holds_the_picture_and_says_what_it_shows() -> None:
+    svg = histogram([1.0, 2.0], title="t", unit="s")
+    html = image(svg, alt='"1" < 2')
+    assert html.count("<") == 1
+    assert 'alt="&quot;1&quot; &lt; 2"' in html
+    data = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
+    assert data is not None
+    assert base64.b64decode(data[1]).decode() == svg
+    assert image("", alt="nothing") == ""
+
+
+@pytest.mark.parametrize(("share", "value"), [(0, 1), (0.5, 2), (0.95, 4), (1, 4)])
+def test_quantile_is_one_of_the_values(share: float, value: float) -> None:
+    assert quantile([4, 2, 1, 3], share) == value
