@@ -131,9 +131,10 @@ def unload_ipython_extension(shell: Any) -> None:
 
 def _register_accessors() -> None:
     """Give pandas its accessors; called once pandas is imported."""
-    from .accessor import register
+    from . import accessor
 
-    register()
+    if hasattr(accessor, "register"):  # else it is half made, and does so at its own end
+        accessor.register()
 
 
 after_pandas(_register_accessors)

@@ -268,3 +268,7 @@ def register() -> None:
     ):
         if getattr(owner, "aichat", None) is not accessor:
             decorator("aichat")(accessor)
+
+
+# Whoever imports this room before pandas makes pandas call for it while it is still half made.
+register()
