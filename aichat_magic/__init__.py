@@ -13,7 +13,6 @@ from .pandas_hook import after_pandas
 
 if TYPE_CHECKING:
     from .api import ask, ask_async, batch, batch_async, batch_iter_async, stream, stream_async
-    from .batches import Progress
     from .chat import Chat
     from .conversation import Conversation, Turn
     from .errors import (
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
         StatusError,
     )
     from .messages import Chunk, Message, Options, Reply, Usage
+    from .progress import Progress
     from .providers.base import AsyncProvider
     from .runs import BatchRun
 
@@ -52,7 +52,7 @@ _ROOMS = {
     "Message": "messages",
     "MissingKeyError": "errors",
     "Options": "messages",
-    "Progress": "batches",
+    "Progress": "progress",
     "ProviderError": "errors",
     "RateLimitError": "errors",
     "Reply": "messages",

@@ -9,11 +9,11 @@ from typing import Any, Unpack
 import pandas as pd
 
 from . import chat
-from .batches import BatchOptions, Estimate, Row, estimate
 from .bridge import run
 from .errors import BadInputError, PromptError
 from .keywords import BatchKeywords
 from .messages import Message, messages_from
+from .plans import BatchOptions, Estimate, Row, estimate
 from .runs import BatchRun, run_rows
 from .settings import Given
 from .templates import Template

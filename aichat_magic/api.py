@@ -6,13 +6,15 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, Unpack
 
-from .batches import Batch, BatchOptions, Row, RowResult, iterate_rows
+from .batches import Batch, iterate_rows
 from .bridge import iterate, run
 from .chat import Call, Chat, shared_chat
 from .display import progress_bar
 from .errors import AichatError, BatchStoppedError, PromptError
 from .keywords import BatchKeywords, CallKeywords
 from .messages import Draft, Message, Reply, messages_from
+from .plans import BatchOptions, Row
+from .progress import RowResult
 from .settings import Given, Settings
 
 Prompt = str | Iterable[Message | Mapping[str, Any]]

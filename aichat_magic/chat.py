@@ -35,12 +35,14 @@ class Call:
         request: What is asked.
         policy: When it is tried again.
         prices: What tokens cost.
+        is_at_home: Whether the provider's own server is asked, whose prices may be known; None: as its address says.
     """
 
     provider: AsyncProvider
     request: ChatRequest
     policy: RetryPolicy
     prices: PriceList = field(default_factory=PriceList)
+    is_at_home: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the provider cannot be asked.
@@ -49,6 +51,11 @@ class Call:
             BadInputError: Such as images, for a provider that takes none.
         """
         self.provider.check(self.request)
+        if self.is_at_home is None:
+            endpoint = self.provider.endpoint
+            preset = self.provider.presets.get(endpoint.provider)
+            is_at_home = preset is not None and host_of(preset.base_url) == endpoint.host
+            object.__setattr__(self, "is_at_home", is_at_home)  # as __init__ of a frozen class does
 
     @property
     def model(self) -> str:
@@ -57,17 +64,26 @@ class Call:
 
     def priced(self, usage: Usage) -> Usage:
         """`usage` with its cost, where the price is known. A price holds for the provider's own server only."""
-        endpoint = self.provider.endpoint
-        preset = self.provider.presets.get(endpoint.provider)
-        is_at_home = preset is not None and host_of(preset.base_url) == endpoint.host
         if self.provider.is_free:
-            return dataclasses.replace(usage, cost_usd=0.0)
-        cost = self.prices.cost_usd(endpoint.provider, self.request.model, usage, is_at_home=is_at_home)
-        return dataclasses.replace(usage, cost_usd=cost)
+            cost: float | None = 0.0
+        else:
+            name, model = self.provider.endpoint.provider, self.request.model
+            cost = self.prices.cost_usd(name, model, usage, is_at_home=bool(self.is_at_home))
+        return usage if cost == usage.cost_usd else dataclasses.replace(usage, cost_usd=cost)
 
     def with_messages(self, messages: tuple[Message, ...]) -> Call:
         """The same call with other messages."""
-        return dataclasses.replace(self, request=dataclasses.replace(self.request, messages=messages))
+        request = self.request
+        # Spelled out, because a run over rows does it for each, and `replace` takes four times as long.
+        return Call(
+            provider=self.provider,
+            request=ChatRequest(
+                model=request.model, messages=messages, options=request.options, timeout_s=request.timeout_s
+            ),
+            policy=self.policy,
+            prices=self.prices,
+            is_at_home=self.is_at_home,
+        )
 
 
 class Chat:
@@ -161,7 +177,7 @@ class Chat:
             given.model or settings.model,
             settings,
             base_url=given.base_url,
-            proxy=given.proxy,
+            proxy=Secret(given.proxy) if given.proxy else None,
             allow_not_working=given.allow_not_working,
         )
         request = ChatRequest(
@@ -212,7 +228,7 @@ class Chat:
             status: Told in words what goes on meanwhile.
 
         Returns:
-            The reply, its cost filled in where the price is known.
+            The reply, with its time, and with its cost where the price is known.
 
         Raises:
             AichatError: What went wrong.
@@ -223,8 +239,8 @@ class Chat:
         try:
             await call.provider.prepare(status)
             reply = await call.provider.complete(call.request)
-            reply = dataclasses.replace(reply, usage=call.priced(reply.usage))
-            outcome = outcome_of(reply, self._clock() - begin)
+            reply = reply.measured(call.priced(reply.usage), self._clock() - begin)
+            outcome = outcome_of(reply, reply.elapsed_s)
         except Exception as error:
             failed = _ours(error, call)
             outcome = outcome_of(failed, self._clock() - begin)

@@ -10,8 +10,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .batches import Progress
 from .messages import Reply
+from .progress import Progress
 from .render import Note, Transcript, finish_mark, money, reply_bundle, reply_html, summary_line, terminal_text
 from .wrapping import WordWrap, wrapped
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from .batches import BatchOptions, Row
 from .chat import Chat
+from .errors import AichatError
 from .messages import Message, Reply
+from .plans import BatchOptions, Row
 from .runs import BatchRun, run_rows
 from .schemas import Schema, SchemaError, repair_prompt
 from .settings import Given
@@ -105,7 +106,7 @@ class Extraction:
     def _asked(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows as they are sent: with the instructions, where nothing else holds the model to the schema."""
         for row in rows:
-            if row is None or self._is_constrained:
+            if row is None or isinstance(row, AichatError) or self._is_constrained:
                 yield row
             elif isinstance(row, str):
                 yield f"{row}\n\n{self._schema.instructions()}"
@@ -117,7 +118,7 @@ class Extraction:
     ) -> Iterator[Row]:
         """For each wrong answer the conversation so far and what was wrong with it; nothing for the others."""
         for number, row in enumerate(self._asked(rows)):
-            if row is None or number not in wrong:
+            if row is None or isinstance(row, AichatError) or number not in wrong:
                 yield None
                 continue
             asked = (Message("user", row),) if isinstance(row, str) else row

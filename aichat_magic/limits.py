@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .errors import OptionError
-from .messages import Usage
+from .messages import Tally, Usage
 from .pacing import START, AdmittedRate, Pace, Window
 from .rate_headers import RateLimits, rate_limits_from
 
@@ -134,6 +134,7 @@ class Limits:
         self.in_flight = 0
         self.max_seen = 0
         self._turn = asyncio.Lock()  # first come, first served
+        self._queue = 0
         self._freed: asyncio.Future[None] | None = None
         self._pause_until = -math.inf
         self._paused_s = 0.0
@@ -149,9 +150,19 @@ class Limits:
         return self._window.whole
 
     @property
+    def most(self) -> int:
+        """The highest `concurrency` there can be."""
+        return self._window.most
+
+    @property
     def workers_wanted(self) -> int:
         """Workers that have something to do now; ask again after each `release`."""
         return self._window.whole
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it matters how many tokens a call will use."""
+        return self._tokens.is_bounded
 
     @property
     def requests_per_second(self) -> float | None:
@@ -172,27 +183,41 @@ class Limits:
         Args:
             tokens: About how many tokens the call will use, input and output; 0: as many as those before it.
         """
-        async with self._turn:
-            while True:
-                if self.in_flight >= self._window.whole:
-                    self._freed = asyncio.get_running_loop().create_future()
-                    await self._freed
-                    continue
-                now = self._clock()
-                wait_s = max(self._pause_until - now, self._requests.wait_s(now), self._tokens.wait_s(now))
-                if wait_s > 0:
-                    await self._sleep(wait_s)
-                elif self._pause_until > self._resumed_after:
-                    self._resume(now)
-                else:
-                    break
-            self.in_flight += 1
-            self.max_seen = max(self.max_seen, self.in_flight)
-            self._window.taken(self.in_flight)
-            self._requests.take(1, now, self._admitted.rate)
-            charge = tokens or self._tokens_used
-            self._tokens.take(charge, now)
-            self._tokens_charged += (charge - self._tokens_charged) / 8
+        if not self._queue and self._wait_s(now := self._clock()) <= 0:
+            self._take(tokens, now)  # the usual case: nobody waits
+            return
+        self._queue += 1
+        try:
+            async with self._turn:
+                while (wait_s := self._wait_s(now := self._clock())) > 0:
+                    if wait_s < math.inf:
+                        await self._sleep(wait_s)
+                    else:
+                        self._freed = asyncio.get_running_loop().create_future()
+                        await self._freed
+                self._take(tokens, now)
+        finally:
+            self._queue -= 1
+
+    def _wait_s(self, now: float) -> float:
+        """Seconds until a call may start; infinite: until another one has ended."""
+        if self.in_flight >= self._window.whole:
+            return math.inf
+        wait_s = max(self._pause_until - now, self._requests.wait_s(now), self._tokens.wait_s(now))
+        if wait_s <= 0 and self._pause_until > self._resumed_after:
+            self._resume(now)
+            return self._wait_s(now)
+        return wait_s
+
+    def _take(self, tokens: int, now: float) -> None:
+        """A call starts."""
+        self.in_flight += 1
+        self.max_seen = max(self.max_seen, self.in_flight)
+        self._window.taken(self.in_flight)
+        self._requests.take(1, now, self._admitted.rate)
+        charge = tokens or self._tokens_used
+        self._tokens.take(charge, now)
+        self._tokens_charged += (charge - self._tokens_charged) / 8
 
     def release(self, outcome: Outcome) -> None:
         """Give the slot back and say how it went.
@@ -315,9 +340,6 @@ class Budget:
 
     A price that is not known cannot be held to a bound: a caller refuses to start when `max_cost_usd` is set and the
     model has no known price, and a reply without a price ends the run here.
-
-    Attributes:
-        spent: What was charged so far.
     """
 
     def __init__(self, *, max_cost_usd: float | None = None, max_total_tokens: int | None = None) -> None:
@@ -334,15 +356,21 @@ class Budget:
         _check_positive("max_total_tokens", max_total_tokens)
         self._max_cost_usd = max_cost_usd
         self._max_total_tokens = max_total_tokens
-        self.spent = Usage(input_tokens=0, output_tokens=0, cached_tokens=0, cost_usd=0.0)
+        self._tally = Tally()
+        self._tally.add(Usage(input_tokens=0, output_tokens=0, cached_tokens=0, cost_usd=0.0))
+
+    @property
+    def spent(self) -> Usage:
+        """What was charged so far."""
+        return self._tally.total
 
     def allows(self) -> bool:
         """Whether another call may start."""
-        spent = self.spent
-        if self._max_cost_usd is not None and (spent.cost_usd is None or spent.cost_usd >= self._max_cost_usd):
-            return False
-        tokens = (spent.input_tokens or 0) + (spent.output_tokens or 0)
-        return self._max_total_tokens is None or tokens < self._max_total_tokens
+        if self._max_cost_usd is not None:
+            cost_usd = self._tally.cost_usd
+            if cost_usd is None or cost_usd >= self._max_cost_usd:
+                return False
+        return self._max_total_tokens is None or self._tally.tokens < self._max_total_tokens
 
     def charge(self, usage: Usage) -> None:
         """Take what a reply has cost.
@@ -350,7 +378,7 @@ class Budget:
         Args:
             usage: As the provider counted it.
         """
-        self.spent += usage
+        self._tally.add(usage)
 
 
 def _check_positive(name: str, value: float | None) -> None:

@@ -198,16 +198,57 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         """The sum. A count that one side does not know is left to the other; a cost must be known to both."""
+        tally = Tally()
+        tally.add(self)
+        tally.add(other)
+        return tally.total
 
-        def tokens(a: int | None, b: int | None) -> int | None:
-            return b if a is None else a if b is None else a + b
 
-        is_priced = self.cost_usd is not None and other.cost_usd is not None
+class Tally:
+    """Sums up the usage of many replies: counts that are not known are left out, a cost must be known of all."""
+
+    __slots__ = ("_cached", "_cost_usd", "_input", "_is_empty", "_output")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._input: int | None = None
+        self._output: int | None = None
+        self._cached: int | None = None
+        self._cost_usd: float | None = 0.0
+        self._is_empty = True
+
+    def add(self, usage: Usage) -> None:
+        """Take the usage of one more reply."""
+        self._is_empty = False
+        if usage.input_tokens is not None:
+            self._input = (self._input or 0) + usage.input_tokens
+        if usage.output_tokens is not None:
+            self._output = (self._output or 0) + usage.output_tokens
+        if usage.cached_tokens is not None:
+            self._cached = (self._cached or 0) + usage.cached_tokens
+        if usage.cost_usd is None or self._cost_usd is None:
+            self._cost_usd = None
+        else:
+            self._cost_usd += usage.cost_usd
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all, input and output together, as far as they are known."""
+        return (self._input or 0) + (self._output or 0)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """The cost in US dollars; None where one is not known, or there is nothing to pay."""
+        return None if self._is_empty else self._cost_usd
+
+    @property
+    def total(self) -> Usage:
+        """All as one value."""
         return Usage(
-            input_tokens=tokens(self.input_tokens, other.input_tokens),
-            output_tokens=tokens(self.output_tokens, other.output_tokens),
-            cached_tokens=tokens(self.cached_tokens, other.cached_tokens),
-            cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if is_priced else None,
+            input_tokens=self._input,
+            output_tokens=self._output,
+            cached_tokens=self._cached,
+            cost_usd=self.cost_usd,
         )
 
 
@@ -256,6 +297,19 @@ class Reply:
     def __str__(self) -> str:
         """The text."""
         return self.text
+
+    def measured(self, usage: Usage, elapsed_s: float) -> Reply:
+        """The same reply with what it took; spelled out, because a run over rows does it for each."""
+        return Reply(
+            text=self.text,
+            model=self.model,
+            usage=usage,
+            finish_reason=self.finish_reason,
+            elapsed_s=elapsed_s,
+            messages=self.messages,
+            value=self.value,
+            rate_limits=self.rate_limits,
+        )
 
     @property
     def is_complete(self) -> bool:

@@ -40,7 +40,7 @@ class Window:
         self.size = float(size)
         self.latency_s: float | None = None
         self._fastest_s = math.inf
-        self._most = most
+        self.most = most
         self._is_fixed = is_fixed
         self._is_additive = False
         self._compare_from(0.0)
@@ -107,7 +107,7 @@ class Window:
             self._level_for = LEVEL_ROUNDS
             return
         growth = 1 / self.size if self._is_additive else min(max(self._fastest_s / SLOW_S, GROWTH), 1.0)
-        self.size = min(float(self._most), self.size * (1 + growth))
+        self.size = min(float(self.most), self.size * (1 + growth))
 
 
 class Pace:
@@ -135,18 +135,26 @@ class Pace:
         """Units a second that hold now."""
         return min(self.asked, self.told, learned)
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the user or the server has set a rate."""
+        return self.asked < math.inf or self.told < math.inf
+
     def wait_s(self, now: float) -> float:
         """Seconds until the next call may start."""
         return self._next_at - now
 
     def take(self, units: float, now: float, learned: float = math.inf) -> None:
         """A call starts that costs so many units, >= 0."""
+        if self.asked == self.told == learned == math.inf:
+            return  # the usual case, for every call
         if (step_s := self._step_s(units, learned)) > 0:
             self._next_at = max(self._next_at, now - self._SLACK_S) + step_s
 
     def correct(self, units: float) -> None:
         """A call has cost so many units more (or less, below 0) than was thought."""
-        self._next_at += math.copysign(self._step_s(abs(units), math.inf), units)
+        if self.is_bounded:
+            self._next_at += math.copysign(self._step_s(abs(units), math.inf), units)
 
     def _step_s(self, units: float, learned: float) -> float:
         """Seconds that so many units take."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
-from .batches import Batch, BatchOptions, Progress, Row
+from .batches import Batch
 from .bridge import run
 from .charts import histogram, image, line, quantile
 from .chat import Chat
 from .display import progress_bar
 from .errors import AichatError, BadInputError, BatchStoppedError, ChatInterrupt
 from .messages import Reply, Usage
+from .plans import BatchOptions, Row
+from .progress import Progress
 from .render import Note, Table, terminal_text
 from .settings import Given
 from .wrapping import wrapped
@@ -55,8 +57,7 @@ class BatchRun:
     @property
     def errors(self) -> dict[int, AichatError]:
         """The error of each row that failed, by the row's position."""
-        found = enumerate(self._batch.outcomes())
-        return {row: outcome for row, outcome in found if isinstance(outcome, AichatError)}
+        return self._batch.errors()
 
     @property
     def usage(self) -> Usage:
@@ -98,8 +99,7 @@ class BatchRun:
 
     def texts(self) -> Iterator[str | None]:
         """The text of each row in order, None where there is none."""
-        for outcome in self.outcomes():
-            yield outcome.text if isinstance(outcome, Reply) else None
+        return chain(self._batch.texts(), repeat(None, len(self) - len(self._batch)))
 
     def put_into(self, frame: pd.DataFrame, column: str) -> None:
         """Put the replies into a column of a frame, and the errors, if there are any, beside it.
@@ -285,7 +285,7 @@ def run_rows(
     options: BatchOptions,
     index: Any = None,
     keep: Callable[[BatchRun], None] = lambda run: None,
-    known: Mapping[bytes, Reply] | None = None,
+    known: Callable[[bytes], Reply | None] | None = None,
 ) -> BatchRun:
     """Run rows to their end, with a progress bar, from synchronous code.
 
@@ -297,7 +297,7 @@ def run_rows(
         options: How many at once, budget, store, progress.
         index: Labels of the rows.
         keep: Handed the run before it begins, so that an interrupt loses nothing of it.
-        known: Replies of an earlier run over the same rows, which are not asked again.
+        known: Replies of an earlier run over the same rows by key, which are not asked again.
 
     Returns:
         The run, finished or stopped by an error (`stopped_by`).
@@ -316,7 +316,7 @@ def run_rows(
             options=options,
             index=index,
             keep=keep,
-            known=batch.answered(),
+            known=batch.reply,
         )
 
     plan = options.plan(chat, given)

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from aichat_magic.batches import Batch, BatchOptions, BatchPlan, Progress, RowResult, estimate, iterate_rows
+from aichat_magic.batches import Batch, iterate_rows
 from aichat_magic.chat import Call, Chat
 from aichat_magic.errors import (
     AichatError,
@@ -22,7 +22,9 @@ from aichat_magic.errors import (
 )
 from aichat_magic.limits import Budget, Limits
 from aichat_magic.messages import ChatRequest, Chunk, Message, Reply, Usage
+from aichat_magic.plans import BatchOptions, BatchPlan, estimate
 from aichat_magic.prices import Price
+from aichat_magic.progress import Progress, RowResult
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.retry import RetryPolicy
 from aichat_magic.settings import Endpoint, Given, Settings
@@ -281,10 +283,10 @@ async def test_reply_is_stored_before_it_counts() -> None:
     stored: list[bytes] = []
 
     class Slow(MemoryStore):
-        async def put(self, key: bytes, reply: Reply) -> None:
+        async def put_many(self, replies: Sequence[tuple[bytes, Reply]]) -> None:
             await asyncio.sleep(0)
-            await super().put(key, reply)
-            stored.append(key)
+            await super().put_many(replies)
+            stored.extend(key for key, _ in replies)
 
     seen: list[int] = []
     await done([str(n) for n in range(50)], Server(), store=Slow(), on_row=lambda row: seen.append(len(stored)))
@@ -413,7 +415,7 @@ async def test_known_replies_are_not_asked_again_whatever_the_store() -> None:
     server = Server(lambda prompt, attempt: BadRequestError("no", status=400) if prompt == "3" else None)
     first = await done([str(n) for n in range(10)], server)
     server.fault = no_fault
-    again = await done([str(n) for n in range(10)], server, is_fresh=True, known=first.answered())
+    again = await done([str(n) for n in range(10)], server, is_fresh=True, known=first.reply)
     assert texts(again) == [f"reply to {n}" for n in range(10)]
     assert server.calls == {str(n): 1 + (n == 3) for n in range(10)}
 

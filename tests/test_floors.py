@@ -9,13 +9,14 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    set("errors messages fences tables secret render wrapping quoting sse rate_headers".split()),
+    set("errors messages fences tables secret render wrapping quoting kinds sse rate_headers".split()),
     set("transport failures routes retry settings bridge cookies engine weights store limits pacing prices".split()),
     {"providers"},
     {"registry"},
     {"chat"},
-    set("conversation prompts context includes templates batches arguments charts transcripts".split())
-    | set("schemas annotations validation jsontext recipes failing keywords".split()),
+    set("conversation prompts context includes templates arguments charts transcripts".split())
+    | set("batches plans progress outcomes".split())
+    | set("excerpts pictures sheets schemas annotations validation jsontext recipes failing keywords".split()),
     set("api session accessor extraction runs display pandas_hook completion asides shaping".split())
     | set("talks totals commands manual doctor".split()),
     {"magic"},
@@ -36,12 +37,23 @@ NEIGHBOURS = {
     ("transport", "failures"): "what went wrong on the wire is put into words there",
     ("transport", "routes"): "connections and proxies are its lower half",
     ("engine", "weights"): "an engine is made from weights",
+    ("batches", "plans"): "a run does what its plan says",
+    ("batches", "progress"): "and tells where it stands",
+    ("batches", "outcomes"): "and keeps what comes of it",
+    ("plans", "progress"): "a plan says who is told",
     ("limits", "pacing"): "the laws of control that a run obeys",
     ("settings", "prices"): "the user's own prices are settings",
     ("store", "store"): "a package: file, writer, rows",
     ("providers", "providers"): "every provider -> base; local speaks the dialect of openai",
     ("prompts", "context"): "a placeholder is filled with what a value looks like",
     ("includes", "context"): "and so is what is included",
+    ("context", "excerpts"): "a long value is shown in part",
+    ("context", "pictures"): "an image is shown as one",
+    ("context", "sheets"): "a table is shown by its shape and its first rows",
+    ("sheets", "excerpts"): "of which a part is shown, too",
+    ("includes", "excerpts"): "a file may be too long",
+    ("includes", "pictures"): "or an image",
+    ("kinds", "errors"): "a long name is cut short as in errors",
     ("schemas", "annotations"): "a schema is made from annotations",
     ("schemas", "validation"): "and serves to validate",
     ("schemas", "jsontext"): "what is validated is found in a text",

@@ -52,13 +52,19 @@ class MemoryStore:
 
     async def put(self, key: bytes, reply: Reply) -> None:
         """Keep a complete reply."""
-        row = row_from(reply, self._clock())
-        if row is None:
-            return
+        await self.put_many([(key, reply)])
+
+    async def put_many(self, replies: Sequence[tuple[bytes, Reply]]) -> None:
+        """Keep those that are complete."""
+        now_s = self._clock()
         with self._lock:
-            previous = self._rows.pop(key, None)
-            self._rows[key] = row
-            self._size_bytes += size_of(row) - (size_of(previous) if previous else 0)
+            for key, reply in replies:
+                row = row_from(reply, now_s)
+                if row is None:
+                    continue
+                previous = self._rows.pop(key, None)
+                self._rows[key] = row
+                self._size_bytes += size_of(row) - (size_of(previous) if previous else 0)
             while self._size_bytes > self._max_bytes and self._rows:
                 self._size_bytes -= size_of(self._rows.pop(next(iter(self._rows))))
 

@@ -189,12 +189,20 @@ class SqliteStore:
             key: The key of its request.
             reply: The reply. Its messages are not stored; a reply that is not complete is not stored at all.
         """
-        row = row_from(reply, self._clock())
-        if row is None:
-            return
-        life = self._life()
-        await life.writer.submit(key, row, asyncio.get_running_loop())
-        life.notices.give()
+        await self.put_many([(key, reply)])
+
+    async def put_many(self, replies: Sequence[tuple[bytes, Reply]]) -> None:
+        """As `put`, for many replies at once.
+
+        Args:
+            replies: Keys and replies.
+        """
+        now_s = self._clock()
+        rows = [(key, row) for key, reply in replies if (row := row_from(reply, now_s)) is not None]
+        if rows:
+            life = self._life()
+            await life.writer.submit(rows, asyncio.get_running_loop())
+            life.notices.give()
 
     def summary(self) -> StoreSummary:
         """What is in the file, and what waits to be written to it."""

@@ -87,7 +87,7 @@ def row_from(reply: Reply, created_s: float) -> Row | None:
         float(reply.elapsed_s),
         reply.text.encode("utf-8", "surrogatepass"),
     )
-    return row if len(row[-1]) <= LONGEST_TEXT and reply_from(row) is not None else None
+    return row if len(row[-1]) <= LONGEST_TEXT and _is_sound(row) else None
 
 
 def reply_from(row: Row, oldest_s: float = -math.inf) -> Reply | None:
@@ -100,21 +100,9 @@ def reply_from(row: Row, oldest_s: float = -math.inf) -> Reply | None:
     Returns:
         The reply, without its messages; None when it is too old or a value is not what it must be.
     """
-    created_s, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
-    finish_reason = _FINISH_REASONS.get(finish)
-    # Spelled out, because a rerun does this for every row.
-    if (
-        finish_reason is None
-        or type(text) is not bytes
-        or type(model) is not bytes
-        or not (type(elapsed_s) is float and 0.0 <= elapsed_s < math.inf)
-        or not (type(created_s) is float and 0.0 <= created_s < math.inf and created_s >= oldest_s)
-        or not (cost_usd is None or (type(cost_usd) is float and 0.0 <= cost_usd < math.inf))
-        or not (input_tokens is None or (type(input_tokens) is int and 0 <= input_tokens <= _MAX_INT))
-        or not (output_tokens is None or (type(output_tokens) is int and 0 <= output_tokens <= _MAX_INT))
-        or not (cached_tokens is None or (type(cached_tokens) is int and 0 <= cached_tokens <= _MAX_INT))
-    ):
+    if not _is_sound(row, oldest_s):
         return None
+    _, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
     try:
         return Reply(
             text=text.decode("utf-8", "surrogatepass"),
@@ -122,11 +110,28 @@ def reply_from(row: Row, oldest_s: float = -math.inf) -> Reply | None:
             usage=Usage(
                 input_tokens=input_tokens, output_tokens=output_tokens, cached_tokens=cached_tokens, cost_usd=cost_usd
             ),
-            finish_reason=finish_reason,
+            finish_reason=_FINISH_REASONS[finish],
             elapsed_s=elapsed_s,
         )
     except UnicodeDecodeError:
         return None
+
+
+def _is_sound(row: Row, oldest_s: float = -math.inf) -> bool:
+    """Whether every value is what it must be, and the row not too old."""
+    created_s, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
+    # Spelled out, because a run does this for every row.
+    return (
+        finish in _FINISH_REASONS
+        and type(text) is bytes
+        and type(model) is bytes
+        and (type(elapsed_s) is float and 0.0 <= elapsed_s < math.inf)
+        and (type(created_s) is float and 0.0 <= created_s < math.inf and created_s >= oldest_s)
+        and (cost_usd is None or (type(cost_usd) is float and 0.0 <= cost_usd < math.inf))
+        and (input_tokens is None or (type(input_tokens) is int and 0 <= input_tokens <= _MAX_INT))
+        and (output_tokens is None or (type(output_tokens) is int and 0 <= output_tokens <= _MAX_INT))
+        and (cached_tokens is None or (type(cached_tokens) is int and 0 <= cached_tokens <= _MAX_INT))
+    )
 
 
 def size_of(row: Row) -> int:

@@ -46,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waiter:
-    """Who waits for a row, and since when."""
+    """Who waits for rows, and since when."""
 
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]
@@ -87,20 +87,20 @@ class Writer:
         self._pause_s = _SHORTEST_PAUSE_S
         self._unchecked_bytes = limits.max_bytes
 
-    def submit(self, key: bytes, row: Row, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        """Take a row.
+    def submit(self, rows: Sequence[tuple[bytes, Row]], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Take rows.
 
         Args:
-            key: Its key.
-            row: The row.
+            rows: Keys and rows, at least one.
             loop: The running loop.
 
         Returns:
-            A future of that loop: the row is durable, or it is kept in memory and a notice says why.
+            A future of that loop: the rows are durable, or they are kept in memory and a notice says why.
         """
         done: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            self._set_unsaved(key, row)
+            for key, row in rows:
+                self._set_unsaved(key, row)
             self._arrived.put(_Waiter(loop=loop, done=done, since_s=time.monotonic()))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="aichat_magic store", daemon=True)

@@ -1,0 +1,77 @@
+"""What a run over rows tells of itself while it goes on: where it stands, and the rows that are done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .errors import AichatError
+from .messages import Reply, Usage
+from .render import money
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        rows: Rows in all, None while it is not known.
+        done: Rows that have their reply, their error, or nothing to ask.
+        hits: Rows answered from the store or by an equal row of this run.
+        errors: Rows that failed.
+        missing: Rows with nothing to ask.
+        calls: Requests sent, retries included.
+        in_flight: Requests out now.
+        concurrency: Most requests out at once, as it stands now.
+        usage: What the replies of this run took; hits cost nothing.
+        elapsed_s: Seconds since the run began.
+        is_last: Whether the run is over.
+    """
+
+    rows: int | None = None
+    done: int = 0
+    hits: int = 0
+    errors: int = 0
+    missing: int = 0
+    calls: int = 0
+    in_flight: int = 0
+    concurrency: int = 0
+    usage: Usage = field(default_factory=Usage)
+    elapsed_s: float = 0.0
+    is_last: bool = False
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Names and values, in the order in which they are read."""
+        usage = self.usage
+        cost = money(usage.cost_usd if self.calls else 0.0)
+        rate = self.done / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        found = [
+            ("rows", f"{self.done:,}" + (f" of {self.rows:,}" if self.rows not in (None, self.done) else "")),
+            ("time", f"{self.elapsed_s:.1f} s, {rate:,.1f} rows/s"),
+            ("calls", f"{self.calls:,}"),
+            ("tokens", f"{usage.input_tokens or 0:,} + {usage.output_tokens or 0:,}"),
+            ("cost", cost),
+        ]
+        others = (("hits", self.hits), ("missing", self.missing), ("errors", self.errors))
+        return (*found, *((name, f"{count:,}") for name, count in others if count))
+
+    def __str__(self) -> str:
+        """One line."""
+        (_, rows), (_, time_), *rest = self.facts()
+        return " · ".join([f"{rows} rows", time_, *(f"{name} {value}" for name, value in rest)])
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """One row that is done.
+
+    Attributes:
+        row: Its position, from 0.
+        reply: Its reply, or None.
+        error: The error it ended with, or None.
+        is_hit: Whether the reply came from the store or from an equal row.
+    """
+
+    row: int
+    reply: Reply | None
+    error: AichatError | None
+    is_hit: bool
