@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from .context import kind_of, shown
+from .context import shown
 from .errors import PromptError, shorten
+from .kinds import kind_of
 
 # A cell of ours, raw or as IPython keeps it: what it asked is no code to explain.
 _OURS = re.compile(r"\s*(%%?aichat\b|get_ipython\(\)\.run_(cell|line)_magic\('aichat')")

@@ -26,9 +26,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .context import BUDGET_TOKENS, Shown, cut_to, kind_of, media_type_of, schema_of, shown
+from .context import BUDGET_TOKENS, Shown, schema_of, shown
 from .errors import BadInputError, MissingExtraError, PromptError, UnknownNameError, nearest, shorten
+from .excerpts import cut_to
+from .kinds import kind_of
 from .messages import Image
+from .pictures import media_type_of
 
 MAX_TEXT_BYTES = 200_000
 MAX_FILE_BYTES = 20_000_000

@@ -19,9 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from needs import needs
 
-from aichat_magic.context import BUDGET_TOKENS, image_of, kind_of, schema_of, shown, source_of, traceback_of
+from aichat_magic.context import BUDGET_TOKENS, schema_of, shown, source_of, traceback_of
 from aichat_magic.errors import PromptError
+from aichat_magic.kinds import kind_of
 from aichat_magic.messages import Message, estimate_tokens
+from aichat_magic.pictures import image_of
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -87,7 +89,7 @@ FRAMES = {
     "numbers": lambda: pd.DataFrame(np.zeros((1_000_000, 10))),
     "wide": lambda: pd.DataFrame(np.zeros((1_000, 10_000))),
     "objects": lambda: pd.DataFrame({f"c{i}": np.array(["a", None] * 500_000, dtype=object) for i in range(10)}),
-    "long texts": lambda: pd.DataFrame({f"c{i}": ["é" * 5_000] * 100_000 for i in range(100)}),
+    "long texts": lambda: pd.DataFrame({f"c{i}": ["é" * 5_000] * 100_000 for i in range(100)}, dtype=object),
 }
 
 
