@@ -299,7 +299,7 @@ class Pool:
         self._in_use -= 1
         if route in self._shared:
             return
-        if self.is_closed:
+        if self.is_closed or _has_surplus(transport):
             await self._close(transport)
             return
         now = time.monotonic()
@@ -317,6 +317,17 @@ class Pool:
     async def _close(self, transport: httpx.AsyncBaseTransport) -> None:
         await close_quietly(transport.aclose())
         self._all.discard(transport)  # after it: what an interrupt leaves open is closed with the pool
+
+
+def _has_surplus(transport: Any) -> bool:
+    """Whether more has come than the answer: httpcore would take the rest for the answer to the next request."""
+    connections = getattr(getattr(transport, "_pool", None), "connections", ())
+    for connection in connections:
+        while connection is not None:
+            if (parser := getattr(connection, "_h11_state", None)) is not None and parser.trailing_data[0]:
+                return True
+            connection = getattr(connection, "_connection", None)
+    return False
 
 
 async def close_quietly(closing: Awaitable[None]) -> None:

@@ -25,6 +25,7 @@ from servers import (
     bomb,
     chunked,
     chunks,
+    completion,
     cut,
     drip,
     echo,
@@ -337,6 +338,28 @@ async def test_a_stream_that_ends_gently_too_soon_just_ends(http):
 async def test_what_is_not_http_is_malformed(http):
     with ChatServer(only(raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"))) as server:
         await failure(http.send(chat(server)), errors.MalformedReplyError)
+
+
+async def answered_three_times_with(surplus, http):
+    """Whether each of three requests gets its own answer from a server that sends more after each."""
+
+    def answer(received, attempt):
+        body = json.dumps(completion(received.last_message, received)).encode()
+        lines = {"content-type": "application/json", "content-length": str(len(body))}
+        return raw(head(200, lines) + body + surplus, close=False)
+
+    with ChatServer(answer) as server:
+        return [await ask(http, server, f"number {number}") for number in range(3)] == [
+            f"number {number}" for number in range(3)
+        ]
+
+
+async def test_second_answer_to_a_request_is_none_to_the_next(http):
+    assert await answered_three_times_with(head(200, {"content-length": "2"}) + b"{}", http)
+
+
+async def test_what_comes_after_an_answer_does_not_spoil_the_next(plain):
+    assert await answered_three_times_with(b"{}", plain)
 
 
 # --- streams
