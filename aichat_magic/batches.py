@@ -26,7 +26,7 @@ from .messages import Message, Reply, Tally, Usage, estimate_tokens
 from .outcomes import Outcomes
 from .plans import BatchPlan, Row
 from .progress import Progress, RowResult
-from .retry import RetryBudget, next_wait_s
+from .retry import RetryBudget, give_up, next_wait_s
 
 _BLOCK = 512
 # So many failures in a row, with no retry left, and the server is down rather than unlucky.
@@ -416,6 +416,7 @@ class Batch:
             if self._later[0][2] is job:
                 self._changed.set()
         else:
+            give_up(error, job.attempt, self._plan.call.policy)
             if error.is_fatal or (wait_s is not None and self._failures_in_a_row >= _LAST_STRAW):
                 self._stop(error)
             self._finish(job, error)

@@ -1,0 +1,146 @@
+"""Someone who asks in every way there is, and the clock and the screen that go with it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from aichat_magic.batches import Batch
+from aichat_magic.bridge import run
+from aichat_magic.chat import Chat
+from aichat_magic.conversation import Conversation
+from aichat_magic.errors import AichatError
+from aichat_magic.limits import Limits
+from aichat_magic.messages import Reply
+from aichat_magic.plans import BatchOptions, Row
+from aichat_magic.session import Session
+from aichat_magic.settings import Given, Settings
+from aichat_magic.store import MemoryStore, ReplyStore
+from aichat_magic.store.conversations import ConversationStore, MemoryConversations
+from aichat_magic.transport import Transport
+
+MODEL = "vllm/m"
+WAYS = ("conversation", "cell", "rows")
+
+
+class Clock:
+    """Seconds that pass while somebody sleeps and not otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.slept.append(seconds)
+        until = self.now + seconds
+        for _ in range(20):  # those who have something to do go first
+            await asyncio.sleep(0)
+        self.now = max(self.now, until)
+
+
+class View:
+    """Keeps what a cell shows of a reply."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.last: Reply | None = None
+
+    def note(self, line: str) -> None: ...
+
+    def status(self, text: str, done: int = 0, total: int = 0) -> None: ...
+
+    def update(self, text_so_far: str) -> None:
+        self.texts.append(text_so_far)
+
+    def finish(self, reply: Reply | None, *, note: str = "") -> None:
+        self.last = reply
+
+
+class User:
+    """Asks in every way there is, with histories and a store that can be looked at."""
+
+    def __init__(
+        self,
+        http: Transport,
+        base_url: str,
+        clock: Clock,
+        *,
+        store: ReplyStore | None = None,
+        cells: ConversationStore | None = None,
+        **settings: Any,
+    ) -> None:
+        found = Settings(model=MODEL, base_url=base_url, environ={}, **settings)
+        self.clock = clock
+        self.store = store or MemoryStore()
+        self.cells = cells or MemoryConversations()
+        self.chat = Chat(
+            settings=lambda: found,
+            http=http,
+            store=self.store,
+            clock=clock,
+            sleep=clock.sleep,
+            random=lambda: 0.5,
+        )
+        self.conversation = Conversation(chat=self.chat)
+        self.view = View()
+        self.session = Session(
+            self.chat, {}, view=lambda is_streamed: self.view, shown=lambda reply: None, store=lambda: self.cells
+        )
+
+    def tell(self, way: str, prompt: str = "hello") -> Reply | AichatError:
+        """What came of a prompt: the reply, or the error."""
+        if way == "rows":
+            try:
+                outcome = self.rows([prompt]).outcome(0)
+            except AichatError as error:
+                return error
+            assert outcome is not None
+            return outcome
+        try:
+            reply = self.conversation.ask(prompt) if way == "conversation" else self.session.cell("", prompt)
+        except AichatError as error:
+            return error
+        assert isinstance(reply, Reply)
+        return reply
+
+    def fails(self, way: str, kind: type[AichatError], prompt: str = "hello") -> AichatError:
+        """The error of a prompt, of this very class, in one short line; nothing of it is kept anywhere."""
+        before = self.kept()
+        error = self.tell(way, prompt)
+        assert type(error) is kind, repr(error)
+        assert "\n" not in str(error)
+        assert len(str(error)) < 400
+        seen: BaseException | None = error
+        while seen is not None:
+            assert not isinstance(seen, BaseExceptionGroup)
+            seen = seen.__cause__ or seen.__context__
+        assert self.kept() == before
+        return error
+
+    def rows(self, rows: Iterable[Row], **options: Any) -> Batch:
+        """A run over rows, whatever became of it."""
+        made = self.batch(rows, **options)
+        run(made.run())
+        return made
+
+    def batch(self, rows: Iterable[Row], **options: Any) -> Batch:
+        """A run over rows that has not begun."""
+        chosen = BatchOptions(progress=False, **options)
+        limits = Limits(concurrency=chosen.concurrency, clock=self.clock, sleep=self.clock.sleep)
+        plan = dataclasses.replace(chosen.plan(self.chat, Given()), limits=limits)
+        return Batch(self.chat, plan, rows, clock=self.clock, sleep=self.clock.sleep)
+
+    def kept(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:
+        """Prompts and replies of the conversation and of the cells, and the number of replies in the store."""
+        stored = self.cells.load("here", "main")
+        return (
+            [(turn.prompt, turn.reply.text) for turn in self.conversation.turns],
+            [(turn.prompt, turn.reply.text) for turn in stored.turns] if stored is not None else [],
+            self.store.summary().rows,
+        )
