@@ -14,6 +14,7 @@ from .errors import BadInputError, PromptError
 from .keywords import BatchKeywords
 from .messages import Message, messages_from
 from .plans import BatchOptions, Estimate, Row, estimate
+from .previews import Preview
 from .runs import BatchRun, run_rows
 from .settings import Given
 from .templates import Template
@@ -224,7 +225,7 @@ class FrameChat(_Chat):
         self._keep(result)
         frame = result.frame().drop(columns=["model", "finish_reason"])
         frame.insert(0, "prompt", pd.array(list(make_rows()), dtype="string"))
-        return frame
+        return Preview(frame)
 
     def _rows(self, template: str) -> Callable[[], Iterable[Row]]:
         names = [str(column) for column in self._data.columns]

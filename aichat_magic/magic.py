@@ -235,8 +235,11 @@ def _renderer(error: AichatError) -> Callable[[], list[str]]:
     """What IPython asks for the lines of an error."""
 
     def lines() -> list[str]:
-        text = f"{type(error).__name__}: {error}"
-        return text.splitlines()[:_MAX_ERROR_LINES]
+        from .display import terminal_width
+        from .wrapping import wrapped
+
+        lines = f"{type(error).__name__}: {error}".splitlines()[:_MAX_ERROR_LINES]
+        return wrapped("\n".join(lines), terminal_width()).split("\n")
 
     return lines
 

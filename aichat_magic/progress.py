@@ -55,9 +55,13 @@ class Progress:
         return (*found, *((name, f"{count:,}") for name, count in others if count))
 
     def __str__(self) -> str:
-        """One line."""
-        (_, rows), (_, time_), *rest = self.facts()
-        return " · ".join([f"{rows} rows", time_, *(f"{name} {value}" for name, value in rest)])
+        """One line. Calls are named where they are not one for each row that was asked."""
+        facts = dict(self.facts())
+        rows, time_, calls, cost = facts.pop("rows"), facts.pop("time"), facts.pop("calls"), facts.pop("cost")
+        is_plain = self.calls == self.done - self.hits - self.missing
+        parts = [f"{rows} rows", time_, *([] if is_plain else [f"{calls} calls"]), f"{facts.pop('tokens')} tokens"]
+        parts.append("cost unknown" if cost == "unknown" else cost)
+        return " · ".join(parts + [f"{count} {name}" for name, count in facts.items()])
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from .messages import Message, Reply
-from .wrapping import text_width
+from .wrapping import text_width, wrapped
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -548,6 +548,8 @@ def _with_images(message: Message) -> str:
 
 Cell = str | int | float | None
 
+# A terminal that nobody has widened.
+_WIDTH = 80
 # A name is not broken where a line of text can give way instead.
 _MAX_SHORT = 32
 _SHORT = ";vertical-align:top;white-space:nowrap"
@@ -587,7 +589,7 @@ class Table:
             if row is shown[0]:
                 lines = [*lines, "  ".join("-" * width for width in widths)] if any(self.columns) else []
         around = [_one_line(self.title)] if self.title else []
-        note = [_one_line(self.note)] if self.note else []
+        note = [wrapped(_one_line(self.note), _WIDTH)] if self.note else []
         return "\n".join(line.rstrip() for line in (*around, *lines, *note))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -635,7 +637,7 @@ def _cell_text(cell: Cell) -> str:
     return f"{cell:,}" if isinstance(cell, int) else _one_line(cell)
 
 
-def _fitted(widths: list[int], is_number: list[bool], limit: int = 80) -> list[int]:
+def _fitted(widths: list[int], is_number: list[bool], limit: int = _WIDTH) -> list[int]:
     """Widths of columns that fit the limit: the widest columns of text give way, down to eight characters."""
     widths = list(widths)
     while sum(widths) + 2 * (len(widths) - 1) > limit:

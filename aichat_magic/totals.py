@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .messages import Usage
 from .render import Table, money
+
+# Longest bar of a share, in characters.
+_BAR = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,13 @@ def usage_table(period: str, rows: Iterable[tuple[str, str, int, Usage]]) -> Tab
             usage.input_tokens,
             usage.output_tokens,
             money(usage.cost_usd),
-            "█" * round(10 * totals[model, conversation] / most) if most else "",
+            "█" * math.ceil(_BAR * totals[model, conversation] / most) if most else "",
         )
         for (model, conversation), (replies, usage) in merged.items()
     )
-    columns = ("model", "conversation", "replies", "tokens in", "tokens out", "cost", "share")
+    columns = ("model", "conversation", "replies", "in", "out", "cost", "share")
     title = {"session": "Usage of this session", "all": "Usage, all that is stored"}.get(period, f"Usage of a {period}")
-    return Table(title, columns, cells, "" if cells else "Nothing was asked yet.")
+    return Table(f"{title}, in tokens", columns, cells, "" if cells else "Nothing was asked yet.")
 
 
 def counted(count: int, one: str, many: str = "") -> str:

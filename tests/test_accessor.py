@@ -259,6 +259,20 @@ def test_preview_asks_for_the_first_rows_only_and_shows_them_side_by_side(server
     assert asked(server) == ["Say a", "Say c", "Say d"]  # what the preview has paid for is not asked again
 
 
+def test_preview_shows_whole_replies_within_80_columns(server: ChatServer) -> None:
+    frame = pd.DataFrame({"x": ["a word and another one, " * 8, "short", None]})
+    shown = frame.aichat.preview("Say {x}", n=3, model="openai/m", base_url=server.url, progress=False)
+    lines = repr(shown).split("\n")
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines[2:-2]).count("another") >= 8
+    assert ("echo: " + "Say " + "a word and another one, " * 8).strip() in shown._repr_html_()
+    assert "..." not in repr(shown)
+    assert type(shown.copy()) is type(shown[["reply"]]) is pd.DataFrame
+    del shown["prompt"]
+    assert "reply" in repr(shown)
+    assert "reply" in shown._repr_html_()
+
+
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, "3"])
 def test_preview_of_no_rows_is_refused(server: ChatServer, n: Any) -> None:
     with pytest.raises(ValueError, match="n must be"):

@@ -14,7 +14,7 @@ FLOORS = (
     {"providers"},
     {"registry"},
     {"chat"},
-    set("conversation prompts context includes templates arguments charts transcripts".split())
+    set("conversation prompts context includes templates arguments charts previews transcripts".split())
     | set("batches plans progress outcomes".split())
     | set("excerpts pictures sheets schemas annotations validation jsontext recipes failing keywords".split()),
     set("api session accessor extraction runs display pandas_hook completion asides shaping".split())
@@ -92,7 +92,7 @@ ONLY_IN = {
     "nest_asyncio2": {"bridge"},
     "IPython": {"magic", "display"},
     "tqdm": {"display"},
-    "pandas": {"accessor", "runs", "extraction", "tables", "messages"},  # messages: for the types only
+    "pandas": {"accessor", "previews", "runs", "extraction", "tables", "messages"},  # messages: for the types only
     "sqlite3": {"store"},
     "xllamacpp": {"engine"},
 }

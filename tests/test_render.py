@@ -525,7 +525,7 @@ def test_any_table_is_clean_and_three_lines_a_row_at_most(rows: list[tuple[rende
 @given(st.lists(st.tuples(st.text(max_size=200), st.text(max_size=200), st.integers(0, 10**9)), min_size=1, max_size=4))
 @settings(deadline=None)
 def test_table_fits_eighty_columns(rows: list[tuple[str, str, int]]) -> None:
-    lines = str(Table("", ("model", "address", "tokens"), tuple(rows))).split("\n")
+    lines = str(Table("", ("model", "address", "tokens"), tuple(rows), "a note of many words " * 9)).split("\n")
     assert max(map(text_width, lines)) <= 80
 
 
