@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, shorten
-from .secret import Secret
+from .secret import Environment, Secret
 
 if TYPE_CHECKING:
     import http.cookiejar
@@ -119,7 +119,7 @@ class CookieStore:
             browsers: What reads the browsers.
             clock: Seconds since 1970.
         """
-        self._environ = environ
+        self._environ = Environment(environ)
         self._browsers = browsers
         self._clock = clock
         self._set: dict[str, Found] = {}

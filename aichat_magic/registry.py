@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from .errors import ConfigError, NotWorkingError, UnexpectedError, UnknownNameError, nearest, shorten
 from .providers.base import AsyncProvider
+from .secret import Secret
 from .settings import Preset, Settings
 from .transport import Transport
 
@@ -84,7 +85,7 @@ class Registry:
         settings: Settings,
         *,
         base_url: str = "",
-        proxy: str = "",
+        proxy: Secret | None = None,
         allow_not_working: bool = False,
     ) -> Route:
         """The provider and model that a name means.

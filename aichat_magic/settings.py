@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 from .errors import ConfigError, MissingKeyError, OptionError, UnknownNameError, nearest, shorten
 from .messages import Options
 from .prices import Price
-from .secret import Secret, key_from
+from .secret import Environment, Secret, key_from
 
 DEFAULT_MODEL = "local/smollm2-135m"
 
@@ -45,7 +45,7 @@ _truth.__name__ = "true or false"
 _SETTING_KINDS: dict[str, Callable[[str], Any]] = {
     "model": str,
     "base_url": str,
-    "proxy": str,
+    "proxy": Secret,
     "system": str,
     "timeout_s": float,
     "max_history_tokens": int,
@@ -138,18 +138,21 @@ class Settings:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Check every range.
+        """Check every range, and hide the environment.
 
         Raises:
             OptionError: A value is outside its range.
         """
+        object.__setattr__(self, "environ", Environment(self.environ))
         if not 0 < self.timeout_s < math.inf:
             raise OptionError(f"timeout must be more than 0 seconds, not {self.timeout_s!r}.")
         for name in ("max_history_tokens", "max_retries"):
             if (value := getattr(self, name)) < 0:
                 raise OptionError(f"{name} must be 0 or more, not {value!r}.")
 
-    def endpoint(self, provider: str, preset: Preset | None, *, base_url: str = "", proxy: str = "") -> Endpoint:
+    def endpoint(
+        self, provider: str, preset: Preset | None, *, base_url: str = "", proxy: Secret | None = None
+    ) -> Endpoint:
         """Address, key and proxy for one provider.
 
         A key is bound to a host: the one its provider is known to have, or the one that stands beside it in the same
@@ -169,7 +172,7 @@ class Settings:
             ConfigError: An address or a key that cannot be used.
             MissingKeyError: The provider needs a key and there is none for that host.
         """
-        through = Secret(checked_url(proxy, "proxy", _PROXY_SCHEMES)) if proxy else self.proxy
+        through = _checked_proxy(proxy) if proxy else self.proxy
         if preset is None:
             return Endpoint(provider=provider, proxy=through)
         mine = self.providers.get(provider, ProviderSettings())
@@ -183,13 +186,12 @@ class Settings:
         host = host_of(url)
 
         key_env = mine.key_env or preset.key_env
-        env_key = self.environ.get(key_env, "").strip() if key_env else ""
         homes: list[tuple[str, Secret | None]] = []
-        if own := self.environ.get("AICHAT_API_KEY", "").strip():
+        if own := self._variable("AICHAT_API_KEY"):
             homes.append((self.environ.get("AICHAT_BASE_URL", ""), key_from(own, "AICHAT_API_KEY")))
         if mine.key is not None:
             homes.append((mine.base_url or preset.base_url, mine.key))
-        if env_key:
+        if key_env and (env_key := self._variable(key_env)):
             key = key_from(env_key, key_env)
             homes.append((preset.base_url, key))
             # The user put both into the same place, so they belong together.
@@ -203,6 +205,10 @@ class Settings:
                 f"%aichat models."
             )
         return Endpoint(provider=provider, base_url=url, key=key_here, proxy=through)
+
+    def _variable(self, name: str) -> Secret:
+        """A variable of the environment that holds a key."""
+        return Secret(self.environ.get(name, "").strip())
 
     def has_key(self, provider: str, preset: Preset) -> bool:
         """Whether there is a key for a provider at its own address."""
@@ -233,7 +239,7 @@ class Given:
     system: str = ""
     model: str = ""
     base_url: str = ""
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)
     timeout_s: float | None = None
     allow_not_working: bool = False
 
@@ -278,13 +284,12 @@ class Given:
         return {**self.options.sent(), **plain, **timeout}
 
 
-def checked_url(url: str, what: str, schemes: tuple[str, ...] = ("http", "https")) -> str:
+def checked_url(url: str, what: str) -> str:
     """`url`, if it is one that can be called.
 
     Args:
         url: What the user gave.
         what: What it is for, for the error: ``"base URL"``.
-        schemes: The schemes that are accepted.
 
     Returns:
         The same URL.
@@ -292,20 +297,37 @@ def checked_url(url: str, what: str, schemes: tuple[str, ...] = ("http", "https"
     Raises:
         ConfigError: No scheme or host, an unknown scheme, a port that is none, or a password where none belongs.
     """
+    if problem := _url_problem(url, what, ("http", "https")):
+        raise ConfigError(problem)
+    return url.strip()
+
+
+def _checked_proxy(url: Secret) -> Secret:
+    """The URL of a proxy, if it is one; a secret, because it may hold a password.
+
+    Raises:
+        ConfigError: As `checked_url`. Neither the error nor its frames show the password.
+    """
+    if problem := _url_problem(url.reveal(), "proxy", _PROXY_SCHEMES):
+        raise ConfigError(problem)
+    return Secret(url.reveal().strip())
+
+
+def _url_problem(url: str, what: str, schemes: tuple[str, ...]) -> str:
+    """Why a URL cannot be called; empty when it can. Raised by the callers, whose variables tell less."""
+    shown = _without_password(url)
     try:
         parts = urlsplit(url.strip())
         port = parts.port
     except ValueError:
-        raise ConfigError(f"The {what} {_without_password(url)!r} is not a URL: check its port.") from None
+        return f"The {what} {shown!r} is not a URL: check its port."
     if parts.scheme not in schemes:
-        raise ConfigError(
-            f"The {what} {_without_password(url)!r} must begin with {' or '.join(s + '://' for s in schemes)}."
-        )
+        return f"The {what} {shown!r} must begin with {' or '.join(s + '://' for s in schemes)}."
     if not parts.hostname or any(char <= " " or char == "\x7f" for char in url.strip()) or port == 0:
-        raise ConfigError(f"The {what} {_without_password(url)!r} names no host that can be called.")
+        return f"The {what} {shown!r} names no host that can be called."
     if what != "proxy" and (parts.username or parts.password):
-        raise ConfigError(f"The {what} holds a user name or password. Keys belong in the environment.")
-    return url.strip()
+        return f"The {what} holds a user name or password. Keys belong in the environment."
+    return ""
 
 
 def _without_password(url: str) -> str:
@@ -345,16 +367,16 @@ def load_settings(environ: Mapping[str, str] | None = None, path: Path | None = 
     Raises:
         ConfigError: A value of the wrong kind, an unknown name (the nearest is named), or a file that is not TOML.
     """
-    environ = os.environ if environ is None else environ
+    environ = Environment(os.environ if environ is None else environ)
     path = config_path(environ) if path is None else path
     values, tables = _read_file(path)
     options: dict[str, Any] = dict(tables.pop("options", {}))
     for name, kind in _SETTING_KINDS.items():
-        if text := environ.get(f"AICHAT_{name.upper()}", ""):
-            values[name] = _converted(text, kind, f"AICHAT_{name.upper()}")
+        if environ.get(source := f"AICHAT_{name.upper()}"):
+            values[name] = _converted(environ[source], kind, source)
     for name, kind in _OPTION_KINDS.items():
-        if text := environ.get(f"AICHAT_{name.upper()}", ""):
-            options[name] = _converted(text, kind, f"AICHAT_{name.upper()}")
+        if environ.get(source := f"AICHAT_{name.upper()}"):
+            options[name] = _converted(environ[source], kind, source)
     return _merged(values, options, tables, environ)
 
 
@@ -367,8 +389,8 @@ def _merged(
     unknown = [name for name in options if name not in _OPTION_KINDS and name != "stop"]
     if unknown:
         raise ConfigError(f"Unknown option {unknown[0]!r} in [options].{nearest(unknown[0], _OPTION_KINDS)}")
-    if proxy := values.pop("proxy", ""):
-        values["proxy"] = Secret(checked_url(proxy, "proxy", _PROXY_SCHEMES))
+    if proxy := values.pop("proxy", None):
+        values["proxy"] = _checked_proxy(proxy)
     for name, model in tables.get("aliases", {}).items():
         if not isinstance(model, str):
             raise ConfigError(f"{name} = {model!r} in [aliases] must be a text: provider/model.")
@@ -399,16 +421,9 @@ def _price(name: str, table: Any) -> Price:
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Plain values and tables of the TOML file, names checked."""
-    try:
-        raw = path.read_bytes()
-    except OSError:
-        return {}, {}
-    import tomllib  # 2 ms that a user without such a file need not pay
-
-    try:
-        content = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {shorten(str(error), 120)}") from None
+    problem, content = _parsed(path)
+    if problem:
+        raise ConfigError(f"{path} is not TOML: {problem}")
     tables: dict[str, Any] = {
         name: content.pop(name) for name in ("options", "aliases", "providers", "prices") if name in content
     }
@@ -422,6 +437,27 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if any("api_key" in table for table in tables.get("providers", {}).values() if isinstance(table, dict)):
         _warn_if_others_can_read(path)
     return content, tables
+
+
+def _parsed(path: Path) -> tuple[str, dict[str, Any]]:
+    """What is wrong with the file, and what stands in it, secrets as such. The caller raises: its frame has no keys."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return "", {}
+    import tomllib  # 2 ms that a user without such a file need not pay
+
+    try:
+        content = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return shorten(str(error), 120), {}
+    except RecursionError:
+        return "it nests too deep", {}
+    providers = content.get("providers")
+    for table in [content, *(providers.values() if isinstance(providers, dict) else ())]:
+        for name in {"proxy", "api_key"} & set(table if isinstance(table, dict) else ()):
+            table[name] = Secret(table[name]) if isinstance(table[name], str) else table[name]
+    return "", content
 
 
 def _checked_kind(name: str, value: Any, path: Path) -> Any:
@@ -452,9 +488,9 @@ def _provider_settings(name: str, table: Any) -> ProviderSettings:
     for entry, value in table.items():
         if entry not in known:
             raise ConfigError(f"Unknown setting {entry!r} in [providers.{name}].{nearest(entry, known)}")
-        if not isinstance(value, str):
+        if not isinstance(value, str | Secret):
             raise ConfigError(f"{entry} in [providers.{name}] must be a text.")
-    key = table.get("api_key", "")
+    key = table.get("api_key")
     return ProviderSettings(
         base_url=checked_url(table["base_url"], "base URL") if "base_url" in table else "",
         key=key_from(key, f"[providers.{name}]") if key else None,
@@ -506,7 +542,7 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
         stop = () if is_unset else (value,)
         return dataclasses.replace(settings, options=dataclasses.replace(settings.options, stop=stop))
     if name == "proxy":
-        proxy = None if is_unset else Secret(checked_url(value, "proxy", _PROXY_SCHEMES))
+        proxy = None if is_unset else _checked_proxy(Secret(value))
         return dataclasses.replace(settings, proxy=proxy)
     if name not in _SETTING_KINDS:
         raise ConfigError(f"Unknown setting {name!r}.{nearest(name, setting_names())}")

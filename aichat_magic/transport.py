@@ -19,6 +19,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from .errors import (
     AichatError,
@@ -48,7 +49,7 @@ from .routes import (
     tls_context,
     without_password,
 )
-from .secret import Secret
+from .secret import Environment, Scrubber, Secret
 from .sse import EventParser, ServerSentEvent
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Transport:
         """
         self._mock = mock
         self._wall_clock = wall_clock
-        self._environ = os.environ if environ is None else environ
+        self._environ = Environment(os.environ if environ is None else environ)
         self._fast = fast
         self._contexts: dict[bool, ssl.SSLContext] = {}
         self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = weakref.WeakKeyDictionary()
@@ -211,10 +212,10 @@ class Transport:
             parser = EventParser(request.provider)
             while piece := await exchange.next_piece():
                 for event in parser.feed(piece):
-                    yield event
+                    yield exchange.cleaned(event)
             if _is_framed(exchange.headers):
                 for event in parser.finish():
-                    yield event
+                    yield exchange.cleaned(event)
         finally:
             await exchange.close()
 
@@ -290,6 +291,7 @@ class _Exchange:
     ) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
+        self._scrubber = _scrubber(request, route)
         self._request = request
         self._route = route
         self._pool = pool
@@ -323,6 +325,8 @@ class _Exchange:
                 await close_quietly(half_open.aclose())
         self.status = response.status_code
         self.headers = {name.lower(): value for name, value in response.headers.items()}
+        if self.status >= 300:
+            self.headers = {name: self._scrubber.error(value) for name, value in self.headers.items()}
         self._stream = response.stream
         self._raw = aiter(self._stream)
         # curl has undone the encoding already.
@@ -335,7 +339,7 @@ class _Exchange:
             error = status_error(
                 self.status,
                 self.headers,
-                await self._beginning(),
+                self._scrubber.error(await self._beginning()),
                 provider=request.provider,
                 wall_clock=self._wall_clock,
             )
@@ -352,11 +356,16 @@ class _Exchange:
             self._half_open = info.get("return_value")
 
     async def read(self) -> bytes:
-        """The rest of the body."""
+        """The rest of the body, without what it must not repeat."""
         pieces = []
         while piece := await self.next_piece():
             pieces.append(piece)
-        return b"".join(pieces)
+        return self._scrubber.reply(b"".join(pieces))
+
+    def cleaned(self, event: ServerSentEvent) -> ServerSentEvent:
+        """An event without what it must not repeat."""
+        data = self._scrubber.reply(event.data)
+        return event if data == event.data else ServerSentEvent(event.event, data)
 
     async def next_piece(self) -> bytes:
         """The next decoded bytes; empty at the end."""
@@ -599,6 +608,16 @@ def _is_header(value: str) -> bool:
 
 
 # --- what comes back
+
+
+def _scrubber(request: HttpRequest, route: Route) -> Scrubber:
+    """What keeps the secrets that go out from coming back."""
+    held = [cookie.value for cookie in request.cookies]
+    if request.auth is not None:
+        held.append(request.auth.secret)
+    if route.proxy is not None:
+        held.append(Secret(urlsplit(route.proxy.reveal()).password or ""))
+    return Scrubber(held)
 
 
 async def _next_or_none(pieces: AsyncIterator[bytes]) -> bytes | None:

@@ -35,5 +35,5 @@ def test_secret_cannot_be_pickled_copied_or_changed() -> None:
 @pytest.mark.parametrize("value", ["a\n", "a b", "a\x00", "schlüssel", "\ta"])
 def test_key_no_header_can_carry_is_refused_and_not_shown(value: str) -> None:
     with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
-        key_from(value, "OPENAI_API_KEY")
+        key_from(Secret(value), "OPENAI_API_KEY")
     assert value not in str(caught.value)

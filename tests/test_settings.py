@@ -139,7 +139,7 @@ def test_url_that_cannot_be_called_is_refused(url: str) -> None:
 
 def test_password_of_a_proxy_is_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
-        checked_url(f"htp://user:{CANARY}@proxy:80", "proxy", ("http",))
+        changed(Settings(), "proxy", f"htp://user:{CANARY}@proxy:80")
     assert CANARY not in str(caught.value)
 
 

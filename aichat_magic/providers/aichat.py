@@ -117,7 +117,7 @@ class Aichat(AsyncProvider):
         given = {name: value for name, value in kwargs.items() if value is not None}
         # The service's own address unless this call says otherwise: AICHAT_BASE_URL is meant for the magic's model.
         endpoint = load_settings(os.environ).endpoint(
-            "aichat", cls.presets["aichat"], base_url=given.get("base_url") or _SITE, proxy=through.reveal()
+            "aichat", cls.presets["aichat"], base_url=given.get("base_url") or _SITE, proxy=through
         )
         options = Options(temperature=given.get("temperature"), top_p=given.get("top_p"))
         timeout = {"timeout_s": given["timeout"]} if "timeout" in given else {}

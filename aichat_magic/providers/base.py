@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from ..errors import BadInputError, UnknownNameError, nearest
 from ..messages import ChatRequest, Chunk, Message, Options, Reply, messages_from
+from ..secret import Secret
 from ..settings import Endpoint, Preset, load_settings
 from ..transport import Transport
 
@@ -148,6 +149,9 @@ class AsyncProvider(ABC):
             UnknownNameError: An unknown keyword; names the nearest one.
             AichatError: What `complete` raises.
         """
+        # First of all, because tracebacks can show the variables of every frame.
+        through = Secret(proxy or "")
+        del proxy
         known = (*_OPTION_NAMES, "timeout", "base_url", "provider")
         for name in kwargs:
             if name not in known:
@@ -156,7 +160,7 @@ class AsyncProvider(ABC):
                 )
         provider = kwargs.get("provider") or next(iter(cls.presets), cls.__name__.lower())
         endpoint = load_settings(os.environ).endpoint(
-            provider, cls.presets.get(provider), base_url=kwargs.get("base_url") or "", proxy=proxy or ""
+            provider, cls.presets.get(provider), base_url=kwargs.get("base_url") or "", proxy=through
         )
         options = {name: kwargs[name] for name in _OPTION_NAMES if kwargs.get(name) is not None}
         if isinstance(options.get("stop"), (str, list)):
