@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -185,24 +186,25 @@ def test_one_bad_row_of_a_thousand_is_one_error(chat: Chat) -> None:
     assert sum(isinstance(outcome, Reply) for outcome in outcomes) == 999
 
 
+@pytest.mark.timeout(20)  # a wait that grows by a day ends so
 @pytest.mark.parametrize("day_s", [86_400, -86_400], ids=["forth", "back"])
 def test_clock_that_is_set_by_a_day_changes_no_wait(chat: Chat, day_s: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 36."""
     real = time.time
-    offset_s = 0
+    offsets_s = [0]
 
     def answer(received: Received, attempt: int) -> Answer:
-        nonlocal offset_s
         if len(server.requests) == 50:
-            offset_s = day_s
+            threading.Timer(0.4, offsets_s.append, [day_s]).start()  # in the middle of the wait
             return status(429, headers={"retry-after": "1"})
         return text("fine")
 
-    monkeypatch.setattr(time, "time", lambda: real() + offset_s)
+    monkeypatch.setattr(time, "time", lambda: real() + offsets_s[-1])
     with ChatServer(answer) as server:
         begin = time.monotonic()
         outcomes = ask_all([f"row {number}" for number in range(200)], chat, server)
         took_s = time.monotonic() - begin
+    assert offsets_s[-1] == day_s
     assert sum(isinstance(outcome, Reply) for outcome in outcomes) == 200
     assert 1 <= took_s < 6
 

@@ -13,6 +13,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -185,6 +186,27 @@ def test_stores_that_another_process_locks_for_10_seconds(shell: MakeShell, serv
     assert rows_in(tmp_path / "c.sqlite3", "turns") == 4
 
 
+def test_lock_that_is_soon_free_is_waited_for_without_a_word(shell: MakeShell, tmp_path: Path) -> None:
+    """Row 31: another kernel writes at the same moment."""
+    ours = shell()
+    ours.ask("before")
+    ours.fill("before")
+    paths = (tmp_path / "r.sqlite3", tmp_path / "c.sqlite3")
+    calls = (lambda: ours.fill("meanwhile"), lambda: ours.ask("meanwhile"))
+    for path, call in zip(paths, calls, strict=True):
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN EXCLUSIVE")
+        release = threading.Timer(0.3, other.close)
+        release.start()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+        release.join()
+        assert warned(caught) == []
+    assert rows_in(paths[0], "replies") == 2
+    assert rows_in(paths[1], "turns") == 2
+
+
 @pytest.mark.anyio
 async def test_event_loop_is_not_blocked_by_a_locked_store(server: ChatServer, tmp_path: Path) -> None:
     """Row 32: the wait of the file is in another thread."""
@@ -264,18 +286,17 @@ def test_clock_that_is_set_by_a_day_changes_no_wait_of_a_cell(
 ) -> None:
     """Row 36, for cells. Runs over rows: test_batch_faults.py."""
     real = time.time
-    offset_s = 0
+    offsets_s = [0]
 
     def set_clock(received: Received, attempt: int) -> Answer:
-        nonlocal offset_s
         if attempt == 1:
-            offset_s = day_s
+            threading.Timer(0.4, offsets_s.append, [day_s]).start()  # in the middle of the wait
             return status(429, headers={"retry-after": "1"})
         return text("fine")
 
     ours = shell()
     server.answer = set_clock
-    monkeypatch.setattr(time, "time", lambda: real() + offset_s)
+    monkeypatch.setattr(time, "time", lambda: real() + offsets_s[-1])
     begin_s = time.monotonic()
     ours.ask("hello")
     assert 1 <= time.monotonic() - begin_s < 6
