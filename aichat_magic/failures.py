@@ -5,6 +5,7 @@ Pure functions of bytes, headers and exceptions; the room `transport` calls them
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -33,6 +34,7 @@ from .errors import (
     UnexpectedError,
     shorten,
 )
+from .http1 import CutShortError, NoAnswerError, NotHttpError
 
 _CLASSES: dict[int, type[StatusError]] = {
     401: AuthenticationError,
@@ -78,7 +80,7 @@ def parse_json(data: bytes, provider: str = "", *, is_framed: bool = True) -> An
     """
     reason, breaks_off = "", False
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
+        return _DECODER.decode(data.removeprefix(codecs.BOM_UTF8).decode())
     except UnicodeDecodeError as error:
         reason, breaks_off = "text that is not UTF-8", error.end >= len(data)
     except json.JSONDecodeError as error:
@@ -107,6 +109,10 @@ def _finite(text: str) -> float:
     if math.isinf(value):
         raise ValueError("out of range")
     return value
+
+
+# Made once: `json.loads` makes a new one for each text that it reads with arguments.
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def html_note(body: bytes) -> str:
@@ -252,7 +258,8 @@ def _named(provider: str) -> str:
 # The other side closed without TLS's goodbye: a broken connection, and no doubt about a certificate.
 _TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 # By name: which of them are there differs with the transport, and none is imported for this.
-_LIBRARIES = frozenset(("httpx", "httpcore", "h11", "anyio", "aiohttp", "httpx_aiohttp", "curl_cffi"))
+_LIBRARIES = frozenset(("httpx", "httpcore", "h11", "anyio", "curl_cffi"))
+_OURS = (CutShortError, NotHttpError)
 _CURL_CODE = re.compile(r"curl: \((\d+)\)")
 # libcurl's own numbers (libcurl-errors, read 2026-11).
 _NO_HOST = "there is no host of this name"
@@ -277,7 +284,7 @@ def connection_error(
     has_begun: bool,
     connect_timeout_s: float,
 ) -> AichatError:
-    """The error for whatever httpx, httpcore, anyio, aiohttp or curl raised. Their texts are not repeated.
+    """The error for whatever httpx, httpcore, anyio, asyncio or curl raised. Their texts are not repeated.
 
     Args:
         caught: What was raised.
@@ -297,7 +304,7 @@ def connection_error(
     names = {type(e).__name__ for e in chain}
     codes = [found[1] for e in chain if (found := _CURL_CODE.search(str(e)))]
     cause = _cause(chain, names, codes, connect_timeout_s)
-    is_network = any(type(e).__module__.partition(".")[0] in _LIBRARIES for e in chain)
+    is_network = any(isinstance(e, _OURS) or type(e).__module__.partition(".")[0] in _LIBRARIES for e in chain)
     if has_begun:
         if not cause and not is_network:
             return UnexpectedError(f"Reading from {place} failed: {type(caught).__name__}.")
@@ -317,7 +324,7 @@ def connection_error(
             "HTTP_PROXY, ALL_PROXY, NO_PROXY.",
             provider=provider,
         )
-    if not cause and names & {"RemoteProtocolError", "ClientResponseError"}:
+    if not cause and names & {"RemoteProtocolError", "NotHttpError"}:
         return MalformedReplyError(f"{place} does not answer in HTTP. Check the base URL.", provider=provider)
     if not cause and not is_network:
         return UnexpectedError(f"The request to {place} failed: {type(caught).__name__}.")
@@ -344,7 +351,7 @@ def _tls_cause(chain: list[BaseException], codes: list[str]) -> str | None:
     is_tls = any(isinstance(e, ssl.SSLError) and not isinstance(e, _TLS_ENDS) for e in chain)
     if not is_tls and not any(code in _CURL_TLS for code in codes):
         return None
-    # aiohttp's own subclasses of SSLError lack the attributes of the class.
+    # Subclasses of SSLError may lack the attributes of the class.
     said = [getattr(e, name, None) for e in chain for name in ("verify_message", "reason")]
     why = next((text for text in said if isinstance(text, str) and text), "the certificate or the handshake is bad")
     return shorten(why.replace("_", " ").lower(), 120)
@@ -358,7 +365,7 @@ def _cause(chain: list[BaseException], names: set[str], codes: list[str], connec
         return "connection refused"
     if any(isinstance(e, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)) for e in chain):
         return "the connection was reset"
-    if "ServerDisconnectedError" in names or any("without sending a response" in str(e) for e in chain):
+    if any(isinstance(e, NoAnswerError) for e in chain) or any("without sending a response" in str(e) for e in chain):
         return "the server closed the connection without an answer"
     if any(isinstance(e, _TLS_ENDS) for e in chain):
         return "the connection ended inside the TLS handshake"
@@ -367,7 +374,7 @@ def _cause(chain: list[BaseException], names: set[str], codes: list[str], connec
             return _CURL_CAUSES[code]
     if any(isinstance(e, ssl.SSLError) for e in chain):
         return ""
-    if names & {"ConnectTimeout", "ConnectionTimeoutError", "PoolTimeout"}:
+    if names & {"ConnectTimeout", "PoolTimeout"}:
         return f"no connection within {connect_timeout_s:g} s"
     number = next((e.errno for e in chain if isinstance(e, OSError) and e.errno), None)
     return os.strerror(number).lower() if number is not None and number > 0 else ""

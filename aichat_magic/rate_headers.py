@@ -52,6 +52,8 @@ def rate_limits_from(headers: Mapping[str, str], wall_clock_now: float) -> RateL
 
     Source: OpenAI, "Rate limits in headers"; Anthropic, "Response headers" of the rate limits (both read 2026-11).
     """
+    if not any("ratelimit" in name for name in headers):
+        return None
     now = wall_clock_now
     requests = _read(headers, "x-ratelimit-{}-requests", now) or _read(headers, "anthropic-ratelimit-requests-{}", now)
     patterns = (

@@ -1,34 +1,15 @@
-"""Ways to a server: URLs, proxies of the environment, cookies that belong to a host, and connections.
-
-Connections are kept per event loop (`Pool`) and per `Route`, each on a stack of those that are free. httpx's own
-pool is quadratic in the connections.
-"""
+"""Where a request may go, and by which way: URLs, proxies of the environment, cookies that belong to a host."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import importlib
 import ipaddress
-import logging
-import os
-import ssl
-import time
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
-from .errors import ConfigError, MissingExtraError, shorten
+from .errors import ConfigError, shorten
 from .secret import Secret
-
-if TYPE_CHECKING:
-    import httpx
-
-KEEPALIVE_S = 60.0
-MAX_IDLE = 512
-_CLOSING_S = 0.2
 
 _PORTS = {"http": 80, "https": 443}
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -57,6 +38,7 @@ class Route:
     impersonate: str | None
 
 
+@lru_cache(maxsize=64)  # every request of a run asks for the same one
 def target(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of a URL.
 
@@ -163,6 +145,12 @@ def _read(environ: Mapping[str, str], name: str) -> str:
     return (environ.get(name) or environ.get(name.upper()) or "").strip()
 
 
+def is_address(host: str) -> bool:
+    """Whether the host is an address that need not be looked up; with the name of an interface it must be."""
+    return "%" not in host and _address(host) is not None
+
+
+@lru_cache(maxsize=64)
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The host as an address; None when it is a name."""
     try:
@@ -231,209 +219,3 @@ def _belongs(cookie: Cookie, parts: SplitResult) -> bool:
     return (
         bool(domain) and (host == domain or is_below) and is_in_path and (parts.scheme == "https" or not cookie.secure)
     )
-
-
-# --- connections
-
-
-class Pool:
-    """The connections of one event loop: per route a stack of those that are free."""
-
-    def __init__(self, make: Callable[[Route], tuple[httpx.AsyncBaseTransport, bool]]) -> None:
-        """Begin empty; `make` opens a way to the server and says whether it carries many requests at once."""
-        self.pid = os.getpid()
-        self.is_closed = False
-        self._make = make
-        self._free: dict[Route, deque[tuple[float, httpx.AsyncBaseTransport]]] = {}
-        self._shared: dict[Route, httpx.AsyncBaseTransport] = {}
-        self._all: set[httpx.AsyncBaseTransport] = set()
-        self._in_use = 0
-        self._keeper = self._keep()
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether no request is under way."""
-        return self._in_use == 0
-
-    async def begin(self) -> None:
-        """Have the loop close this pool when it ends: it closes the asynchronous generators that it has begun."""
-        await anext(self._keeper)
-
-    async def _keep(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await self._close_all()
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        await self._keeper.aclose()
-
-    async def _close_all(self) -> None:
-        self.is_closed = True
-        self._free.clear()
-        self._shared.clear()
-        while self._all:
-            await close_quietly(self._all.pop().aclose())
-
-    def take(self, route: Route) -> httpx.AsyncBaseTransport:
-        """The connection that was used last, or a new one. `give_back` or `drop` follows in every case."""
-        transport = self._found(route)
-        self._in_use += 1
-        return transport
-
-    def _found(self, route: Route) -> httpx.AsyncBaseTransport:
-        if route in self._shared:
-            return self._shared[route]
-        free = self._free.get(route)
-        if free:
-            return free.pop()[1]
-        transport, is_shared = self._make(route)
-        self._all.add(transport)
-        if is_shared:
-            self._shared[route] = transport
-        return transport
-
-    async def give_back(self, route: Route, transport: httpx.AsyncBaseTransport) -> None:
-        """Keep the connection for the next request; close those that nobody wanted for long."""
-        self._in_use -= 1
-        if route in self._shared:
-            return
-        if self.is_closed or _has_surplus(transport):
-            await self._close(transport)
-            return
-        now = time.monotonic()
-        free = self._free.setdefault(route, deque())
-        free.append((now, transport))
-        while free and (len(free) > MAX_IDLE or free[0][0] < now - KEEPALIVE_S):
-            await self._close(free.popleft()[1])
-
-    async def drop(self, route: Route, transport: httpx.AsyncBaseTransport) -> None:
-        """Close a connection that cannot be used again."""
-        self._in_use -= 1
-        if route not in self._shared:
-            await self._close(transport)
-
-    async def _close(self, transport: httpx.AsyncBaseTransport) -> None:
-        await close_quietly(transport.aclose())
-        self._all.discard(transport)  # after it: what an interrupt leaves open is closed with the pool
-
-
-def _has_surplus(transport: Any) -> bool:
-    """Whether more has come than the answer: httpcore would take the rest for the answer to the next request."""
-    connections = getattr(getattr(transport, "_pool", None), "connections", ())
-    for connection in connections:
-        while connection is not None:
-            if (parser := getattr(connection, "_h11_state", None)) is not None and parser.trailing_data[0]:
-                return True
-            connection = getattr(connection, "_connection", None)
-    return False
-
-
-async def close_quietly(closing: Awaitable[None]) -> None:
-    """Close, whatever the other side has done to the connection; curl would wait for the other side's end."""
-    try:
-        async with asyncio.timeout(_CLOSING_S):
-            await closing
-    except Exception:
-        return  # closed is closed
-
-
-# --- ways to the server
-
-
-def single_connection(route: Route, context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
-    """A transport of httpx's own, for one connection."""
-    import httpx
-
-    # At DEBUG httpcore logs the user name and password for a SOCKS proxy. A filter is there once, however often added.
-    logging.getLogger("httpcore.socks").addFilter(_names_no_password)
-    transport: httpx.AsyncBaseTransport | None = None
-    try:
-        transport = httpx.AsyncHTTPTransport(
-            verify=context,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
-            proxy=None
-            if route.proxy is None
-            else httpx.Proxy(
-                route.proxy.reveal(),
-                ssl_context=context if route.proxy.reveal().startswith("https:") else None,
-            ),
-        )
-    except (ValueError, ImportError, httpx.InvalidURL):
-        pass  # its text would show the proxy
-    if transport is None:
-        raise ConfigError("The proxy cannot be used: check its URL, and that the package socksio is installed.")
-    return transport
-
-
-def _names_no_password(record: logging.LogRecord) -> bool:
-    """Whether a line of httpcore's log is free of the proxy's password."""
-    return "auth=" not in record.getMessage()
-
-
-def fast_connections(context: ssl.SSLContext) -> httpx.AsyncBaseTransport | None:
-    """A transport over aiohttp's connections; None when it is not installed."""
-    try:
-        import aiohttp
-        from httpx_aiohttp import AiohttpTransport
-    except ImportError:
-        return None
-
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=KEEPALIVE_S)
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
-        )
-
-    transport: httpx.AsyncBaseTransport = AiohttpTransport(verify=context, trust_env=False, client=session)
-    return transport
-
-
-def browser_connections(route: Route) -> httpx.AsyncBaseTransport:
-    """A transport over curl with a browser's TLS fingerprint."""
-    import httpx
-
-    curl: Any = None
-    with contextlib.suppress(ImportError):
-        curl = importlib.import_module("httpx_curl_cffi")
-    if curl is None:
-        raise MissingExtraError(
-            "impersonate needs a package that is not installed: pip install 'aichat-magic[impersonate]'"
-        )
-    transport: httpx.AsyncBaseTransport = curl.AsyncCurlTransport(
-        impersonate=route.impersonate,
-        default_headers=True,
-        verify=route.verify,
-        max_connections=64,
-        proxy=None if route.proxy is None else httpx.Proxy(route.proxy.reveal()),
-    )
-    return transport
-
-
-def tls_context(verify: bool, environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Certificates from SSL_CERT_FILE, SSL_CERT_DIR or certifi, as httpx has it; none when they are not checked."""
-    context: ssl.SSLContext | None = None
-    if not verify:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    try:
-        if environ.get("SSL_CERT_FILE"):
-            context = ssl.create_default_context(cafile=environ["SSL_CERT_FILE"])
-        elif environ.get("SSL_CERT_DIR"):
-            context = ssl.create_default_context(capath=environ["SSL_CERT_DIR"])
-        else:
-            import certifi
-
-            context = ssl.create_default_context(cafile=certifi.where())
-    except OSError:
-        pass
-    if context is None:
-        raise ConfigError("SSL_CERT_FILE or SSL_CERT_DIR names no certificates that can be read.")
-    return context

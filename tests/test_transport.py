@@ -19,7 +19,6 @@ import httpx
 import pytest
 import respx
 import trustme
-from needs import needs
 from servers import (
     ChatServer,
     bomb,
@@ -48,19 +47,18 @@ from aichat_magic.transport import Auth, Cookie, HttpRequest, ServerSentEvent, T
 
 pytestmark = pytest.mark.anyio
 KEY = "sk-canary-0123456789"
-needs_fast = needs("httpx_aiohttp")
 
 
-@pytest.fixture(params=[False, pytest.param(True, marks=needs_fast)])
+@pytest.fixture(params=[True, False], ids=["direct", "httpx"])
 def http(request):
-    """A transport, over httpx and over aiohttp. Nothing of the environment."""
-    return Transport(fast=request.param, environ={})
+    """A transport, directly and by httpx. Nothing of the environment."""
+    return Transport(is_direct=request.param, environ={})
 
 
 @pytest.fixture
 def plain():
-    """A transport over httpx."""
-    return Transport(fast=False, environ={})
+    """A transport by httpx."""
+    return Transport(is_direct=False, environ={})
 
 
 def chat(server, prompt="hello", *, stream=False, **changes):
@@ -190,9 +188,9 @@ async def test_closing_closes_the_connections_and_the_next_request_opens_new_one
 # --- loops and processes
 
 
-@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=needs_fast)])
-def test_the_end_of_a_loop_closes_its_connections(fast, anyio_backend):
-    http = Transport(fast=fast, environ={})
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_the_end_of_a_loop_closes_its_connections(is_direct, anyio_backend):
+    http = Transport(is_direct=is_direct, environ={})
     with ChatServer() as server, warnings.catch_warnings():
         warnings.simplefilter("error")
         for number in range(3):
@@ -424,7 +422,7 @@ from aichat_magic import errors
 from aichat_magic.transport import HttpRequest, Transport
 
 async def main():
-    async with contextlib.aclosing(Transport(fast={fast}, environ={{}})) as http:
+    async with contextlib.aclosing(Transport(is_direct={is_direct}, environ={{}})) as http:
         request = HttpRequest(provider="p", url={url!r}, body=b"{{}}", timeout_s=30)
         await http.send(HttpRequest(provider="p", url={url!r}, body=b'{{"warm": 1}}', timeout_s=30))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -445,10 +443,10 @@ asyncio.run(main())
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
 @pytest.mark.parametrize("kind", ["gzip", "endless"])
 @pytest.mark.parametrize("is_stream", [False, True])
-@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=needs_fast)])
-def test_a_bomb_stops_at_the_cap_and_costs_little_memory(kind, is_stream, fast):
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_a_bomb_stops_at_the_cap_and_costs_little_memory(kind, is_stream, is_direct):
     with ChatServer(lambda received, attempt: text("hi") if b"warm" in received.body else bomb(kind)) as server:
-        code = BOMBED.format(fast=fast, url=f"{server.url}/chat/completions", is_stream=is_stream)
+        code = BOMBED.format(is_direct=is_direct, url=f"{server.url}/chat/completions", is_stream=is_stream)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout, done.stderr
     assert int(done.stdout) * 1024 < 64 * 2**20
@@ -581,7 +579,7 @@ async def test_a_certificate_that_does_not_hold_is_refused(http, tls_context):
 async def test_a_certificate_of_the_users_own_authority_holds(http, tls_context, authority, tmp_path):
     path = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(path)
-    trusting = Transport(fast=http._fast, environ={"SSL_CERT_FILE": str(path)})
+    trusting = Transport(is_direct=http._is_direct, environ={"SSL_CERT_FILE": str(path)})
     with ChatServer(tls_context=tls_context) as server:
         assert await ask(trusting, server) == "echo: hello"
         assert await ask(trusting, server) == "echo: hello"
@@ -608,7 +606,7 @@ async def test_plain_http_at_a_tls_address_names_tls(http):
 
 
 async def test_a_missing_certificate_file_is_a_config_error(tmp_path):
-    http = Transport(fast=False, environ={"SSL_CERT_FILE": str(tmp_path / "none.pem")})
+    http = Transport(is_direct=True, environ={"SSL_CERT_FILE": str(tmp_path / "none.pem")})
     await failure(http.send(chat("https://127.0.0.1:1")), errors.ConfigError)
 
 

@@ -21,6 +21,9 @@ from ..settings import Preset
 from ..transport import Auth, HttpRequest, parse_json
 from .base import AsyncProvider
 
+# Made once: `json.dumps` makes a new one for each value that it writes with arguments.
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -152,7 +155,7 @@ class OpenAI(AsyncProvider):
         return HttpRequest(
             provider=self.name,
             url=f"{self.endpoint.base_url}/chat/completions",
-            body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"),
+            body=_JSON.encode(body).encode("utf-8", "replace"),
             headers=(("accept", "text/event-stream" if is_streamed else "application/json"),),
             auth=self._auth(),
             proxy=self.endpoint.proxy,

@@ -56,12 +56,11 @@ def said(*turns: tuple[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No cookies, proxies or settings of whoever runs the tests, and the connections that respx stands in for."""
+    """No cookies, proxies or settings of whoever runs the tests."""
     for name in [name for name in os.environ if name.startswith("AICHAT_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AICHAT_CONFIG", str(tmp_path / "none.toml"))
     monkeypatch.setitem(sys.modules, "browser_cookie3", None)
-    monkeypatch.setitem(sys.modules, "httpx_aiohttp", None)
     store = CookieStore()
     monkeypatch.setattr(cookie_room, "PROCESS_COOKIES", store)
     monkeypatch.setattr(aichat, "PROCESS_COOKIES", store)

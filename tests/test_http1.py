@@ -1,0 +1,252 @@
+"""HTTP/1.1 as bytes: what is read, what is refused, and that h11 reads the same."""
+
+from __future__ import annotations
+
+import contextlib
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aichat_magic.http1 import CutShortError, NoAnswerError, NotHttpError, ResponseReader, request_bytes
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def read(data, size=1 << 20, *, is_closed=True):
+    """Status, headers and body of a response that comes in pieces of `size`, and whether another one may follow."""
+    reader = ResponseReader()
+    waiting = [data[i : i + size] for i in range(0, len(data), size)]
+
+    def more():
+        if waiting:
+            reader.feed(waiting.pop(0))
+        elif is_closed:
+            reader.close()
+        else:
+            raise AssertionError("it wants more than there is")
+
+    while (head := reader.head()) is None:
+        more()
+    body = b""
+    while piece := (found := reader.piece()) or found is None:
+        body += found or b""
+        if piece is True:
+            more()
+    return head.status, head.headers, body, reader.is_reusable
+
+
+# --- what is sent
+
+
+def test_a_request_is_worded_line_by_line():
+    sent = request_bytes(b"POST", b"/v1/x?y=1", [(b"host", b"a:1"), (b"content-length", b"2")], b"{}")
+    assert sent == b"POST /v1/x?y=1 HTTP/1.1\r\nhost: a:1\r\ncontent-length: 2\r\n\r\n{}"
+
+
+# --- what comes back
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 5\r\n\r\nhello",
+        b"content-length: 5, 5\r\ncontent-length: 5\r\n\r\nhello",
+        b'Transfer-Encoding: Chunked\r\n\r\n2\r\nhe\r\n3;x="y"\r\nllo\r\n0\r\n\r\n',
+        b"transfer-encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n",
+        b"content-length:5\n\nhello",
+    ],
+)
+def test_a_body_is_the_same_however_it_is_framed_and_cut(rest, size):
+    status, _, body, is_reusable = read(OK + rest, size, is_closed=False)
+    assert (status, body, is_reusable) == (200, b"hello", True)
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_body_without_a_length_ends_with_the_connection(size):
+    assert read(OK + b"x: y\r\n\r\nhello", size)[2:] == (b"hello", False)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_some_statuses_have_no_body(status):
+    assert read(b"HTTP/1.1 %d x\r\n\r\n" % status, is_closed=False) == (status, [], b"", True)
+
+
+def test_interim_responses_are_passed_over():
+    data = (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK + b"content-length: 0\r\n\r\n"
+    )
+    assert read(data, 5, is_closed=False) == (200, [(b"content-length", b"0")], b"", True)
+
+
+def test_names_are_lower_case_and_values_stripped():
+    headers = read(OK + b"X-A: \t b c \t\r\nx-a:\r\ncontent-length: 0\r\n\r\n", is_closed=False)[1]
+    assert headers == [(b"x-a", b"b c"), (b"x-a", b""), (b"content-length", b"0")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
+        OK + b"content-length: 0\r\nConnection: x, Close\r\n\r\n",
+        OK + b"content-length: 0\r\n\r\nHTTP/1.1 ",
+        OK + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+    ids=["1.0", "close", "more than asked for", "two lengths"],
+)
+def test_a_connection_that_may_not_be_used_again_is_not(data):
+    status, _, body, is_reusable = read(data, is_closed=False)
+    assert (status, body, is_reusable) == (200, b"", False)
+
+
+def test_one_response_follows_the_other():
+    reader = ResponseReader()
+    for word in (b"one", b"two"):
+        assert reader.is_clean
+        reader.feed(OK + b"content-length: 3\r\n\r\n" + word)
+        assert reader.head() is not None
+        assert reader.piece() == word
+        assert reader.piece() == b""
+        assert reader.is_reusable
+        reader.reset()
+    reader.feed(b"unasked")
+    assert not reader.is_clean
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"<html>",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        OK + b"a b: c\r\n\r\n",
+        OK + b"a : c\r\n\r\n",
+        OK + b"a: b\r\n folded\r\n\r\n",
+        OK + b"a: b\rc\r\n\r\n",
+        OK + b"a: \0\r\n\r\n",
+        OK + b": b\r\n\r\n",
+        OK + b"content-length: 5\r\ncontent-length: 6\r\n\r\n",
+        OK + b"content-length: 5, 6\r\n\r\n",
+        OK + b"content-length: -1\r\n\r\n",
+        OK + b"content-length: +1\r\n\r\n",
+        OK + b"content-length:\r\n\r\n",
+        OK + b"content-length: " + b"9" * 30 + b"\r\n\r\n",
+        OK + b"transfer-encoding: gzip\r\n\r\n",
+        OK + b"transfer-encoding: chunked, gzip\r\n\r\n",
+        OK + b"transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+        OK + b"transfer-encoding: chunked\r\n\r\nx\r\n",
+        OK + b"transfer-encoding: chunked\r\n\r\n-1\r\n",
+        OK + b"transfer-encoding: chunked\r\n\r\n1\n",
+        OK + b"transfer-encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\n",
+        OK + b"transfer-encoding: chunked\r\n\r\n2\r\nhello\r\n",
+        OK + b"transfer-encoding: chunked\r\n\r\n5;" + b"x" * 5000,
+        OK + b"transfer-encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 20_000,
+        OK + b"a: b\r\n" * 20_000,
+        OK + b"a: b\r\n" * 20_000 + b"\r\n",
+    ],
+    ids=range(29),
+)
+def test_what_can_be_read_in_two_ways_is_refused(data):
+    for size in (7, 1 << 20):
+        with pytest.raises(NotHttpError):
+            read(data, size)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", NoAnswerError),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", NoAnswerError),
+        (b"HTT", CutShortError),
+        (OK + b"content-le", CutShortError),
+        (OK + b"content-length: 5\r\n\r\nhell", CutShortError),
+        (OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello", CutShortError),
+        (OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", CutShortError),
+    ],
+)
+def test_what_breaks_off_is_never_a_short_answer(data, kind):
+    with pytest.raises(kind) as caught:
+        read(data)
+    assert type(caught.value) is kind
+
+
+# --- h11 reads the same
+
+
+def by_h11(data):
+    """Status, headers and body as h11 reads them."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="POST", target="/", headers=[("host", "x"), ("content-length", "0")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    with contextlib.suppress(RuntimeError):
+        client.receive_data(b"")
+    status, headers, body = 0, [], b""
+    while True:
+        event = client.next_event()
+        if isinstance(event, h11.Response):
+            status, headers = event.status_code, [(bytes(name), bytes(value)) for name, value in event.headers]
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+        elif isinstance(event, h11.EndOfMessage):
+            return status, headers, body
+        elif not isinstance(event, h11.InformationalResponse):
+            raise AssertionError(event)
+
+
+def in_chunks(pieces):
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece) + b"0\r\n\r\n"
+
+
+names = st.from_regex(rb"\A[a-zA-Z0-9-]{1,12}\Z").filter(
+    lambda name: name.lower() not in (b"content-length", b"transfer-encoding", b"connection")
+)
+values = st.from_regex(rb"\A[!-~\xa0-\xff]([ -~]{0,20}[!-~])?\Z")
+bodies = st.lists(st.binary(max_size=40), max_size=5)
+
+
+@st.composite
+def responses(draw):
+    lines = [b"HTTP/1.%d %d %b" % (draw(st.integers(0, 1)), draw(st.sampled_from([200, 201, 204, 404, 500])), b"Why")]
+    lines += [name + b": " + value for name, value in draw(st.lists(st.tuples(names, values), max_size=4))]
+    pieces = draw(bodies)
+    framing = draw(st.sampled_from(["length", "chunked", "open"]))
+    if lines[0][9:12] == b"204":
+        return b"\r\n".join([*lines, b"", b""])
+    if framing == "chunked":
+        return b"\r\n".join([*lines, b"transfer-encoding: chunked", b"", in_chunks(pieces)])
+    body = b"".join(pieces)
+    if framing == "length":
+        lines.append(b"content-length: %d" % len(body))
+    return b"\r\n".join([*lines, b"", body])
+
+
+@given(responses(), st.integers(1, 50))
+def test_h11_reads_the_same(data, size):
+    assert read(data, size)[:3] == by_h11(data)
+
+
+@given(responses(), st.data())
+def test_whatever_is_accepted_h11_reads_the_same(data, draw):
+    at = draw.draw(st.integers(0, len(data)))
+    length = draw.draw(st.integers(0, 2))
+    other = draw.draw(
+        st.one_of(st.binary(max_size=3), st.sampled_from([b"\r", b"\n", b"\r\n", b":", b" ", b"0", b";"]))
+    )
+    damaged = data[:at] + other + data[at + length :]
+    try:
+        found = read(damaged)[:3]
+    except (NotHttpError, CutShortError):
+        return
+    assert found == by_h11(damaged)
+
+
+@given(st.binary(max_size=300), st.integers(1, 20))
+def test_any_bytes_are_read_or_refused(data, size):
+    for opening in (b"", OK, OK + b"transfer-encoding: chunked\r\n\r\n"):
+        with contextlib.suppress(NotHttpError, CutShortError):
+            read(opening + data, size)
