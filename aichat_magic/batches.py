@@ -27,6 +27,7 @@ from .outcomes import Outcomes
 from .plans import BatchPlan, Row
 from .progress import Progress, RowResult
 from .retry import RetryBudget, give_up, next_wait_s
+from .store import ReplyStore
 
 _BLOCK = 512
 # So many failures in a row, with no retry left, and the server is down rather than unlucky.
@@ -227,8 +228,9 @@ class Batch:
                 await self._wait_for_change(home_at)
         finally:
             await _end(self._workers, 0.0)
-            self._save()
-            await _end(self._savers, _LAST_WRITE_S)
+            for patience_s in (_LAST_WRITE_S, 0.01):  # again for what came while a locked file was waited for
+                self._save()
+                await _end(self._savers, patience_s)
             self._known = None
             self.elapsed_s = self._clock() - self._begin
             self._tell(is_last=True)
@@ -354,12 +356,14 @@ class Batch:
             self._row_done(row, job, is_hit=True)
 
     async def _work(self) -> None:
-        """Send what is ready, until nothing is."""
+        """Send what is ready, until nothing is, or there are enough others to do it."""
         limits, workers = self._plan.limits, self._workers
         while self._ready and not self._is_stopped:
             await self._send(self._ready.popleft())
-            if len(workers) < limits.workers_wanted:
+            if (missing := limits.workers_wanted - len(workers)) > 0:
                 self._hire()
+            elif missing < 0:
+                break
             if len(self._ready) < _BLOCK // 2 and not self._is_read:
                 self._changed.set()
 
@@ -437,7 +441,7 @@ class Batch:
     # Storing and counting -----------------------------------------------------------------------------------------
 
     async def _keep(self, job: _Job, reply: Reply) -> None:
-        """Have a reply stored, with all that come in the same turn of the loop.
+        """Have a reply stored, with all that come in the same turn of the loop or while others are stored.
 
         A process that is killed loses what was sent and is not stored. That is no more than may be in flight at most: a
         worker that could make it more waits here.
@@ -454,20 +458,20 @@ class Batch:
 
     def _save(self) -> None:
         """Store the replies that have come."""
-        if self._unsaved:
-            answers, self._unsaved = self._unsaved, []
-            self._begin_task(self._store(answers), self._savers)
+        if self._unsaved and not self._savers and self._plan.store is not None:
+            self._begin_task(self._store(self._plan.store), self._savers)
 
-    async def _store(self, answers: list[_Answer]) -> None:
-        """Store replies; then they count."""
-        assert self._plan.store is not None
-        await self._plan.store.put_many([(answer.job.key, answer.reply) for answer in answers])
-        self._storing -= len(answers)
-        for answer in answers:
-            self._finish(answer.job, answer.reply)
-            if answer.waiter is not None and not answer.waiter.done():
-                answer.waiter.set_result(None)
-        self._tell()
+    async def _store(self, store: ReplyStore) -> None:
+        """Store replies until none is left; once stored, they count."""
+        while self._unsaved:
+            answers, self._unsaved = self._unsaved, []
+            await store.put_many([(answer.job.key, answer.reply) for answer in answers])
+            self._storing -= len(answers)
+            for answer in answers:
+                self._finish(answer.job, answer.reply)
+                if answer.waiter is not None and not answer.waiter.done():
+                    answer.waiter.set_result(None)
+            self._tell()
 
     def _finish(self, job: _Job, outcome: Reply | AichatError, *, is_hit: bool = False) -> None:
         """A job has its outcome; so have all its rows."""
