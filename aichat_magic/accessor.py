@@ -12,12 +12,12 @@ from . import chat
 from .bridge import run
 from .errors import BadInputError, PromptError
 from .keywords import BatchKeywords
-from .messages import Message, messages_from
+from .messages import messages_from
 from .plans import BatchOptions, Estimate, Row, estimate
 from .previews import Preview
 from .runs import BatchRun, run_rows
 from .settings import Given
-from .templates import Template
+from .templates import Template, unreadable
 
 _LAST_RUN = "_aichat_last_run"
 
@@ -224,7 +224,7 @@ class FrameChat(_Chat):
         result = head._run(make_rows, options)
         self._keep(result)
         frame = result.frame().drop(columns=["model", "finish_reason"])
-        frame.insert(0, "prompt", pd.array(list(make_rows()), dtype="string"))
+        frame.insert(0, "prompt", pd.array([_prompt(row) for row in make_rows()], dtype="string"))
         return Preview(frame)
 
     def _rows(self, template: str) -> Callable[[], Iterable[Row]]:
@@ -232,6 +232,11 @@ class FrameChat(_Chat):
         parsed = Template.parse(template, names)
         columns = [self._data.iloc[:, names.index(name)] for name in parsed.columns]
         return lambda: parsed.rows(columns, is_missing)
+
+
+def _prompt(row: Row) -> str | None:
+    """The prompt of a row, where it has one."""
+    return row if isinstance(row, str) else None
 
 
 def is_missing(value: Any) -> bool:
@@ -248,17 +253,16 @@ def rows_of(series: pd.Series) -> Iterator[Row]:
 
 
 def _row_from(value: Any, position: int) -> Row:
-    """A cell that is no text: a conversation, or something with a text."""
-    if not isinstance(value, (list, tuple)):
-        return str(value)
-    problem = ""
+    """A cell that is no text: a conversation, or something with a text; or the error that its row fails with."""
     try:
-        messages: tuple[Message, ...] = messages_from(value)
+        if not isinstance(value, (list, tuple)):
+            return str(value)
+        messages = messages_from(value)
     except PromptError as error:
-        problem = str(error)
-    if problem or not messages:
-        raise PromptError(f"Row {position} is no conversation: {problem or 'it has no message.'}")
-    return messages
+        return PromptError(f"Row {position} is no conversation: {error}")
+    except Exception as error:
+        return unreadable(position, error)
+    return messages or PromptError(f"Row {position} is no conversation: it has no message.")
 
 
 def register() -> None:

@@ -181,8 +181,13 @@ def _batch(
 
 
 def _row(prompt: Prompt | None) -> Row:
-    """A prompt as a row of a run."""
-    return prompt if prompt is None or isinstance(prompt, str) else _messages(prompt)
+    """A prompt as a row of a run; or the error that the row fails with, alone."""
+    if prompt is None or isinstance(prompt, str):
+        return prompt
+    try:
+        return _messages(prompt)
+    except PromptError as error:
+        return error
 
 
 def _messages(prompt: Prompt) -> tuple[Message, ...]:

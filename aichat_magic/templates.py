@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,15 +64,34 @@ class Template:
             pieces += (value, part)
         return "".join(pieces)
 
-    def rows(self, columns: Sequence[Iterable[Any]], is_missing: Callable[[Any], bool]) -> Iterator[str | None]:
-        """The prompts of all rows; None where a value of the row is missing.
+    def rows(
+        self, columns: Sequence[Iterable[Any]], is_missing: Callable[[Any], bool]
+    ) -> Iterator[str | PromptError | None]:
+        """The prompts of all rows; None where a value of the row is missing, an error where one has no text.
 
         Args:
             columns: The values of each column named, in the order of `columns`.
             is_missing: Tells a missing value.
         """
-        for values in zip(*columns, strict=True):
-            if any(map(is_missing, values)):
-                yield None
-            else:
-                yield self.fill([value if isinstance(value, str) else str(value) for value in values])
+        for position, values in enumerate(zip(*columns, strict=True)):
+            prompt: str | PromptError | None
+            try:
+                if any(map(is_missing, values)):
+                    prompt = None
+                else:
+                    prompt = self.fill([value if isinstance(value, str) else str(value) for value in values])
+            except Exception as error:
+                prompt = unreadable(position, error)
+            yield prompt
+
+
+def unreadable(position: int, error: Exception) -> PromptError:
+    """What a row fails with whose value cannot be made into text, because the value's own code raises.
+
+    Args:
+        position: The row's position, from 0.
+        error: What was raised.
+    """
+    # Also for an exception that has no text itself.
+    said = shorten("".join(traceback.format_exception_only(error)).strip(), 100)
+    return PromptError(f"Row {position} cannot be made into a prompt: a value in it raises {said}. Mend or remove it.")

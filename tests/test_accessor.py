@@ -208,9 +208,32 @@ def test_cells_that_are_lists_of_messages_are_conversations(server: ChatServer) 
 
 
 @pytest.mark.parametrize("cell", [[], [{"role": "robot", "content": "x"}], ["x"], [{"content": 1}]], ids=str)
-def test_list_that_is_no_conversation_is_said_with_its_row(server: ChatServer, cell: list[Any]) -> None:
-    with pytest.raises(ValueError, match="Row 1 is no conversation"):
-        complete(pd.Series(["a", cell]), server)
+def test_list_that_is_no_conversation_is_the_error_of_its_row(server: ChatServer, cell: list[Any]) -> None:
+    with pytest.warns(UserWarning, match="Row 1 is no conversation"):
+        replies = complete(pd.Series(["a", cell, "c"]), server)
+    assert replies.isna().tolist() == [False, True, False]
+    assert asked(server) == ["a", "c"]
+
+
+class Unspeakable:
+    """A value that has no text."""
+
+    def __str__(self) -> str:
+        raise LookupError("no text here")
+
+
+@pytest.mark.parametrize("template", [None, "Say {x}"], ids=["column", "template"])
+def test_value_whose_text_raises_is_the_error_of_its_row(server: ChatServer, template: str | None) -> None:
+    frame = pd.DataFrame({"x": ["a", Unspeakable(), None, "d"]})
+    options: dict[str, Any] = {"model": "openai/m", "base_url": server.url, "progress": False}
+    run = frame.aichat.run(template, **options) if template else frame["x"].aichat.run(**options)
+    assert [text is None for text in run.texts()] == [False, True, True, False]
+    assert list(run.errors) == [1]
+    assert "Row 1 cannot be made into a prompt" in str(run.errors[1])
+    assert "LookupError: no text here" in str(run.errors[1])
+    assert (run.progress.done, run.progress.missing, run.progress.errors) == (4, 1, 1)
+    shown = frame.aichat.preview("Say {x}", n=2, **options)
+    assert shown["error"].isna().tolist() == [True, False]
 
 
 # --- templates

@@ -262,3 +262,11 @@ async def test_batch_of_one_text_is_refused_and_not_cut_into_letters(prompts: An
         await batch_async(prompts, chat=chat, progress=False)
     with pytest.raises(PromptError):
         _ = [row async for row in batch_iter_async(prompts, chat=chat)]
+
+
+async def test_prompt_that_is_none_fails_alone_in_a_batch() -> None:
+    chat = Chat(settings=lambda: Settings(model="echo/echo"), store=MemoryStore())
+    prompts: list[Any] = ["a", 5, [{"content": "x"}], None, "e"]
+    replies = await batch_async(prompts, chat=chat, progress=False)
+    assert [str(reply) for reply in (replies[0], replies[4])] == ["a", "e"]
+    assert [type(reply) for reply in replies[1:4]] == [PromptError, PromptError, type(None)]
