@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Unpack
+from typing import Any, Never, Unpack
 
 import pandas as pd
 
@@ -59,8 +60,19 @@ class _Chat:
 
     def _estimate(self, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any]) -> Estimate:
         options, rest = BatchOptions.from_keywords(keywords)
-        plan = options.plan(chat.shared_chat(), Given.from_keywords(rest))
+        # Nothing is sent, so that no key is needed.
+        plan = options.plan(chat.shared_chat(), dataclasses.replace(Given.from_keywords(rest), is_dry=True))
         return run(estimate(plan, make_rows()))
+
+    def _extract(
+        self, make_rows: Callable[[], Iterable[Row]], schema: Any, keywords: Mapping[str, Any]
+    ) -> pd.DataFrame:
+        from .extraction import Extraction
+        from .schemas import Schema
+
+        chosen, rest = BatchOptions.from_keywords(keywords)
+        extraction = Extraction(chat.shared_chat(), Schema.of(schema), Given.from_keywords(rest), chosen)
+        return extraction.frame(make_rows, index=self._data.index, keep=self._keep)
 
     def _column(self, result: BatchRun, name: Any = None) -> pd.Series:
         """The texts of a run as a column; says how many rows failed."""
@@ -80,13 +92,14 @@ class _Chat:
 class SeriesChat(_Chat):
     """`Series.aichat`: LLM calls on a column of prompts."""
 
-    def complete(self, **options: Unpack[BatchKeywords]) -> pd.Series:
+    def complete(self, *template: Never, **options: Unpack[BatchKeywords]) -> pd.Series:
         """Ask every prompt of the column; equal ones are sent once, missing ones not at all.
 
         A cell may be a prompt or a list of messages (``{"role": ..., "content": ...}``). What was asked before is taken
         from the store and not paid again.
 
         Args:
+            *template: Nothing: a column takes no template.
             **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
                 the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
                 `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
@@ -100,12 +113,13 @@ class SeriesChat(_Chat):
             BatchStoppedError: The run was stopped, or not one row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        return self._column(self.run(**options), self._data.name)
+        return self._column(self.run(*template, **options), self._data.name)
 
-    def run(self, **options: Unpack[BatchKeywords]) -> BatchRun:
+    def run(self, *template: Never, **options: Unpack[BatchKeywords]) -> BatchRun:
         """As `complete`, but give the whole run: replies, errors, usage, cost.
 
         Args:
+            *template: Nothing: a column takes no template.
             **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
                 the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
                 `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
@@ -113,20 +127,55 @@ class SeriesChat(_Chat):
         Returns:
             The run. An error that stopped it is in `stopped_by`, and is not raised.
         """
+        _refuse(template)
         return self._run(self._rows, options)
 
-    def estimate(self, **options: Unpack[BatchKeywords]) -> Estimate:
+    def extract(self, *template: Never, schema: Any, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
+        """Ask every prompt of the column, and get typed columns back.
+
+        Args:
+            *template: Nothing: a column takes no template.
+            schema: As `FrameChat.extract`.
+            **options: As `complete`.
+
+        Returns:
+            As `FrameChat.extract`.
+
+        Raises:
+            BadInputError: The schema or an option cannot be used; nothing was sent.
+            BatchStoppedError: The run was stopped; the finished rows are kept.
+            ChatInterrupt: The user interrupted; the finished rows are kept.
+        """
+        _refuse(template)
+        return self._extract(self._rows, schema, options)
+
+    def estimate(self, *template: Never, **options: Unpack[BatchKeywords]) -> Estimate:
         """What `complete` would send: rows, unique requests, those stored already, tokens, cost. Sends nothing.
 
         Args:
+            *template: Nothing: a column takes no template.
             **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
                 the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
                 `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
         """
+        _refuse(template)
         return self._estimate(self._rows, options)
 
     def _rows(self) -> Iterator[Row]:
         return rows_of(self._data)
+
+
+def _refuse(template: tuple[object, ...]) -> None:
+    """Refuse a template for a column.
+
+    Raises:
+        BadInputError: There is one.
+    """
+    if template:
+        raise BadInputError(
+            "A column takes no template: each of its cells is a prompt. A template over columns belongs to the table: "
+            'df.aichat.complete("... {column} ...").'
+        )
 
 
 class FrameChat(_Chat):
@@ -185,13 +234,7 @@ class FrameChat(_Chat):
             BatchStoppedError: The run was stopped; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        from .extraction import Extraction
-        from .schemas import Schema
-
-        make_rows = self._rows(template)
-        chosen, rest = BatchOptions.from_keywords(options)
-        extraction = Extraction(chat.shared_chat(), Schema.of(schema), Given.from_keywords(rest), chosen)
-        return extraction.frame(make_rows, index=self._data.index, keep=self._keep)
+        return self._extract(self._rows(template), schema, options)
 
     def estimate(self, template: str, **options: Unpack[BatchKeywords]) -> Estimate:
         """What `complete` would send: rows, unique requests, those stored already, tokens, cost. Sends nothing.

@@ -179,6 +179,7 @@ class Chat:
             base_url=given.base_url,
             proxy=Secret(given.proxy) if given.proxy else None,
             allow_not_working=given.allow_not_working,
+            is_dry=given.is_dry,
         )
         request = ChatRequest(
             model=route.model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +15,10 @@ from .bridge import run
 from .chat import Chat
 from .display import show
 from .errors import AichatError, BadInputError, nearest, shorten
+from .messages import Message
 from .recipes import Recipe
 from .render import Note, Table, Transcript
-from .settings import Settings, config_path
+from .settings import Given, Settings, config_path, held, setting_name
 from .talks import MAIN, Talks, named
 from .totals import Totals, counted, usage_table
 
@@ -83,6 +85,12 @@ class Commands:
                 found[name] = preset.key_env if preset else ""
         return found
 
+    def _do_doctor(self, rest: str) -> None:
+        from . import doctor  # seldom wanted
+
+        words_of("doctor", rest, least=0, most=0)
+        show(doctor.examine(self._chat, self._talks.place()))
+
     def _do_templates(self, rest: str) -> None:
         words_of("templates", rest, least=0, most=0)
         folder = config_path(self._chat.settings.environ).parent / "templates"
@@ -90,14 +98,29 @@ class Commands:
 
     def _do_use(self, rest: str) -> None:
         (model,) = words_of("use", rest, least=1, most=1)
-        route = self._chat.registry.route(model, self._chat.settings)
+        call = self._chat.call((Message("user", "-"),), Given(model=model))  # refuses what cannot be asked
         self._chat.set("model", model)
-        show(Note(f"Model: {route.name}"))
+        show(Note(f"Model: {call.model}"))
 
     def _do_set(self, rest: str) -> None:
-        option, value = words_of("set", rest, least=2, most=2)
-        self._chat.set(option, value)
-        show(Note(f"{option}: {'****' if option == 'proxy' else value}"))
+        words = words_of("set", rest, least=0, most=2)
+        if len(words) == 2:
+            self._chat.set(*words)
+        rows = held(self._chat.settings)
+        if words:
+            wanted = setting_name(words[0]).removesuffix("_s")
+            rows = [row for row in rows if row[0] == wanted]
+            if not rows:
+                self._chat.set(words[0], "none")  # says what it is not
+        note = "" if words else f"config.toml: {config_path(self._chat.settings.environ)}. %aichat set OPTION VALUE"
+        show(Table("" if words else "Settings", ("setting", "value", "from"), tuple(rows), note))
+
+    def _do_config(self, rest: str) -> None:
+        words_of("config", rest, least=0, most=0)
+        # Also where the file cannot be read: this is how one finds it.
+        path = config_path(os.environ)
+        state = "" if path.is_file() else " (not there yet; every setting has a default)"
+        show(Note(f"{path}{state}\n\n{manual.page('settings')}\n\n{manual.page('keys')}"))
 
     def _do_models(self, rest: str) -> None:
         words = words_of("models", rest, least=0, most=1)

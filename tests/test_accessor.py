@@ -11,7 +11,7 @@ from needs import lacking
 from servers import Answer, ChatServer, Received, status, text
 
 import aichat_magic  # noqa: F401  # it is what gives pandas the accessor
-from aichat_magic.errors import BatchStoppedError
+from aichat_magic.errors import BadInputError, BatchStoppedError
 
 
 def ask(series: "pd.Series[str]", server: ChatServer, **options: object) -> "pd.Series[str]":
@@ -388,3 +388,25 @@ def test_options_that_are_none_or_unknown(server: ChatServer) -> None:
     with pytest.raises(ValueError, match=r"temprature.*temperature"):
         complete(pd.Series(["a"]), server, temprature=0)
     assert server.requests == []
+
+
+@pytest.mark.parametrize("method", ["complete", "run", "estimate", "extract"])
+def test_template_for_a_column_is_refused_with_the_way_to_write_it(method: str) -> None:
+    column = pd.Series(["a"], name="t")
+    with pytest.raises(BadInputError, match=r"no template.*df\.aichat\.complete"):
+        getattr(column.aichat, method)("{t}", **({"schema": int} if method == "extract" else {}))
+
+
+def test_column_of_prompts_is_extracted_into_typed_columns() -> None:
+    with ChatServer(lambda received, attempt: text('{"n": 3}')) as server:
+        schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+        found = pd.Series(["how many?", None], index=["x", "y"]).aichat.extract(
+            schema=schema, model="openai/m", base_url=server.url, progress=False, store=False
+        )
+    assert found.loc["x", "n"] == 3
+    assert found["n"].isna().tolist() == [False, True]
+
+
+def test_estimate_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert pd.Series(["a", "b"]).aichat.estimate(model="openai/m", store=False).rows == 2

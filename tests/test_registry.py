@@ -54,6 +54,26 @@ def test_model_without_a_provider_says_how_to_write_it(registry: Registry) -> No
         registry.route("gpt-5-mini", Settings())
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("gpt-5-mini", "openai/gpt-5-mini"),
+        ("claude-sonnet-4-5", "anthropic/claude-sonnet-4-5"),
+        ("gemini-3-pro", "gemini/gemini-3-pro"),
+        ("mistral-large", "mistral/mistral-large"),
+        ("smollm2-135m", "local/smollm2-135m"),
+        ("smart-model", "lab/smart-modell"),
+        ("fsat", "fast"),
+        ("opena", "openai"),
+        ("mistrl", "mistral"),
+    ],
+)
+def test_model_without_a_provider_is_told_with_the_one_that_is_meant(registry: Registry, name: str, meant: str) -> None:
+    settings = Settings(aliases={"fast": "groq/llama", "clever": "lab/smart-modell"})
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{meant}'"):
+        registry.route(name, settings)
+
+
 def test_with_an_address_any_name_is_a_model_of_that_server(registry: Registry) -> None:
     route = registry.route("meta-llama/x", Settings(), base_url="http://gpu:8000/v1/")
     assert (route.provider.name, route.model) == ("openai", "meta-llama/x")

@@ -263,3 +263,97 @@ def test_fork_after_a_reset_has_the_system_message(notebook: Notebook) -> None:
     notebook.session.command("reset")
     notebook.session.command("fork other")
     assert notebook.run("cell2", "q2") == ["old", "q2"]
+
+
+# What a newcomer asks of the commands
+
+
+def shown(capsys: Show, notebook: Notebook, line: str) -> str:
+    capsys.readouterr()
+    notebook.session.command(line)
+    return capsys.readouterr().out
+
+
+def test_current_conversation_is_listed_before_its_first_turn(capsys: Show, notebook: Notebook) -> None:
+    assert "* main" in shown(capsys, notebook, "chats")
+    assert "New conversation: plans" in shown(capsys, notebook, "switch plans")
+    listed = shown(capsys, notebook, "chats")
+    assert "* plans" in listed
+    notebook.run("c1", "hello")
+    assert shown(capsys, notebook, "chats").count("plans") == 1
+    assert "Conversation: plans (1 turn)" in shown(capsys, notebook, "switch plans")
+
+
+def test_new_conversation_of_a_name_that_is_nearly_there_names_that_one(capsys: Show, notebook: Notebook) -> None:
+    notebook.run("c1", "hello", "-c plans")
+    assert "Did you mean 'plans'?" in shown(capsys, notebook, "switch plan")
+
+
+def test_deleting_the_current_conversation_goes_back_to_main(capsys: Show, notebook: Notebook) -> None:
+    notebook.session.command("switch plans")
+    notebook.run("c1", "hello")
+    assert "The current one is 'main'" in shown(capsys, notebook, "delete plans")
+    assert "* main" in shown(capsys, notebook, "chats")
+
+
+@pytest.mark.parametrize("word", ["x", "-1", "1.5", "²"])
+def test_undo_refuses_what_is_no_number_of_turns_with_the_word_itself(notebook: Notebook, word: str) -> None:
+    with pytest.raises(BadInputError, match=f"from 1, not '{word}'"):
+        notebook.session.command(f"undo {word}")
+
+
+def test_status_tells_how_long_a_conversation_lasts(capsys: Show, notebook: Notebook) -> None:
+    assert "kept for this notebook" in shown(capsys, notebook, "")
+    notebook.session.command("switch plans")
+    assert "kept, for all notebooks" in shown(capsys, notebook, "")
+
+
+def test_search_tells_whose_main_a_turn_is_of(capsys: Show, store: MemoryConversations, notebook: Notebook) -> None:
+    Notebook(store, "work/b.ipynb").run("c1", "the needle")
+    assert "main of b.ipynb" in shown(capsys, notebook, "search needle")
+    notebook.run("c1", "a second needle")
+    assert "main of a.ipynb" not in shown(capsys, notebook, "search second")
+
+
+def test_settings_are_listed_and_one_is_shown(capsys: Show, notebook: Notebook) -> None:
+    notebook.session.command("set temperature 0.5")
+    for line in ("set", "set temperature"):
+        assert "0.5" in shown(capsys, notebook, line)
+        assert "this session" in shown(capsys, notebook, line)
+    assert "max_retries" not in shown(capsys, notebook, "set temperature")
+    with pytest.raises(AichatError, match="Did you mean 'temperature'"):
+        notebook.session.command("set temprature")
+
+
+def test_config_tells_where_the_file_is_even_if_it_cannot_be_read(
+    capsys: Show, notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("AICHAT_CONFIG", str(path))
+    assert f"{path} (not there yet" in shown(capsys, notebook, "config")
+    path.write_text("x = [")
+    assert f"{path}\n" in shown(capsys, notebook, "config")
+
+
+def test_embedded_model_that_does_not_exist_is_refused(notebook: Notebook) -> None:
+    with pytest.raises(AichatError, match="smollm2-135m"):
+        notebook.session.command("use local/nonexistent")
+    assert notebook.chat.settings.model == "echo/echo"
+
+
+@pytest.mark.parametrize("line", ["help", "help keys", "help --schema", "providers", "chats", "set", "config", ""])
+def test_asking_how_it_works_needs_no_key(line: str) -> None:
+    session = Session(
+        Chat(settings=lambda: Settings(model="openai/m")), {}, view=lambda is_streamed: View(), shown=lambda reply: None
+    )
+    assert session.command(line) is None
+
+
+@pytest.mark.parametrize("line", ["--dry-run", "--dry-run -m groq/x -f json"])
+def test_dry_run_needs_no_key(capsys: Show, line: str) -> None:
+    chat = Chat(settings=lambda: Settings(model="openai/m"))
+    session = Session(chat, {}, view=lambda is_streamed: View(), shown=lambda reply: None)
+    assert session.cell(line, "hello") is None
+    assert "nothing was sent" in capsys.readouterr().out
+    with pytest.raises(AichatError, match="No key"):
+        session.cell("", "hello")

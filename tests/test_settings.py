@@ -5,7 +5,18 @@ import pytest
 
 from aichat_magic.errors import ConfigError, MissingKeyError, OptionError
 from aichat_magic.secret import Secret
-from aichat_magic.settings import Given, Preset, Settings, changed, checked_url, host_of, load_settings
+from aichat_magic.settings import (
+    Given,
+    Preset,
+    ProviderSettings,
+    Settings,
+    changed,
+    checked_url,
+    environment_names,
+    held,
+    host_of,
+    load_settings,
+)
 
 OPENAI = Preset(base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", needs_key=True)
 CANARY = "sk-canary"
@@ -166,3 +177,61 @@ def test_alias_that_is_no_text_is_refused(config: Path) -> None:
 def test_keyword_of_the_wrong_type_is_named(name: str) -> None:
     with pytest.raises(OptionError, match=f"{name} must be"):
         Given.from_keywords({name: 5})
+
+
+@pytest.mark.parametrize(
+    ("environ", "text", "match"),
+    [
+        (
+            {"AICHAT_TEMPERATURE": "7"},
+            "",
+            r"temperature must be between 0 and 2, not 7.0. It stands in AICHAT_TEMPERATURE",
+        ),
+        ({"AICHAT_TIMEOUT_S": "0"}, "", r"more than 0 seconds.*AICHAT_TIMEOUT_S"),
+        ({}, "max_retries = -1", r"max_retries must be 0 or more.*config\.toml"),
+        ({}, "[options]\ntop_p = 3", r"top_p must be.*config\.toml"),
+    ],
+)
+def test_value_out_of_range_is_told_with_its_place(
+    config: Path, environ: dict[str, str], text: str, match: str
+) -> None:
+    write(config, text)
+    with pytest.raises(ConfigError, match=match):
+        load_settings(environ, config)
+
+
+def test_missing_key_tells_the_variable_the_file_and_its_lines() -> None:
+    settings = Settings(environ={"AICHAT_CONFIG": "/home/me/config.toml"})
+    with pytest.raises(MissingKeyError) as caught:
+        settings.endpoint("openai", OPENAI)
+    assert str(caught.value).splitlines() == [
+        "No key for provider 'openai'. Set OPENAI_API_KEY in the environment, or write into /home/me/config.toml:",
+        "    [providers.openai]",
+        '    api_key = "..."',
+        "%aichat providers shows which have a key; the embedded model needs none.",
+    ]
+
+
+def test_settings_are_listed_with_their_origin(config: Path) -> None:
+    write(config, 'model = "a/b"\nproxy = "http://u:pw@px:1"\n[options]\nstop = ["x", "y"]\n')
+    settings = load_settings({"AICHAT_TEMPERATURE": "0.5"}, config)
+    rows = {name: (value, origin) for name, value, origin in held(changed(settings, "max-tokens", "9"))}
+    assert rows["model"] == ("a/b", str(config))
+    assert rows["temperature"] == ("0.5", "AICHAT_TEMPERATURE")
+    assert rows["max_tokens"] == ("9", "this session")
+    assert rows["stop"] == ("x | y", str(config))
+    assert rows["proxy"] == ("****", str(config))
+    assert rows["timeout"] == ("600.0", "default")
+    assert rows["seed"] == ("", "")
+    assert rows["keep_history"] == ("true", "default")
+
+
+def test_variables_that_are_read_are_known_by_name() -> None:
+    assert {"AICHAT_MODEL", "AICHAT_TIMEOUT_S", "AICHAT_API_KEY", "AICHAT_STORE"} <= set(environment_names())
+
+
+def test_key_is_told_by_its_place() -> None:
+    mine = {"openai": ProviderSettings(key=Secret(CANARY))}
+    assert Settings(providers=mine).key_source("openai", OPENAI) == "config.toml"
+    assert Settings(environ={"OPENAI_API_KEY": CANARY}).key_source("openai", OPENAI) == "OPENAI_API_KEY"
+    assert Settings(environ={"AICHAT_API_KEY": CANARY}).key_source("openai", OPENAI) == "AICHAT_API_KEY"

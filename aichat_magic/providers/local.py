@@ -12,7 +12,7 @@ from ..errors import AichatError, BadRequestError
 from ..messages import ChatRequest, Chunk, Reply, Usage
 from ..settings import Endpoint
 from ..transport import HttpRequest, Transport
-from ..weights import SMOLLM2, names
+from ..weights import SMOLLM2, locate, names
 from .base import AsyncProvider
 from .openai import OpenAI
 
@@ -50,6 +50,7 @@ class Local(AsyncProvider):
     def __init__(self, endpoint: Endpoint, http: Transport) -> None:
         """Keep the name and the way to loopback. Nothing is loaded yet."""
         super().__init__(endpoint, http)
+        self._found: set[str] = set()
         self._status: Callable[[str, int, int], None] | None = None
 
     async def prepare(self, status: Callable[[str, int, int], None] | None = None) -> None:
@@ -62,6 +63,19 @@ class Local(AsyncProvider):
             if (engine := loaded(model, environ=os.environ)) is not None:
                 return engine.context_tokens
         return _SMOLLM2_TOKENS if model == SMOLLM2.name else None
+
+    def check(self, request: ChatRequest) -> None:
+        """Refuse a model that is not here and cannot be fetched, before anything is shown or kept.
+
+        Raises:
+            BadInputError: As `AsyncProvider.check`.
+            UnknownNameError: There is no such model; names those there are.
+            ModelFileError: The path leads to no file.
+        """
+        super().check(request)
+        if request.model not in self._found:  # a run over rows checks the same model for each of them
+            locate(request.model, environ=os.environ)
+            self._found.add(request.model)
 
     async def complete(self, request: ChatRequest) -> Reply:
         """The whole reply at once. Raises what `AsyncProvider.complete` and `engine_for` do."""
