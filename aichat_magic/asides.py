@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .arguments import ArgumentError, CellArguments, command_named, parse_cell, split_line
-from .context import cut_to, kind_of, source_of
+from .arguments import ArgumentError, CellArguments, cell_parser, command_named, parse_cell, split_line
+from .context import source_of
 from .errors import BadInputError, UnknownNameError, nearest, shorten
+from .excerpts import cut_to
 from .failing import failure_of, previous_cell
-from .fences import next_cell
+from .fences import Block, next_cell
 from .includes import fenced
+from .kinds import kind_of
 from .prompts import Filled, fill, placeholders
 from .recipes import Recipe, recipe_named
 from .render import Table, terminal_text
@@ -48,10 +50,12 @@ class Aside:
     Attributes:
         arguments: As those of a cell.
         prompt: The prompt, filled.
+        mends: The cell that the reply mends, empty when it is not known; None: it mends none.
     """
 
     arguments: CellArguments
     prompt: Filled
+    mends: str | None = None
 
 
 def aside(
@@ -69,7 +73,7 @@ def aside(
 
     Args:
         command: One of `ASIDES`.
-        rest: What follows it: its words, then flags as on a `%%aichat` line.
+        rest: What follows it: its words, and flags as on a `%%aichat` line, in any order.
         known: The recipes.
         variables: The notebook's variables.
         notebook: The notebook.
@@ -81,9 +85,7 @@ def aside(
     Raises:
         BadInputError: The line cannot be understood, or there is nothing to ask about.
     """
-    words = split_line(rest)
-    first_flag = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
-    words, flags = words[:first_flag], words[first_flag:]
+    words, flags = _parted(split_line(rest))
     arguments = parse_cell(shlex.join(flags))
     if arguments.is_help:
         return Aside(arguments=arguments, prompt=Filled("", (), ()))
@@ -115,22 +117,29 @@ def aside(
             images=filled.images,
             remarks=tuple(remark for remark in filled.remarks if remark not in filled.filled),
         ),
+        mends=about.failed_cell if command == "fix" else None,
     )
 
 
-def put_code_below(text: str, notebook: Notebook) -> str:
+def put_code_below(text: str, notebook: Notebook, *, mends: str | None = None) -> str:
     """Put the code of a reply into a new cell below. Nothing is run.
 
     Args:
         text: The reply.
         notebook: Where.
+        mends: The cell that the reply mends, None for another reply. Small models repeat what they were shown: then
+            only blocks count that are Python, and not that cell again.
 
     Returns:
         What was done, in a line.
     """
-    cell = next_cell(text)
+
+    def is_wanted(block: Block) -> bool:
+        return mends is None or (block.is_sound and block.text.split() != mends.split())
+
+    cell = next_cell(text, is_wanted=is_wanted)
     if not cell.text:
-        return "The reply holds no code, so no cell was added."
+        return f"The reply holds no {'code' if mends is None else 'mended cell'}, so no cell was added."
     notebook.put_below(terminal_text(cell.text))
     left = f" Left out: {', '.join(cell.left_out)}." if cell.left_out else ""
     return f"The code is in the next cell; it was not run.{left}"
@@ -162,6 +171,7 @@ class _About:
         self._variables = variables
         self._notebook = notebook
         self._error = error
+        self.failed_cell = ""
 
     def values(self, names: Sequence[str]) -> dict[str, Any]:
         """The values of those names that there are."""
@@ -184,6 +194,7 @@ class _About:
         if self._error is None:
             raise BadInputError("There is no exception to explain: none was raised in this session.")
         failure = failure_of(self._error, self._notebook.cells(), self._variables, number_of=self._notebook.number_of)
+        self.failed_cell = failure.cell
         return {
             "cell": _data(failure.cell or "(not known)"),
             "traceback": _data(failure.traceback),
@@ -245,6 +256,22 @@ def _documented(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
             f"{'not there' if value is None else f'a value of type {kind_of(value)}'}."
         )
     return {"name": name, "source": _data(source_of(value))}
+
+
+def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command, and the flags with their values, wherever they stand among them."""
+    with_value = {flag for action in cell_parser()._actions if action.nargs != 0 for flag in action.option_strings}
+    plain: list[str] = []
+    flags: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            plain.append(word)
+            continue
+        flags.append(word)
+        if word in with_value:
+            flags += [value for value in (next(rest, None),) if value is not None]
+    return plain, flags
 
 
 def _data(text: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _OPEN = re.compile(r"(?P<indent>[ \t]*)(?P<fence>`{3,}(?=[^`]*\Z)|~{3,})[ \t]*(?P<language>[^\s`{]*)")
+_FOR_IPYTHON = re.compile(r"(\s*)[%!].*")
 _PYTHON = ("python", "py", "python3", "ipython", "ipython3", "pycon")
 # IPython's own cell magics (read 2026-12); other languages have none.
 _MAGICS = {
@@ -37,6 +41,11 @@ class Block:
 
     language: str
     text: str
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is what it says: one of Python, or of no language, must parse, as a cell of IPython may look."""
+        return self.language not in ("", *_PYTHON) or _is_python(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,7 @@ def _parted(text: str) -> tuple[list[Block], list[str]]:
     return found, beside
 
 
-def next_cell(text: str) -> NextCell:
+def next_cell(text: str, *, is_wanted: Callable[[Block], bool] = lambda block: True) -> NextCell:
     """The code of a reply as one cell: all blocks of one language, the one that a notebook most likely wants.
 
     That is Python where a block says so, else what has no language, else the first one; it begins with the cell magic
@@ -100,10 +109,11 @@ def next_cell(text: str) -> NextCell:
 
     Args:
         text: Markdown.
+        is_wanted: Tells whether a block counts.
     """
     by_language: dict[str, list[str]] = {}
     for block in blocks(text):
-        if block.text.strip():
+        if block.text.strip() and is_wanted(block):
             language = "python" if block.language in _PYTHON else block.language
             by_language.setdefault(language, []).append(block.text)
     if not by_language:
@@ -113,6 +123,20 @@ def next_cell(text: str) -> NextCell:
     if chosen in _MAGICS and not code.startswith("%%"):
         code = f"{_MAGICS[chosen]}\n{code}"
     return NextCell(code, tuple(language or "no language" for language in by_language))
+
+
+def _is_python(code: str) -> bool:
+    """Whether it is Python, with lines for IPython (``%time``, ``!ls``) among it. It is parsed, not run."""
+    if code.startswith("%%"):
+        return True
+    lines = (_FOR_IPYTHON.sub(r"\1pass", line) for line in code.split("\n"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in texts
+            ast.parse("\n".join(lines))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _closes(line: str, fence: str) -> bool:

@@ -132,7 +132,13 @@ class Session:
     # The cell ---------------------------------------------------------------------------------------------------
 
     def _cell(
-        self, arguments: CellArguments, cell: str, *, is_line: bool = False, prompt: Filled | None = None
+        self,
+        arguments: CellArguments,
+        cell: str,
+        *,
+        is_line: bool = False,
+        prompt: Filled | None = None,
+        mends: str | None = None,
     ) -> Reply | BatchRun | None:
         """One turn, from the text of a cell."""
         if arguments.is_help:
@@ -179,7 +185,7 @@ class Session:
                 place=place,
             )
         if arguments.is_code:
-            show(Note(put_code_below(reply.text, self._notebook)))
+            show(Note(put_code_below(reply.text, self._notebook, mends=mends)))
         return reply
 
     def _recipes(self) -> dict[str, Recipe]:
@@ -196,7 +202,7 @@ class Session:
             notebook=self._notebook,
             error=self._last_error,
         )
-        return self._cell(asked.arguments, asked.prompt.text, is_line=True, prompt=asked.prompt)
+        return self._cell(asked.arguments, asked.prompt.text, is_line=True, prompt=asked.prompt, mends=asked.mends)
 
     def _batch(self, arguments: CellArguments, template: str) -> BatchRun | None:
         """One run over the rows of a table. Whatever stops it, the finished rows are in the column."""

@@ -132,6 +132,23 @@ def test_fix_takes_a_cell_that_is_no_python(run: Cell, server: ChatServer) -> No
     assert "SyntaxError" in sent(server)[-1][1]
 
 
+PARROT = "```\n(In[2], line 1)\nZeroDivisionError\n```\n\n```\nratio = 1 /  n\n```\n\n"
+
+
+def test_fix_takes_no_block_that_is_no_python_or_the_cell_itself(
+    run: Cell, server: ChatServer, shell: InteractiveShell
+) -> None:
+    run("n = 0")
+    run("ratio = 1 / n")
+    server.answer = lambda received, attempt: text(f"{PARROT}```\n%time\nratio = 0\n```")
+    run("%aichat fix")
+    assert shell.rl_next_input == "%time\nratio = 0"
+    server.answer = lambda received, attempt: text(PARROT)
+    _, printed = run("%aichat fix")
+    assert shell.rl_next_input is None
+    assert "no mended cell" in printed
+
+
 def test_reply_without_code_adds_no_cell(run: Cell, server: ChatServer, shell: InteractiveShell) -> None:
     server.answer = lambda received, attempt: text("It is broken.")
     run("1 / 0")
@@ -309,3 +326,25 @@ def test_kernel_mends_the_cell_that_failed_in_a_cell_below(server: ChatServer) -
         assert "ipykernel" not in prompt
         assert kernel.run("%aichat explain").status == "ok"
         assert "'ratio' in globals()" in sent(server)[-1][1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sum --dry-run who=me text='two words'",
+        "sum who=me -t 0 text='two words' --dry-run",
+        "--dry-run sum who=me text='two words'",
+    ],
+)
+def test_flags_of_run_may_stand_anywhere(run: Cell, server: ChatServer, tmp_path: Path, line: str) -> None:
+    template(tmp_path, "sum", "Sum up for {who}: {text}")
+    _, printed = run(f"%aichat run {line}")
+    assert "Sum up for me: two words" in printed
+    assert server.requests == []
+
+
+def test_value_of_a_flag_is_none_of_the_words(run: Cell, server: ChatServer, tmp_path: Path) -> None:
+    template(tmp_path, "sum", "Sum up: {text}")
+    run("%aichat run sum --stop text=no text=yes")
+    assert sent(server)[-1][1] == "Sum up: yes"
+    assert server.bodies[-1]["stop"] == ["text=no"]

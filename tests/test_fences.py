@@ -50,3 +50,20 @@ def test_no_text_makes_it_fail(text: str) -> None:
 def test_cell_is_the_code_of_one_language(text: str, cell: str, left_out: tuple[str, ...]) -> None:
     made = next_cell(text)
     assert (made.text, made.left_out) == (cell, left_out)
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "is_sound"),
+    [
+        ("python", "a = 1", True),
+        ("", "%matplotlib inline\nif x:\n    !ls\n", True),
+        ("", "%%time\nwhatever )", True),
+        ("py", "a = )", False),
+        ("", "ZeroDivisionError: division by zero", False),
+        ("", "'\\d'", True),
+        ("", "\0", False),
+        ("bash", "a = )", True),
+    ],
+)
+def test_block_is_sound_when_it_is_what_it_says(language: str, code: str, is_sound: bool) -> None:
+    assert Block(language, code).is_sound is is_sound
