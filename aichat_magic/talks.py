@@ -21,6 +21,7 @@ from .store.conversations import (
 )
 
 MAIN = "main"
+_HASH_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +62,13 @@ class Talks:
         self._open_store = store
         self._stored: ConversationStore | None = None
         self._memory = MemoryConversations()
-        # Images are sent again with later turns, but not written to the file.
-        self._images: dict[int, tuple[Image, ...]] = {}
-        # Conversation and name of the turns that the running execution of a cell has made.
+        # Images are sent again with later turns, but not written to the file. By time and prompt: a turn gets another
+        # number when one before it is replaced.
+        self._images: dict[tuple[float, str], tuple[Image, ...]] = {}
+        # Conversation and name of the turns that the running execution of a cell has made, and how many it began.
         self._execution = 0
         self._made: set[tuple[str, str]] = set()
+        self._n_begun = 0
 
     @property
     def store(self) -> ConversationStore:
@@ -116,11 +119,13 @@ class Talks:
 
     def load(self, name: str) -> Conversation:
         """A conversation as it stands now, whoever added to it; a new one where there is none."""
+        self._see_execution()
         stored = self.store.load(self.scope_of(name), name)
         if stored is None:
             return Conversation(name=name, chat=self._chat)
         turns = (
-            Turn(turn.prompt, turn.reply, turn.cell_id, turn.id, self._images.get(turn.id, ())) for turn in stored.turns
+            Turn(turn.prompt, turn.reply, turn.cell_id, turn.id, self._images.get((turn.created, turn.prompt), ()))
+            for turn in stored.turns
         )
         return Conversation(name=name, system=stored.system, chat=self._chat, turns=turns)
 
@@ -139,6 +144,7 @@ class Talks:
 
     def records(self, name: str) -> tuple[StoredTurn, ...]:
         """The turns of a conversation as they are stored."""
+        self._see_execution()
         stored = self.store.load(self.scope_of(name), name)
         return stored.turns if stored is not None else ()
 
@@ -159,10 +165,9 @@ class Talks:
             return ""
         parts = [place.scope, place.cell_id]
         if is_line or not place.cell_id:
-            parts.append(hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16])
-        if place.execution != self._execution:
-            self._execution = place.execution
-            self._made.clear()
+            parts.append(hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS])
+        self._see_execution()
+        self._n_begun += 1
         first = cell_id = "#".join(parts)
         count = 1
         while (name, cell_id) in self._made:
@@ -207,7 +212,25 @@ class Talks:
         if self._execution:
             self._made.add((talk.name, turn.cell_id))
         if turn.images:
-            self._images[stored.id] = turn.images
+            self._images[stored.created, stored.prompt] = turn.images
+
+    def _see_execution(self) -> None:
+        """Notice that another execution of a cell has begun.
+
+        A cell that asks in a loop, and that was run again, may have asked less often than before: then what is left of
+        the time before goes. It stays where a call failed or was interrupted.
+        """
+        execution = self.place().execution
+        if execution == self._execution:
+            return
+        made = self._made if len(self._made) == self._n_begun else set()
+        self._execution, self._made, self._n_begun = execution, set(), 0
+        for name in {name for name, _ in made}:
+            stored = self.store.load(self.scope_of(name), name)
+            known = {cell_id for talk, cell_id in made if talk == name}
+            surplus = [turn.id for turn in stored.turns if _is_surplus(turn.cell_id, known)] if stored else []
+            if surplus:
+                self.store.drop(self.scope_of(name), name, surplus)
 
     def rewind(self, talk: Conversation, before: tuple[Turn, ...]) -> None:
         """Let a stored conversation end where `talk` now ends. Nothing is destroyed.
@@ -218,6 +241,12 @@ class Talks:
         """
         if before:
             self.store.rewind(self.scope_of(talk.name), talk.name, talk.turns[-1].number if talk.turns else None)
+
+
+def _is_surplus(cell_id: str, made: set[str]) -> bool:
+    """Whether a turn is a further one of a cell that has made others since, by the names that `Talks.cell_id` gives."""
+    first, _, count = cell_id.rpartition("#")
+    return first in made and cell_id not in made and count.isdigit() and len(count) < _HASH_DIGITS
 
 
 def named(name: str) -> str:

@@ -234,6 +234,19 @@ def test_turn_is_added_when_the_one_to_replace_is_gone(store: ConversationStore)
     assert prompts(store, "fresh") == "x"
 
 
+def test_turns_that_are_dropped_leave_the_later_ones(store: ConversationStore) -> None:
+    ids = talk(store, "a b c d e")
+    store.drop(SCOPE, "main", [ids[1], ids[3], 10**30])
+    assert prompts(store) == "a c e"
+    talk(store, "f")
+    assert prompts(store) == "a c e f"
+    store.rewind(SCOPE, "main", ids[4])
+    assert prompts(store) == "a b c d e"
+    store.drop(SCOPE, "main", ids)
+    assert prompts(store) == ""
+    store.drop(SCOPE, "nobody", ids)
+
+
 def test_going_back_destroys_nothing(store: ConversationStore) -> None:
     ids = talk(store, "a b c")
     store.rewind(SCOPE, "main", ids[0])

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from aichat_magic.chat import Chat
+from aichat_magic.conversation import Turn
 from aichat_magic.errors import AichatError, BadInputError
-from aichat_magic.messages import Reply
+from aichat_magic.messages import Image, Reply
 from aichat_magic.session import Place, Session
 from aichat_magic.settings import Settings
 from aichat_magic.store.conversations import ConversationStore, MemoryConversations
+from aichat_magic.talks import Talks
 
 Show = pytest.CaptureFixture[str]
 
@@ -248,6 +250,42 @@ def test_calls_of_one_execution_are_turns_of_their_own_and_replaced_by_the_next(
     notebook.execution = 4
     assert notebook.run("loop", "h") == ["h"]
     assert prompts(store) == ["h", "e", "f", "g"]
+
+
+def test_loop_that_is_run_again_shorter_leaves_no_turn_of_the_time_before(
+    notebook: Notebook, store: MemoryConversations
+) -> None:
+    for execution, cell_id, prompts_asked in ((1, "loop", "abc"), (2, "cell2", "g"), (3, "loop", "d")):
+        notebook.execution = execution
+        for prompt in prompts_asked:
+            notebook.run(cell_id, prompt)
+    notebook.execution = 4
+    assert notebook.run("cell3", "h") == ["d", "d", "g", "g", "h"]
+    assert prompts(store) == ["d", "g", "h"]
+
+
+def test_loop_that_is_run_again_and_fails_leaves_the_turns_of_the_time_before(
+    notebook: Notebook, store: MemoryConversations
+) -> None:
+    for execution, prompts_asked in ((1, "abc"), (2, "d")):
+        notebook.execution = execution
+        for prompt in prompts_asked:
+            notebook.run("loop", prompt)
+    with pytest.raises(AichatError):
+        notebook.run("loop", "e", "-m openai/m --base-url http://127.0.0.1:9")
+    notebook.execution = 3
+    notebook.run("cell2", "f")
+    assert prompts(store) == ["d", "b", "c", "f"]
+
+
+def test_images_of_later_turns_stay_when_an_earlier_one_is_replaced(store: MemoryConversations) -> None:
+    chat = Chat(settings=lambda: Settings(model="echo/echo"))
+    talks = Talks(chat, place=lambda: Place(is_notebook=True, execution=1), store=lambda: store)
+    image = Image("image/png", b"1")
+    for turn in (Turn("a", Reply(text="A"), "one"), Turn("b", Reply(text="B"), "two", images=(image,))):
+        talks.keep(talks.load("plan"), turn, options={})
+    talks.keep(talks.load("plan"), Turn("c", Reply(text="C"), "one"), options={}, place=0)
+    assert [(turn.prompt, turn.images) for turn in talks.load("plan").turns] == [("c", ()), ("b", (image,))]
 
 
 def test_system_message_of_a_rerun_stays(notebook: Notebook, store: MemoryConversations) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -87,6 +87,9 @@ class ConversationStore(Protocol):
             BadInputError: The reply is not whole.
         """
 
+    def drop(self, scope: str, name: str, turn_ids: Collection[int]) -> None:
+        """Leave turns out; those after them stay. Turns that are not there any more are no error."""
+
     def rewind(self, scope: str, name: str, to: int | None) -> None:
         """Go back to a turn, or to before the first. Nothing is destroyed: the turns after it can be gone back to.
 
@@ -154,6 +157,11 @@ class _Conversations:
         """Put another turn in the place of one; later turns stay."""
         key, now_s = (scope, name), self._clock()
         return self._kept(key, turn, lambda forest, said: operations.replace(forest, key, turn_id, said, system, now_s))
+
+    def drop(self, scope: str, name: str, turn_ids: Collection[int]) -> None:
+        """Leave turns out; those after them stay."""
+        now_s = self._clock()
+        self._change(lambda forest: operations.drop(forest, (scope, name), turn_ids, now_s))
 
     def rewind(self, scope: str, name: str, to: int | None) -> None:
         """Go back to a turn, or to before the first."""

@@ -7,7 +7,7 @@ past, and going back destroys nothing. The operations stand here once, for the f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -117,6 +117,22 @@ def replace(forest: Forest, key: Key, old: int, said: Said, system: str, now_s: 
         head = forest.add(key, head, later)
     forest.put(key, Talk(head, system or talk.system, now_s))
     return new
+
+
+def drop(forest: Forest, key: Key, turns: Collection[int], now_s: float) -> None:
+    """Go on on a new branch that some turns are not on. Nothing is destroyed."""
+    talk = forest.talk(key)
+    if talk is None:
+        return
+    gone = {forest.resolve(turn) for turn in turns}
+    head, is_old = None, True
+    for turn, said in forest.path(talk.head):
+        if turn in gone:
+            is_old = False
+        else:
+            head = turn if is_old else forest.add(key, head, said)
+    if not is_old:
+        forest.put(key, dataclasses.replace(talk, head=head, updated=now_s))
 
 
 def rewind(forest: Forest, key: Key, to: int | None, now_s: float) -> None:
