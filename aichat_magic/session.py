@@ -168,10 +168,7 @@ class Session:
         view = self._view(arguments.is_streamed and shape.is_streamed)
         for line in self._remarks(prompt, data, history, name):
             view.note(line)
-        reply, problem = self._asked(call, view, shape)
-        self._totals.count(reply.model, reply.usage)
-        if arguments.output:
-            self._variables[arguments.output] = reply
+        reply, problem = self._asked(call, view, shape, arguments.output)
         if problem:
             place_of_text = f"{arguments.output}.text" if arguments.output else "the text above"
             raise SchemaError(f"The reply is not what was asked for{problem}. It is in {place_of_text}.")
@@ -273,27 +270,37 @@ class Session:
                 f"More: %aichat set max_history_tokens N; afresh: --new"
             )
 
-    def _asked(self, call: Call, view: ReplyView, shape: Shape) -> tuple[Reply, str]:
+    def _asked(self, call: Call, view: ReplyView, shape: Shape, output: str) -> tuple[Reply, str]:
         """The reply, shown while it grows, and what is wrong with its form.
 
-        What arrived before an error or an interrupt stays visible.
+        It is counted, and put into the variable `output`. What arrived before an error or an interrupt stays visible;
+        a whole reply that was being asked for once more is counted and kept, too.
         """
         is_notebook = self._talks.place().is_notebook
         draft = Draft()
+        first: Reply | None = None
         failed: BaseException | None = None
 
         def update(text: str) -> None:
             if shape.is_streamed:
                 view.update(shape.shown(text, is_notebook=is_notebook))
 
+        def taken(reply: Reply) -> None:
+            view.finish(dataclasses.replace(reply, text=shape.shown(reply.text, is_notebook=is_notebook)))
+            self._totals.count(reply.model, reply.usage)
+            if output:
+                self._variables[output] = reply
+
         async def asked(call: Call) -> Reply:
-            nonlocal draft
+            nonlocal draft, first
             draft = Draft()
             # A cell that shows nothing looks as if nothing was going on.
             loop = asyncio.get_running_loop()
             silence = loop.call_later(_SILENCE_S, view.status, f"Waiting for {call.model}")
             try:
-                return await self._chat.reply(call, draft, status=view.status, show=update)
+                reply = await self._chat.reply(call, draft, status=view.status, show=update)
+                first = first or reply
+                return reply
             finally:
                 silence.cancel()
 
@@ -303,13 +310,16 @@ class Session:
             failed = error
         if failed is not None:
             reason: FinishReason = "interrupted" if isinstance(failed, ChatInterrupt) else "truncated"
-            view.finish(
-                draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages, finish_reason=reason)
-                if draft.text
-                else None
-            )
+            if first is not None:
+                taken(first)
+            elif draft.text:
+                view.finish(
+                    draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages, finish_reason=reason)
+                )
+            else:
+                view.finish(None)
             raise failed
-        view.finish(dataclasses.replace(reply, text=shape.shown(reply.text, is_notebook=is_notebook)))
+        taken(reply)
         self._shown(reply)
         return reply, problem
 

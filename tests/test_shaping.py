@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from servers import Answer, ChatServer, Received, status, text, usage_of
+from servers import Answer, ChatServer, Received, hang, status, text, usage_of
 from traitlets.config import Config
 
 import aichat_magic.chat
 from aichat_magic import bridge
 from aichat_magic.chat import Chat
-from aichat_magic.errors import AichatError, BadInputError, UnknownNameError
+from aichat_magic.errors import AichatError, BadInputError, ChatInterrupt, UnknownNameError
 from aichat_magic.jsontext import SchemaError
 from aichat_magic.settings import Settings
 from aichat_magic.shaping import Shape, shape_of
@@ -160,6 +163,28 @@ def test_reply_is_kept_and_counted_when_asking_again_fails(
     assert "twice" not in printed
     assert shell.user_ns["answer"].text == "no"
     assert "1 reply" in run("%aichat")[1]
+
+
+def test_reply_is_kept_and_counted_when_asking_again_is_interrupted(
+    run: Cell, server: ChatServer, shell: InteractiveShell
+) -> None:
+    server.answer = lambda received, attempt: text("no") if len(server.requests) == 1 else hang()
+
+    def interrupt() -> None:
+        assert server.wait_until(lambda server: len(server.requests) == 2 and server.in_flight == 1, 30)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    result, printed = run("%%aichat --schema City -o answer\nLargest city of Portugal?")
+    thread.join()
+    assert isinstance(result.error_in_exec, ChatInterrupt)
+    assert "no\n" in printed
+    assert shell.user_ns["answer"].text == "no"
+    assert "1 reply" in run("%aichat")[1]
+    server.answer = saying("next")
+    run("%%aichat\nmore")
+    assert sent(server) == ["more"]
 
 
 def test_provider_without_schemas_is_told_in_words(
