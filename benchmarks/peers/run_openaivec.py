@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import openaivec
 import pandas as pd
 from openai import AsyncOpenAI
@@ -9,11 +11,17 @@ from openaivec import pandas_ext  # noqa: F401  # it is what gives pandas the ac
 from rows import Answers, Task, measured
 
 
+@functools.cache
+def use_server(url: str, timeout_s: float | None) -> None:
+    """One client for all runs."""
+    timeout = {} if timeout_s is None else {"timeout": timeout_s}
+    openaivec.set_async_client(AsyncOpenAI(base_url=url, api_key="none", **timeout))
+    openaivec.set_responses_model("gpt-4o-mini")
+
+
 async def run(task: Task) -> Answers:
     """One column; None where there is no reply."""
-    timeout = {} if task.timeout_s is None else {"timeout": task.timeout_s}
-    openaivec.set_async_client(AsyncOpenAI(base_url=task.url, api_key="none", **timeout))
-    openaivec.set_responses_model("gpt-4o-mini")
+    use_server(task.url, task.timeout_s)
     column = pd.Series(list(task.prompts))
     replies = await column.aio.responses(
         "Answer.",
