@@ -29,8 +29,9 @@ _MAX_BYTES_PER_S = 250_000
 _RENDER_SHARE = 4.0
 _STATUS_INTERVAL_S = 0.25
 _DISPLAY_ID_PREFIX = "aichat-"
-# A line that is broken at the edge of a window cannot be rewritten.
-_BAR_WIDTH = 79
+# A line that is broken at the edge of a window cannot be rewritten. So much fits into a narrow notebook.
+_BAR_WIDTH = 72
+_BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{remaining} left, {rate_fmt}{postfix}]"
 
 
 class ReplyView(Protocol):
@@ -301,13 +302,17 @@ class ProgressBar:
             # Not tqdm.auto: without ipywidgets that one warns, and a line of text does in any front end.
             from tqdm import tqdm
 
-            width = min(_BAR_WIDTH, terminal_width() or _BAR_WIDTH)
             # Events come seldom enough; a run that ends at once needs no bar.
             self._bar = tqdm(
-                total=self._n_rows, unit=" rows", mininterval=0, delay=0.5, ncols=width, leave=False, file=self._file,
-                bar_format="{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{remaining} left, {rate_fmt}{postfix}]"
-                if self._n_rows is not None else None,
-            )  # fmt: skip
+                total=self._n_rows,
+                unit=" rows",
+                bar_format=None if self._n_rows is None else _BAR,
+                ncols=min(terminal_width(), 99) or _BAR_WIDTH,
+                mininterval=0,
+                delay=0.5,
+                leave=False,
+                file=self._file,
+            )
         usage = progress.usage
         facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens"]
         facts += [money(usage.cost_usd)] if usage.cost_usd is not None else []
@@ -316,7 +321,7 @@ class ProgressBar:
         self._bar.update(progress.done - self._bar.n)
         if progress.is_last:
             self._bar.close()
-            _write_to(self._file, f"{wrapped(str(progress), _BAR_WIDTH)}\n")
+            _write_to(self._file, f"{wrapped(str(progress), terminal_width() or _BAR_WIDTH)}\n")
 
 
 class ShownReplies:

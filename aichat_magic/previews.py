@@ -15,7 +15,7 @@ _MAX_ROWS = 20
 _MAX_LINES = 16
 
 
-class Preview(pd.DataFrame):
+class Preview(pd.DataFrame):  # type: ignore[misc]  # pandas is not typed here
     """The frame of a preview. It is a DataFrame like any other, and so is what is made of it; only its look differs."""
 
     @property

@@ -46,7 +46,7 @@ class Progress:
         rate = self.done / self.elapsed_s if self.elapsed_s > 0 else 0.0
         found = [
             ("rows", f"{self.done:,}" + (f" of {self.rows:,}" if self.rows not in (None, self.done) else "")),
-            ("time", f"{self.elapsed_s:.1f} s, {rate:,.1f} rows/s"),
+            ("time", f"{self.elapsed_s:.1f} s, {rate:,.{0 if rate >= 100 else 1}f} rows/s"),
             ("calls", f"{self.calls:,}"),
             ("tokens", f"{usage.input_tokens or 0:,} + {usage.output_tokens or 0:,}"),
             ("cost", cost),
@@ -55,12 +55,12 @@ class Progress:
         return (*found, *((name, f"{count:,}") for name, count in others if count))
 
     def __str__(self) -> str:
-        """One line. Calls are named where they are not one for each row that was asked."""
+        """One line, without what goes without saying: one call for each row, a price that nobody knows."""
         facts = dict(self.facts())
         rows, time_, calls, cost = facts.pop("rows"), facts.pop("time"), facts.pop("calls"), facts.pop("cost")
         is_plain = self.calls == self.done - self.hits - self.missing
         parts = [f"{rows} rows", time_, *([] if is_plain else [f"{calls} calls"]), f"{facts.pop('tokens')} tokens"]
-        parts.append("cost unknown" if cost == "unknown" else cost)
+        parts += [] if cost == "unknown" else [cost]
         return " · ".join(parts + [f"{count} {name}" for name, count in facts.items()])
 
 

@@ -228,7 +228,7 @@ class BatchRun:
         pictures = ""
         if seconds:
             median, most = (f"{quantile(seconds, share):.2g} s" for share in (0.5, 0.95))
-            facts.insert(2, ("a reply", f"{median} (median), {most} (95 %)"))
+            facts.insert(2, ("per reply", f"{median} (median), {most} (95 %)"))
             pictures = image(
                 histogram(seconds, title="seconds per reply", unit="s"),
                 alt=f"seconds per reply: {median} (median), {most} (95 %)",

@@ -234,6 +234,21 @@ class Notebook:
         self.cell(index).locator(".jp-InputArea-editor .cm-content").click()
         self.page.keyboard.press("Control+Enter")
 
+    def complete(self, index: int, text: str) -> list[str]:
+        """Write a text into a cell in place of what it holds, press Tab, and read what is offered."""
+        self.cell(index).locator(".jp-InputArea-editor .cm-content").click()
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.press("Delete")
+        self.page.keyboard.type(text)
+        self.page.keyboard.press("Tab")
+        items = self.page.locator(".jp-Completer:visible .jp-Completer-item code")
+        items.first.wait_for()
+        return items.all_inner_texts()
+
+    def source(self, index: int) -> str:
+        """What stands in a cell."""
+        return str(self.cell(index).locator(".jp-InputArea-editor .cm-content").inner_text())
+
     def interrupt(self) -> None:
         """The black square in the toolbar."""
         self.page.locator(".jp-NotebookPanel-toolbar [data-command='notebook:interrupt-kernel']").click()
@@ -257,15 +272,22 @@ class Notebook:
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         self.page.close()
 
-    def photograph(self, name: str) -> None:
-        """A picture of the notebook's cells into the folder that SCREENSHOTS_OF_TESTS names, if it names one."""
+    def photograph(self, name: str, *indices: int) -> None:
+        """A picture of these cells, or all, into the folder that SCREENSHOTS_OF_TESTS names, if it names one."""
         if folder := os.environ.get("SCREENSHOTS_OF_TESTS"):
-            cells = self.page.locator(".jp-NotebookPanel:visible .jp-Cell")
-            boxes = [box for box in (cells.nth(index).bounding_box() for index in range(cells.count())) if box]
-            left, top = boxes[0]["x"] - 8, boxes[0]["y"] - 8
-            bottom = min(boxes[-1]["y"] + boxes[-1]["height"] + 8, self.page.viewport_size["height"] - 32)
+            every = self.page.locator(".jp-NotebookPanel:visible .jp-Cell")
+            cells = [self.cell(index) for index in indices] or [every.nth(n) for n in range(every.count())]
+            if indices:
+                cells[-1].scroll_into_view_if_needed()
+            boxes = [box for box in (cell.bounding_box() for cell in cells) if box]
+            left, top = boxes[0]["x"] - 8, boxes[0]["y"] + 3  # less the border of a selected cell above
+            bottom = min(boxes[-1]["y"] + boxes[-1]["height"], self.page.viewport_size["height"] - 32)
             clip = {"x": left, "y": top, "width": boxes[0]["width"] + 16, "height": bottom - top}
             self.page.screenshot(path=Path(folder) / f"{name}.png", clip=clip)
+
+    def select(self, index: int) -> None:
+        """Click on the mark left of a cell, so that another one is not the selected one any more."""
+        self.cell(index).locator(".jp-InputArea-prompt").click()
 
     # --- what a user sees
 
