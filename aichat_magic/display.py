@@ -383,7 +383,8 @@ class ShownReplies:
         elif is_fresh and self._is_value():
             self._fresh = None
             if getattr(self._shell, "kernel", None) is None:
-                _write_stdout(f"{summary_line(reply)}\n")
+                width = terminal_width() - len(f"Out[{self._execution_count}]: ")
+                _write_stdout(f"{wrapped(summary_line(reply), width)}\n")
             return
         if self._replaced is not None:
             self._replaced(reply)
