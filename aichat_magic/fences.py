@@ -126,17 +126,16 @@ def next_cell(text: str, *, is_wanted: Callable[[Block], bool] = lambda block: T
 
 
 def _is_python(code: str) -> bool:
-    """Whether it is Python, with lines for IPython (``%time``, ``!ls``) among it. It is parsed, not run."""
+    """Whether it is Python that does something, with lines for IPython (``%time``) among it. It is parsed, not run."""
     if code.startswith("%%"):
         return True
     lines = (_FOR_IPYTHON.sub(r"\1pass", line) for line in code.split("\n"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes in texts
-            ast.parse("\n".join(lines))
+            return bool(ast.parse("\n".join(lines)).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    return True
 
 
 def _closes(line: str, fence: str) -> bool:

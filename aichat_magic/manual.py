@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from .arguments import COMMANDS, Command, cell_parser
 from .errors import UnknownNameError, nearest, shorten
 
-_WIDTH = 80
+_WIDTH = 78  # a terminal of 80 columns breaks what fills its last one
 _TERM = 14
 
 # What a topic adds to its commands and flags.
@@ -90,8 +90,8 @@ _FLAGS: Mapping[str, str] = {
 def overview() -> str:
     """What there is, on one screen of 24 lines."""
     lines = [
-        "%%aichat [flags]    the rest of the cell is a prompt; its value, _, is the reply",
-        "%aichat [command]   a line; alone: model, conversation, totals of this session",
+        "%%aichat [flags]    the rest of the cell is a prompt; its value is the reply",
+        "%aichat [command]   a line; alone: model, conversation, totals",
         "",
     ]
     for topic in TOPICS:

@@ -80,7 +80,7 @@ def test_missing_package_and_extra_come_with_the_line_that_installs_them(
     shown = str(machine.report())
     assert re.search(r"mend  packages\s+missing: tqdm\n\s+-> pip install --upgrade \"aichat-magic\"", shown)
     assert 'pip install "aichat-magic[local]"' in shown
-    assert machine.found("extra local").state == "note"
+    assert machine.found("embedded model").state == "note"
     machine.environ["AICHAT_MODEL"] = "local/smollm2-135m"
     assert machine.found("embedded model").state == "mend"
 

@@ -113,7 +113,7 @@ async def test_missing_extra_is_told_before_anything_is_fetched(
         raise AssertionError("fetched for nothing")
 
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    with pytest.raises(MissingExtraError, match=r'(?s)pip install "aichat-magic\[local\]".*choose another model'):
+    with pytest.raises(MissingExtraError, match=r'(?s)pip install "aichat-magic\[local\]".*another model'):
         await engine_for(MODEL, environ={}, cache_dir=tmp_path, download=download)
 
 

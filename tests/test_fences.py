@@ -63,6 +63,7 @@ def test_cell_is_the_code_of_one_language(text: str, cell: str, left_out: tuple[
         ("", "'\\d'", True),
         ("", "\0", False),
         ("bash", "a = )", True),
+        ("python", "# Your code", False),
     ],
 )
 def test_block_is_sound_when_it_is_what_it_says(language: str, code: str, is_sound: bool) -> None:

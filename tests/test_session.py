@@ -359,6 +359,7 @@ def test_settings_are_listed_and_one_is_shown(capsys: Show, notebook: Notebook) 
         assert "0.5" in shown(capsys, notebook, line)
         assert "this session" in shown(capsys, notebook, line)
     assert "max_retries" not in shown(capsys, notebook, "set temperature")
+    assert "(not set)" in shown(capsys, notebook, "set seed")
     with pytest.raises(AichatError, match="Did you mean 'temperature'"):
         notebook.session.command("set temprature")
 
