@@ -56,7 +56,7 @@ def ours() -> list[str]:
 
 
 def brought_by(lines: list[str], where: dict[str, str]) -> set[str]:
-    """These packages and all that they require, directly or not. Of one that is not installed only the name is known."""
+    """These packages and all that they require, directly or not; of one that is not installed, only its name."""
     seen: set[tuple[str, frozenset[str]]] = set()
     waiting = [(line, frozenset[str]()) for line in lines]
     while waiting:

@@ -14,6 +14,7 @@ import json
 import os
 import pickle
 import pprint
+import ssl
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
@@ -21,25 +22,47 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import nbformat
 import pytest
+import trustme
 from IPython.core.interactiveshell import InteractiveShell
-from servers import Answer, ChatServer, Received, cut, event_stream, hang, payload, raw, reset, short_body, sse, status
+from kernels import Kernel, clean_environment
+from nbclient import NotebookClient
+from servers import (
+    Answer,
+    ChatServer,
+    Received,
+    cut,
+    event_stream,
+    hang,
+    payload,
+    raw,
+    reset,
+    short_body,
+    sse,
+    status,
+    text,
+)
 
 import aichat_magic
 from aichat_magic.bridge import run
 from aichat_magic.chat import Call, Chat
+from aichat_magic.cookies import set_cookies
 from aichat_magic.errors import AichatError, MissingKeyError, UnknownNameError
 from aichat_magic.messages import ChatRequest, Message, Reply
+from aichat_magic.providers.aichat import Aichat, create_completion
+from aichat_magic.providers.openai import OpenAI
 from aichat_magic.registry import GROUP, Registry
 from aichat_magic.retry import RetryPolicy
-from aichat_magic.secret import Environment
+from aichat_magic.secret import Environment, Secret
 from aichat_magic.settings import Settings, load_settings
-from aichat_magic.transport import Transport
+from aichat_magic.transport import Auth, HttpRequest, Transport
 
 CORE = "Canary7Zq4Wx"
 # What JSON, URLs and base64 change: a slash, a plus, a quote, padding.
 CANARY = f'sk-{CORE}/9+"k='
 PASSWORD = f"pw-{CORE}"
+WIRE = ("exchange", "connections", "ways", "sockets", "http1")
 MODES = ("Plain", "Context", "Verbose", "Minimal", "Docs")
 
 
@@ -78,13 +101,14 @@ def test_the_search_finds_the_canary_in_every_form() -> None:
 def parts(value: Any, depth: int = 6) -> Iterator[Any]:
     """A value, its attributes and items, theirs and so on: what a debugger or an error tracker would show.
 
-    Of other packages' objects only the objects: a live connection knows what went through it.
+    Of other packages' objects and of connections only the objects: a connection knows what went through it.
     """
     yield value
     if depth == 0:
         return
     inner: list[Any] = []
-    if type(value).__module__.startswith("aichat_magic"):
+    module = type(value).__module__
+    if module.startswith("aichat_magic") and module.partition(".")[2] not in WIRE:
         inner += getattr(value, "__dict__", {}).values()
         slots = (kind.__dict__.get("__slots__", ()) for kind in type(value).__mro__)
         inner += (getattr(value, name, None) for names in slots for name in ([names] if type(names) is str else names))
@@ -160,6 +184,7 @@ def all_settings(config: Path) -> list[Settings]:
     return [load_settings(variables(), config.with_name("none")), load_settings({}, config)]
 
 
+MODELS = {"local": "smollm2-135m"}
 PRESETS = {name: preset for entry in entry_points(group=GROUP) for name, preset in entry.load().presets.items()}
 
 
@@ -167,16 +192,17 @@ PRESETS = {name: preset for entry in entry_points(group=GROUP) for name, preset 
 def test_no_value_on_the_way_to_a_provider_shows_its_key(name: str, config: Path) -> None:
     http = Transport(environ=variables())
     has_key = False
+    model = MODELS.get(name, "m")
     for settings in all_settings(config):
         assert_hides(settings)
         # The one knows no `mine`, the other has no key of the rest: what they then say hides it, too.
         try:
-            provider = Registry(http).route(f"{name}/m", settings, allow_not_working=True).provider
+            provider = Registry(http).route(f"{name}/{model}", settings, allow_not_working=True).provider
         except (MissingKeyError, UnknownNameError) as error:
             assert_hides(error)
             continue
         has_key = has_key or provider.endpoint.key is not None
-        request = ChatRequest(model="m", messages=(Message("user", "hi"),))
+        request = ChatRequest(model=model, messages=(Message("user", "hi"),))
         call = Call(provider=provider, request=request, policy=RetryPolicy())
         for value in (provider, provider.endpoint, call, http, Registry(http)):
             assert_hides(value)
@@ -199,6 +225,14 @@ def tracebacks(error: BaseException, modes: Iterable[str]) -> Iterator[str]:
         yield f"{mode}\n" + "\n".join(lines)
 
 
+def repr_or_error(value: object) -> str:
+    """What stands in the frame of an error may be half made."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"{error!r}"
+
+
 def frames(error: BaseException | None, seen: set[int]) -> Iterator[str]:
     """The variables of all frames of an error and of those behind it, shown or not."""
     if error is None or id(error) in seen:
@@ -209,7 +243,7 @@ def frames(error: BaseException | None, seen: set[int]) -> Iterator[str]:
             for name, value in frame.f_locals.items():
                 place = f"{frame.f_code.co_filename}:{number} {name}"
                 # No copies of them: among them are the loop and its sockets.
-                yield "\n".join([place, *map(repr, parts(value))])
+                yield "\n".join([place, *map(repr_or_error, parts(value))])
     yield from frames(error.__cause__, seen)
     yield from frames(error.__context__, seen)
     for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
@@ -349,3 +383,201 @@ def test_no_mode_of_tracebacks_shows_the_key(mode: str) -> None:
             with pytest.raises(AichatError) as caught:
                 way(chat, "openai/m")
         assert_error_hides(caught.value, [mode])
+
+
+def key_errors(config: Path) -> Iterator[Callable[[], object]]:
+    """Calls that fail because of the key or the address, before anything is sent."""
+    for wrong in (f"{CANARY}\nx", f"{CANARY} x", f"{CANARY}\0", f"{CANARY}ü", f"a\u2028{CANARY}"):
+        environ = {"AICHAT_API_KEY": wrong, "OPENAI_API_KEY": wrong, "AICHAT_BASE_URL": "http://127.0.0.1:9/v1"}
+        yield lambda environ=environ: load_settings(environ, config / "none").endpoint("openai", PRESETS["openai"])
+        yield lambda wrong=wrong: set_cookies("chat-gpt.org", {"session": wrong})
+        text = json.dumps(wrong)
+        yield lambda text=text: load_written(config, f"[providers.openai]\napi_key = {text}\n")
+        yield lambda text=text: load_written(config, f"[providers.openai]\napi_key = {text}\nbase_ur = 'x'\n")
+        yield lambda text=text: load_written(config, f"[providers.openai]\napi_key = [{text}]\n")
+        yield lambda text=text: load_written(config, f"[providers.openai]\napi_key = {text}\nmodel =\n")
+    for url in ("htp://u:{}@x", "http://u:{}@x:99999", "http://u:{}@", "u:{}@x:1"):
+        proxy = url.format(PASSWORD)
+        yield lambda proxy=proxy: load_settings({"AICHAT_PROXY": proxy}, config / "none")
+        yield lambda proxy=proxy: load_written(config, f"proxy = '{proxy}'\n")
+        yield lambda proxy=proxy: run(OpenAI.create_async("m", HI, proxy=proxy))
+        yield lambda proxy=proxy: run(Aichat.create_async("gpt-3.5-turbo", HI, proxy=proxy, cookies={"a": CANARY}))
+    yield lambda: run(Aichat.create_async("gpt-4", HI, cookies={"session": CANARY}))
+    yield lambda: run(Aichat.create_async("gpt-3.5-turbo", HI, cookies={"session": f"{CANARY}\n"}))
+    yield lambda: run(Aichat.create_async("gpt-3.5-turbo", HI, cookies={"session": CANARY}, temperatur=1))
+    yield lambda: create_completion("gpt-4", HI, cookies={"session": CANARY})
+
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+def load_written(folder: Path, text: str) -> Settings:
+    path = folder / "config.toml"
+    path.touch(0o600)
+    path.write_text(text)
+    return load_settings({}, path)
+
+
+def test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown(tmp_path: Path) -> None:
+    for call in key_errors(tmp_path):
+        with pytest.raises(AichatError) as caught:
+            call()
+        assert_error_hides(caught.value)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_mode_shows_a_key_that_is_refused(mode: str, tmp_path: Path) -> None:
+    for call in list(key_errors(tmp_path))[:4]:
+        with pytest.raises(AichatError) as caught:
+            call()
+        assert_error_hides(caught.value, [mode])
+
+
+@pytest.mark.parametrize("is_direct", [True, False], ids=["direct", "httpx"])
+def test_way_that_fails_shows_neither_key_nor_password(is_direct: bool) -> None:
+    """TLS, closed ports, proxies that refuse or are none, a host that does not exist."""
+
+    async def sent(url: str, proxy: str | None = None) -> None:
+        async with contextlib.aclosing(Transport(environ={}, is_direct=is_direct)) as http:
+            await http.send(
+                HttpRequest(
+                    provider="openai",
+                    url=url,
+                    body=b"{}",
+                    auth=Auth(header="authorization", prefix="Bearer ", secret=Secret(CANARY)),
+                    proxy=Secret(proxy) if proxy else None,
+                    timeout_s=20,
+                )
+            )
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    repeating = ChatServer(FAULTS["500 with all headers"])
+    with ChatServer(tls_context=context) as tls, ChatServer(lambda *_: status(407)) as proxy, repeating as server:
+        through = f"http://user:{PASSWORD}@127.0.0.1:{proxy.port}"
+        for url, way in (
+            (server.url, None),
+            (tls.url, None),
+            ("http://127.0.0.1:9/v1", None),
+            ("https://nothing.invalid/v1", None),
+            ("https://api.example/v1", through),
+            ("http://api.example/v1", through),
+            ("https://api.example/v1", f"http://user:{PASSWORD}@127.0.0.1:9"),
+            (f"http://user:{PASSWORD}@api.example/v1", None),
+            (f"http://api.example:99999/{PASSWORD}?key={PASSWORD}", None),
+        ):
+            with pytest.raises(AichatError) as caught:
+                run(sent(url, way))
+            if PASSWORD in url:  # then it is in the frames, too; a path is nothing secret
+                assert not found(str(caught.value).replace(f"/{PASSWORD}", ""))
+            else:
+                assert_error_hides(caught.value)
+
+
+# --- a session: what a kernel shows, logs and writes
+
+
+def answered(received: Received, attempt: int) -> Answer:
+    """A fault if the prompt names one; a reply that repeats all headers; or code."""
+    prompt = received.last_message
+    if prompt in FAULTS or prompt in STREAM_FAULTS:
+        return {**FAULTS, **STREAM_FAULTS}[prompt](received, attempt)
+    if prompt == "code":
+        return text("Here:\n\n```python\nran = open('ran', 'w').write('x')\n```\n")
+    return text(f"so be it: {echoed(received)}")
+
+
+def environment_of(server: ChatServer) -> dict[str, str]:
+    return {
+        **environ_of(server),
+        **variables(),
+        "OPENAI_BASE_URL": server.url,
+        "AICHAT_MAX_RETRIES": "0",
+        "AICHAT_PROXY": "",
+        "HTTPS_PROXY": f"http://user:{PASSWORD}@127.0.0.1:9",
+    }
+
+
+LOG_ALL = """
+import logging
+logging.basicConfig(filename="all.log", level=1, force=True)
+for name in ("httpx", "httpcore", "h11", "aiohttp", "anyio", "asyncio", "aichat_magic"):
+    logging.getLogger(name).setLevel(1)
+"""
+SHOWING = """
+import aichat_magic, pandas as pd
+print([repr(x) for x in (aichat_magic.ask("hi"), get_ipython().magics_manager.registry["AIChat"])])
+from aichat_magic.chat import shared_chat
+print(shared_chat().settings, vars(shared_chat()), vars(shared_chat().http))
+frame = pd.DataFrame({"prompt": ["a", "500", "b", "401 as text"]})
+run = frame["prompt"].aichat.run()
+display(run)
+print(run.errors, run.frame)
+"""
+
+
+def session_cells() -> list[str]:
+    """What a user does in a session with a key in the environment, errors of all kinds included."""
+    cells = ["%load_ext aichat_magic", LOG_ALL, "%%aichat\nhello", SHOWING]
+    faults = ("401", "error in an event", "500 with all headers", "no JSON", "redirect")
+    for mode, fault in zip(MODES, faults, strict=True):
+        cells += [
+            f"%xmode {mode}",
+            f"%%aichat --debug --no-history\n{fault}",
+            f"%%aichat\n{fault}",
+            f"aichat_magic.ask({fault!r})",
+            "aichat_magic.ask('hi', model='xai/m', base_url='http://127.0.0.1:9/v1')",
+            "aichat_magic.ask('hi', model='nothing/m')",
+        ]
+    lines = ("", "providers", "models", "chats", "show", "usage", "store", "doctor", "search so",
+             "export all.md", "export all.json", "export all.ipynb")  # fmt: skip
+    cells += [f"%aichat {line}" for line in lines]
+    cells += ["%config AIChat", "%xmode Verbose", "import os\nos.environ['AICHAT_API_KEY'] += ' x'"]
+    cells += ["%%aichat --debug\nhello", "aichat_magic.ask('hi')", "get_ipython().history_manager.writeout_cache()"]
+    return cells
+
+
+def assert_no_file_holds_it(folder: Path) -> list[str]:
+    """Every byte of every file below a folder is searched; returns their names."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in files:
+        assert not found(path.read_bytes()), path
+    return [path.name for path in files]
+
+
+def test_nothing_that_a_kernel_shows_logs_or_writes_holds_the_key() -> None:
+    with ChatServer(answered) as server, Kernel(env=environment_of(server)) as kernel:
+        for cell in session_cells():
+            outcome = kernel.run(cell, timeout=120)
+            assert not found(repr(outcome)), f"{cell}\n{outcome}"
+        assert not found(kernel.log)
+        keys = {received.headers.get("authorization") for received in server.requests}
+        names = assert_no_file_holds_it(kernel.home)
+        logged = (kernel.home / "all.log").read_text()
+    assert f"Bearer {CANARY}" in keys  # the rest: `doctor` asks other servers whether they are there
+    assert {"all.md", "all.json", "all.ipynb", "history.sqlite", "conversations.sqlite3"} <= set(names)
+    assert "replies.sqlite3" in names
+    assert "DEBUG" in logged
+
+
+def test_code_of_a_model_goes_into_the_next_cell_and_is_not_run() -> None:
+    with ChatServer(answered) as server, Kernel(env=environment_of(server)) as kernel:
+        kernel.run("%load_ext aichat_magic")
+        for flags in ("", "--code", "--format code", "-o reply"):
+            outcome = kernel.run(f"%%aichat {flags}\ncode")
+            assert outcome.status == "ok", outcome
+            assert ("ran = open" in outcome.next_cell) == (flags == "--code")
+        assert kernel.value("'ran' in globals(), __import__('os').path.exists('ran')") == "(False, False)"
+
+
+def test_saved_notebook_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ChatServer(answered) as server:
+        for name, value in {**clean_environment(tmp_path), **environment_of(server)}.items():
+            monkeypatch.setenv(name, value)
+        cells = [cell for cell in session_cells() if "export" not in cell][:14]
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        NotebookClient(notebook, timeout=120, allow_errors=True, resources={"metadata": {"path": tmp_path}}).execute()
+    nbformat.write(notebook, tmp_path / "saved.ipynb")
+    assert "so be it" in (tmp_path / "saved.ipynb").read_text()
+    assert "saved.ipynb" in assert_no_file_holds_it(tmp_path)
