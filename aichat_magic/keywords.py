@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from .batches import Progress
+    from .progress import Progress
 
 
 class CallKeywords(TypedDict, total=False):

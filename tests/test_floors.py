@@ -62,6 +62,7 @@ NEIGHBOURS = {
     ("recipes", "prompts"): "a recipe is a prompt in a file",
     ("failing", "context"): "how a value becomes text is said there",
     ("keywords", "batches"): "for the types only: a caller may take the events of a run",
+    ("keywords", "progress"): "and those events",
     ("conversation", "keywords"): "what it takes has types",
     ("api", "display"): "a run shows its progress",
     ("runs", "display"): "a run shows its progress",
