@@ -2,6 +2,385 @@
 
 from __future__ import annotations
 
-from acceptance.rows import Row
+from acceptance.rows import Removal, Row
 
-ROWS: tuple[Row, ...] = ()
+AICHAT = "aichat_magic/providers/aichat.py"
+COOKIES = "aichat_magic/cookies.py"
+MAGIC = "aichat_magic/magic.py"
+OUTGOING = "aichat_magic/outgoing.py"
+PACKAGE = "aichat_magic/__init__.py"
+PROMPTS = "aichat_magic/prompts.py"
+RENDER = "aichat_magic/render.py"
+ROUTES = "aichat_magic/routes.py"
+SECRET = "aichat_magic/secret.py"
+SETTINGS = "aichat_magic/settings.py"
+STORED_ROWS = "aichat_magic/store/rows.py"
+WEIGHTS = "aichat_magic/weights.py"
+
+BROWSER = "test_browser.py::test_hostile_reply_neither_runs_nor_fetches"
+VIEWS = "test_parsers.py::test_any_text_is_harmless_in_every_view"
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        number=38,
+        fault="a canary key with every %xmode, in all that is shown, logged and written",
+        outcome="absent everywhere",
+        tests=(
+            "test_secrets.py::test_the_search_finds_the_canary_in_every_form",
+            "test_secrets.py::test_no_value_on_the_way_to_a_provider_shows_its_key",
+            "test_secrets.py::test_no_error_shows_the_key_even_when_the_server_repeats_it",
+            "test_secrets.py::test_no_mode_of_tracebacks_shows_the_key",
+            "test_secrets.py::test_no_mode_shows_a_key_that_is_refused",
+            "test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",
+            "test_secrets.py::test_way_that_fails_shows_neither_key_nor_password",
+            "test_secrets.py::test_nothing_that_a_kernel_shows_logs_or_writes_holds_the_key",
+            "test_secrets.py::test_saved_notebook_holds_no_key",
+            "test_secret.py::test_secret_never_prints",
+            "test_secret.py::test_secret_cannot_be_pickled_copied_or_changed",
+        ),
+        removals=(
+            Removal(
+                file=SECRET,
+                old="""return "Secret('****')\"""",
+                new="return self.reveal()",
+                tests=("test_secrets.py::test_no_value_on_the_way_to_a_provider_shows_its_key",),
+            ),
+            Removal(
+                file=SECRET,
+                old='return "Environment(****)"',
+                new="return repr(dict(self._get()))",
+                tests=("test_secrets.py::test_no_value_on_the_way_to_a_provider_shows_its_key",),
+            ),
+            Removal(
+                file=SECRET,
+                old="return self._scrubbed(text, _SHORTEST_IN_ERROR)",
+                new="return text",
+                tests=("test_secrets.py::test_no_mode_of_tracebacks_shows_the_key",),
+            ),
+            Removal(
+                file=SECRET,
+                old="return self._scrubbed(text, _SHORTEST_IN_REPLY)",
+                new="return text",
+                tests=("test_secrets.py::test_nothing_that_a_kernel_shows_logs_or_writes_holds_the_key",),
+            ),
+            Removal(
+                file=SETTINGS,
+                old="table[name] = Secret(table[name]) if isinstance(table[name], str) else None",
+                new="pass",
+                tests=("test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",),
+            ),
+            Removal(
+                file=AICHAT,
+                old="    del proxy, kwargs\n",
+                new="",
+                tests=("test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",),
+            ),
+        ),
+    ),
+    Row(
+        number=39,
+        fault="a key that holds a line end, NUL, a space or a character outside ASCII",
+        outcome="refused before anything is sent, not shown",
+        tests=(
+            "test_secret.py::test_key_no_header_can_carry_is_refused_and_not_shown",
+            "test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",
+            "test_transport.py::test_a_key_that_no_header_can_carry_is_not_sent",
+            "test_cookies.py::test_a_value_that_no_header_can_carry_is_refused_and_not_shown",
+        ),
+        removals=(
+            Removal(
+                file=SECRET,
+                old='if any(not ("!" <= char <= "~") for char in value.reveal()):',
+                new="if False:",
+                tests=("test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",),
+            ),
+            Removal(
+                file=OUTGOING,
+                old="if auth is not None and not _is_header(auth.prefix + auth.secret.reveal()):",
+                new="if False:",
+                tests=("test_transport.py::test_a_key_that_no_header_can_carry_is_not_sent",),
+            ),
+        ),
+    ),
+    Row(
+        number=40,
+        fault="a notebook sets a base URL of its own while the key is in the environment",
+        outcome="the key stays with its provider's host, unless one is given for the other",
+        tests=(
+            "test_magic.py::test_key_in_the_environment_does_not_go_to_an_address_of_the_notebook",
+            "test_settings.py::test_key_does_not_go_to_another_host",
+            "test_settings.py::test_key_goes_to_its_own_host",
+            "test_settings.py::test_key_beside_an_address_in_the_same_place_belongs_to_it",
+        ),
+        removals=(
+            Removal(
+                file=SETTINGS,
+                old="if home and host_of(home) == host), None)",
+                new="if home), None)",
+                tests=(
+                    "test_magic.py::test_key_in_the_environment_does_not_go_to_an_address_of_the_notebook",
+                    "test_settings.py::test_key_does_not_go_to_another_host",
+                ),
+            ),
+        ),
+    ),
+    Row(
+        number=41,
+        fault="cookies for a host with a similar name, another one, or plain http",
+        outcome="never returned, never sent",
+        tests=(
+            "test_cookies.py::test_no_other_domain_matches",
+            "test_transport.py::test_cookies_go_only_where_they_belong_and_none_is_kept",
+            "test_routes.py::test_a_cookie_goes_nowhere_else",
+            "providers/test_aichat.py::test_only_cookies_of_the_host_are_sent",
+            "providers/test_aichat.py::test_cookies_of_a_subdomain_alone_are_none_for_the_service",
+            "providers/test_aichat.py::test_a_server_of_ones_own_may_do_without_cookies_and_gets_none_of_others",
+            "providers/test_aichat.py::test_no_cookie_is_sent_over_plain_http",
+        ),
+        removals=(
+            Removal(
+                file=COOKIES,
+                old='self.domain.endswith(f".{domain}")',
+                new="self.domain.endswith(domain)",
+                tests=("test_cookies.py::test_no_other_domain_matches",),
+            ),
+            Removal(
+                file=ROUTES,
+                old='is_below = host.endswith(f".{domain}")',
+                new="is_below = host.endswith(domain)",
+                tests=("test_routes.py::test_a_cookie_goes_nowhere_else",),
+            ),
+            Removal(
+                file=ROUTES,
+                old='(parts.scheme == "https" or not cookie.secure)',
+                new="True",
+                tests=("providers/test_aichat.py::test_no_cookie_is_sent_over_plain_http",),
+            ),
+            Removal(
+                file=AICHAT,
+                old="if cookie.domain == host)",
+                new=")",
+                tests=("providers/test_aichat.py::test_cookies_of_a_subdomain_alone_are_none_for_the_service",),
+            ),
+        ),
+    ),
+    Row(
+        number=42,
+        fault="a reply with tags that run or fetch, styles with addresses, commands of JupyterLab",
+        outcome="escaped, fresh and after save and reload",
+        tests=(
+            VIEWS,
+            "test_parsers.py::test_run_over_hostile_rows_is_harmless_to_look_at",
+            "test_render.py::test_markup_in_a_reply_stays_text",
+            "test_render.py::test_escaped_markup_is_shown_letter_by_letter",
+            BROWSER,
+        ),
+        removals=(
+            Removal(
+                file=RENDER,
+                old="for name, rule in _RULES.items():",
+                new='parser.options["html"] = True\n    for name, rule in list(_RULES.items())[:-2]:',
+                tests=(VIEWS, "test_render.py::test_markup_in_a_reply_stays_text"),
+            ),
+            Removal(
+                file=RENDER,
+                old="<code>{escape(tokens[index].content)}</code>",
+                new="<code>{tokens[index].content}</code>",
+                tests=(VIEWS,),
+            ),
+            Removal(
+                file=RENDER,
+                old="{escape(_one_line(mark))}",
+                new="{_one_line(mark)}",
+                tests=(VIEWS,),
+            ),
+        ),
+    ),
+    Row(
+        number=43,
+        fault="links that run code, in any coding; images with an address",
+        outcome="no such link; images are text and not fetched",
+        tests=(
+            "test_render.py::test_links_elsewhere_than_the_web_or_mail_stay_text",
+            "test_render.py::test_images_are_shown_as_text_and_not_fetched",
+            "test_render.py::test_commands_that_could_do_more_than_typeset_are_shown_as_code",
+            VIEWS,
+            BROWSER,
+        ),
+        removals=(
+            Removal(
+                file=RENDER,
+                old="return _LINK.match(url) is not None",
+                new="return True",
+                tests=("test_render.py::test_links_elsewhere_than_the_web_or_mail_stay_text",),
+            ),
+            Removal(
+                file=RENDER,
+                old='    "image": _image,\n',
+                new="",
+                tests=("test_render.py::test_images_are_shown_as_text_and_not_fetched",),
+            ),
+            Removal(
+                file=RENDER,
+                old="if _UNSAFE_TEX.search(tex) or",
+                new="if",
+                tests=("test_render.py::test_commands_that_could_do_more_than_typeset_are_shown_as_code",),
+            ),
+        ),
+    ),
+    Row(
+        number=44,
+        fault="OSC 52, OSC 8, CSI, C1 and bidi controls in a reply",
+        outcome="none reaches the terminal",
+        tests=(
+            "test_parsers.py::test_terminal_of_ipython_obeys_nothing_of_a_reply",
+            "test_display.py::test_terminal_gets_no_control_sequence_even_in_pieces",
+            VIEWS,
+        ),
+        removals=(
+            Removal(
+                file=RENDER,
+                old="text.translate(_FORBIDDEN)",
+                new="text",
+                tests=("test_parsers.py::test_terminal_of_ipython_obeys_nothing_of_a_reply",),
+            ),
+            Removal(
+                file=RENDER,
+                old="*range(0x7F, 0xA0)",
+                new="0x7F",
+                tests=("test_display.py::test_terminal_gets_no_control_sequence_even_in_pieces",),
+            ),
+        ),
+    ),
+    Row(
+        number=45,
+        fault="attributes, items, calls, formats, doubled braces, LaTeX and dicts in a prompt",
+        outcome="only a single-braced name of a variable is filled; nothing is evaluated",
+        tests=(
+            "test_prompts.py::test_what_is_no_placeholder_stays_byte_for_byte",
+            "test_prompts.py::test_single_braced_variable_is_filled",
+            "test_parsers.py::test_only_what_stands_alone_in_one_pair_of_braces_is_replaced",
+            "test_magic_in_kernels.py::test_a_prompt_reaches_the_server_byte_for_byte",
+        ),
+        removals=(
+            Removal(
+                file=PROMPTS,
+                old=r'r"(?<!\{)\{([^\W\d]\w*)\}(?!\})"',
+                new=r'r"\{([^\W\d]\w*)\}"',
+                tests=(
+                    "test_prompts.py::test_what_is_no_placeholder_stays_byte_for_byte",
+                    "test_parsers.py::test_only_what_stands_alone_in_one_pair_of_braces_is_replaced",
+                ),
+            ),
+        ),
+    ),
+    Row(
+        number=46,
+        fault="a value that itself holds {name}",
+        outcome="inserted once, literally",
+        tests=(
+            "test_prompts.py::test_value_that_holds_a_placeholder_is_inserted_literally",
+            "test_prompts.py::test_value_is_inserted_whole",
+            "test_templates.py::test_value_is_never_looked_at_for_braces",
+        ),
+        removals=(
+            Removal(
+                file=PROMPTS,
+                old="_PLACEHOLDER.sub(put, template)",
+                new="_PLACEHOLDER.sub(put, _PLACEHOLDER.sub(put, template))",
+                tests=("test_prompts.py::test_value_that_holds_a_placeholder_is_inserted_literally",),
+            ),
+        ),
+    ),
+    Row(
+        number=47,
+        fault="{f()} and $c.k on the magic line",
+        outcome="nothing is evaluated",
+        tests=("test_magic_in_kernels.py::test_a_line_is_not_evaluated",),
+        removals=(Removal(file=MAGIC, old="    @no_var_expand\n", new=""),),
+    ),
+    Row(
+        number=48,
+        fault="the model returns code",
+        outcome="never executed by itself",
+        tests=("test_secrets.py::test_code_of_a_model_goes_into_the_next_cell_and_is_not_run",),
+        removals=(Removal(file=MAGIC, old="shell.set_next_input(text, replace=False)", new="shell.run_cell(text)"),),
+    ),
+    Row(
+        number=49,
+        fault="a tampered row of the store: a pickle, a wrong type",
+        outcome="a miss; no pickle, eval, exec or marshal anywhere in the package",
+        tests=(
+            "test_store.py::test_tampered_row_is_a_miss",
+            "test_conversation_store.py::test_tampered_turn_is_left_out",
+            "test_floors.py::test_nothing_pickles_or_evaluates",
+        ),
+        removals=(
+            Removal(
+                file=STORED_ROWS,
+                old="if not _is_sound(row, oldest_s):",
+                new="if False:",
+                tests=("test_store.py::test_tampered_row_is_a_miss",),
+            ),
+            Removal(
+                file=STORED_ROWS,
+                old="import math\n",
+                new="import math\nimport pickle\n",
+                tests=("test_floors.py::test_nothing_pickles_or_evaluates",),
+            ),
+        ),
+    ),
+    Row(
+        number=50,
+        fault="a model file with one byte flipped, or cut short",
+        outcome="refused, the partial file removed",
+        tests=(
+            "test_weights.py::test_wheel_with_another_file_is_refused_and_nothing_stays",
+            "test_weights.py::test_wheel_cut_short_is_refused_and_nothing_stays",
+            "test_weights.py::test_wheel_with_a_flipped_byte_is_refused",
+            "test_weights.py::test_damaged_file_in_the_cache_is_replaced_and_told",
+            "test_weights.py::test_damaged_file_of_the_user_is_refused_and_stays",
+        ),
+        removals=(
+            Removal(
+                file=WEIGHTS,
+                old="if done != known.size or digest.hexdigest() != known.sha256:",
+                new="if False:",
+                tests=("test_weights.py::test_wheel_with_another_file_is_refused_and_nothing_stays",),
+            ),
+            Removal(
+                file=WEIGHTS,
+                old='if hashlib.file_digest(file, "sha256").hexdigest() != known.sha256:',
+                new="if False:",
+                tests=("test_weights.py::test_damaged_file_in_the_cache_is_replaced_and_told",),
+            ),
+        ),
+    ),
+    Row(
+        number=51,
+        fault="import of the package and %load_ext",
+        outcome="no network, no file written, pandas not imported",
+        tests=("test_public.py::test_loading_touches_no_network_no_file_and_no_heavy_package",),
+        removals=(
+            Removal(
+                file=PACKAGE,
+                old="from .pandas_hook import after_pandas\n",
+                new="import pandas\n\nfrom .pandas_hook import after_pandas\n",
+            ),
+        ),
+    ),
+    Row(
+        number=52,
+        fault="a clean install",
+        outcome="no more than 11 packages beyond IPython and pandas",
+        tests=(
+            "test_packages.py::test_clean_install_brings_these_packages_and_no_other",
+            "test_packages.py::test_next_python_takes_the_maintained_successor_and_nothing_more",
+        ),
+        removals=(
+            Removal(
+                file="pyproject.toml", old='    "platformdirs>=4.2",\n', new='    "platformdirs>=4.2",\n    "rich",\n'
+            ),
+        ),
+    ),
+)
