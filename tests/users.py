@@ -129,11 +129,11 @@ class User:
         run(made.run())
         return made
 
-    def batch(self, rows: Iterable[Row], **options: Any) -> Batch:
+    def batch(self, rows: Iterable[Row], given: Given | None = None, **options: Any) -> Batch:
         """A run over rows that has not begun."""
         chosen = BatchOptions(progress=False, **options)
         limits = Limits(concurrency=chosen.concurrency, clock=self.clock, sleep=self.clock.sleep)
-        plan = dataclasses.replace(chosen.plan(self.chat, Given()), limits=limits)
+        plan = dataclasses.replace(chosen.plan(self.chat, given or Given()), limits=limits)
         return Batch(self.chat, plan, rows, clock=self.clock, sleep=self.clock.sleep)
 
     def kept(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:
