@@ -293,6 +293,52 @@ async def test_reply_is_stored_before_it_counts() -> None:
     assert all(count > position for position, count in enumerate(seen))
 
 
+async def test_no_more_are_sent_and_not_stored_than_may_be_in_flight() -> None:
+    """So many a kill can cost; also with a store that is slow."""
+    stored, most = 0, 0
+
+    class Slow(MemoryStore):
+        async def put_many(self, replies: Sequence[tuple[bytes, Reply]]) -> None:
+            nonlocal stored
+            for _ in range(20):
+                await asyncio.sleep(0)
+            await super().put_many(replies)
+            stored += len(replies)
+
+    server = Server()
+    complete = server.complete
+
+    async def watched(request: ChatRequest) -> Reply:
+        nonlocal most
+        most = max(most, sum(server.calls.values()) + 1 - stored)
+        return await complete(request)
+
+    server.complete = watched  # type: ignore[method-assign]  # to see how many are unsaved
+    await done([str(n) for n in range(200)], server, store=Slow(), concurrency=8)
+    assert most == 8
+
+
+async def test_replies_that_have_come_home_are_stored_when_a_run_is_cancelled() -> None:
+    """Those, too, that came while others were being written."""
+    free = asyncio.Event()
+
+    class Slow(MemoryStore):
+        async def put_many(self, replies: Sequence[tuple[bytes, Reply]]) -> None:
+            await free.wait()
+            await super().put_many(replies)
+
+    server, store = Server(), Slow()
+    made = batch([str(n) for n in range(100)], server, store=store, concurrency="auto")
+    task = asyncio.create_task(made.run())
+    while sum(server.answered.values()) < 50:  # noqa: ASYNC110  # a few turns of the loop
+        await asyncio.sleep(0)
+    task.cancel()
+    asyncio.get_running_loop().call_later(0.05, free.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert store.summary().rows == sum(server.answered.values()) == made.progress().done
+
+
 @pytest.mark.parametrize(
     ("budget", "least"), [(Budget(max_total_tokens=1500), 100), (Budget(max_cost_usd=1.0), 100)], ids=["tokens", "cost"]
 )
