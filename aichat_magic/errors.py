@@ -18,7 +18,8 @@
     ├── BatchStoppedError                  a run over rows ended before its last row
     └── ProviderError                      the other side, or the way to it
         ├── ConnectionFailedError       R  refused, reset, disconnected
-        │   └── HostNotFoundError       RF no host of this name
+        │   ├── HostNotFoundError       RF no host of this name
+        │   └── NotRunningError         R  nobody listens at an address of this machine
         ├── TLSError                     F a certificate that does not hold
         ├── DeadlineError               R  the total deadline or the idle time ran out (TimeoutError)
         ├── IncompleteReplyError        R  cut before its end
@@ -155,6 +156,10 @@ class HostNotFoundError(ConnectionFailedError):
     """There is no host of this name, or no way to look it up."""
 
     is_fatal = True
+
+
+class NotRunningError(ConnectionFailedError):
+    """Nobody listens at an address of this machine: a local server that was not started."""
 
 
 class TLSError(ProviderError):

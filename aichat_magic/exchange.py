@@ -23,7 +23,7 @@ from .errors import (
 )
 from .failures import connection_error, status_error
 from .outgoing import HttpRequest
-from .routes import Route, proxy_name, without_password
+from .routes import Route, is_loopback, proxy_name, without_password
 from .secret import Scrubber, Secret
 from .sse import ServerSentEvent
 from .ways import Answer, Way
@@ -247,6 +247,8 @@ class Exchange:
             proxy=proxy_name(self._route.proxy) if self._route.proxy is not None else "",
             has_begun=self._answer is not None,
             connect_timeout_s=self._request.connect_timeout_s,
+            is_this_machine=is_loopback(self._route.host),
+            start=self._request.start,
         )
 
     @property

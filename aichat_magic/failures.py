@@ -25,6 +25,7 @@ from .errors import (
     IncompleteReplyError,
     MalformedReplyError,
     NotFoundError,
+    NotRunningError,
     PermissionDeniedError,
     QuotaError,
     RateLimitError,
@@ -262,11 +263,12 @@ _LIBRARIES = frozenset(("httpx", "httpcore", "h11", "anyio", "curl_cffi"))
 _OURS = (CutShortError, NotHttpError)
 _CURL_CODE = re.compile(r"curl: \((\d+)\)")
 # libcurl's own numbers (libcurl-errors, read 2026-11).
+_REFUSED = "connection refused"
 _NO_HOST = "there is no host of this name"
 _CURL_CAUSES = {
     "5": "there is no proxy of this name",
     "6": _NO_HOST,
-    "7": "connection refused",
+    "7": _REFUSED,
     "52": "the server closed the connection without an answer",
     "56": "the connection was reset",
     "97": "the proxy refused the connection",
@@ -283,6 +285,8 @@ def connection_error(
     proxy: str,
     has_begun: bool,
     connect_timeout_s: float,
+    is_this_machine: bool = False,
+    start: str = "",
 ) -> AichatError:
     """The error for whatever httpx, httpcore, anyio, asyncio or curl raised. Their texts are not repeated.
 
@@ -294,6 +298,8 @@ def connection_error(
         proxy: The proxy without its password; empty when there is none.
         has_begun: Whether the response had begun.
         connect_timeout_s: Longest time to connect, in seconds.
+        is_this_machine: Whether the server is on this machine.
+        start: How the server is started, as a command; empty when that is not known.
 
     Returns:
         The error, to be raised.
@@ -328,8 +334,11 @@ def connection_error(
         return MalformedReplyError(f"{place} does not answer in HTTP. Check the base URL.", provider=provider)
     if not cause and not is_network:
         return UnexpectedError(f"The request to {place} failed: {type(caught).__name__}.")
-    advice = " Is the server running?" if "refused" in cause else ""
     kind = HostNotFoundError if cause == _NO_HOST else ConnectionFailedError
+    advice = ""
+    if cause == _REFUSED:
+        kind = NotRunningError if is_this_machine else kind
+        advice = f" Is the server running? Start it with `{start}`." if start else " Is the server running?"
     return kind(f"Cannot reach {url}: {cause or 'the connection broke'}.{advice}", provider=provider)
 
 
@@ -362,7 +371,7 @@ def _cause(chain: list[BaseException], names: set[str], codes: list[str], connec
     if any(isinstance(e, socket.gaierror) for e in chain):
         return _NO_HOST
     if any(isinstance(e, ConnectionRefusedError) for e in chain):
-        return "connection refused"
+        return _REFUSED
     if any(isinstance(e, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)) for e in chain):
         return "the connection was reset"
     if any(isinstance(e, NoAnswerError) for e in chain) or any("without sending a response" in str(e) for e in chain):

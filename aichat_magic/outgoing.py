@@ -38,6 +38,7 @@ class HttpRequest:
         max_bytes: Cap of the decoded response, in bytes.
         verify: Whether the server's certificate is checked.
         impersonate: Name of a browser whose TLS fingerprint is copied (needs the extra `impersonate`), or None.
+        start: The command that starts the server, for the error when nobody listens there.
     """
 
     provider: str
@@ -53,6 +54,7 @@ class HttpRequest:
     max_bytes: int = 16 * 2**20
     verify: bool = True
     impersonate: str | None = None
+    start: str = ""
 
 
 def headers_of(request: HttpRequest, *, is_stream: bool) -> list[tuple[bytes, bytes]]:

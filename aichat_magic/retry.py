@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .errors import AichatError, DeadlineError, OptionError, ProviderError
+from .errors import AichatError, DeadlineError, NotRunningError, OptionError, ProviderError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,8 @@ class RetryPolicy:
         cap_s: Upper bound of a wait that the server did not ask for, in seconds, > 0.
         retry_after_cap_s: Longest wait a server may ask for, in seconds; one that asks for more is not tried again.
         max_deadline_retries: Retries after a deadline that ran out: each costs the whole time again.
+        max_not_running_retries: Retries when nobody listens on this machine: who has to start a server waits for the
+            error.
     """
 
     max_retries: int = 4
@@ -26,6 +28,7 @@ class RetryPolicy:
     cap_s: float = 30.0
     retry_after_cap_s: float = 120.0
     max_deadline_retries: int = 2
+    max_not_running_retries: int = 1
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no policy.
@@ -33,7 +36,7 @@ class RetryPolicy:
         Raises:
             OptionError: A count below 0, or a time that is not a positive number.
         """
-        for name in ("max_retries", "max_deadline_retries"):
+        for name in ("max_retries", "max_deadline_retries", "max_not_running_retries"):
             count = getattr(self, name)
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                 raise OptionError(f"{name} must be a whole number, 0 or more, not {count!r}.")
@@ -101,7 +104,12 @@ def stop_reason(error: AichatError, attempt: int, policy: RetryPolicy) -> str | 
             f"The server asks to wait {asked_s:.0f} s, longer than the {policy.retry_after_cap_s:.0f} s that are "
             "waited for it."
         )
-    if attempt > policy.max_retries or (isinstance(error, DeadlineError) and attempt > policy.max_deadline_retries):
+    most = policy.max_retries
+    if isinstance(error, DeadlineError):
+        most = min(most, policy.max_deadline_retries)
+    elif isinstance(error, NotRunningError):
+        most = min(most, policy.max_not_running_retries)
+    if attempt > most:
         return f"It was tried {attempt} times." if attempt > 1 else ""
     return None
 

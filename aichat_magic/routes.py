@@ -97,7 +97,7 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> 
     Raises:
         ConfigError: The environment names a proxy of an unknown kind.
     """
-    if _is_loopback(host) or _is_excepted(host, port, _read(environ, "no_proxy")):
+    if is_loopback(host) or _is_excepted(host, port, _read(environ, "no_proxy")):
         return None
     for name in (f"{scheme}_proxy", "all_proxy"):
         if _read(environ, name):
@@ -159,7 +159,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether the host is this machine."""
     address = _address(host)
     if address is not None:

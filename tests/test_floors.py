@@ -9,8 +9,9 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    set("errors messages fences tables secret render wrapping quoting kinds sse rate_headers".split()),
-    set("transport failures routes retry settings bridge cookies engine weights store limits pacing prices".split()),
+    set("errors messages fences tables secret render wrapping quoting kinds sse rate_headers http1".split()),
+    set("transport exchange connections ways sockets outgoing failures routes".split())
+    | set("retry settings bridge cookies engine weights store limits pacing prices".split()),
     {"providers"},
     {"registry"},
     {"chat"},
@@ -34,8 +35,23 @@ NEIGHBOURS = {
     ("quoting", "errors"): "what is cut short is cut as in errors",
     ("secret", "errors"): "a key that cannot be used is an error",
     ("sse", "errors"): "a stream that is no stream is an error",
-    ("transport", "failures"): "what went wrong on the wire is put into words there",
-    ("transport", "routes"): "connections and proxies are its lower half",
+    ("transport", "exchange"): "a call is one exchange",
+    ("transport", "connections"): "over a connection that is kept",
+    ("transport", "ways"): "of one kind or another",
+    ("transport", "outgoing"): "what is sent is worded there",
+    ("transport", "routes"): "and where it goes",
+    ("transport", "failures"): "what is no JSON is put into words there",
+    ("exchange", "connections"): "a connection is taken and given back",
+    ("exchange", "ways"): "and carries the request",
+    ("exchange", "outgoing"): "which is worded there",
+    ("exchange", "routes"): "and goes there",
+    ("exchange", "failures"): "what went wrong on the wire is put into words there",
+    ("connections", "ways"): "what is kept",
+    ("connections", "routes"): "and for what",
+    ("ways", "sockets"): "a way straight to the server",
+    ("ways", "outgoing"): "on which a request goes out",
+    ("ways", "routes"): "to where its route says",
+    ("outgoing", "routes"): "cookies go where they belong",
     ("engine", "weights"): "an engine is made from weights",
     ("batches", "plans"): "a run does what its plan says",
     ("batches", "progress"): "and tells where it stands",
@@ -89,7 +105,8 @@ NEIGHBOURS = {
     ("accessor", "runs"): "a column is a run over its rows",
 }
 ONLY_IN = {
-    "httpx": {"transport", "routes", "failures"},
+    "httpx": {"transport", "ways"},  # transport: for the types only
+    "httpcore": {"ways"},
     "nest_asyncio": {"bridge"},
     "nest_asyncio2": {"bridge"},
     "IPython": {"magic", "display"},

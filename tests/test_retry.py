@@ -10,6 +10,7 @@ from aichat_magic.errors import (
     AuthenticationError,
     ConnectionFailedError,
     DeadlineError,
+    NotRunningError,
     OptionError,
     RateLimitError,
     ServerError,
@@ -69,6 +70,13 @@ def test_a_server_that_asks_for_too_much_is_not_waited_for():
 def test_a_deadline_is_tried_again_less_often():
     waits = [next_wait_s(DeadlineError("late"), attempt, POLICY, lambda: 0.5) for attempt in (1, 2, 3)]
     assert waits == [0.25, 0.5, None]
+
+
+def test_a_server_that_was_not_started_is_tried_once_more():
+    error = NotRunningError("refused")
+    assert next_wait_s(error, 1, RetryPolicy(), lambda: 1.0) == 0.5
+    assert next_wait_s(error, 2, RetryPolicy(), lambda: 1.0) is None
+    assert next_wait_s(error, 1, RetryPolicy(max_retries=0), lambda: 1.0) is None
 
 
 def test_a_run_may_retry_its_reserve_and_a_share_of_its_requests():

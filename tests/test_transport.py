@@ -270,19 +270,56 @@ async def test_a_model_may_think_longer_than_the_idle_time(http):
         assert await ask(http, server, idle_timeout_s=0.1) == "done"
 
 
+async def test_a_large_request_that_is_refused_before_it_has_arrived_says_why(http):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\nconnection: close\r\n\r\nlarge")
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                pass
+        writer.close()
+        done.set()
+
+    done = asyncio.Event()
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        error = await failure(http.send(chat(url, body=b"x" * 20_000_000)), errors.BadRequestError)
+        await http.aclose()
+        await done.wait()
+    assert "large" in str(error)
+
+
+async def test_a_large_request_arrives_whole(http):
+    body = json.dumps({"messages": [{"role": "user", "content": "x" * 5_000_000}]}).encode()
+    with ChatServer(only(payload({}))) as server:
+        await http.send(chat(server, body=body))
+        await http.send(chat(server, body=body))
+        assert [received.body == body for received in server.requests] == [True, True]
+        assert server.connections == 1
+
+
 # --- broken connections
 
 
 async def test_a_closed_port_is_named(http):
-    error = await failure(http.send(chat("http://127.0.0.1:1/v1")), errors.ConnectionFailedError)
+    error = await failure(http.send(chat("http://127.0.0.1:1/v1")), errors.NotRunningError)
     assert "http://127.0.0.1:1/v1/chat/completions" in str(error)
     assert "refused" in str(error)
+    assert str(error).endswith("Is the server running?")
     assert error.is_retryable
 
 
-async def test_an_unknown_host_is_named(http):
-    error = await failure(http.send(chat("http://nowhere.invalid/v1")), errors.HostNotFoundError)
-    assert "nowhere.invalid" in str(error)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+async def test_a_server_that_was_not_started_is_named_with_its_command(http, host):
+    request = chat(f"http://{host}:1/v1", start="ollama serve")
+    error = await failure(http.send(request), errors.NotRunningError)
+    assert str(error).endswith("connection refused. Is the server running? Start it with `ollama serve`.")
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a..invalid", "x" * 70 + ".invalid"])
+async def test_an_unknown_host_is_named(http, host):
+    error = await failure(http.send(chat(f"http://{host}/v1")), errors.HostNotFoundError)
+    assert host in str(error)
 
 
 @pytest.mark.parametrize("answer", [reset(), raw(b"")], ids=["reset", "hangs up"])
@@ -506,11 +543,11 @@ async def test_a_redirect_is_not_followed(http):
 
 
 @pytest.mark.parametrize("where", ["/v1/chat/completions", "http://[", "", "https://x\x00"])
-async def test_any_redirect_is_refused(plain, where):
+async def test_any_redirect_is_refused(http, where):
     answer = respx.MockResponse(302, headers={"location": where})
     with respx.mock() as mock:
         mock.post("https://api.example/chat/completions").mock(return_value=answer)
-        await failure(plain.send(chat("https://api.example")), errors.RedirectError)
+        await failure(http.send(chat("https://api.example")), errors.RedirectError)
         assert mock.calls.call_count == 1
 
 
@@ -645,6 +682,18 @@ async def test_a_plain_request_goes_through_the_proxy_of_the_environment():
         await http.aclose()
 
 
+async def test_a_missing_package_for_socks_is_named_where_it_is_needed_and_nowhere_else(monkeypatch):
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    http = Transport(environ={"ALL_PROXY": f"socks5://user:{PASSWORD}@127.0.0.1:1"})
+    with ChatServer() as server:
+        assert await ask(http, server) == "echo: hello"  # loopback: directly
+    error = await failure(http.send(chat("https://api.example/v1")), errors.ConfigError)
+    assert 'pip install "aichat-magic[socks]"' in str(error)
+    assert "socks5://127.0.0.1:1" in str(error)
+    assert PASSWORD not in str(error)
+    await http.aclose()
+
+
 async def test_a_socks_proxy_carries_the_request_and_its_password_is_not_logged(plain, caplog):
     caplog.set_level(logging.DEBUG)
     with ChatServer() as server:
@@ -701,13 +750,13 @@ async def test_a_mock_takes_the_place_of_the_network():
     await http.aclose()
 
 
-async def test_respx_takes_the_place_of_the_network(plain):
+async def test_respx_takes_the_place_of_the_network(http):
     with respx.mock() as mock:
         route = mock.post("https://api.example/v1/chat/completions")
         route.side_effect = [httpx.Response(500), httpx.ConnectError("x"), httpx.Response(200, json={})]
-        await failure(plain.send(chat("https://api.example/v1")), errors.ServerError)
-        await failure(plain.send(chat("https://api.example/v1")), errors.ConnectionFailedError)
-        assert (await plain.send(chat("https://api.example/v1"))).json() == {}
+        await failure(http.send(chat("https://api.example/v1")), errors.ServerError)
+        await failure(http.send(chat("https://api.example/v1")), errors.ConnectionFailedError)
+        assert (await http.send(chat("https://api.example/v1"))).json() == {}
         assert route.calls[0].request.headers["authorization"] == f"Bearer {KEY}"
 
 

@@ -50,10 +50,14 @@ class OpenAI(AsyncProvider):
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
         {
             "openai": Preset(base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", needs_key=True),
-            "ollama": Preset(base_url="http://localhost:11434/v1", key_env="OLLAMA_API_KEY"),
-            "lmstudio": Preset(base_url="http://localhost:1234/v1", key_env="LMSTUDIO_API_KEY"),
-            "llamacpp": Preset(base_url="http://localhost:8080/v1", key_env="LLAMACPP_API_KEY"),
-            "vllm": Preset(base_url="http://localhost:8000/v1", key_env="VLLM_API_KEY"),
+            "ollama": Preset(base_url="http://localhost:11434/v1", key_env="OLLAMA_API_KEY", start="ollama serve"),
+            "lmstudio": Preset(
+                base_url="http://localhost:1234/v1", key_env="LMSTUDIO_API_KEY", start="lms server start"
+            ),
+            "llamacpp": Preset(
+                base_url="http://localhost:8080/v1", key_env="LLAMACPP_API_KEY", start="llama-server -m MODEL.gguf"
+            ),
+            "vllm": Preset(base_url="http://localhost:8000/v1", key_env="VLLM_API_KEY", start="vllm serve MODEL"),
             "openrouter": Preset(base_url="https://openrouter.ai/api/v1", key_env="OPENROUTER_API_KEY", needs_key=True),
             "groq": Preset(base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY", needs_key=True),
             "mistral": Preset(base_url="https://api.mistral.ai/v1", key_env="MISTRAL_API_KEY", needs_key=True),
@@ -126,6 +130,7 @@ class OpenAI(AsyncProvider):
                 auth=self._auth(),
                 proxy=self.endpoint.proxy,
                 timeout_s=30.0,
+                start=self._start,
             )
         )
         content = response.json()
@@ -135,6 +140,12 @@ class OpenAI(AsyncProvider):
             raise self._malformed("it has no list of models")
         names = [item.get("id") for item in items if isinstance(item, dict)]
         return sorted(name for name in names if isinstance(name, str))
+
+    @property
+    def _start(self) -> str:
+        """How the server is started."""
+        preset = self.presets.get(self.name)
+        return preset.start if preset is not None else ""
 
     def _auth(self) -> Auth | None:
         key = self.endpoint.key
@@ -160,6 +171,7 @@ class OpenAI(AsyncProvider):
             auth=self._auth(),
             proxy=self.endpoint.proxy,
             timeout_s=request.timeout_s,
+            start=self._start,
         )
 
     def _wire_options(self, request: ChatRequest) -> dict[str, Any]:

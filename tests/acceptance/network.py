@@ -188,7 +188,7 @@ ROWS: tuple[Row, ...] = (
         removals=(
             NO_RETRY,
             NO_RETRY_OF_ROWS,
-            Removal(file=FAILURES, old='return "connection refused"', new='return ""'),
+            Removal(file=FAILURES, old="return _REFUSED", new='return ""'),
         ),
     ),
     Row(

@@ -10,6 +10,7 @@ from aichat_magic.errors import (
     BadRequestError,
     IncompleteReplyError,
     MalformedReplyError,
+    NotRunningError,
     ProviderError,
     RefusedReplyError,
     StreamError,
@@ -286,3 +287,11 @@ async def test_images_follow_the_text_as_data_urls_and_other_messages_stay_text(
         },
         {"role": "assistant", "content": "A cat."},
     ]
+
+
+@pytest.mark.parametrize("what", ["complete", "models"])
+async def test_local_server_that_was_not_started_is_named_with_its_command(what: str) -> None:
+    async with contextlib.aclosing(Transport(environ={})) as http:
+        provider = OpenAI(Endpoint(provider="ollama", base_url="http://127.0.0.1:1/v1"), http)
+        with pytest.raises(NotRunningError, match="Start it with `ollama serve`"):
+            await (provider.models() if what == "models" else provider.complete(ChatRequest(model="m", messages=HELLO)))

@@ -1,0 +1,145 @@
+"""How a connection is opened: which of several addresses, within which time, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import socket
+import ssl
+import warnings
+
+import pytest
+
+from aichat_magic.http1 import CutShortError
+from aichat_magic.sockets import ConnectTimeout, connect
+
+pytestmark = pytest.mark.anyio
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+@contextlib.contextmanager
+def listening(host="127.0.0.1", *, backlog=5):
+    """A socket that takes connections and never reads; its port."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.bind((host, 0))
+        listener.listen(backlog)
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def addresses(monkeypatch):
+    """What every host name stands for; empty to begin with."""
+    found = []
+
+    async def getaddrinfo(self, host, port, **kwargs):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in found]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    return found
+
+
+async def opened(timeout_s=5.0, scheme="http"):
+    return await connect(scheme, "name.example", 80, NO_TLS, timeout_s=timeout_s, is_literal=False)
+
+
+def peer(line):
+    return line._transport.get_extra_info("peername")
+
+
+async def test_an_address_that_refuses_gives_way_to_the_next(addresses):
+    with listening() as port:
+        addresses += [("127.0.0.1", 1), ("127.0.0.1", port)]
+        line = await opened()
+        assert peer(line) == ("127.0.0.1", port)
+        await line.aclose()
+
+
+async def test_an_address_that_does_not_answer_gives_way_to_the_next(addresses, monkeypatch):
+    loop = asyncio.get_running_loop()
+    reach = loop.sock_connect
+    closed = []
+
+    async def sock_connect(sock, address):
+        if address[1] == 1:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                closed.append(address)
+        await reach(sock, address)
+
+    monkeypatch.setattr(loop, "sock_connect", sock_connect)
+    with listening() as port:
+        addresses += [("127.0.0.1", 1), ("127.0.0.1", port)]
+        line = await opened()
+        assert peer(line) == ("127.0.0.1", port)
+        await asyncio.sleep(0)
+        assert closed == [("127.0.0.1", 1)]
+        await line.aclose()
+
+
+async def test_of_two_that_answer_one_is_kept_and_the_other_closed(addresses, monkeypatch):
+    loop = asyncio.get_running_loop()
+    reach = loop.sock_connect
+    both = asyncio.Event()
+    sockets = []
+
+    async def sock_connect(sock, address):
+        await reach(sock, address)
+        sockets.append(sock)
+        if len(sockets) == 2:
+            both.set()
+        await both.wait()
+
+    monkeypatch.setattr(loop, "sock_connect", sock_connect)
+    with listening() as one, listening() as other:
+        addresses += [("127.0.0.1", one), ("127.0.0.1", other)]
+        line = await opened()
+        await asyncio.sleep(0.01)
+        assert sorted(sock.fileno() >= 0 for sock in sockets) == [False, True]
+        await line.aclose()
+
+
+async def test_when_all_addresses_refuse_each_refusal_is_told(addresses):
+    addresses += [("127.0.0.1", 1), ("127.0.0.1", 2)]
+    with pytest.raises(ExceptionGroup) as caught:
+        await opened()
+    assert [type(error) for error in caught.value.exceptions] == [ConnectionRefusedError] * 2
+
+
+async def test_one_address_that_refuses_is_that_error(addresses):
+    addresses += [("127.0.0.1", 1)]
+    with pytest.raises(ConnectionRefusedError):
+        await opened()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_the_time_to_connect_holds_and_nothing_is_left(addresses, monkeypatch, scheme):
+    if scheme == "http":
+
+        async def sock_connect(sock, address):
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", sock_connect)
+    with listening() as port, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        addresses += [("127.0.0.1", port), ("127.0.0.1", port)]
+        before = asyncio.all_tasks()
+        with pytest.raises(ConnectTimeout):
+            await opened(timeout_s=0.3, scheme=scheme)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
+        gc.collect()
+
+
+async def test_what_is_written_after_the_other_side_has_left_is_no_error(addresses):
+    with listening() as port:
+        addresses += [("127.0.0.1", port)]
+        line = await opened()
+    await asyncio.sleep(0.05)
+    line.send(b"GET", b"/", [], b"")
+    with pytest.raises(CutShortError):
+        await line.head()
+    assert not line.is_idle
+    await line.aclose()
