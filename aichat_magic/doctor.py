@@ -39,7 +39,6 @@ _WIDTH = 80
 _MARKS: Mapping[State, str] = {"ok": "✔ ok", "note": "• note", "mend": "✖ mend"}
 # Extras that a user may want, and what each is for.
 _EXTRAS = {
-    "fast": "several times the requests per second",
     "prices": "what replies cost",
     "socks": "a SOCKS proxy",
 }

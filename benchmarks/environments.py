@@ -56,11 +56,10 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer(name="ours", title="aichat_magic", environment="ours", runner="ours"),
-        Peer(name="fast", title="aichat_magic[fast]", environment="fast", runner="ours"),
         Peer(name="httpx", title="plain httpx", environment="ours", runner="httpx"),
         Peer(name="httpx2", title="plain httpx2", environment="httpx2", runner="httpx2"),
-        Peer(name="httpx-aiohttp", title="httpx over aiohttp", environment="fast", runner="httpx_aiohttp"),
-        Peer(name="aiohttp", title="bare aiohttp", environment="fast", runner="aiohttp"),
+        Peer(name="httpx-aiohttp", title="httpx over aiohttp", environment="aiohttp", runner="httpx_aiohttp"),
+        Peer(name="aiohttp", title="bare aiohttp", environment="aiohttp", runner="aiohttp"),
         Peer(name="openai", title="openai SDK, httpx", environment="openai", runner="openai"),
         Peer(
             name="openai-aiohttp", title="openai SDK, aiohttp", environment="openai", runner="openai", variant="aiohttp"

@@ -1,7 +1,7 @@
 """What faults and rate limits cost: rows right, rows lost, calls sent, seconds; ours and the peers.
 
     python benchmarks/faults.py                                # all of it; half an hour
-    python benchmarks/faults.py --only ours fast openai        # a few
+    python benchmarks/faults.py --only ours openai        # a few
     python benchmarks/faults.py --tables faults                # of faults, rates, cut
 
 Faults: 5 % of the attempts meet a 429 with Retry-After 1, 3 % a 500, 1 % a reset connection and 0.5 % silence; every

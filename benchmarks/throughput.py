@@ -1,9 +1,9 @@
 """Rows per second of ours and of the peers, side by side, and the scaling law.
 
     python benchmarks/throughput.py                                    # all of it; an hour
-    python benchmarks/throughput.py --only ours fast httpx aiohttp     # a few
+    python benchmarks/throughput.py --only ours httpx aiohttp     # a few
     python benchmarks/throughput.py --quick                            # ours, 2,000 rows, three rounds: a minute or two
-    python benchmarks/throughput.py --rows 2000 --latency 0 --in-flight 64 --rounds 5 --only ours fast
+    python benchmarks/throughput.py --rows 2000 --latency 0 --in-flight 64 --rounds 5 --only ours
 
 Every run is a new process in the peer's own environment (`environments.py`); the store of ours is its default, a SQLite
 file. Runs are interleaved: in each round everybody runs once, so that what else the machine does meets all
@@ -26,8 +26,8 @@ from environments import PEERS, Environment, Outcome, PeerError, add_arguments, 
 from report import Report, Table, arguments
 from server import serving
 
-QUICK = ["ours", "fast", "httpx-aiohttp", "aiohttp", "httpx"]
-SCALED = ["ours", "fast", "aiohttp"]
+QUICK = ["ours", "httpx-aiohttp", "aiohttp", "httpx"]
+SCALED = ["ours", "aiohttp"]
 SCALES = (8, 64, 256, 512)
 
 

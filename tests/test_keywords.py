@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from aichat_magic.batches import BatchOptions
 from aichat_magic.errors import UnknownNameError
 from aichat_magic.keywords import BatchKeywords, CallKeywords
+from aichat_magic.plans import BatchOptions
 from aichat_magic.settings import Given
 
 VALUES = {"stop": "x", "max_tokens": 1, "seed": 1, "allow_not_working": True, "model": "echo/echo"}

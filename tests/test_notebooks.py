@@ -13,6 +13,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SHOWN = {
     "quickstart": "The capital of Japan is Tokyo.",
     "conversations": "Took 1 turn out of 'main'",
+    "providers": "IS ANYBODY THERE?",
     "dataframes": "body_mass_g: 100% right",
 }
 
