@@ -160,7 +160,7 @@ def main() -> None:
     report = Report("first_text", "First text: `python benchmarks/first_text.py`")
     report.text(
         f"A real kernel, {options.cells} cells of each kind in turn, eight chunks {CHUNK_S * 1000:.0f} ms apart "
-        f"({7 * CHUNK_S * 1000:.0f} ms of stream). First text: from the server's first chunk to the message with its text;"
+        f"({7 * CHUNK_S * 1000:.0f} ms of stream). First text: from the server's first chunk to the message with it;"
         " medians, and the median difference of neighbours."
     )
     report.table(table)

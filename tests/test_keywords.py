@@ -23,7 +23,7 @@ def test_no_keyword_of_a_call_is_missing() -> None:
     with pytest.raises(UnknownNameError):
         Given.from_keywords({"nothing": 1})
     options = {field.name for field in dataclasses.fields(Given().options)} - {"schema"}
-    others = {field.name for field in dataclasses.fields(Given)} - {"options", "timeout_s"} | {"timeout"}
+    others = {field.name for field in dataclasses.fields(Given)} - {"options", "timeout_s", "is_dry"} | {"timeout"}
     assert set(CallKeywords.__annotations__) == options | others
 
 
