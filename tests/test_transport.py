@@ -19,6 +19,7 @@ import httpx
 import pytest
 import respx
 import trustme
+from needs import needs
 from servers import (
     ChatServer,
     bomb,
@@ -198,6 +199,26 @@ def test_the_end_of_a_loop_closes_its_connections(is_direct, anyio_backend):
             gc.collect()
             assert server.wait_until(lambda s: s.open_connections == 0)
         assert server.connections == 3
+
+
+@needs("uvloop")
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_a_loop_of_another_make_carries_requests_too(is_secure, tls_context, authority, tmp_path, anyio_backend):
+    import uvloop
+
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+
+    async def main(server):
+        async with contextlib.aclosing(Transport(environ={"SSL_CERT_FILE": str(path)})) as http:
+            assert await ask(http, server, "one") == "echo: one"
+            assert await stream(http, server, "two")
+            assert server.connections == 1
+
+    with ChatServer(tls_context=tls_context if is_secure else None) as server:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main(server))
+        assert server.wait_until(lambda s: s.open_connections == 0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
