@@ -1,39 +1,26 @@
-"""What a run over rows takes in memory, and how long a rerun of stored rows takes.
+"""What a run over rows takes in memory, from 1,000 rows to 1,000,000.
 
     python benchmarks/memory.py
+    python benchmarks/memory.py --rows 1000 10000 100000      # without the million: a minute less
 
 Every line is a process of its own. Growth is the peak of its resident memory above what it held when the table and the
-imports were there. The provider is `echo`: it answers in this process.
+imports were there; the replies are what their texts take as Python strings, which is what the caller gets back. The
+provider is `echo`: it answers in this process. The store is the default, a file, unless the line says something else.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
+from typing import Any
 
-CASES = (
-    ("1,000,000 rows, 1,000 distinct", 1_000_000, 1_000, "memory", "< 400 MB"),
-    ("200,000 rows, all distinct", 200_000, 200_000, "memory", "< 400 MB"),
-    ("200,000 rows, all distinct, store in a file", 200_000, 200_000, "file", "< 400 MB"),
-    ("100,000 rows, all distinct, store in a file", 100_000, 100_000, "file", ""),
-    ("the same again: all stored", 100_000, 100_000, "file again", "< 5 s, 0 calls"),
-)
-
-
-def peak_bytes() -> int:
-    """The highest resident memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def now_bytes() -> int:
-    """Resident memory now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+from peers.rows import now_bytes, peak_bytes
+from report import Report, Table, arguments
 
 
 def measure(rows: int, distinct: int) -> None:
@@ -57,34 +44,81 @@ def measure(rows: int, distinct: int) -> None:
     run = frame.aichat.run("Please: {text}", model="echo/echo", progress=watch)
     replies = pd.Series(list(run.texts()), index=frame.index, dtype="string")
     seconds, cpu_s = time.perf_counter() - begin, time.process_time() - cpu
+    grown = peak_bytes() - before
     assert (replies == "Please: " + frame["text"]).all()
-    told = {"seconds": seconds, "cpu_s": cpu_s, "calls": run.progress.calls, "tasks": most_tasks}
-    print(json.dumps({**told, "grown": peak_bytes() - before}))
+    texts = {id(text): sys.getsizeof(text) for text in run.texts()}
+    told = {
+        "seconds": seconds,
+        "cpu_s": cpu_s,
+        "calls": run.progress.calls,
+        "tasks": most_tasks,
+        "grown": grown,
+        # A list of them and the texts, each once.
+        "replies": sum(texts.values()) + 8 * rows,
+    }
+    print(json.dumps(told))
+
+
+def in_a_process(rows: int, distinct: int, store: str) -> dict[str, Any]:
+    """The same in a process of its own.
+
+    Args:
+        rows: How many.
+        distinct: How many different ones.
+        store: ``AICHAT_STORE``: a file, or ``memory``.
+    """
+    done = subprocess.run(
+        [sys.executable, __file__, "measure", str(rows), str(distinct)],
+        env={**os.environ, "AICHAT_STORE": store},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=1200,
+    )
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def more(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this program."""
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
 
 
 def main() -> None:
     """Measure every case, and print the table."""
-    print(f"{'':<46} {'growth':>8} {'seconds':>8} {'CPU s':>7} {'calls':>8} {'tasks':>6}   goal")
+    options = arguments(__doc__, more)
+    table = Table("rows", "", "growth, MB", "replies, MB", "beyond, bytes a row", "seconds", "CPU s", "calls", "tasks")
+    cases = [(rows, rows, "file", "all distinct") for rows in options.rows]
+    if max(options.rows) >= 200_000:
+        cases += [(200_000, 200_000, "memory", "all distinct, store in memory")]
+        cases += [(1_000_000, 1_000, "file", "1,000 distinct")]
     with tempfile.TemporaryDirectory() as folder:
-        for name, rows, distinct, store, goal in CASES:
-            place = "memory" if store == "memory" else f"{folder}/{rows}.sqlite3"
-            done = subprocess.run(
-                [sys.executable, __file__, str(rows), str(distinct)],
-                env={**os.environ, "AICHAT_STORE": place},
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=600,
+        for rows, distinct, place, title in cases:
+            store = "memory" if place == "memory" else f"{folder}/{rows}-{distinct}.sqlite3"
+            told = in_a_process(rows, distinct, store)
+            table.add(
+                f"{rows:,}",
+                title,
+                f"{told['grown'] / 1e6:.0f}",
+                f"{told['replies'] / 1e6:.1f}",
+                f"{(told['grown'] - told['replies']) / rows:,.0f}",
+                f"{told['seconds']:.1f}",
+                f"{told['cpu_s']:.1f}",
+                f"{told['calls']:,}",
+                told["tasks"],
             )
-            told = json.loads(done.stdout)
-            print(
-                f"{name:<46} {told['grown'] / 1e6:>5.0f} MB {told['seconds']:>8.1f} {told['cpu_s']:>7.1f} "
-                f"{told['calls']:>8,} {told['tasks']:>6}   {goal}"
-            )
+            print(f"  {rows:,} rows, {title}: {told}", file=sys.stderr)
+    report = Report("memory", "Memory: `python benchmarks/memory.py`")
+    report.text(
+        "Growth of the peak over the table and the imports, the echo provider, `df.aichat.run` and its texts as a "
+        "column. Goal: flat but for the replies."
+    )
+    report.table(table)
+    report.finish(options)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        measure(int(sys.argv[1]), int(sys.argv[2]))
+    if sys.argv[1:2] == ["measure"]:
+        measure(int(sys.argv[2]), int(sys.argv[3]))
     else:
         main()

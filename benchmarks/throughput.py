@@ -42,6 +42,8 @@ def measure(
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     reasons: dict[str, str] = {}
     names = list(names)
+    # Few in flight at a long latency take their time by arithmetic: nobody is given up for that.
+    wait_s = patience_s + 2 * rows * latency_s / max(1, in_flight)
     with serving(latency_s=latency_s) as server:
         for turn in range(rounds):
             # Whoever goes first does not always go first.
@@ -52,7 +54,7 @@ def measure(
                 begin = time.perf_counter()
                 try:
                     done = answer_rows(
-                        PEERS[name], venvs, server.url, rows=rows, in_flight=in_flight, process_timeout_s=patience_s
+                        PEERS[name], venvs, server.url, rows=rows, in_flight=in_flight, process_timeout_s=wait_s
                     )
                 except PeerError as error:
                     reasons[name] = str(error)
