@@ -21,6 +21,7 @@ from pathlib import Path
 from acceptance import ROWS, Removal, Row
 
 ROOT = Path(__file__).parent.parent
+LONGEST_S = 180
 TESTS_FAILED = 1  # pytest's exit status; 2 and more: interrupted, broken, or nothing was run
 
 
@@ -47,10 +48,16 @@ def is_missed(row: Row, removal: Removal) -> tuple[bool, str]:
             return False, f"{removal.old!r} stands {text.count(removal.old)} times in {removal.file}"
         file.write_text(text.replace(removal.old, removal.new), encoding="utf-8")
         tests = [f"tests/{test}" for test in removal.tests or row.tests]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests]
+        limits = ["--timeout=60", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", *limits, *tests]
         # The copy comes before the installed package, here and in the kernels that the tests start.
         environ = os.environ | {"PYTHONPATH": os.pathsep.join((str(copy), str(copy / "tests")))}
-        done = subprocess.run(command, cwd=copy, env=environ, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                command, cwd=copy, env=environ, capture_output=True, text=True, check=False, timeout=LONGEST_S
+            )
+        except subprocess.TimeoutExpired:
+            return True, ""  # a test that hangs does not pass, and its threads may not let the program end
         return done.returncode == TESTS_FAILED, done.stdout[-2_000:]
 
 
