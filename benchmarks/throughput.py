@@ -139,13 +139,16 @@ def scaling(report: Report, options: argparse.Namespace, rows: int, latency_s: f
         )
         cells = []
         for name in names:
+            if not outcomes[name]:
+                cells += ["not done", ""]
+                continue
             cost = median(outcomes[name], "cpu_s") / rows * 1000
             costs[name].append(cost)
             cells += [f"{median(outcomes[name], 'rows_per_s'):,.0f}", f"{cost:.3f}"]
         table.add(in_flight, *cells)
     spreads = []
     for name in names:
-        spread = f"{max(costs[name]) / max(min(costs[name]), 1e-9) - 1:.0%}"
+        spread = f"{max(costs[name]) / min(costs[name]) - 1:.0%}" if costs[name] else ""
         spreads += ["", spread]
     table.add("highest over lowest", *spreads)
     report.text(f"### The scaling law: {rows:,} rows, latency {latency_s * 1000:.0f} ms (goal: flat within 20 %)")
