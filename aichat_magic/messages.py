@@ -140,8 +140,8 @@ class Options:
 
     def sent(self) -> dict[str, Any]:
         """The options that are set, by name, in a fixed order: what goes on the wire."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value is not None and value != ()}
+        values = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: value for name, value in values if value is not None and value != ()}
 
     def over(self, other: Options) -> Options:
         """These options, and where one is not set, that of `other`."""

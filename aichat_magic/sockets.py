@@ -22,12 +22,18 @@ class ConnectTimeout(Exception):
     """There was no connection within the time to connect."""
 
 
-class Line(asyncio.Protocol):
+class Line(asyncio.BufferedProtocol):
     """The two ends of one connection, and the reader of what comes back."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for the connection."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, inbox: memoryview) -> None:
+        """Wait for the connection.
+
+        Args:
+            loop: The running loop.
+            inbox: Where bytes are put when they come. All lines of a loop share it, because each takes them at once.
+        """
         self.reader = ResponseReader()
+        self._inbox = inbox
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._unread = 0
@@ -42,10 +48,14 @@ class Line(asyncio.Protocol):
         """The connection is there."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
-        self.reader.feed(data)
-        self._unread += len(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where bytes that have come are to be put."""
+        return self._inbox
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes have come."""
+        self.reader.feed(self._inbox[:nbytes].tobytes())
+        self._unread += nbytes
         if self._unread > _MOST_UNREAD_BYTES and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
@@ -143,7 +153,14 @@ class Line(asyncio.Protocol):
 
 
 async def connect(
-    scheme: str, host: str, port: int, context: ssl.SSLContext, *, timeout_s: float, is_literal: bool
+    scheme: str,
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    *,
+    inbox: memoryview,
+    timeout_s: float,
+    is_literal: bool,
 ) -> Line:
     """Open a connection.
 
@@ -152,6 +169,7 @@ async def connect(
         host: Host name or address.
         port: The port.
         context: What TLS is checked with.
+        inbox: Where what arrives is put; see `Line`.
         timeout_s: Longest time, in seconds.
         is_literal: Whether the host is an address and need not be looked up.
 
@@ -164,7 +182,7 @@ async def connect(
         async with asyncio.timeout(timeout_s):
             addresses = await _addresses(loop, host, port, is_literal)
             sock = await (_reach(loop, addresses[0]) if len(addresses) == 1 else _reach_any(loop, addresses))
-            line = Line(loop)
+            line = Line(loop, inbox)
             await loop.create_connection(lambda: line, sock=sock)
             if scheme == "https":
                 await line.secure(context, host)

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .connections import Pool
@@ -22,7 +23,7 @@ from .outgoing import Auth, HttpRequest, check_headers
 from .routes import Cookie, Route, checked_proxy, proxy_for, target
 from .secret import Environment
 from .sse import EventParser, ServerSentEvent
-from .ways import ByHttpx, Direct, Way, browser_connections, single_connection, tls_context
+from .ways import ByHttpx, Direct, Way, browser_connections, new_inbox, single_connection, tls_context
 
 if TYPE_CHECKING:
     import httpx
@@ -179,18 +180,18 @@ class Transport:
             self._left_to_parent.append(pool)
             pool = None
         if pool is None or pool.is_closed:
-            pool = self._pools[loop] = Pool(self._make)
+            pool = self._pools[loop] = Pool(partial(self._make, new_inbox()))
             await pool.begin()
         return pool
 
-    def _make(self, route: Route) -> Way:
+    def _make(self, inbox: memoryview, route: Route) -> Way:
         """A new way to the server."""
         if self._mock is not None:
             return ByHttpx(self._mock, is_shared=True)
         if route.impersonate is not None:
             return browser_connections(route)
         if route.proxy is None and self._is_direct:
-            return Direct(route, self._context(route.verify))
+            return Direct(route, self._context(route.verify), inbox)
         return single_connection(route, self._context(route.verify))
 
     def _context(self, verify: bool) -> ssl.SSLContext:

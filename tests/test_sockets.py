@@ -40,7 +40,8 @@ def addresses(monkeypatch):
 
 
 async def opened(timeout_s=5.0, scheme="http"):
-    return await connect(scheme, "name.example", 80, NO_TLS, timeout_s=timeout_s, is_literal=False)
+    inbox = memoryview(bytearray(4096))
+    return await connect(scheme, "name.example", 80, NO_TLS, inbox=inbox, timeout_s=timeout_s, is_literal=False)
 
 
 def peer(line):
@@ -143,3 +144,36 @@ async def test_what_is_written_after_the_other_side_has_left_is_no_error(address
         await line.head()
     assert not line.is_idle
     await line.aclose()
+
+
+async def test_lines_that_share_an_inbox_do_not_mix_what_comes(addresses):
+    """Pieces of two answers arrive in turn, each larger than the place that they are read to."""
+    inbox = memoryview(bytearray(64))
+    bodies = [bytes([letter]) * 5_000 for letter in b"ab"]
+    writers = []
+
+    async def met(reader, writer):
+        writers.append(writer)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n")
+
+    async with await asyncio.start_server(met, "127.0.0.1", 0) as server:
+        address = server.sockets[0].getsockname()
+        lines = []
+        for _ in bodies:
+            lines.append(await connect("http", *address, NO_TLS, inbox=inbox, timeout_s=5, is_literal=True))
+            while len(writers) < len(lines):
+                await asyncio.sleep(0)
+        for line in lines:
+            assert (await line.head()).status == 200
+        for start in range(0, 5_000, 100):
+            for writer, body in zip(writers, bodies, strict=True):
+                writer.write(body[start : start + 100])
+            await asyncio.sleep(0)
+        for line, body in zip(lines, bodies, strict=True):
+            came = b""
+            while piece := await line.piece():
+                came += piece
+            assert came == body
+            await line.aclose()
+        for writer in writers:
+            writer.close()

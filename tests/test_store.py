@@ -229,6 +229,14 @@ async def test_the_last_of_many_puts_under_one_key_stays(store: SqliteStore) -> 
     assert (await store.get([KEY]))[KEY].text == "99"
 
 
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 200])
+async def test_a_group_of_any_size_is_written_whole_and_in_order(store: SqliteStore, path: Path, count: int) -> None:
+    await store.put_many([(key_of(n), Reply(text=str(n))) for n in range(count)])
+    with other_program(path) as connection:
+        written = connection.execute("SELECT text FROM replies ORDER BY id").fetchall()
+    assert written == [(str(n).encode(),) for n in range(count)]
+
+
 async def test_more_keys_than_one_query_takes(store: SqliteStore) -> None:
     await asyncio.gather(*(store.put(key_of(n), Reply(text=str(n))) for n in range(1201)))
     found = await store.get([key_of(n) for n in range(1301)])

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from .database import Database, UnusableFileError, is_busy, is_corrupt
@@ -19,7 +20,7 @@ from .rows import COLUMNS, Row, size_of
 # One statement takes many rows, because every statement gives the interpreter away and must wait for it again.
 _INSERT: Final = f"INSERT OR REPLACE INTO replies ({', '.join(COLUMNS)}) VALUES "
 _VALUES: Final = f"({', '.join('?' * len(COLUMNS))})"
-_ROWS_AT_ONCE: Final = (64, 16, 4, 1)
+_ROWS_AT_ONCE: Final = 64
 
 _SHORTEST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
@@ -187,8 +188,7 @@ class Writer:
                 self._close()
             if self._database is None:
                 self._database = self._open_database()
-            with self._database.transaction() as connection:
-                _insert(connection, rows)
+            _insert(self._database, rows)
         except Exception as error:  # whatever it is, the thread goes on and the rows are kept
             return error
         with self._lock:
@@ -278,18 +278,29 @@ class Writer:
             self._unsaved_bytes -= size_of(self.unsaved.pop(next(iter(self.unsaved))))
 
 
-def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, Row]]) -> None:
-    """Write rows in as few statements as a small set of sizes allows, so that SQLite compiles each size once."""
-    start = 0
-    for size in _ROWS_AT_ONCE:
-        sql = _INSERT + ",".join([_VALUES] * size)
-        while len(rows) - start >= size:
-            values: list[Any] = []
-            for key, row in rows[start : start + size]:
-                values.append(key)
-                values += row
-            connection.execute(sql, values)
-            start += size
+def _insert(database: Database, rows: Sequence[tuple[bytes, Row]]) -> None:
+    """Write rows, all or none. What one statement takes needs no transaction around it."""
+    if len(rows) <= _ROWS_AT_ONCE:
+        _insert_some(database.connection, rows)
+        return
+    with database.transaction() as connection:
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            _insert_some(connection, rows[start : start + _ROWS_AT_ONCE])
+
+
+def _insert_some(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, Row]]) -> None:
+    """Write rows in one statement. SQLite compiles each of the few sizes once."""
+    values: list[Any] = []
+    for key, row in rows:
+        values.append(key)
+        values += row
+    connection.execute(_insert_of(len(rows)), values)
+
+
+@lru_cache(maxsize=_ROWS_AT_ONCE)
+def _insert_of(count: int) -> str:
+    """The statement that writes so many rows."""
+    return _INSERT + ",".join([_VALUES] * count)
 
 
 def _delete_oldest(database: Database, before_s: float = float("inf")) -> int:
