@@ -59,6 +59,7 @@ PEERS = {
         Peer(name="httpx", title="plain httpx", environment="ours", runner="httpx"),
         Peer(name="httpx2", title="plain httpx2", environment="httpx2", runner="httpx2"),
         Peer(name="httpx-aiohttp", title="httpx over aiohttp", environment="aiohttp", runner="httpx_aiohttp"),
+        Peer(name="httpx-pyreqwest", title="httpx over pyreqwest", environment="pyreqwest", runner="httpx_pyreqwest"),
         Peer(name="aiohttp", title="bare aiohttp", environment="aiohttp", runner="aiohttp"),
         Peer(name="openai", title="openai SDK, httpx", environment="openai", runner="openai"),
         Peer(
@@ -75,6 +76,7 @@ PEERS = {
             variant="grouping",
             is_grouping=True,
         ),
+        Peer(name="distribatch", title="distribatch", environment="distribatch", runner="distribatch"),
         Peer(name="ondine", title="ondine", environment="ondine", runner="ondine"),
         Peer(name="curator", title="curator", environment="curator", runner="curator"),
     )

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 WARM_ROWS = 64
 WARM_FROM = 9_000_000
@@ -165,3 +166,22 @@ async def by_semaphore(task: Task, ask: Callable[[str], Awaitable[str | None]]) 
                 return None
 
     return await asyncio.gather(*(one(prompt) for prompt in task.prompts))
+
+
+def posting(task: Task, client: Any) -> Callable[[str], Awaitable[str | None]]:
+    """Ask by a client of httpx's kind: the least that has to be done for a row.
+
+    Args:
+        task: Where the server is.
+        client: An `AsyncClient`, of httpx or of one that speaks like it.
+    """
+    url = f"{task.url}/chat/completions"
+
+    async def ask(prompt: str) -> str | None:
+        message = {"role": "user", "content": prompt}
+        response = await client.post(url, json={"model": "m", "messages": [message]})
+        response.raise_for_status()
+        text: str = response.json()["choices"][0]["message"]["content"]
+        return text
+
+    return ask
