@@ -150,19 +150,18 @@ async def test_lines_that_share_an_inbox_do_not_mix_what_comes(addresses):
     """Pieces of two answers arrive in turn, each larger than the place that they are read to."""
     inbox = memoryview(bytearray(64))
     bodies = [bytes([letter]) * 5_000 for letter in b"ab"]
-    writers = []
+    met_writers = asyncio.Queue()
 
     async def met(reader, writer):
-        writers.append(writer)
+        met_writers.put_nowait(writer)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n")
 
     async with await asyncio.start_server(met, "127.0.0.1", 0) as server:
         address = server.sockets[0].getsockname()
-        lines = []
+        lines, writers = [], []
         for _ in bodies:
             lines.append(await connect("http", *address, NO_TLS, inbox=inbox, timeout_s=5, is_literal=True))
-            while len(writers) < len(lines):
-                await asyncio.sleep(0)
+            writers.append(await met_writers.get())
         for line in lines:
             assert (await line.head()).status == 200
         for start in range(0, 5_000, 100):
