@@ -24,13 +24,7 @@ class Pool:
         self._free: dict[Route, deque[tuple[float, Way]]] = {}
         self._shared: dict[Route, Way] = {}
         self._all: set[Way] = set()
-        self._in_use = 0
         self._keeper = self._keep()
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether no request is under way."""
-        return self._in_use == 0
 
     async def begin(self) -> None:
         """Have the loop close this pool when it ends: it closes the asynchronous generators that it has begun."""
@@ -55,11 +49,6 @@ class Pool:
 
     def take(self, route: Route) -> Way:
         """The connection that was used last, or a new one. `give_back` or `drop` follows in every case."""
-        way = self._found(route)
-        self._in_use += 1
-        return way
-
-    def _found(self, route: Route) -> Way:
         if route in self._shared:
             return self._shared[route]
         free = self._free.get(route)
@@ -73,7 +62,6 @@ class Pool:
 
     async def give_back(self, route: Route, way: Way) -> None:
         """Keep the connection for the next request; close those that nobody wanted for long."""
-        self._in_use -= 1
         if way.is_shared:
             return
         if self.is_closed or not way.is_reusable:
@@ -89,7 +77,6 @@ class Pool:
 
     async def drop(self, way: Way) -> None:
         """Close a connection that cannot be used again."""
-        self._in_use -= 1
         if not way.is_shared:
             await self._close(way)
 

@@ -81,10 +81,6 @@ class Exchange:
     async def open(self) -> None:
         """Send the request and read status and headers; raise for a status of 300 or more."""
         request = self._request
-        if self._pool.is_quiet:
-            # Between two cells the loop stands still. Let it hear of the connections that servers closed meanwhile.
-            for _ in range(3):
-                await asyncio.sleep(0)
         way = self._way = self._pool.take(self._route)
         answer = await self._wait(lambda: way.send(request, is_stream=self._is_stream))
         self._answer = answer

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from .http1 import CutShortError, Head, ResponseReader, request_bytes
@@ -41,12 +42,14 @@ class Line(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._lost: asyncio.Future[None] = loop.create_future()
+        self._has_unread: Callable[[], bool] = lambda: False
 
     # --- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
+        self._has_unread = _looks_at(transport.get_extra_info("socket").fileno())
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where bytes that have come are to be put."""
@@ -83,9 +86,14 @@ class Line(asyncio.BufferedProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether a request can be sent now: nothing came unasked, and both sides are open."""
+        """Whether a request can be sent now: nothing came unasked, and both sides are open.
+
+        The loop may not have heard yet that the server has closed the connection: between two cells it stands still.
+        """
         transport = self._transport
-        return self.reader.is_clean and transport is not None and not transport.is_closing()
+        if transport is None or transport.is_closing() or not self.reader.is_clean:
+            return False
+        return not self._has_unread()
 
     @property
     def is_reusable(self) -> bool:
@@ -150,6 +158,15 @@ class Line(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
             await self._lost
+
+
+def _looks_at(descriptor: int) -> Callable[[], bool]:
+    """Looks whether a socket has something to read, or its end; reads nothing."""
+    if not hasattr(select, "poll"):  # Windows, where `select` takes any descriptor
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return lambda: bool(poller.poll(0))
 
 
 async def connect(

@@ -318,6 +318,28 @@ async def test_no_more_are_sent_and_not_stored_than_may_be_in_flight() -> None:
     assert most == 8
 
 
+async def test_replies_that_come_one_turn_of_the_loop_after_the_other_are_stored_together() -> None:
+    """Each group costs two threads a meeting, more than a row does."""
+    groups: list[int] = []
+
+    class Watched(MemoryStore):
+        async def put_many(self, replies: Sequence[tuple[bytes, Reply]]) -> None:
+            groups.append(len(replies))
+            await super().put_many(replies)
+
+    server = Server()
+    complete = server.complete
+
+    async def in_turn(request: ChatRequest) -> Reply:
+        for _ in range(int(request.messages[-1].content) // 2):
+            await asyncio.sleep(0)
+        return await complete(request)
+
+    server.complete = in_turn  # type: ignore[method-assign]  # two answer after one turn, the next two after two
+    await done([str(n) for n in range(8)], server, store=Watched(), concurrency=8)
+    assert groups == [8]
+
+
 async def test_replies_that_have_come_home_are_stored_when_a_run_is_cancelled() -> None:
     """Those, too, that came while others were being written."""
     free = asyncio.Event()
