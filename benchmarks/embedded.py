@@ -3,10 +3,10 @@
     python benchmarks/embedded.py
 
 Directly: the same requests as raw HTTP from asyncio to the very same llama.cpp server, as many workers as slots. Both
-sides take rows of the same kind in turn, a few times; ratios are those of neighbours. The second table compares a run
-over rows with a loop that asks one row after the other; it has the best of each, because other work on the machine can
-only make them slower. Goals: 95 % of the engine; 1.8 times the loop on 2 cores. Answers are what is batched: where
-nearly all of the work is reading the rows, as for labels of long texts, both cores are busy with one row already.
+sides take rows of the same kind in turn, a few times; ratios are those of neighbours. Goal: 95 % of the engine. The
+second table compares a run over rows with a loop that asks one row after the other; it has the best of each, because
+other work on the machine can only make them slower. Answers are what is batched: where nearly all of the work is to read
+the rows, as for labels of long texts, one row keeps all cores busy already.
 """
 
 from __future__ import annotations
@@ -53,21 +53,16 @@ def prompts_of(template: str, offset: int) -> list[str]:
     return [template.format(number=number, review=REVIEW.format(number=number)) for number in numbers]
 
 
-def one_by_one(prompts: list[str], max_tokens: int) -> list[object]:
+def one_by_one(prompts: list[str], max_tokens: int) -> None:
     """The loop that everybody writes first."""
-    return [ask(prompt, model=MODEL, max_tokens=max_tokens, **OPTIONS) for prompt in prompts]
+    for prompt in prompts:
+        ask(prompt, model=MODEL, max_tokens=max_tokens, **OPTIONS)
 
 
-def all_at_once(prompts: list[str], max_tokens: int) -> list[object]:
+def all_at_once(prompts: list[str], max_tokens: int) -> None:
     """A run over rows, as it is by default."""
-    return list(batch(prompts, model=MODEL, max_tokens=max_tokens, store=False, progress=False, **OPTIONS))
-
-
-def seconds_of(work: Callable[[list[str], int], list[object]], prompts: list[str], max_tokens: int) -> float:
-    """How long it takes; all rows must be answered."""
-    begin = time.perf_counter()
-    assert all(isinstance(reply, Reply) for reply in work(prompts, max_tokens))
-    return time.perf_counter() - begin
+    outcomes = batch(prompts, model=MODEL, max_tokens=max_tokens, store=False, progress=False, **OPTIONS)
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
 
 
 async def driven(engine: Engine, prompts: list[str], slots: int, max_tokens: int) -> int:
@@ -113,10 +108,8 @@ def run_tokens(prompts: list[str], slots: int, max_tokens: int) -> int:
     return sum(outcome.usage.output_tokens or 0 for outcome in outcomes if isinstance(outcome, Reply))
 
 
-def against_the_engine(rounds: int) -> Table:
+def against_the_engine(engine: Engine, rounds: int) -> Table:
     """Slots, and both sides."""
-    engine = loaded(MODEL.partition("/")[2], environ=os.environ)
-    assert engine is not None
     table = Table(
         "slots", "engine, tokens/s", "ours, tokens/s", "engine, rows/s", "ours, rows/s", "of the engine", "goal: 95 %"
     )
@@ -150,18 +143,32 @@ def against_the_engine(rounds: int) -> Table:
     return table
 
 
-def against_a_loop(rounds: int) -> Table:
-    """A run over rows, and the loop that everybody writes first."""
-    table = Table("", "loop, rows/s", "run, rows/s", "ratio", "goal: 1.8")
+def against_a_loop(engine: Engine, rounds: int) -> Table:
+    """A run over rows, the loop that everybody writes first, and what the engine by itself makes of all slots."""
+    table = Table("", "loop, rows/s", "run, rows/s", "ratio", "engine, rows/s", "of the engine")
     for name, template, max_tokens in TASKS:
-        best = {one_by_one: float("inf"), all_at_once: float("inf")}
+
+        def by_engine(prompts: list[str], max_tokens: int) -> None:
+            asyncio.run(driven(engine, prompts, SLOTS[-1], max_tokens))
+
+        best: dict[Callable[[list[str], int], object], float] = dict.fromkeys(
+            (one_by_one, all_at_once, by_engine), float("inf")
+        )
         for turn in range(rounds):
             for side, work in enumerate(best):
-                prompts = prompts_of(template, 1000 * (2 * turn + side))
-                best[work] = min(best[work], seconds_of(work, prompts, max_tokens))
-        loop, together = (ROWS / seconds for seconds in best.values())
-        met = "met" if together / loop >= 1.8 else "missed"
-        table.add(name, f"{loop:.2f}", f"{together:.2f}", f"{together / loop:.2f}", met)
+                prompts = prompts_of(template, 1000 * (3 * turn + side))
+                begin = time.perf_counter()
+                work(prompts, max_tokens)
+                best[work] = min(best[work], time.perf_counter() - begin)
+        loop, together, alone = (ROWS / seconds for seconds in best.values())
+        table.add(
+            name,
+            f"{loop:.2f}",
+            f"{together:.2f}",
+            f"{together / loop:.2f}",
+            f"{alone:.2f}",
+            f"{together / alone:.0%}",
+        )
     return table
 
 
@@ -169,14 +176,19 @@ def main() -> None:
     """Measure, and print the tables."""
     options = arguments(__doc__, lambda parser: parser.add_argument("--rounds", type=int, default=ROUNDS))
     ask("Hello", model=MODEL, max_tokens=4)
+    engine = loaded(MODEL.partition("/")[2], environ=os.environ)
+    assert engine is not None
     report = Report("embedded", "The embedded model: `python benchmarks/embedded.py`")
     report.text(
         f"SmolLM2-135M, `batch` against raw HTTP to the same llama.cpp, 30 tokens in and up to 48 out, median of "
         f"{options.rounds}."
     )
-    report.table(against_the_engine(options.rounds))
-    report.text(f"{ROWS} rows, a run over rows as it is by default against a loop, the best of {options.rounds}:")
-    report.table(against_a_loop(options.rounds))
+    report.table(against_the_engine(engine, options.rounds))
+    report.text(
+        f"{ROWS} rows: a loop over them, a run as it is by default, and the engine driven directly with {SLOTS[-1]} "
+        f"slots, the best of {options.rounds}. A run cannot be further ahead of the loop than the engine is:"
+    )
+    report.table(against_a_loop(engine, options.rounds))
     report.used({"xllamacpp": importlib.metadata.version("xllamacpp")})
     report.finish(options)
 

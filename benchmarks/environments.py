@@ -11,6 +11,7 @@ in them: another list of requirements or another Python makes another one. ``pee
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,7 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer(name="ours", title="aichat_magic", environment="ours", runner="ours"),
+        Peer(name="ours-auto", title="aichat_magic, auto", environment="ours", runner="ours", variant="auto"),
         Peer(name="httpx", title="plain httpx", environment="ours", runner="httpx"),
         Peer(name="httpx2", title="plain httpx2", environment="httpx2", runner="httpx2"),
         Peer(name="httpx-aiohttp", title="httpx over aiohttp", environment="aiohttp", runner="httpx_aiohttp"),
@@ -151,10 +154,8 @@ class Environment:
         """Of the packages that its requirements name, by name."""
         names = [line.split("[")[0].split("=")[0].split(">")[0].split("<")[0] for line in self.requirements]
         names = ["aichat-magic" if name.startswith("/") else name for name in names]
-        if self.name in ("ours", "fast"):
+        if self.name == "ours":
             names += ["httpx", "httpcore"]
-        if self.name == "fast":
-            names += ["aiohttp", "httpx-aiohttp"]
         program = (
             "import json, sys, importlib.metadata as m\nprint(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
         )
@@ -186,6 +187,15 @@ class Environment:
             except subprocess.TimeoutExpired:
                 raise PeerError(f"not done after {timeout_s:.0f} s") from None
         return done.stdout
+
+
+def versions_of(names: Iterable[str], venvs: Path) -> dict[str, str]:
+    """The versions of what the peers of these names run on, as far as they could be installed."""
+    told: dict[str, str] = {}
+    for environment in {PEERS[name].environment for name in names}:
+        with contextlib.suppress(PeerError):
+            told.update(Environment(environment, venvs).versions())
+    return told
 
 
 def clean_environment(home: str) -> dict[str, str]:
@@ -265,7 +275,7 @@ def answer_rows(
         venvs: Where the environments stand.
         url: The server's.
         rows: How many.
-        in_flight: How many at once; 0: as it decides.
+        in_flight: How many at once; a peer that decides by itself does not heed it.
         process_timeout_s: Seconds after which it is given up.
         **more: Handed to the runner: `timeout_s`, `is_warm`.
 

@@ -7,7 +7,8 @@
 Faults: 5 % of the attempts meet a 429 with Retry-After 1, 3 % a 500, 1 % a reset connection and 0.5 % silence; every
 library has a timeout of 5 s and its own retries. Who meets what is a function of the prompt and the attempt, so that
 everybody meets the same. Rates: a server that admits 60 requests a second and answers 429 with Retry-After 1 beyond.
-Each run is a new process in the peer's own environment; 64 in flight, and ours also as it decides by itself.
+Each run is a new process in the peer's own environment; 64 in flight, and ours also as it decides by itself. Each
+table is a section of RESULTS.md of its own, written as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -17,31 +18,25 @@ import statistics
 import sys
 from typing import Any
 
-from environments import PEERS, Environment, PeerError, add_arguments, answer_rows
+from environments import PEERS, PeerError, add_arguments, answer_rows, versions_of
 from peers.rows import prompt_of
 from report import Report, Table, arguments
 from server import Plan, calls_needed, serving
 
-OURS = ("ours", "fast")
+OURS = ("ours", "ours-auto")
 # They retry nothing: every fault is a row lost.
-WITHOUT = ("httpx", "httpx2", "httpx-aiohttp", "aiohttp")
+WITHOUT = ("httpx", "httpx2", "httpx-aiohttp", "httpx-pyreqwest", "aiohttp")
 TIMEOUT_S = 5
 RATES = (
-    ("window", 0.0, "60 in each second"),
-    ("bucket", 0.0, "a bucket of 60"),
+    ("window", 0.0, "60 in each second of the clock"),
+    ("bucket", 0.0, "a bucket of 60 that refills evenly"),
 )
-OWN_RATES = (("window", 0.02), ("window", 0.3), ("bucket", 0.02), ("bucket", 0.3))
-
-
-def contestants(options: argparse.Namespace) -> list[tuple[str, int]]:
-    """Names and how many in flight; 0: as it decides."""
-    asked = [(name, 64) for name in options.only]
-    return [*((name, 0) for name in options.only if name in OURS), *asked]
-
-
-def label(name: str, in_flight: int) -> str:
-    """In the tables."""
-    return PEERS[name].title + ("" if in_flight else ", auto")
+OWN_RATES = (
+    ("window", 0.02, "60 in each second"),
+    ("window", 0.3, "60 in each second"),
+    ("bucket", 0.02, "a bucket of 60"),
+    ("bucket", 0.3, "a bucket of 60"),
+)
 
 
 def calls_of(counts: dict[str, Any], rows: int) -> int:
@@ -53,7 +48,8 @@ def compete(table: Table, options: argparse.Namespace, rows: int, needed: int, p
     """One line for everybody, in the order of rows lost and of seconds."""
     lines = []
     with serving(**plan) as server:
-        for name, in_flight in contestants(options):
+        for name in options.only:
+            title = PEERS[name].title
             done, calls = [], []
             try:
                 for _ in range(options.rounds if name in OURS else 1):
@@ -64,7 +60,7 @@ def compete(table: Table, options: argparse.Namespace, rows: int, needed: int, p
                             options.venvs,
                             server.url,
                             rows=rows,
-                            in_flight=in_flight,
+                            in_flight=64,
                             timeout_s=TIMEOUT_S,
                             process_timeout_s=options.patience,
                         )
@@ -72,13 +68,13 @@ def compete(table: Table, options: argparse.Namespace, rows: int, needed: int, p
                     counts = server.counts()
                     calls.append(calls_of(counts, rows))
             except PeerError as error:
-                lines.append(((rows + 1, 0.0), (label(name, in_flight), str(error), "", "", "", "")))
-                print(f"  {label(name, in_flight)}: {error}", file=sys.stderr)
+                lines.append(((rows + 1, 0.0), (title, str(error), "", "", "", "")))
+                print(f"  {title}: {error}", file=sys.stderr)
                 continue
             right, seconds = min(one.right for one in done), statistics.median(one.seconds for one in done)
             called = statistics.median(calls)
             cells = (
-                label(name, in_flight),
+                title,
                 f"{right:,}",
                 f"{rows - right:,}",
                 f"{called:,.0f}",
@@ -91,47 +87,70 @@ def compete(table: Table, options: argparse.Namespace, rows: int, needed: int, p
         table.add(*cells)
 
 
-def faults(report: Report, options: argparse.Namespace, mix: str, title: str) -> None:
+def faults(options: argparse.Namespace, mix: str, title: str, command: str) -> None:
     """The mix of faults."""
     needed = calls_needed(Plan(faults=mix), [prompt_of(number) for number in range(options.rows)])
     table = Table("", "right", "lost", "calls", "over the least", "seconds")
+    report = Report(
+        f"faults-{command}", f"{title}, {options.rows:,} rows: `python benchmarks/faults.py --tables {command}`"
+    )
     compete(table, options, options.rows, needed, {"faults": mix})
     report.text(
-        f"### {title}, {options.rows:,} rows\n\n"
-        f"Timeout 5 s. The least number of calls that answers every row is {needed:,}: each attempt up "
-        "to the one that meets no fault. Where rows are lost, fewer calls are no merit."
+        f"{opening(options)} Timeout {TIMEOUT_S} s. The least number of calls that answers every row is {needed:,}: "
+        "each attempt up to the one that meets no fault. Where rows are lost, fewer calls are no merit."
     )
     report.table(table)
+    report.used(versions_of(options.only, options.venvs))
+    report.finish(options)
 
 
-def rates(report: Report, options: argparse.Namespace) -> None:
+def opening(options: argparse.Namespace) -> str:
+    """What holds for all tables."""
+    return (
+        "Every library with its own retries and 64 in flight; `auto`: as ours decides by itself. Ours: the median of "
+        f"{options.rounds} runs for calls and seconds, the worst for rows. Calls: how often rows were sent."
+    )
+
+
+def rates(options: argparse.Namespace) -> None:
     """The servers that admit 60 requests a second."""
     rows = options.rate_rows
+    report = Report(
+        "faults-rates", "Servers that admit 60 requests a second: `python benchmarks/faults.py --tables rates`"
+    )
+    report.text(f"{rows:,} rows, Retry-After 1 beyond the rate, no latency. {opening(options)}")
     for rate, latency_s, title in RATES:
         table = Table("", "right", "lost", "calls", "over the least", "seconds")
         compete(table, options, rows, rows, {"rate": rate, "latency_s": latency_s})
-        report.text(
-            f"### A server that admits {title}, Retry-After 1 beyond, {rows:,} rows\n\n"
-            f"At 60 rows a second they take {rows / 60:.1f} s"
-            + (f", and {(rows - 60) / 60:.1f} s where the bucket is full at first." if rate == "bucket" else ".")
+        least = (
+            f"{(rows - 60) / 60:.1f} s, for the bucket is full at first" if rate == "bucket" else f"{rows / 60:.1f} s"
         )
+        report.text(f"### {title[0].upper()}{title[1:]}\n\nAt this rate they take {least}.")
         report.table(table)
-    own = Table("", "latency", "", "right", "calls per row", "of the rate")
-    for name in (name for name in OURS if name in options.only):
-        for rate, latency_s in OWN_RATES:
-            with serving(rate=rate, latency_s=latency_s) as server:
-                done = answer_rows(PEERS[name], options.venvs, server.url, rows=rows, in_flight=0, timeout_s=30)
-                calls = calls_of(server.counts(), rows)
-            own.add(
-                PEERS[name].title,
-                f"{latency_s * 1000:.0f} ms",
-                rate,
-                f"{done.right:,}",
-                f"{calls / rows:.3f}",
-                f"{done.rows_per_s / 60:.0%}",
-            )
-    report.text("### The same at other latencies, ours, auto (goal: at most 1.06 calls a row, 90 % of the rate)")
-    report.table(own)
+    if "ours-auto" in options.only:
+        report.text("### Ours, auto, at other latencies (goal: at most 1.06 calls a row, 90 % of the rate)")
+        report.table(own_rates(options, rows))
+    report.used(versions_of(options.only, options.venvs))
+    report.finish(options)
+
+
+def own_rates(options: argparse.Namespace, rows: int) -> Table:
+    """Ours at other latencies."""
+    table = Table("", "latency", "right", "calls per row", "of the rate")
+    for rate, latency_s, title in OWN_RATES:
+        done, calls = [], []
+        with serving(rate=rate, latency_s=latency_s) as server:
+            for _ in range(options.rounds):
+                server.reset()
+                done.append(
+                    answer_rows(PEERS["ours-auto"], options.venvs, server.url, rows=rows, in_flight=64, timeout_s=30)
+                )
+                calls.append(calls_of(server.counts(), rows))
+        share = statistics.median(one.rows_per_s for one in done) / 60
+        called = statistics.median(calls) / rows
+        right = min(one.right for one in done)
+        table.add(title, f"{latency_s * 1000:.0f} ms", f"{right:,}", f"{called:.3f}", f"{share:.0%}")
+    return table
 
 
 def more(parser: argparse.ArgumentParser) -> None:
@@ -148,29 +167,13 @@ def main() -> None:
     """Measure, and print the tables."""
     options = arguments(__doc__, more)
     options.only = [name for name in options.only if name not in WITHOUT]
-    report = Report("faults", "Faults and rate limits: `python benchmarks/faults.py`")
-    report.text(
-        "Every library with its own retries and 64 in flight; `auto`: as ours decides by itself. Ours: the median of "
-        f"{options.rounds} runs for calls and seconds, the worst for rows. Calls: how often rows were sent."
-    )
     if "faults" in options.tables:
-        faults(report, options, "mix", "5 % 429 with Retry-After 1, 3 % 500, 1 % resets, 0.5 % hangs")
+        faults(options, "mix", "5 % 429 with Retry-After 1, 3 % 500, 1 % resets, 0.5 % hangs", "faults")
     if "cut" in options.tables:
-        only = replace_only(options, [name for name in options.only if name in OURS])
-        faults(report, only, "mix and cut JSON", "The same and 2 % JSON that breaks off")
+        only = argparse.Namespace(**{**vars(options), "only": [name for name in options.only if name in OURS]})
+        faults(only, "mix and cut JSON", "The same and 2 % JSON that breaks off", "cut")
     if "rates" in options.tables:
-        rates(report, options)
-    for name in options.only:
-        try:
-            report.used(Environment(PEERS[name].environment, options.venvs).versions())
-        except PeerError:
-            continue
-    report.finish(options)
-
-
-def replace_only(options: argparse.Namespace, only: list[str]) -> argparse.Namespace:
-    """The same options for others."""
-    return argparse.Namespace(**{**vars(options), "only": only})
+        rates(options)
 
 
 if __name__ == "__main__":

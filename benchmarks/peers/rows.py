@@ -32,7 +32,7 @@ class Task:
     Attributes:
         url: Base URL of the server, with ``/v1``.
         prompts: The rows, all distinct.
-        in_flight: How many requests may be under way at once; 0: as the library decides.
+        in_flight: How many requests may be under way at once.
         timeout_s: The library's timeout of one request; None: its own.
         variant: Which way of a library that has several.
     """
@@ -150,13 +150,13 @@ async def by_workers(task: Task, ask: Callable[[str], Awaitable[str | None]]) ->
             except Exception:
                 answers[number] = None
 
-    await asyncio.gather(*(worker() for _ in range(task.in_flight or 64)))
+    await asyncio.gather(*(worker() for _ in range(task.in_flight)))
     return answers
 
 
 async def by_semaphore(task: Task, ask: Callable[[str], Awaitable[str | None]]) -> list[str | None]:
     """Answer all prompts, `in_flight` at a time, with a task for each and a semaphore: what everybody writes first."""
-    free = asyncio.Semaphore(task.in_flight or 64)
+    free = asyncio.Semaphore(task.in_flight)
 
     async def one(prompt: str) -> str | None:
         async with free:

@@ -1,4 +1,4 @@
-"""aichat_magic: `batch`, with its own store in a file."""
+"""aichat_magic: `batch`, with its own store in a file; variant ``auto``: it decides how many at once, as by default."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aichat_magic import Reply, batch
 def run(task: Task) -> Answers:
     """Each prompt is one row."""
     options = {} if task.timeout_s is None else {"timeout": task.timeout_s}
-    concurrency = task.in_flight or "auto"
+    concurrency = "auto" if task.variant == "auto" else task.in_flight
     outcomes = batch(
         task.prompts, model="vllm/m", base_url=task.url, concurrency=concurrency, progress=False, **options
     )
