@@ -5,8 +5,8 @@
 Directly: the same requests as raw HTTP from asyncio to the very same llama.cpp server, as many workers as slots. Both
 sides take rows of the same kind in turn, a few times; ratios are those of neighbours. Goal: 95 % of the engine. The
 second table compares a run over rows with a loop that asks one row after the other; it has the best of each, because
-other work on the machine can only make them slower. Answers are what is batched: where nearly all of the work is to read
-the rows, as for labels of long texts, one row keeps all cores busy already.
+other work on the machine can only make them slower. Answers are what is batched: where nearly all of the work is the
+reading of rows, as for labels of long texts, one row keeps all cores busy already.
 """
 
 from __future__ import annotations
