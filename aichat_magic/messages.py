@@ -140,7 +140,7 @@ class Options:
 
     def sent(self) -> dict[str, Any]:
         """The options that are set, by name, in a fixed order: what goes on the wire."""
-        values = ((name, getattr(self, name)) for name in self.__slots__)
+        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
         return {name: value for name, value in values if value is not None and value != ()}
 
     def over(self, other: Options) -> Options:

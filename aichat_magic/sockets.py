@@ -11,8 +11,9 @@ from typing import cast
 
 from .http1 import CutShortError, Head, ResponseReader, request_bytes
 
-# Arrived and not yet read; above it the socket is left alone until somebody reads.
-_MOST_UNREAD_BYTES = 256 * 1024
+# Arrived and not yet read; above it the socket is left alone until somebody reads. It is more than one turn of the loop
+# brings, because uvloop loses the end of what was sent over TLS when the other side closes while it is left alone.
+_MOST_UNREAD_BYTES = 4 * 2**20
 # RFC 8305, section 5: "Connection Attempt Delay".
 _NEXT_ADDRESS_S = 0.25
 
@@ -57,8 +58,12 @@ class Line(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes have come."""
-        self.reader.feed(self._inbox[:nbytes].tobytes())
-        self._unread += nbytes
+        self.take(self._inbox[:nbytes].tobytes())
+
+    def take(self, data: bytes) -> None:
+        """Keep these bytes for the reader."""
+        self.reader.feed(data)
+        self._unread += len(data)
         if self._unread > _MOST_UNREAD_BYTES and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
@@ -143,12 +148,14 @@ class Line(asyncio.BufferedProtocol):
         """Begin TLS.
 
         Raises:
-            OSError: The certificate is not accepted, or the connection broke.
+            OSError: The certificate is not accepted, the connection broke, or the other side spoke before.
         """
         plain = self._transport
         assert plain is not None
         try:
-            self._transport = await self._loop.start_tls(plain, self, context, server_hostname=host)
+            if not self.reader.is_clean:  # whoever wrote it, it must not be taken for an answer
+                raise ssl.SSLError("the server sent something before the handshake")
+            self._transport = await self._loop.start_tls(plain, _Decrypted(self), context, server_hostname=host)
         except BaseException:
             plain.abort()
             raise
@@ -160,9 +167,29 @@ class Line(asyncio.BufferedProtocol):
             await self._lost
 
 
+class _Decrypted(asyncio.Protocol):
+    """Hands a line what TLS has decrypted.
+
+    It is not the line itself: for a protocol that brings its own buffer asyncio decrypts no more than fits into it at a
+    time, and drops the rest when the other side closes.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def data_received(self, data: bytes) -> None:
+        self._line.take(data)
+
+    def eof_received(self) -> None:
+        self._line.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._line.connection_lost(error)
+
+
 def _looks_at(descriptor: int) -> Callable[[], bool]:
     """Looks whether a socket has something to read, or its end; reads nothing."""
-    if not hasattr(select, "poll"):  # Windows, where `select` takes any descriptor
+    if not hasattr(select, "poll"):  # as on Windows, where `select` takes any descriptor
         return lambda: bool(select.select([descriptor], [], [], 0)[0])
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)

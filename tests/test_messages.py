@@ -1,5 +1,6 @@
 import math
 import pickle
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,14 @@ def test_option_outside_its_range_is_refused_by_name(name: str, value: object) -
 def test_options_that_are_not_set_are_not_sent() -> None:
     assert Options().sent() == {}
     assert Options(temperature=0, stop=("x",)).sent() == {"temperature": 0, "stop": ("x",)}
+
+
+def test_a_kind_of_options_with_more_of_them_sends_them_all() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class More(Options):
+        top_k: int | None = None
+
+    assert More(temperature=0.5, top_k=3).sent() == {"temperature": 0.5, "top_k": 3}
 
 
 def test_own_options_win_over_the_settings() -> None:

@@ -176,3 +176,21 @@ async def test_lines_that_share_an_inbox_do_not_mix_what_comes(addresses):
             await line.aclose()
         for writer in writers:
             writer.close()
+
+
+async def test_what_came_in_the_clear_is_no_answer_over_tls():
+    """Whoever is on the way could have written it."""
+
+    async def forges(reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(forges, "127.0.0.1", 0) as server:
+        address = server.sockets[0].getsockname()
+        line = await connect("http", *address, NO_TLS, inbox=memoryview(bytearray(64)), timeout_s=5, is_literal=True)
+        await line._more()
+        with pytest.raises(ssl.SSLError, match="before the handshake"):
+            async with asyncio.timeout(5):
+                await line.secure(NO_TLS, "127.0.0.1")
+        await line.aclose()

@@ -237,6 +237,45 @@ async def test_a_group_of_any_size_is_written_whole_and_in_order(store: SqliteSt
     assert written == [(str(n).encode(),) for n in range(count)]
 
 
+def test_what_was_written_does_not_stay_in_memory(tmp_path: Path) -> None:
+    """SQLite keeps the statement of each size of group, and the values that it was given last."""
+    program = run_program(
+        """
+        import asyncio, sys
+        from pathlib import Path
+        from aichat_magic.messages import Reply
+        from aichat_magic.store import SqliteStore
+
+        def held():
+            return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+        async def main():
+            store = SqliteStore(Path(sys.argv[1]))
+            await store.put(bytes(32), Reply(text="x" * 50_000))
+            before = held()
+            for size in range(1, 65):
+                replies = [(bytes([size, n]) + bytes(30), Reply(text="x" * 50_000)) for n in range(size)]
+                await store.put_many(replies)
+            print(held() - before)
+            store.close()
+
+        asyncio.run(main())
+        """,
+        str(tmp_path / "replies.sqlite3"),
+    )
+    assert int(program.communicate(timeout=60)[0]) < 50_000_000
+
+
+async def test_a_connection_inside_a_transaction_takes_no_rows(path: Path) -> None:
+    """They would count as durable, and nobody would see them."""
+    store = SqliteStore(path)
+    await store.put(key_of(0), REPLY)
+    store._life().writer._database.connection.execute("BEGIN")  # type: ignore[union-attr]  # as a failed ROLLBACK would
+    await store.put(key_of(1), REPLY)
+    store.close()
+    assert rows_in(path) == 2
+
+
 async def test_more_keys_than_one_query_takes(store: SqliteStore) -> None:
     await asyncio.gather(*(store.put(key_of(n), Reply(text=str(n))) for n in range(1201)))
     found = await store.get([key_of(n) for n in range(1301)])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import json
 import logging
 import os
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -650,6 +653,77 @@ async def test_verification_is_off_for_the_request_that_says_so_and_no_other(htt
         assert await ask(http, server, verify=False) == "echo: hello"
         await failure(http.send(chat(server)), errors.TLSError)
         await http.aclose()
+
+
+def uvloops():
+    return importlib.import_module("uvloop").new_event_loop()
+
+
+LOOPS = [
+    pytest.param(asyncio.new_event_loop, id="asyncio"),
+    pytest.param(uvloops, id="uvloop", marks=needs("uvloop")),
+]
+
+
+@contextlib.contextmanager
+def served_by_threads(talk):
+    """A server in plain blocking sockets: `talk` has each connection; its port."""
+
+    def one(connection):
+        with connection, contextlib.suppress(OSError):
+            talk(connection)
+
+    def accept(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=one, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("make_loop", LOOPS)
+@pytest.mark.parametrize("says_goodbye", [True, False])
+@pytest.mark.parametrize("length", [b"content-length: 1000000\r\n", b""], ids=["with its length", "until it closes"])
+def test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once(
+    make_loop, says_goodbye, length, tls_context, anyio_backend
+):
+    def talk(connection):
+        with tls_context.wrap_socket(connection, server_side=True) as secure:
+            while not secure.recv(65536).endswith(b"}"):
+                pass
+            secure.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + length + b"\r\n" + b"x" * 1_000_000)
+            if says_goodbye:
+                secure.settimeout(2)
+                secure.unwrap()
+
+    async def main(port):
+        async with contextlib.aclosing(Transport(environ={})) as http:
+            return await http.send(chat(f"https://127.0.0.1:{port}", verify=False))
+
+    with served_by_threads(talk) as port, asyncio.Runner(loop_factory=make_loop) as runner:
+        for _ in range(4):
+            assert len(runner.run(main(port)).body) == 1_000_000
+
+
+@pytest.mark.parametrize("make_loop", LOOPS)
+def test_what_comes_before_the_tls_handshake_is_no_answer(make_loop, tls_context, anyio_backend):
+    forged = b'HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n"forged"'
+
+    def talk(connection):
+        connection.sendall(forged)
+        tls_context.wrap_socket(connection, server_side=True).recv(10)
+
+    async def main(port):
+        async with contextlib.aclosing(Transport(environ={})) as http:
+            await failure(http.send(chat(f"https://127.0.0.1:{port}", verify=False)), errors.TLSError)
+
+    with served_by_threads(talk) as port, asyncio.Runner(loop_factory=make_loop) as runner:
+        for _ in range(10):
+            runner.run(main(port))
 
 
 async def test_plain_http_at_a_tls_address_names_tls(http):

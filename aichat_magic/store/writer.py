@@ -8,7 +8,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -21,6 +21,8 @@ from .rows import COLUMNS, Row, size_of
 _INSERT: Final = f"INSERT OR REPLACE INTO replies ({', '.join(COLUMNS)}) VALUES "
 _VALUES: Final = f"({', '.join('?' * len(COLUMNS))})"
 _ROWS_AT_ONCE: Final = 64
+# SQLite keeps the statement of each number of rows, and with it the values that it was given last.
+_BYTES_AT_ONCE: Final = 64 * 1024
 
 _SHORTEST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
@@ -280,16 +282,30 @@ class Writer:
 
 def _insert(database: Database, rows: Sequence[tuple[bytes, Row]]) -> None:
     """Write rows, all or none. What one statement takes needs no transaction around it."""
-    if len(rows) <= _ROWS_AT_ONCE:
-        _insert_some(database.connection, rows)
+    groups = list(_groups(rows))
+    if len(groups) == 1 and not database.connection.in_transaction:
+        _insert_some(database.connection, groups[0])
         return
     with database.transaction() as connection:
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            _insert_some(connection, rows[start : start + _ROWS_AT_ONCE])
+        for group in groups:
+            _insert_some(connection, group)
+
+
+def _groups(rows: Sequence[tuple[bytes, Row]]) -> Iterator[list[tuple[bytes, Row]]]:
+    """The rows in groups that a statement takes, by number and by size."""
+    group: list[tuple[bytes, Row]] = []
+    size = 0
+    for row in rows:
+        if group and (len(group) == _ROWS_AT_ONCE or size + size_of(row[1]) > _BYTES_AT_ONCE):
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += size_of(row[1])
+    yield group
 
 
 def _insert_some(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, Row]]) -> None:
-    """Write rows in one statement. SQLite compiles each of the few sizes once."""
+    """Write rows in one statement."""
     values: list[Any] = []
     for key, row in rows:
         values.append(key)
