@@ -36,6 +36,8 @@ _LAST_STRAW = 20
 _HOME_S = 10.0
 # How long a run that is interrupted waits for the store to write what has come home, in seconds.
 _LAST_WRITE_S = 0.5
+# How often a run looks whether calls are stuck, in seconds.
+_LOOK_EVERY_S = 0.5
 # So many replies are stored at once, whether or not more are coming.
 _ENOUGH = 64
 _MISSING = -1
@@ -123,6 +125,7 @@ class Batch:
         self._out = 0
         self._failures_in_a_row = 0
         self._workers: set[asyncio.Task[None]] = set()
+        self._watchers: set[asyncio.Task[None]] = set()
         self._unsaved: list[_Answer] = []
         self._storing = 0
         self._savers: set[asyncio.Task[None]] = set()
@@ -218,6 +221,7 @@ class Batch:
         self._begin = self._clock()
         try:
             await self._plan.call.provider.prepare(None)
+            self._begin_task(self._replace_stuck(), self._watchers)
             while True:
                 await self._read()
                 if self._is_over():
@@ -229,6 +233,7 @@ class Batch:
             while (self._out or self._unsaved or self._savers) and self._clock() < home_at:
                 await self._wait_for_change(home_at)
         finally:
+            await _end(self._watchers, 0.0)
             await _end(self._workers, 0.0)
             for patience_s in (_LAST_WRITE_S, 0.01):  # again for what came while a locked file was waited for
                 self._save()
@@ -276,6 +281,13 @@ class Batch:
         for _ in range(missing):
             self._begin_task(self._work(), self._workers)
 
+    async def _replace_stuck(self) -> None:
+        """Now and then, let other workers begin in place of those whose calls are stuck."""
+        while True:
+            await self._wait_s(_LOOK_EVERY_S)
+            if self._plan.limits.has_stuck:
+                self._hire()
+
     def _begin_task(self, work: Any, group: set[asyncio.Task[None]]) -> None:
         """Have something done beside all else; what goes wrong with it ends the run."""
         task = asyncio.create_task(work)
@@ -283,7 +295,7 @@ class Batch:
         task.add_done_callback(self._leave)
 
     def _leave(self, task: asyncio.Task[None]) -> None:
-        """A worker has ended, or something was stored."""
+        """A worker or a watcher has ended, or something was stored."""
         self._workers.discard(task)
         self._savers.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:

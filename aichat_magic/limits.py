@@ -2,7 +2,8 @@
 
 The law, in plain words:
 
-1. **How many at once.** `pacing.Window`: begin with 12, a fifth more each round trip while throughput follows.
+1. **How many at once.** `pacing.Window`: begin with 12, a fifth more each round trip while throughput follows. A call
+   that takes five times as long as usual, and a second at least, gives its place to another one (`pacing.Outstanding`).
 2. **The first refusal pauses everyone.** From a 429 (503, 529) until its Retry-After is over nobody starts a call.
 3. **Alone, or one of many?** A refusal opens a doubt: of the calls that were sent after the refused one, how many were
    refused too? A server at its limit refuses most of them; a fault that hits one call in twenty does not. Alone, the
@@ -30,7 +31,7 @@ from typing import Literal
 
 from .errors import OptionError
 from .messages import Tally, Usage
-from .pacing import START, AdmittedRate, Pace, Window
+from .pacing import START, AdmittedRate, Outstanding, Pace, Window
 from .rate_headers import RateLimits, rate_limits_from
 
 __all__ = ["Budget", "Limits", "Outcome", "RateLimits", "rate_limits_from"]
@@ -131,6 +132,7 @@ class Limits:
         self._admitted = AdmittedRate(now)
         self._tokens_charged = 0.0  # tokens a call, as charged when it starts, smoothed
         self._tokens_used = 0.0  # as used, smoothed
+        self._outstanding = Outstanding()
         self.in_flight = 0
         self.max_seen = 0
         self._turn = asyncio.Lock()  # first come, first served
@@ -155,9 +157,14 @@ class Limits:
         return self._window.most
 
     @property
+    def has_stuck(self) -> bool:
+        """Whether calls are overdue, so that more workers are wanted without one having come to an end."""
+        return self._places(self._clock()) > self._window.whole
+
+    @property
     def workers_wanted(self) -> int:
-        """Workers that have something to do now; ask again after each `release`."""
-        return self._window.whole
+        """Workers that have something to do now; ask again after each `release`, and when something is stuck."""
+        return self._places(self._clock())
 
     @property
     def counts_tokens(self) -> bool:
@@ -199,9 +206,17 @@ class Limits:
         finally:
             self._queue -= 1
 
+    def _places(self, now: float) -> int:
+        """Calls that may be out: as many as the window holds, and as many again in place of those that are overdue."""
+        window = self._window
+        if window.is_fixed:
+            return window.whole
+        overdue = self._outstanding.overdue(window.latency_s, now)
+        return min(window.whole + min(overdue, window.whole), window.most)
+
     def _wait_s(self, now: float) -> float:
         """Seconds until a call may start; infinite: until another one has ended."""
-        if self.in_flight >= self._window.whole:
+        if self.in_flight >= self._places(now):
             return math.inf
         wait_s = max(self._pause_until - now, self._requests.wait_s(now), self._tokens.wait_s(now))
         if wait_s <= 0 and self._pause_until > self._resumed_after:
@@ -214,6 +229,8 @@ class Limits:
         self.in_flight += 1
         self.max_seen = max(self.max_seen, self.in_flight)
         self._window.taken(self.in_flight)
+        if not self._window.is_fixed:
+            self._outstanding.sent(now)
         self._requests.take(1, now, self._admitted.rate)
         charge = tokens or self._tokens_used
         self._tokens.take(charge, now)
@@ -230,6 +247,8 @@ class Limits:
             self._freed.set_result(None)
         now = self._clock()
         sent_at = now - outcome.latency_s
+        if not self._window.is_fixed:
+            self._outstanding.ended(sent_at + INSTANT_S)
         is_refused = outcome.kind in ("throttled", "timeout")
         if not is_refused:
             self._window.answered(outcome.latency_s, now)

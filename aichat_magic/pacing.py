@@ -6,6 +6,7 @@ Every moment is a number of seconds of the caller's clock. Sources of the ideas:
   Algorithms", 1989); a start that grows with every round trip (RFC 5681, section 3.1); growth ends where throughput
   ends, because by Little's law what is sent beyond throughput x latency only waits (Cardwell et al., "BBR", 2016).
 - `Pace`: spacing instead of bursts, as a virtual schedule (ITU-T I.371, the generic cell rate algorithm).
+- `Outstanding`: what is far slower than the rest is stuck (Dean and Barroso, "The Tail at Scale", 2013).
 - `AdmittedRate`: a search between the rate that went well and the one that did not (Xu et al., "Binary Increase
   Congestion Control", 2004).
 """
@@ -13,6 +14,7 @@ Every moment is a number of seconds of the caller's clock. Sources of the ideas:
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 
 # The first window: small enough that a low limit wastes few calls, large enough that a short run is quick.
 START = 12
@@ -41,7 +43,7 @@ class Window:
         self.latency_s: float | None = None
         self._fastest_s = math.inf
         self.most = most
-        self._is_fixed = is_fixed
+        self.is_fixed = is_fixed
         self._is_additive = False
         self._compare_from(0.0)
         self.restart(now)
@@ -67,7 +69,7 @@ class Window:
         smoothed_s = latency_s if self.latency_s is None else self.latency_s
         self.latency_s = smoothed_s + (latency_s - smoothed_s) / 8
         self._fastest_s = min(self._fastest_s, latency_s)
-        if self._is_fixed or now < self._round_at:
+        if self.is_fixed or now < self._round_at:
             return
         self._done += 1
         took_s = now - self._round_at
@@ -79,7 +81,7 @@ class Window:
 
     def cut(self, needed: float) -> None:
         """Halve, but leave what a paced run needs."""
-        if not self._is_fixed:
+        if not self.is_fixed:
             self.size = min(self.size, max(1.0, self.size / 2, needed))
             self._is_additive = True
             self._compare_from(0.0)
@@ -108,6 +110,41 @@ class Window:
             return
         growth = 1 / self.size if self._is_additive else min(max(self._fastest_s / SLOW_S, GROWTH), 1.0)
         self.size = min(float(self.most), self.size * (1 + growth))
+
+
+class Outstanding:
+    """The calls that are out, by when they were sent.
+
+    A call that takes far longer than those before it is stuck, mostly: nobody will answer it. It shows nothing of what
+    the server takes, and a window full of such calls would be a run that stands still until their deadline.
+    """
+
+    # A call is overdue after so many times the usual latency, and not before so many seconds.
+    _TIMES = 5.0
+    _LEAST_S = 1.0
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._sent_at: list[float] = []
+
+    def sent(self, now: float) -> None:
+        """A call was started."""
+        self._sent_at.append(now)
+
+    def ended(self, sent_at: float) -> None:
+        """A call that was started at about that time has come to an end."""
+        del self._sent_at[max(bisect_right(self._sent_at, sent_at) - 1, 0)]
+
+    def overdue(self, latency_s: float | None, now: float) -> int:
+        """How many are overdue.
+
+        Args:
+            latency_s: What calls usually take, in seconds; None: not known yet.
+            now: The time.
+        """
+        if latency_s is None:
+            return 0
+        return bisect_right(self._sent_at, now - max(self._TIMES * latency_s, self._LEAST_S))
 
 
 class Pace:

@@ -151,8 +151,17 @@ async def drive(
             workers.add(task)
             task.add_done_callback(workers.discard)
 
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            if limits.has_stuck:
+                more()
+
+    # As a run does: calls that are stuck give their places away without one coming to an end.
+    looker = loop.create_task(look())
     more()
     await finished
+    looker.cancel()
     await asyncio.gather(*workers)
     result.seconds = clock() - began_at
     return result
@@ -167,13 +176,15 @@ def simulate(
     slots: int = 10**6,
     busy_s: float = 0.0,
     refusal_s: float | None = None,
+    hang_s: float = 5.0,
     seed: int = 0,
     **options: Any,
 ) -> Result:
     """A batch of `rows` against a server, in virtual time.
 
     `slots`: calls that the server works on at once. `busy_s`: time of the one processor that each call takes.
-    `refusal_s`: how long a refusal takes; None: as long as a reply. `options`: those of `Limits`.
+    `refusal_s`: how long a refusal takes; None: as long as a reply. `hang_s`: how long one that ends in a timeout does.
+    `options`: those of `Limits`.
     """
 
     async def main(clock: Callable[[], float]) -> Result:
@@ -185,7 +196,7 @@ def simulate(
                 async with processor:
                     await asyncio.sleep(busy_s)
             if fault is not None and (kind := fault(row, attempt)):
-                await asyncio.sleep(latency(dice))
+                await asyncio.sleep(hang_s if kind == "timeout" else latency(dice))
                 return kind, 1.0 if kind == "throttled" else None
             if gate is not None and (wait_s := gate(clock())) is not None:
                 await asyncio.sleep(latency(dice) if refusal_s is None else refusal_s)

@@ -318,6 +318,27 @@ async def test_no_more_are_sent_and_not_stored_than_may_be_in_flight() -> None:
     assert most == 8
 
 
+async def test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place() -> None:
+    server = Server()
+    complete = server.complete
+    for_ever = asyncio.Event()
+
+    async def stuck(request: ChatRequest) -> Reply:
+        if 2 <= int(request.messages[-1].content) < 20:
+            await for_ever.wait()
+        return await complete(request)
+
+    server.complete = stuck  # type: ignore[method-assign]  # more than the first window of "auto" has places
+    made = batch([str(n) for n in range(100)], server, concurrency="auto")
+    task = asyncio.create_task(made.run())
+    async with asyncio.timeout(20):
+        while sum(server.answered.values()) < 82:  # noqa: ASYNC110  # a few turns of the loop
+            await asyncio.sleep(0)
+    for_ever.set()
+    await task
+    assert made.progress().done == 100
+
+
 async def test_replies_that_come_one_turn_of_the_loop_after_the_other_are_stored_together() -> None:
     """Each group costs two threads a meeting, more than a row does."""
     groups: list[int] = []
