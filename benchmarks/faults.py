@@ -108,7 +108,8 @@ def opening(options: argparse.Namespace) -> str:
     """What holds for all tables."""
     return (
         "Every library with its own retries and 64 in flight; `auto`: as ours decides by itself. Ours: the median of "
-        f"{options.rounds} runs for calls and seconds, the worst for rows. Calls: how often rows were sent."
+        f"{options.rounds} runs for calls and seconds, the worst for rows. Calls: how often rows were sent. "
+        "openaivec's grouping asks for many rows in one request, which meets faults and limits once for all of them."
     )
 
 

@@ -331,7 +331,7 @@ async def test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place() 
     server.complete = stuck  # type: ignore[method-assign]  # more than the first window of "auto" has places
     made = batch([str(n) for n in range(100)], server, concurrency="auto")
     task = asyncio.create_task(made.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(10):
         while sum(server.answered.values()) < 82:  # noqa: ASYNC110  # a few turns of the loop
             await asyncio.sleep(0)
     for_ever.set()
