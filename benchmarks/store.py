@@ -26,7 +26,7 @@ from aichat_magic.messages import Message, Options, Reply, Usage
 from aichat_magic.store import RequestKeys, SqliteStore
 
 ROWS = 100_000
-BUSY_ROWS = 10_000
+BUSY_ROWS = 2_000
 ROUNDS = 3
 PUTTERS = 64
 USAGE = Usage(input_tokens=40, output_tokens=100, cost_usd=0.0001)

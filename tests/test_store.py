@@ -266,6 +266,15 @@ def test_what_was_written_does_not_stay_in_memory(tmp_path: Path) -> None:
     assert int(program.communicate(timeout=60)[0]) < 50_000_000
 
 
+async def test_rows_that_are_cleared_before_they_are_written_are_no_trouble(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.put(key_of(0), REPLY)
+    writer = store._life().writer
+    assert writer._write() is None  # nothing is left to write
+    store.close()
+    assert rows_in(path) == 1
+
+
 async def test_a_connection_inside_a_transaction_takes_no_rows(path: Path) -> None:
     """They would count as durable, and nobody would see them."""
     store = SqliteStore(path)

@@ -26,7 +26,7 @@ from .writer import Limits, Writer
 MAX_BYTES: Final = 1_000_000_000
 
 _KEYS_IN_THREAD: Final = 10_000
-_KEYS_AT_ONCE: Final = 500  # SQLite before 3.32 takes 999 parameters
+_KEYS_AT_ONCE: Final = 512  # a block of a run; SQLite before 3.32 takes 999 parameters
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM replies WHERE key IN ({', '.join('?' * _KEYS_AT_ONCE)})"
 _BUSY_TIMEOUT_S: Final = 0.25
 _PATIENCE_S: Final = 5.0

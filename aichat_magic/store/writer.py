@@ -301,7 +301,8 @@ def _groups(rows: Sequence[tuple[bytes, Row]]) -> Iterator[list[tuple[bytes, Row
             group, size = [], 0
         group.append(row)
         size += size_of(row[1])
-    yield group
+    if group:  # `clear` may have come between
+        yield group
 
 
 def _insert_some(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, Row]]) -> None:
