@@ -221,7 +221,6 @@ class Batch:
         self._begin = self._clock()
         try:
             await self._plan.call.provider.prepare(None)
-            self._begin_task(self._replace_stuck(), self._watchers)
             while True:
                 await self._read()
                 if self._is_over():
@@ -280,10 +279,13 @@ class Batch:
         missing = min(self._plan.limits.workers_wanted - len(self._workers), len(self._ready))
         for _ in range(missing):
             self._begin_task(self._work(), self._workers)
+        limits = self._plan.limits
+        if len(self._ready) > len(self._workers) and limits.concurrency < limits.most and not self._watchers:
+            self._begin_task(self._replace_stuck(), self._watchers)
 
     async def _replace_stuck(self) -> None:
-        """Now and then, let other workers begin in place of those whose calls are stuck."""
-        while True:
+        """Now and then, while rows wait, let other workers begin in place of those whose calls are stuck."""
+        while self._ready:
             await self._wait_s(_LOOK_EVERY_S)
             if self._plan.limits.has_stuck:
                 self._hire()
@@ -296,8 +298,8 @@ class Batch:
 
     def _leave(self, task: asyncio.Task[None]) -> None:
         """A worker or a watcher has ended, or something was stored."""
-        self._workers.discard(task)
-        self._savers.discard(task)
+        for group in (self._workers, self._savers, self._watchers):
+            group.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._crash = error
             self._drop_all()
