@@ -148,7 +148,7 @@ class Limits:
 
     @property
     def concurrency(self) -> int:
-        """Calls that may be in flight now."""
+        """Calls that may be in flight now, not counting those that are overdue."""
         return self._window.whole
 
     @property
