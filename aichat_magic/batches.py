@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 
 from .chat import Call, Chat
-from .errors import AichatError, BadInputError, BatchStoppedError, ChatInterrupt
+from .errors import AichatError, BadInputError, BatchStoppedError, ChatInterrupt, TooManyOpenFilesError
 from .limits import Outcome
 from .messages import Message, Reply, Tally, Usage, estimate_tokens
 from .outcomes import Outcomes
@@ -32,6 +32,8 @@ from .store import ReplyStore
 _BLOCK = 512
 # So many failures in a row, with no retry left, and the server is down rather than unlucky.
 _LAST_STRAW = 20
+# So many failures in a row for want of a file descriptor cost no attempt; each of them has waited for some seconds.
+_MOST_FREE = 500
 # How long requests that are out when a run stops may take to come home, in seconds: they are paid for.
 _HOME_S = 10.0
 # How long a run that is interrupted waits for the store to write what has come home, in seconds.
@@ -221,27 +223,33 @@ class Batch:
         self._begin = self._clock()
         try:
             await self._plan.call.provider.prepare(None)
-            while True:
-                await self._read()
-                if self._is_over():
-                    break
-                self._hire()
-                await self._wait_for_change(self._later[0][0] if self._later else math.inf)
-                self._requeue()
-            home_at = self._clock() + _HOME_S
-            while (self._out or self._unsaved or self._savers) and self._clock() < home_at:
-                await self._wait_for_change(home_at)
+            with self._chat.http.limit.shared():
+                await self._ask_all()
         finally:
             await _end(self._watchers, 0.0)
             await _end(self._workers, 0.0)
             for patience_s in (_LAST_WRITE_S, 0.01):  # again for what came while a locked file was waited for
                 self._save()
                 await _end(self._savers, patience_s)
+            await self._chat.http.close_idle()
             self._known = None
             self.elapsed_s = self._clock() - self._begin
             self._tell(is_last=True)
         if self._crash is not None:
             raise self._crash
+
+    async def _ask_all(self) -> None:
+        """Send what there is to ask, until nothing is left or the run is stopped, and see all of it come home."""
+        while True:
+            await self._read()
+            if self._is_over():
+                break
+            self._hire()
+            await self._wait_for_change(self._later[0][0] if self._later else math.inf)
+            self._requeue()
+        home_at = self._clock() + _HOME_S
+        while (self._out or self._unsaved or self._savers) and self._clock() < home_at:
+            await self._wait_for_change(home_at)
 
     def _is_over(self) -> bool:
         """Whether nothing is left to send."""
@@ -430,8 +438,11 @@ class Batch:
     def _failed(self, job: _Job, error: AichatError) -> None:
         """Try a job again later, give it up, or stop the run."""
         self._failures_in_a_row += 1
-        wait_s = next_wait_s(error, job.attempt, self._plan.call.policy, self._chat.random)
-        if wait_s is not None and not self._is_stopped and self._retries.spend():
+        # Nothing was sent, and it says nothing of the server: it costs the row no attempt and the run no retry.
+        is_free = isinstance(error, TooManyOpenFilesError) and self._failures_in_a_row < _MOST_FREE
+        job.attempt -= is_free
+        wait_s = next_wait_s(error, max(job.attempt, 1), self._plan.call.policy, self._chat.random)
+        if wait_s is not None and not self._is_stopped and (is_free or self._retries.spend()):
             heapq.heappush(self._later, (self._clock() + wait_s, job.number, job))
             if self._later[0][2] is job:
                 self._changed.set()

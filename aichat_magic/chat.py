@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from .errors import AichatError, DeadlineError, RateLimitError, UnexpectedError, shorten
+from .errors import AichatError, DeadlineError, RateLimitError, TooManyOpenFilesError, UnexpectedError, shorten
 from .limits import Limits, Outcome
 from .messages import ChatRequest, Chunk, Draft, Message, Reply, Usage
 from .prices import PriceList
@@ -342,7 +342,8 @@ def outcome_of(result: Reply | AichatError, latency_s: float) -> Outcome:
             tokens=(usage.input_tokens or 0) + (usage.output_tokens or 0) or None,
             rate_limits=result.rate_limits,
         )
-    is_throttled = isinstance(result, RateLimitError) or getattr(result, "status", None) in (503, 529)
+    is_crowded = isinstance(result, RateLimitError | TooManyOpenFilesError)
+    is_throttled = is_crowded or getattr(result, "status", None) in (503, 529)
     return Outcome(
         latency_s=latency_s,
         kind="throttled" if is_throttled else "timeout" if isinstance(result, DeadlineError) else "error",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from .errors import (
     MalformedReplyError,
     RedirectError,
     TooLargeError,
+    TooManyOpenFilesError,
     shorten,
 )
 from .failures import connection_error, status_error
@@ -36,6 +38,9 @@ MAX_ERROR_BYTES = 64 * 1024
 _DRAIN_S = 0.1
 _DRAIN_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
+# How long a request waits for a file descriptor when this process has none left, and how often it looks, in seconds.
+_DESCRIPTOR_PATIENCE_S = 5.0
+_NEXT_DESCRIPTOR_S = 0.1
 
 
 class Exchange:
@@ -80,9 +85,7 @@ class Exchange:
 
     async def open(self) -> None:
         """Send the request and read status and headers; raise for a status of 300 or more."""
-        request = self._request
-        way = self._way = self._pool.take(self._route)
-        answer = await self._wait(lambda: way.send(request, is_stream=self._is_stream))
+        answer = await self._sent()
         self._answer = answer
         self.status, self.headers = answer.status, answer.headers
         # curl has undone the encoding already.
@@ -93,6 +96,41 @@ class Exchange:
             self._fail(MalformedReplyError, f"sent {shorten(encoding, 20)!r} encoding, which was not asked for.")
         if self.status >= 300:
             await self._refuse()
+
+    async def _sent(self) -> Answer:
+        """Send the request over a connection, and return what comes of it.
+
+        When the system has no descriptor for one, a place is waited for again: others give theirs back, or nobody does.
+        """
+        patience_at = self._loop.time() + _DESCRIPTOR_PATIENCE_S
+        while True:
+            try:
+                way = self._taken()
+                if way is None:
+                    way = await self._wait(partial(self._pool.wait, self._route))
+                self._way = way
+                return await self._wait(partial(way.send, self._request, is_stream=self._is_stream))
+            except TooManyOpenFilesError:
+                await self._let_go()
+                if self._loop.time() > patience_at:
+                    raise
+            await self._wait(partial(asyncio.sleep, _NEXT_DESCRIPTOR_S))
+
+    def _taken(self) -> Way | None:
+        """A connection; None where one has to be waited for."""
+        error: AichatError | None = None
+        try:
+            return self._pool.take(self._route)
+        except OSError as caught:  # the certificates cannot be read
+            error = self._broken(caught)
+        raise error
+
+    async def _let_go(self) -> None:
+        """Close what was to be a connection: the system has no descriptor for it."""
+        way, self._way, self._has_failed = self._way, None, False
+        if way is not None:
+            await self._pool.drop(way)
+        self._pool.limit.fall()
 
     async def _refuse(self) -> None:
         """Raise for a status of 300 or more."""
@@ -228,7 +266,13 @@ class Exchange:
 
     def _late(self, idle_end: float) -> AichatError:
         request = self._request
-        if idle_end < self._deadline:
+        if self._way is None:
+            text = (
+                f"No connection to {self._place} was free within {request.timeout_s:g} s: this process has as many "
+                f"open as it may ({self._pool.limit.most}, a quarter of its file descriptors). Raise `ulimit -n`, or "
+                "ask less at once."
+            )
+        elif idle_end < self._deadline:
             text = f"{self._place} was silent for {request.idle_timeout_s:g} s."
         else:
             text = f"{self._place} did not finish within {request.timeout_s:g} s. Allow more with --timeout."

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -97,6 +98,7 @@ class Limits:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         max_concurrency: int = 256,
+        share: Callable[[], int] = lambda: sys.maxsize,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -107,6 +109,7 @@ class Limits:
             requests_per_minute: Upper bound, evenly spaced, > 0.
             tokens_per_minute: Upper bound, evenly spaced, > 0.
             max_concurrency: Highest number that ``"auto"`` may find, >= 1.
+            share: Connections that this run may have now, >= 1; what is more than that waits.
             clock: Seconds that only go forward.
             sleep: Waits so many seconds.
 
@@ -122,6 +125,7 @@ class Limits:
         _check_positive("tokens_per_minute", tokens_per_minute)
         self._clock = clock
         self._sleep = sleep
+        self._share = share
         now = clock()
         self._began_at = now
         is_fixed = concurrency != "auto"
@@ -210,9 +214,9 @@ class Limits:
         """Calls that may be out: as many as the window holds, and as many again in place of those that are overdue."""
         window = self._window
         if window.is_fixed:
-            return window.whole
+            return min(window.whole, self._share())
         overdue = self._outstanding.overdue(window.latency_s, now)
-        return min(window.whole + min(overdue, window.whole), window.most)
+        return min(window.whole + min(overdue, window.whole), window.most, self._share())
 
     def _wait_s(self, now: float) -> float:
         """Seconds until a call may start; infinite: until another one has ended."""

@@ -10,7 +10,7 @@ import aichat_magic
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
     set("errors messages fences tables secret render wrapping quoting kinds sse rate_headers http1".split()),
-    set("transport exchange connections ways sockets outgoing failures routes".split())
+    set("transport exchange connections connection_limit ways sockets outgoing failures routes".split())
     | set("retry settings bridge cookies engine weights store limits pacing prices".split()),
     {"providers"},
     {"registry"},
@@ -47,6 +47,8 @@ NEIGHBOURS = {
     ("exchange", "routes"): "and goes there",
     ("exchange", "failures"): "what went wrong on the wire is put into words there",
     ("connections", "ways"): "what is kept",
+    ("connections", "connection_limit"): "as many as the process may have",
+    ("transport", "connection_limit"): "one limit for the connections of all loops",
     ("connections", "routes"): "and for what",
     ("ways", "sockets"): "a way straight to the server",
     ("ways", "outgoing"): "on which a request goes out",

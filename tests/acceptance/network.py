@@ -169,7 +169,7 @@ ROWS: tuple[Row, ...] = (
         removals=(
             Removal(
                 file=BATCHES,
-                old="and self._retries.spend()",
+                old="and (is_free or self._retries.spend())",
                 new="and True",
                 tests=("test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",),
             ),
