@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from . import manual
-from .arguments import words_of
+from .arguments import parse_store, words_of
 from .asides import recipe_table
 from .bridge import run
 from .chat import Chat
@@ -19,6 +19,7 @@ from .messages import Message
 from .recipes import Recipe
 from .render import Note, Table, Transcript
 from .settings import Given, Settings, config_path, held, setting_name
+from .store import StoreSummary
 from .talks import MAIN, Talks, named
 from .totals import Totals, counted, usage_table
 
@@ -270,21 +271,27 @@ class Commands:
         show(Note(f"Conversation: {name} ({counted(len(records), 'turn')})"))
 
     def _do_store(self, rest: str) -> None:
-        words = words_of("store", rest, least=0, most=1)
-        if words and words[0] != "clear":
-            raise BadInputError("Write it as: %aichat store, or %aichat store clear")
+        wanted = parse_store(rest)
         store = self._chat.store
-        if words:
+        if wanted.action == "clear":
             show(Note(f"Removed {counted(store.clear(), 'stored reply', 'stored replies')}."))
             return
-        summary = store.summary()
+        before = store.summary()
+        if wanted.action == "prune":
+            removed = store.prune(older_s=wanted.older_s, larger_bytes=wanted.larger_bytes)
+            show(Note(_pruned(removed, before, store.summary())))
+            return
         rows = (
-            ("replies", f"{summary.rows:,}"),
-            ("size", f"{summary.size_bytes / 1e6:.1f} MB"),
-            ("place", str(summary.path) if summary.path else "memory"),
-            ("oldest", f"{summary.oldest:%Y-%m-%d %H:%M}" if summary.oldest else "-"),
+            ("replies", f"{before.rows:,}"),
+            ("size", _megabytes(before.size_bytes)),
+            ("place", str(before.path) if before.path else "memory"),
+            ("oldest", f"{before.oldest:%Y-%m-%d %H:%M}" if before.oldest else "-"),
         )
-        show(Table("Stored replies of runs over tables", ("", ""), rows, "%aichat store clear removes them."))
+        note = (
+            f"None is removed by itself; above {_megabytes(before.soft_limit_bytes)} a run says so in a line. "
+            f"%aichat store prune --older 90d (or --larger 500MB) removes the oldest, %aichat store clear all."
+        )
+        show(Table("Stored replies of runs over tables", ("", ""), rows, note))
 
     def _do_usage(self, rest: str) -> None:
         words = words_of("usage", rest, least=0, most=1)
@@ -297,3 +304,23 @@ class Commands:
             since = None if period == "all" else time.time() - _PERIODS_S[period]
             rows = [(row.model, row.conversation, row.replies, row.usage) for row in self._talks.store.usage(since)]
         show(usage_table(period, rows))
+
+
+def _pruned(removed: int, before: StoreSummary, after: StoreSummary) -> str:
+    """Say what was removed from the stored replies, and what is left."""
+    if not removed:
+        return f"Nothing to remove: {_left(after)}."
+    oldest = f"; the oldest was of {before.oldest:%Y-%m-%d %H:%M}" if before.oldest else ""
+    text = f"Removed {counted(removed, 'stored reply', 'stored replies')}{oldest}. Left: {_left(after)}."
+    if after.path is not None and after.size_bytes >= before.size_bytes:
+        text += " The file keeps its size while another program reads it or the disk is full; its space is used again."
+    return text
+
+
+def _left(summary: StoreSummary) -> str:
+    oldest = f", the oldest of {summary.oldest:%Y-%m-%d %H:%M}" if summary.oldest else ""
+    return f"{counted(summary.rows, 'reply', 'replies')}, {_megabytes(summary.size_bytes)}{oldest}"
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB"

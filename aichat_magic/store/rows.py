@@ -51,7 +51,7 @@ LAYOUT: Final = Layout(
 )
 
 LONGEST_TEXT: Final = 64_000_000
-_OVERHEAD: Final = 150
+OVERHEAD_BYTES: Final = 150
 
 # Only these are complete. The keys are what SQLite gives (bytes) and what we hand to it.
 _FINISH_REASONS: Final[dict[Any, FinishReason]] = {
@@ -136,4 +136,4 @@ def _is_sound(row: Row, oldest_s: float = -math.inf) -> bool:
 
 def size_of(row: Row) -> int:
     """About how many bytes the row takes in the file and in memory."""
-    return len(row[-1]) + _OVERHEAD
+    return len(row[-1]) + OVERHEAD_BYTES
