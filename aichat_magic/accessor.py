@@ -11,6 +11,7 @@ import pandas as pd
 
 from . import chat
 from .bridge import run
+from .characters import fit
 from .errors import BadInputError, PromptError
 from .keywords import BatchKeywords
 from .messages import messages_from
@@ -86,6 +87,8 @@ class _Chat:
                 UserWarning,
                 stacklevel=3,
             )
+        for remark in result.remarks():
+            warnings.warn(remark, UserWarning, stacklevel=3)
         return pd.Series(list(result.texts()), index=self._data.index, name=name, dtype="string")
 
 
@@ -278,8 +281,8 @@ class FrameChat(_Chat):
 
 
 def _prompt(row: Row) -> str | None:
-    """The prompt of a row, where it has one."""
-    return row if isinstance(row, str) else None
+    """The prompt of a row as a column may hold it, where it has one."""
+    return fit(row) if isinstance(row, str) else None
 
 
 def is_missing(value: Any) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, Unpack
 
 from .batches import Batch, iterate_rows
 from .bridge import iterate, run
+from .characters import replaced_line
 from .chat import Call, Chat, shared_chat
 from .display import progress_bar
 from .errors import AichatError, BatchStoppedError, PromptError
@@ -138,6 +140,8 @@ async def batch_async(
             f"The run stopped after {made.progress().done:,} rows: {made.stopped_by} The finished ones are kept.",
             run=made,
         )
+    for line in replaced_line(made.replaced):
+        warnings.warn(line, UserWarning, stacklevel=2)
     return list(made.outcomes())
 
 

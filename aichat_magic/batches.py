@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from .answers import no_answer
 from .chat import Call, Chat
 from .errors import AichatError, BadInputError, BatchStoppedError, ChatInterrupt
 from .limits import Outcome
@@ -192,6 +193,11 @@ class Batch:
         number = self._jobs.get(key)
         outcome = None if number is None else self._outcomes[number]
         return outcome if isinstance(outcome, Reply) else None
+
+    @property
+    def replaced(self) -> int:
+        """Replies of which characters were replaced that no text may hold."""
+        return self._outcomes.replaced
 
     def progress(self, *, is_last: bool = False) -> Progress:
         """Where the run stands now."""
@@ -415,12 +421,15 @@ class Batch:
         if failed is not None:
             self._failed(job, failed)
             return
-        self._failures_in_a_row = 0
-        self._retries.earn()
         self._plan.budget.charge(_counted(reply, call))
         self._tally.add(reply.usage)
         self.latencies_s.append(reply.elapsed_s)
         self.finished_s.append(self._clock() - self._begin)
+        if (empty := no_answer(reply, call.request.options, call.provider.name)) is not None:  # it is paid for
+            self._failed(job, empty)
+            return
+        self._failures_in_a_row = 0
+        self._retries.earn()
         if self._plan.store is None:
             self._finish(job, reply)
         else:

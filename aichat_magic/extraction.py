@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pandas as pd
 
+from .characters import fit, replaced_line
 from .chat import Chat
-from .errors import AichatError
+from .errors import AichatError, BadInputError
+from .jsontext import without_unfit
 from .messages import Message, Reply
 from .plans import BatchOptions, Row
 from .runs import BatchRun, run_rows
 from .schemas import Schema, SchemaError, repair_prompt
 from .settings import Given
+
+
+class CutAnswerError(SchemaError):
+    """The answer was cut, by its limit or by a filter: asked again with the same, it would be cut again."""
 
 
 class Extraction:
@@ -37,10 +44,15 @@ class Extraction:
         self._chat = chat
         self._schema = schema
         self._options = options
-        provider = chat.call((Message("user", "-"),), given).provider
-        self._is_constrained = provider.supports_schema
+        call = chat.call((Message("user", "-"),), given)
+        self._is_constrained = call.provider.supports_schema
+        self._most_tokens = call.request.options.max_tokens
         wire = {"name": schema.name, "strict": schema.is_strict, "schema": schema.json_schema}
-        constrained = dataclasses.replace(given.options, schema=json.dumps(wire, ensure_ascii=False))
+        if (asked := json.dumps(wire, ensure_ascii=False)) != fit(asked):
+            raise BadInputError(
+                "The schema holds half of a surrogate pair, which no column may hold. Mend its names and values."
+            )
+        constrained = dataclasses.replace(given.options, schema=asked)
         self._given = dataclasses.replace(given, options=constrained) if self._is_constrained else given
 
     def frame(
@@ -69,8 +81,13 @@ class Extraction:
         if first.stopped_by is not None and (stopped := first.stop_error()) is not None:
             raise stopped
         answers = [self._checked(outcome) for outcome in first.outcomes()]
-        wrong = {row: error for row, (_, error) in enumerate(answers) if isinstance(error, SchemaError)}
+        wrong = {
+            row: error
+            for row, (_, error) in enumerate(answers)
+            if isinstance(error, SchemaError) and not isinstance(error, CutAnswerError)
+        }
         left = self._left(first)
+        replaced = self._replaced(first)
         if wrong and left is not None:
             texts = {row: text for row, text in enumerate(first.texts()) if row in wrong}
             # Whatever stops it, what it has mended counts; the other rows keep their first error.
@@ -78,6 +95,9 @@ class Extraction:
             for row, outcome in enumerate(repaired.outcomes()):
                 if row in wrong and isinstance(outcome, Reply):
                     answers[row] = self._checked(outcome)
+            replaced += self._replaced(repaired)
+        for line in replaced_line(replaced):
+            warnings.warn(line, UserWarning, stacklevel=4)
         return self._columns(answers, index)
 
     def _left(self, first: BatchRun) -> BatchOptions | None:
@@ -132,7 +152,22 @@ class Extraction:
         try:
             return self._schema.row(self._schema.parse(outcome.text)), None
         except SchemaError as error:
-            return outcome.text, error
+            return outcome.text, self._cut(outcome) or error
+
+    def _cut(self, reply: Reply) -> CutAnswerError | None:
+        """The error of an answer that was cut, which explains whatever is wrong with it; None for a whole one."""
+        if reply.finish_reason == "length":
+            most = self._most_tokens
+            limit = "at the limit of tokens" if most is None else f"at max_tokens={most}"
+            return CutAnswerError(f"the answer was cut {limit}; raise max_tokens")
+        if reply.finish_reason == "content_filter":
+            return CutAnswerError("the answer was cut by the provider's content filter; change the prompt")
+        return None
+
+    def _replaced(self, run: BatchRun) -> int:
+        """Count the replies that held characters that no text may hold, also those written as escapes."""
+        texts = {text for text in run.texts() if text is not None and "\\u" in text}
+        return run.replaced + sum(without_unfit(text) != text for text in texts)
 
     def _columns(self, answers: list[tuple[Any, Exception | None]], index: pd.Index) -> pd.DataFrame:
         """The columns of the schema, and those for errors where there are any."""
@@ -143,7 +178,7 @@ class Extraction:
             dtype: Any = pd.CategoricalDtype(list(field.categories)) if field.dtype == "category" else field.dtype
             columns[field.name] = pd.Series(values, index=index, dtype=dtype)
         if any(error is not None for _, error in answers):
-            errors = [None if error is None else str(error) for _, error in answers]
+            errors = [None if error is None else fit(str(error)) for _, error in answers]
             raw = [row if isinstance(row, str) else None for row, _ in answers]
             columns["extract_error"] = pd.Series(errors, index=index, dtype="string")
             columns["extract_raw"] = pd.Series(raw, index=index, dtype="string")

@@ -9,7 +9,8 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    set("errors messages fences tables secret render wrapping quoting kinds sse rate_headers http1".split()),
+    set("errors messages characters answers fences tables secret".split())
+    | set("render wrapping quoting kinds sse rate_headers http1".split()),
     set("transport exchange connections ways sockets outgoing failures routes".split())
     | set("retry settings bridge cookies engine weights store limits pacing prices".split()),
     {"providers"},
@@ -25,6 +26,9 @@ FLOORS = (
 # Rooms of one floor that may look at each other, each with its reason.
 NEIGHBOURS = {
     ("messages", "errors"): "an option out of range is an error",
+    ("answers", "characters"): "a blank text is no answer",
+    ("answers", "errors"): "but an error",
+    ("answers", "messages"): "that a reply stands for",
     ("messages", "rate_headers"): "a reply carries what the server said of its limits",
     ("messages", "fences"): "a reply knows the code in it",
     ("messages", "tables"): "and the tables",

@@ -183,6 +183,14 @@ async def test_reply_without_usage_comes_back_without_usage(store: SqliteStore) 
     assert await store.get([KEY]) == {KEY: Reply(text="x")}
 
 
+@pytest.mark.parametrize("reply", [Reply(text=""), Reply(text=" \n\u200b"), Reply(text="No.", finish_reason="refusal")])
+async def test_reply_without_an_answer_is_not_stored(store: SqliteStore, path: Path, reply: Reply) -> None:
+    await store.put(KEY, reply)
+    await store.put(OTHER, Reply(text="x", finish_reason="tool_calls"))
+    assert list(await store.get([KEY, OTHER])) == [OTHER]
+    assert rows_in(path) == 1
+
+
 @pytest.mark.parametrize("text", ["a\x00b", "\ud800", "\udfff\x00é😀", "\x00"])
 async def test_any_text_survives(path: Path, text: str) -> None:
     """Row 18."""

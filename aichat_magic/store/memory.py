@@ -11,7 +11,7 @@ from typing import Final
 from ..messages import Reply
 from .base import StoreSummary, date_of, is_large
 from .notices import Notices
-from .rows import Row, reply_from, row_from, size_of
+from .rows import Row, answer_from, answer_row, size_of
 
 SOFT_LIMIT_BYTES: Final = 256_000_000  # a quarter of what a file is told of: a process has less room
 
@@ -45,7 +45,7 @@ class MemoryStore:
         """The replies under these keys."""
         oldest_s = -math.inf if self._max_age_s is None else self._clock() - self._max_age_s
         rows = ((key, self._rows.get(key)) for key in keys)
-        found = ((key, reply_from(row, oldest_s)) for key, row in rows if row is not None)
+        found = ((key, answer_from(row, oldest_s)) for key, row in rows if row is not None)
         return {key: reply for key, reply in found if reply is not None}
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
@@ -61,7 +61,7 @@ class MemoryStore:
         now_s = self._clock()
         with self._lock:
             for key, reply in replies:
-                row = row_from(reply, now_s)
+                row = answer_row(reply, now_s)
                 if row is None:
                     continue
                 previous = self._rows.pop(key, None)

@@ -21,7 +21,7 @@ from .base import SOFT_LIMIT_BYTES, ReplyStore, StoreSummary, date_of
 from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
 from .memory import MemoryStore
 from .notices import Notices
-from .rows import COLUMNS, LAYOUT, reply_from, row_from
+from .rows import COLUMNS, LAYOUT, answer_from, answer_row
 from .writer import Limits, Writer
 
 _KEYS_IN_THREAD: Final = 10_000
@@ -193,7 +193,7 @@ class SqliteStore:
             replies: Keys and replies.
         """
         now_s = self._clock()
-        rows = [(key, row) for key, reply in replies if (row := row_from(reply, now_s)) is not None]
+        rows = [(key, row) for key, reply in replies if (row := answer_row(reply, now_s)) is not None]
         if rows:
             life = self._life()
             await life.writer.submit(rows, asyncio.get_running_loop())
@@ -301,7 +301,7 @@ class SqliteStore:
         for key in dict.fromkeys(keys):
             if (row := life.writer.unsaved.get(key)) is None:
                 missing.append(key)
-            elif (reply := reply_from(row, oldest_s)) is not None:
+            elif (reply := answer_from(row, oldest_s)) is not None:
                 found[key] = reply
 
         def select(database: Database) -> None:
@@ -309,7 +309,7 @@ class SqliteStore:
                 some = missing[start : start + _KEYS_AT_ONCE]
                 some += [some[-1]] * (_KEYS_AT_ONCE - len(some))
                 for values in database.connection.execute(_SELECT, some).fetchall():
-                    if (reply := reply_from(values[1:], oldest_s)) is not None:
+                    if (reply := answer_from(values[1:], oldest_s)) is not None:
                         found[values[0]] = reply
 
         if missing:
