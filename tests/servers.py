@@ -31,6 +31,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from effort import PATIENCE_S
+
 MODEL = "test-model"
 _T = TypeVar("_T")
 _REASONS = {
@@ -404,12 +406,12 @@ class ChatServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10), "the server did not start"
+        assert self._ready.wait(PATIENCE_S), "the server did not start"
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive(), "the server did not stop"
 
     def close_idle(self) -> None:
@@ -423,7 +425,7 @@ class ChatServer:
 
         self._call(close())
 
-    def wait_until(self, condition: Callable[[ChatServer], bool], timeout_s: float = 5) -> bool:
+    def wait_until(self, condition: Callable[[ChatServer], bool], timeout_s: float = PATIENCE_S) -> bool:
         """Wait, in the calling thread, until the condition holds; False when it does not in time."""
 
         async def poll() -> bool:
@@ -436,7 +438,7 @@ class ChatServer:
         return self._call(poll())
 
     def _call(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(2 * PATIENCE_S)
 
     def _run(self) -> None:
         # A selector loop, whatever policy the test has set.

@@ -59,7 +59,7 @@ def test_kernel_killed_in_the_middle_loses_only_the_turn_in_flight(server: ChatS
         for number in range(1, 4):
             kernel.run(f"%%aichat\nq{number}", cell_id=f"id-{number}")
         kernel.start("%%aichat\nlong")
-        assert server.wait_until(lambda server: len(server.requests) == 4, 10)
+        assert server.wait_until(lambda server: len(server.requests) == 4)
         kernel.kill()
     with notebook(server, tmp_path) as kernel:
         shown = kernel.run("%aichat show").outputs
@@ -104,7 +104,7 @@ def test_interrupted_turn_is_not_kept(server: ChatServer, tmp_path: Path) -> Non
     with notebook(server, tmp_path) as kernel:
         kernel.run("%%aichat\nq1")
         key = kernel.start("%%aichat\nhang")
-        assert server.wait_until(lambda server: len(server.requests) == 2, 10)
+        assert server.wait_until(lambda server: len(server.requests) == 2)
         kernel.interrupt()
         assert kernel.finish(key).status == "error"
         kernel.run("%%aichat\nq2")

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from hashlib import sha256
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from effort import PATIENCE_S, calls_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -272,7 +272,7 @@ def test_what_was_written_does_not_stay_in_memory(tmp_path: Path) -> None:
         """,
         str(tmp_path / "replies.sqlite3"),
     )
-    assert int(program.communicate(timeout=60)[0]) < 50_000_000
+    assert int(program.communicate(timeout=PATIENCE_S)[0]) < 50_000_000
 
 
 async def test_rows_that_are_cleared_before_they_are_written_are_no_trouble(path: Path) -> None:
@@ -616,7 +616,7 @@ def test_what_is_waiting_is_written_at_the_end_of_the_program(path: Path) -> Non
         """,
         str(path),
     )
-    program.communicate(timeout=30)
+    program.communicate(timeout=PATIENCE_S)
     assert program.returncode == 0
     assert rows_in(path) == 200
 
@@ -654,8 +654,7 @@ def test_twenty_five_kills_lose_no_acknowledged_reply(path: Path) -> None:
     for turn in range(25):
         program = run_program(WRITE, str(path), str(turn), "1000000")
         assert program.stdout is not None
-        lines = [program.stdout.readline()]
-        time.sleep(chance.uniform(0, 0.12))
+        lines = [program.stdout.readline() for _ in range(chance.randrange(1, 200))]
         program.send_signal(signal.SIGKILL)
         lines += program.stdout.read().splitlines(keepends=True)
         program.wait()
@@ -673,7 +672,7 @@ def test_two_processes_write_into_one_store(path: Path) -> None:
     """Row 31. They make the file at the same moment, too."""
     programs = [run_program(WRITE, str(path), str(part), "2000") for part in range(2)]
     for program in programs:
-        program.communicate(timeout=60)
+        program.communicate(timeout=PATIENCE_S)
         assert program.returncode == 0
     assert rows_in(path) == 4000
     assert is_intact(path)
@@ -702,7 +701,7 @@ def test_child_after_fork_has_its_own_connection(path: Path) -> None:
         """,
         str(path),
     )
-    program.communicate(timeout=30)
+    program.communicate(timeout=PATIENCE_S)
     assert program.returncode == 0
     assert rows_in(path) == 400
     assert is_intact(path)
@@ -711,14 +710,11 @@ def test_child_after_fork_has_its_own_connection(path: Path) -> None:
 # Trouble
 
 
-async def longest_gap_s(until: "asyncio.Task[object]") -> float:
-    """The longest time in which the loop did nothing else."""
-    longest_s = 0.0
-    while not until.done():
-        begin_s = time.perf_counter()
+async def has_time_beside(task: "asyncio.Task[object]") -> bool:
+    """Whether the loop goes on while the task waits for a lock: then it is not done when the loop has turned."""
+    for _ in range(20):
         await asyncio.sleep(0.005)
-        longest_s = max(longest_s, time.perf_counter() - begin_s)
-    return longest_s
+    return not task.done()
 
 
 async def test_locked_store_keeps_the_reply_and_writes_it_later(path: Path) -> None:
@@ -728,11 +724,11 @@ async def test_locked_store_keeps_the_reply_and_writes_it_later(path: Path) -> N
     with other_program(path) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         with pytest.warns(UserWarning, match="locked by another program") as caught:
-            put = asyncio.create_task(store.put(OTHER, REPLY))
-            assert await longest_gap_s(put) < 0.7
-            begin_s = time.perf_counter()
+            await store.put(OTHER, REPLY)
+            # From now on nobody waits; who did would wait for ever.
+            writer = store._life().writer
+            writer._limits = dataclasses.replace(writer._limits, patience_s=1e9)
             await asyncio.gather(*(store.put(key_of(number), REPLY) for number in range(10)))
-            assert time.perf_counter() - begin_s < 0.7
             assert len(await store.get([KEY, OTHER, key_of(9)])) == 3
         assert len(caught) == 1
         assert not store.summary().is_persistent
@@ -745,33 +741,50 @@ async def test_locked_store_keeps_the_reply_and_writes_it_later(path: Path) -> N
 
 
 async def test_lock_that_is_soon_free_is_waited_for_without_a_word(path: Path) -> None:
+    """Row 32: the lock is let go by the loop, which is not blocked meanwhile."""
     store = SqliteStore(path, patience_s=20)
     await store.put(KEY, REPLY)
     with other_program(path) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         put = asyncio.create_task(store.put(OTHER, REPLY))
-        await asyncio.sleep(0.6)
-        assert not put.done()
+        assert await has_time_beside(put)
         connection.execute("ROLLBACK")
         await put
     assert rows_in(path) == 2
     store.close()
 
 
-async def test_store_that_cannot_even_be_read_for_a_lock(path: Path) -> None:
-    store = SqliteStore(path, patience_s=1)
-    await store.put(KEY, REPLY)
-    store.close()
+@contextlib.contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Another program has the file for itself alone."""
     with other_program(path) as connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("UPDATE replies SET id = id")
+        yield
+
+
+async def test_store_that_cannot_even_be_read_for_a_lock(path: Path) -> None:
+    store = SqliteStore(path, patience_s=0.5)
+    await store.put(KEY, REPLY)
+    store.close()
+    with unreadable(path):
         with pytest.warns(UserWarning, match="locked by another program") as caught:
-            get = asyncio.create_task(store.get([KEY]))
-            assert await longest_gap_s(get) < 0.7
-            assert await get == {}
+            assert await store.get([KEY]) == {}
         assert len(caught) == 1
     assert await store.get([KEY]) == {KEY: REPLY}
+    store.close()
+
+
+async def test_loop_goes_on_while_a_store_cannot_be_read_for_a_lock(path: Path) -> None:
+    """Row 32: were it blocked, nobody would let go of the lock, and the reply would not be found."""
+    store = SqliteStore(path, patience_s=20)
+    await store.put(KEY, REPLY)
+    store.close()
+    with unreadable(path):
+        get = asyncio.create_task(store.get([KEY]))
+        assert await has_time_beside(get)
+    assert await get == {KEY: REPLY}
     store.close()
 
 
@@ -1014,11 +1027,8 @@ def test_user_without_a_home_gets_memory(monkeypatch: pytest.MonkeyPatch) -> Non
         assert isinstance(open_store(environ={}), MemoryStore)
 
 
-def test_keys_are_fast_enough_for_a_million_rows() -> None:
-    """About 3 microseconds each; the bound is wide because test machines are slow."""
+def test_keys_are_cheap_enough_for_a_million_rows() -> None:
+    """About 3 microseconds each: what all requests of a run have in common is hashed once."""
     keys = RequestKeys(provider="p", host="h", model="m", options=Options())
-    prompts = [(Message("user", json.dumps({"row": number})),) for number in range(2000)]
-    begin_s = time.process_time()
-    for prompt in prompts:
-        keys.key(prompt)
-    assert time.process_time() - begin_s < 0.2
+    prompts = [(Message("user", json.dumps({"row": number})),) for number in range(200)]
+    assert calls_of(lambda: [keys.key(prompt) for prompt in prompts]) <= 20 * len(prompts)

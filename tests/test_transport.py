@@ -14,7 +14,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import traceback
 import warnings
 
@@ -22,8 +21,10 @@ import httpx
 import pytest
 import respx
 import trustme
+from effort import PATIENCE_S
 from needs import needs
 from servers import (
+    Answer,
     ChatServer,
     bomb,
     chunked,
@@ -44,6 +45,7 @@ from servers import (
     status,
     text,
 )
+from simulation import in_virtual_time
 
 from aichat_magic import errors
 from aichat_magic.secret import Secret
@@ -72,7 +74,7 @@ def chat(server, prompt="hello", *, stream=False, **changes):
         "url": (server if isinstance(server, str) else server.url) + "/chat/completions",
         "body": json.dumps(body).encode(),
         "auth": Auth(header="authorization", prefix="Bearer ", secret=Secret(KEY)),
-        "timeout_s": 5.0,
+        "timeout_s": PATIENCE_S,
     }
     return HttpRequest(**fields | changes)
 
@@ -249,19 +251,20 @@ async def test_nothing_is_left_when_a_stream_is_abandoned(http):
 async def test_a_cancel_passes_through_and_closes_the_connection(http, answer):
     with ChatServer(only(answer)) as server:
         task = asyncio.create_task(stream(http, server))
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(server.wait_until, lambda s: s.in_flight == 1)
+        await asyncio.sleep(0.1)  # mostly, the body has begun
         task.cancel()
-        began = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - began < 0.5
         assert server.wait_until(lambda s: s.open_connections == 0 and s.in_flight == 0)
+        assert server.closed_early == 1  # before the server was done
 
 
 async def test_a_cancel_inside_a_tls_handshake_is_a_cancel_and_leaves_no_socket(http):
     with ChatServer() as server:  # it waits for the end of headers that never come
         task = asyncio.create_task(http.send(chat(server.url.replace("http:", "https:"))))
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(server.wait_until, lambda s: s.connections == 1)
+        await asyncio.sleep(0.1)  # mostly, the handshake has begun
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -274,17 +277,48 @@ async def test_a_cancel_inside_a_tls_handshake_is_a_cancel_and_leaves_no_socket(
 @pytest.mark.parametrize("answer", [hang(), drip(), drip(stream=True)], ids=["hang", "drip", "stream"])
 @pytest.mark.parametrize("how", [ask, stream])
 async def test_the_total_deadline_holds(http, answer, how):
-    with ChatServer(only(answer)) as server:
-        began = time.monotonic()
+    with ChatServer(only(answer)) as server:  # it never comes to an end
         error = await failure(how(http, server, timeout_s=0.7), errors.DeadlineError)
-        assert 0.6 < time.monotonic() - began < 1.2
         assert "0.7 s" in str(error)
         assert "127.0.0.1" in str(error)
         assert server.wait_until(lambda s: s.open_connections == 0)
+        assert server.closed_early == 1
+
+
+class Slow(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
+    """A server without a network that answers never, or with a byte every 0.1 s."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    async def handle_async_request(self, request):
+        if self.kind is None:
+            await asyncio.Event().wait()
+        return httpx.Response(200, headers={"content-type": self.kind}, stream=self)
+
+    async def __aiter__(self):
+        while True:
+            yield b":"
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("kind", [None, "application/json", "text/event-stream"], ids=["hang", "drip", "stream"])
+@pytest.mark.parametrize("how", [ask, stream])
+@pytest.mark.parametrize("changes", [{}, {"idle_timeout_s": 0.3}], ids=["total", "with an idle time"])
+def test_the_total_deadline_comes_at_its_time(how, kind, changes, anyio_backend):
+    """Neither before it nor after it, by the clock of the loop."""
+
+    async def main(clock):
+        http = Transport(mock=Slow(kind), environ={})
+        begin = clock()
+        await failure(how(http, "http://api.example/v1", timeout_s=0.75, **changes), errors.DeadlineError)
+        return clock() - begin
+
+    assert in_virtual_time(main) == pytest.approx(0.75)
 
 
 async def test_a_silence_inside_a_stream_ends_it(http):
-    with ChatServer(only(chunks(["a", "b"], delay_s=5))) as server:
+    with ChatServer(only(chunks(["a", "b"], delay_s=3600))) as server:
         error = await failure(stream(http, server, idle_timeout_s=0.3), errors.DeadlineError)
     assert "silent for 0.3 s" in str(error)
 
@@ -443,11 +477,20 @@ async def test_events_are_the_same_however_the_bytes_are_cut(http, size):
 
 
 async def test_events_come_while_the_stream_goes_on(http):
-    with ChatServer(only(event_stream([sse("a"), sse("b")], delay_s=1))) as server:
-        began = time.monotonic()
+    has_come = threading.Event()
+
+    async def play(exchange):
+        opening = head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+        await exchange.send(opening + chunked(sse("a")))
+        await asyncio.to_thread(has_come.wait, PATIENCE_S)
+        await exchange.send(chunked(sse("b")) + b"0\r\n\r\n")
+        return True
+
+    with ChatServer(only(Answer(play))) as server:
         async with contextlib.aclosing(http.events(chat(server, stream=True))) as events:
             assert (await anext(events)).data == "a"
-            assert time.monotonic() - began < 0.8
+            has_come.set()
+            assert (await anext(events)).data == "b"
 
 
 async def test_a_server_that_does_not_stream_gives_one_event(http):
@@ -697,7 +740,7 @@ def test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once(
                 pass
             secure.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + length + b"\r\n" + b"x" * 1_000_000)
             if says_goodbye:
-                secure.settimeout(2)
+                secure.settimeout(PATIENCE_S)
                 secure.unwrap()
 
     async def main(port):

@@ -239,6 +239,7 @@ ROWS: tuple[Row, ...] = (
         tests=(
             "test_faults.py::test_deadline_holds_for_the_whole_of_a_request",
             "test_transport.py::test_the_total_deadline_holds",
+            "test_transport.py::test_the_total_deadline_comes_at_its_time",
             "test_magic.py::test_timeout_flag_ends_a_hanging_request",
             "test_batches.py::test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place",
             "test_limits.py::test_calls_that_nobody_answers_do_not_hold_up_the_others",
@@ -260,7 +261,7 @@ ROWS: tuple[Row, ...] = (
                 file=EXCHANGE,
                 old="min(self._deadline, idle_end)",
                 new="min(self._deadline, idle_end) + 2",
-                tests=("test_faults.py::test_deadline_holds_for_the_whole_of_a_request",),
+                tests=("test_transport.py::test_the_total_deadline_comes_at_its_time",),
             ),
         ),
     ),
