@@ -9,7 +9,7 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    set("errors messages fences tables secret render wrapping quoting kinds sse rate_headers http1".split()),
+    set("errors messages fences tables secret render wrapping quoting kinds sse rate_headers http1 decoding".split()),
     set("transport exchange connections ways sockets outgoing failures routes".split())
     | set("retry settings bridge cookies engine weights store limits pacing prices".split()),
     {"providers"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import importlib
 import json
 import logging
@@ -17,6 +18,7 @@ import threading
 import time
 import traceback
 import warnings
+import zlib
 
 import httpx
 import pytest
@@ -370,6 +372,48 @@ async def test_a_body_cut_short_is_never_a_short_answer(http, answer):
     assert error.is_retryable
 
 
+@pytest.mark.parametrize("size", [1, 7, 25, 1000])
+@pytest.mark.parametrize(
+    "parts",
+    [['{"text": "You should ', "NOT ", 'delete it."}'], ["", '{"text": "You should NOT', "", "", ' delete it."}', ""]],
+    ids=["three", "some empty"],
+)
+async def test_no_member_of_gzip_is_lost_however_the_body_is_cut(http, parts, size):
+    """A proxy that packs each block on its own sends one member after the other."""
+    body = b"".join(gzip.compress(part.encode()) for part in parts)
+    pieces = [body[i : i + size] for i in range(0, len(body), size)]
+    answer = raw(
+        head(200, {"content-type": "application/json", "content-encoding": "gzip", "transfer-encoding": "chunked"})
+        + b"".join(chunked(piece) for piece in pieces)
+        + b"0\r\n\r\n"
+    )
+    with ChatServer(only(answer)) as server:
+        assert (await http.send(chat(server))).json() == {"text": "You should NOT delete it."}
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"),
+    [
+        ("deflate", zlib.compress),
+        ("deflate", lambda data: zlib.compress(data)[2:-4]),
+        ("X-Gzip", gzip.compress),
+        ("deflate, gzip", lambda data: gzip.compress(zlib.compress(data))),
+        ("identity", bytes),
+    ],
+    ids=["deflate", "deflate without a frame", "x-gzip", "two", "identity"],
+)
+async def test_every_usual_coding_is_undone(http, coding, encode):
+    with ChatServer(only(payload(encode(b'{"a": 1}'), headers={"content-encoding": coding}))) as server:
+        assert (await http.send(chat(server))).json() == {"a": 1}
+
+
+async def test_garbage_after_a_compressed_body_is_malformed(http):
+    body = gzip.compress(b"{}") + b"garbage"
+    with ChatServer(only(payload(body, headers={"content-encoding": "gzip"}))) as server:
+        error = await failure(http.send(chat(server)), errors.MalformedReplyError)
+    assert "not compressed as its header says" in str(error)
+
+
 async def test_json_cut_at_the_end_of_the_connection_is_incomplete(http):
     answer = raw(head(200, {"content-type": "application/json"}) + b'{"choices": [{"mess')
     with ChatServer(only(answer)) as server:
@@ -526,9 +570,22 @@ async def test_an_endless_error_body_is_read_in_part(http):
     assert len(str(error)) < 400
 
 
-async def test_an_encoding_nobody_asked_for_is_refused(http):
+async def test_an_encoding_nobody_asked_for_is_refused_and_named(http):
     with ChatServer(only(payload(b"x", headers={"content-encoding": "br"}))) as server:
-        await failure(http.send(chat(server)), errors.MalformedReplyError)
+        error = await failure(http.send(chat(server)), errors.MalformedReplyError)
+    assert "'br'" in str(error)
+
+
+async def test_a_status_says_more_than_an_encoding_that_is_not_known(http):
+    answer = payload(b"x", code=401, headers={"content-encoding": "br"})
+    with ChatServer(only(answer)) as server:
+        await failure(http.send(chat(server)), errors.AuthenticationError)
+
+
+async def test_a_compressed_body_that_gives_nothing_stops_at_the_cap(http):
+    body = gzip.compress(b"") + bytes(1_000_000)
+    with ChatServer(only(payload(body, headers={"content-encoding": "gzip"}))) as server:
+        await failure(http.send(chat(server, max_bytes=1000)), errors.TooLargeError)
 
 
 # --- statuses
