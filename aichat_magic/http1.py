@@ -16,6 +16,8 @@ from typing import NamedTuple
 # As much as h11 and httpcore take for a head, a line of a chunk, or trailers.
 MAX_HEAD_BYTES = 100 * 1024
 _MAX_CHUNK_LINE_BYTES = 4096
+# Nobody reads trailers, so that there is no use in taking many.
+_MAX_TRAILER_BYTES = 8192
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # Spaces before the colon and lines that go on in the next one are refused: they are read in two ways.
@@ -69,7 +71,10 @@ class ResponseReader:
     it for the next response.
     """
 
-    __slots__ = ("_data", "_is_chunked", "_is_closed", "_is_kept", "_is_open_ended", "_is_whole", "_left", "_searched")
+    __slots__ = (
+        "_data", "_is_chunked", "_is_closed", "_is_kept", "_is_open_ended", "_is_whole", "_left", "_searched",
+        "_trailer_bytes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -85,6 +90,7 @@ class ResponseReader:
         self._is_open_ended = False  # the body ends with the connection
         self._is_whole = False
         self._is_kept = False
+        self._trailer_bytes: int | None = None  # since the last chunk; None before it
 
     @property
     def is_whole(self) -> bool:
@@ -209,7 +215,7 @@ class ResponseReader:
         """The bytes of all chunks that are there, joined."""
         data, at = self._data, 0
         pieces: list[bytes] = []
-        while True:
+        while self._trailer_bytes is None:
             if self._left > 2:  # of a chunk, with the line end after it
                 piece = data[at : at + self._left - 2]
                 if not piece:
@@ -231,22 +237,25 @@ class ResponseReader:
                     raise NotHttpError("the size of a chunk cannot be read")
                 break
             size = int(line[1], 16)
+            at, self._left = line.end(), size + 2 if size else 0
             if size == 0:
-                if (end := self._end_of_trailers(data, line.end())) is None:
-                    break
-                at, self._is_whole = end, True
-                break
-            at, self._left = line.end(), size + 2
+                self._trailer_bytes = 0
+        if self._trailer_bytes is not None:
+            at = self._pass_trailers(data, at)
         self._data = data[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _end_of_trailers(self, data: bytes, at: int) -> int | None:
-        """Where the lines after the last chunk end; None when their end has not come yet. Nobody reads them."""
-        begin = at
-        while (end := data.find(b"\n", at)) >= 0:
-            if data[at:end] in (b"", b"\r"):
-                return end + 1
+    def _pass_trailers(self, data: bytes, at: int) -> int:
+        """Drop the lines after the last chunk, which nobody reads; return where they end.
+
+        Each line is looked at once, and only so many bytes are: a server must not keep this side busy with them.
+        """
+        assert self._trailer_bytes is not None
+        while not self._is_whole and (end := data.find(b"\n", at)) >= 0:
+            self._is_whole = data[at:end] in (b"", b"\r")
+            self._trailer_bytes += end + 1 - at
             at = end + 1
-        if len(data) - begin > MAX_HEAD_BYTES:
+        left = 0 if self._is_whole else len(data) - at
+        if self._trailer_bytes + left > _MAX_TRAILER_BYTES:
             raise NotHttpError("there is no end to what follows the body")
-        return None
+        return at

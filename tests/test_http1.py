@@ -156,6 +156,33 @@ def test_what_can_be_read_in_two_ways_is_refused(data):
             read(data, size)
 
 
+@pytest.mark.parametrize("line", [b"a: b\r\n", b"a: " + b"b" * 200 + b"\r\n", b"x"])
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_trailers_are_read_up_to_a_bound_however_they_are_cut(line, size):
+    """20,000 lines in small pieces cost a minute and a half of CPU when each piece had all of them looked at again."""
+    reader = ResponseReader()
+    reader.feed(OK + b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+    assert reader.head().status == 200
+    assert reader.piece() == b"x"
+    trailers = line * 20_000
+    taken = 0
+
+    def goes_on():
+        nonlocal taken
+        taken += size
+        reader.feed(trailers[taken - size : taken])
+        return reader.piece() is None
+
+    with pytest.raises(NotHttpError):
+        all(goes_on() for _ in trailers)
+    assert taken <= 8192 + size
+
+
+def test_a_few_trailers_are_passed_over():
+    data = OK + b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" + b"name: value\r\n" * 50 + b"\r\n"
+    assert read(data, 1, is_closed=False)[2:] == (b"x", True)
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [

@@ -69,4 +69,21 @@ ROWS: tuple[Row, ...] = (
             ),
         ),
     ),
+    Row(
+        number=128,
+        fault="20,000 lines of trailers after a body, in small pieces",
+        outcome="malformed after 8 KiB; each line is looked at once",
+        tests=(
+            "test_http1.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",
+            "test_http1.py::test_a_few_trailers_are_passed_over",
+        ),
+        removals=(
+            Removal(
+                file=HTTP1,
+                old="if self._trailer_bytes + left > _MAX_TRAILER_BYTES:",
+                new="if False:",
+                tests=("test_http1.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",),
+            ),
+        ),
+    ),
 )
