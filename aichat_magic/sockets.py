@@ -6,10 +6,10 @@ import asyncio
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
-from .http1 import CutShortError, Head, ResponseReader, request_bytes
+from .response import CutShortError, Head, ResponseReader
 
 # Arrived and not yet read; above it the socket is left alone until somebody reads. It is more than one turn of the loop
 # brings, because uvloop loses the end of what was sent over TLS when the other side closes while it is left alone.
@@ -58,10 +58,10 @@ class Line(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes have come."""
-        self.take(self._inbox[:nbytes].tobytes())
+        self.take(self._inbox[:nbytes])
 
-    def take(self, data: bytes) -> None:
-        """Keep these bytes for the reader."""
+    def take(self, data: bytes | memoryview) -> None:
+        """Give these bytes to the reader."""
         self.reader.feed(data)
         self._unread += len(data)
         if self._unread > _MOST_UNREAD_BYTES and not self._is_paused and self._transport is not None:
@@ -108,10 +108,10 @@ class Line(asyncio.BufferedProtocol):
             return False
         return self.reader.is_reusable and transport.get_write_buffer_size() == 0
 
-    def send(self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send a request. What goes wrong shows when the answer is read, which may say more."""
+    def send(self, request: bytes) -> None:
+        """Send a whole request. What goes wrong shows when the response is read, which may say more."""
         if self._transport is not None:
-            self._transport.write(request_bytes(method, target, headers, body))
+            self._transport.write(request)
 
     async def head(self) -> Head:
         """Status and headers of the response. Raises what `ResponseReader.head` does."""

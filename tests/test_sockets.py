@@ -11,7 +11,7 @@ import warnings
 
 import pytest
 
-from aichat_magic.http1 import CutShortError
+from aichat_magic.response import CutShortError
 from aichat_magic.sockets import ConnectTimeout, connect
 
 pytestmark = pytest.mark.anyio
@@ -139,7 +139,7 @@ async def test_what_is_written_after_the_other_side_has_left_is_no_error(address
         addresses += [("127.0.0.1", port)]
         line = await opened()
     await asyncio.sleep(0.05)
-    line.send(b"GET", b"/", [], b"")
+    line.send(b"GET / HTTP/1.1\r\n\r\n")
     with pytest.raises(CutShortError):
         await line.head()
     assert not line.is_idle

@@ -766,6 +766,47 @@ def test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once(
             assert len(runner.run(main(port)).body) == 1_000_000
 
 
+FRAMED = {
+    "length": b"content-length: 8\r\n\r\n" + b'{"a": 1}',
+    "chunks": b'transfer-encoding: chunked\r\n\r\n3;x\r\n{"a\r\n5\r\n": 1}\r\n0\r\ntrailer: x\r\n\r\n',
+    "end": b'connection: close\r\n\r\n{"a": 1}',
+}
+
+
+@pytest.mark.parametrize("make_loop", LOOPS)
+@pytest.mark.parametrize("is_secure", [True, False])
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(("framing", "connections"), [("length", 1), ("chunks", 1), ("end", 3), ("surplus", 3)])
+def test_a_connection_is_used_again_when_a_response_ended_where_it_says(
+    make_loop, is_secure, size, framing, connections, tls_context, anyio_backend
+):
+    answer = b"HTTP/1.1 200 OK\r\n" + FRAMED.get(framing, FRAMED["length"])
+    surplus = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}" if framing == "surplus" else b""
+    seen = []
+
+    def talk(connection):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        seen.append(connection)
+        with tls_context.wrap_socket(connection, server_side=True) if is_secure else connection as stream:
+            while received := stream.recv(65536):
+                if received.endswith(b"}"):
+                    pieces = [answer[i : i + size] for i in range(0, len(answer) - size, size)]
+                    for piece in (*pieces, answer[len(pieces) * size :] + surplus):
+                        stream.sendall(piece)
+                    if framing == "end":
+                        return
+
+    async def main(port):
+        async with contextlib.aclosing(Transport(environ={})) as http:
+            url = f"{'https' if is_secure else 'http'}://127.0.0.1:{port}"
+            for _ in range(3):
+                assert (await http.send(chat(url, verify=False))).json() == {"a": 1}
+
+    with served_by_threads(talk) as port, asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(main(port))
+    assert len(seen) == connections
+
+
 @pytest.mark.parametrize("make_loop", LOOPS)
 def test_what_comes_before_the_tls_handshake_is_no_answer(make_loop, tls_context, anyio_backend):
     forged = b'HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n"forged"'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from acceptance.rows import Removal, Row
 
 DECODING = "aichat_magic/decoding.py"
-HTTP1 = "aichat_magic/http1.py"
+RESPONSE = "aichat_magic/response.py"
 MEMBERS = "test_decoding.py::test_members_come_out_byte_for_byte_however_they_are_cut"
 
 ROWS: tuple[Row, ...] = (
@@ -71,18 +71,32 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         number=128,
-        fault="20,000 lines of trailers after a body, in small pieces",
-        outcome="malformed after 8 KiB; each line is looked at once",
+        fault="20,000 lines of trailers in small pieces; a line without an end, as a trailer or before a chunk",
+        outcome="malformed after 100 lines or 64 KiB; nothing is looked at twice",
         tests=(
-            "test_http1.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",
-            "test_http1.py::test_a_few_trailers_are_passed_over",
+            "test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",
+            "test_response.py::test_a_chunk_line_may_not_grow_without_an_end",
+            "test_response.py::test_a_few_trailers_are_passed_over",
+            "test_response.py::test_a_body_of_many_small_chunks_is_read",
         ),
         removals=(
             Removal(
-                file=HTTP1,
-                old="if self._trailer_bytes + left > _MAX_TRAILER_BYTES:",
+                file=RESPONSE,
+                old="if self._lines > MAX_HEADERS or self._line_bytes > MAX_HEAD_BYTES:",
                 new="if False:",
-                tests=("test_http1.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",),
+                tests=("test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",),
+            ),
+            Removal(
+                file=RESPONSE,
+                old="elif self._spare < 0 and not self._is_whole:",
+                new="elif False:",
+                tests=("test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",),
+            ),
+            Removal(
+                file=RESPONSE,
+                old="(1 + _FRAMING_PER_BYTE) * self._body_bytes",
+                new="10**6 * self._body_bytes",
+                tests=("test_response.py::test_a_chunk_line_may_not_grow_without_an_end",),
             ),
         ),
     ),
