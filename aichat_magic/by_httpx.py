@@ -9,21 +9,24 @@ import contextlib
 import importlib
 import logging
 import ssl
-from asyncio import sleep
-from collections.abc import AsyncIterable, Mapping
+from asyncio import CancelledError, current_task, sleep, timeout_at
+from collections.abc import AsyncIterable, Awaitable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ConfigError, MissingExtraError
 from .instrumentation import is_client_replaced
 from .outgoing import HttpRequest, headers_of
 from .response import CutShortError, NotHttpError, ResponseReader
 from .routes import Route, proxy_name
+from .sockets import OverdueError
 from .ways import KEEPALIVE_S, Answer, Way, close_quietly
 
 if TYPE_CHECKING:
     import httpcore
     import httpx
+
+_T = TypeVar("_T")
 
 
 class ByHttpx(Way):
@@ -36,8 +39,11 @@ class ByHttpx(Way):
         self._client: httpx.AsyncClient | None = None
         self._wire = _Wire()
 
-    async def send(self, request: HttpRequest, *, is_stream: bool) -> Answer:
+    async def send(self, request: HttpRequest, *, is_stream: bool, until: float) -> Answer:
         """Send, and wait for the headers."""
+        return _HttpxAnswer(await _within(until, self._response(request, is_stream)))
+
+    async def _response(self, request: HttpRequest, is_stream: bool) -> httpx.Response:
         has_answered = False
         try:
             if is_client_replaced():
@@ -52,7 +58,7 @@ class ByHttpx(Way):
             half_open = self._wire.take_half_open()
             if half_open is not None and not has_answered:
                 await close_quietly(half_open.aclose())
-        return _HttpxAnswer(response)
+        return response
 
     def _worded(self, request: HttpRequest, is_stream: bool) -> httpx.Request:
         """The request for httpx. The secrets go from their closures into it, past every local variable."""
@@ -153,8 +159,11 @@ class _HttpxAnswer(Answer):
         self._stream = stream
         self._pieces = aiter(stream)
 
-    async def piece(self) -> bytes:
+    async def piece(self, until: float) -> bytes:
         """Return the next bytes of the body."""
+        return await _within(until, self._next())
+
+    async def _next(self) -> bytes:
         async for piece in self._pieces:
             if piece:
                 return piece
@@ -165,6 +174,26 @@ class _HttpxAnswer(Answer):
         for closing in (self._pieces, self._stream):
             if hasattr(closing, "aclose"):
                 await close_quietly(closing.aclose())
+
+
+async def _within(until: float, step: Awaitable[_T]) -> _T:
+    """Await a step of httpx's.
+
+    Raises:
+        OverdueError: The time is over.
+        Exception: What the step raises. anyio can turn a cancel into another exception: then it is a cancel again.
+    """
+    task = current_task()
+    before = task.cancelling() if task is not None else 0
+    timer = timeout_at(until)
+    error: BaseException
+    try:
+        async with timer:
+            return await step
+    except (Exception, BaseExceptionGroup) as caught:
+        is_cancelled = task is not None and task.cancelling() > before
+        error = CancelledError() if is_cancelled else OverdueError() if timer.expired() else caught
+    raise error
 
 
 def _client_over(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:

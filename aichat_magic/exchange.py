@@ -32,6 +32,7 @@ from .failures import connection_error, status_error
 from .outgoing import HttpRequest
 from .routes import Route, is_loopback, proxy_name, without_password
 from .secret import Scrubber, Secret
+from .sockets import OverdueError
 from .sse import ServerSentEvent
 from .ways import Answer, Way
 
@@ -88,7 +89,7 @@ class Exchange:
         """Send the request and read status and headers; raise for a status of 300 or more."""
         request = self._request
         way = self._way = self._pool.take(self._route)
-        answer = await self._wait(lambda: way.send(request, is_stream=self._is_stream))
+        answer = await self._wait(lambda until: way.send(request, is_stream=self._is_stream, until=until))
         self._answer = answer
         self.status, self.headers = answer.status, answer.headers
         if self.status >= 300:
@@ -199,10 +200,10 @@ class Exchange:
         if task is not None and task.cancelling():
             return
         left = _DRAIN_BYTES
+        until = self._loop.time() + _DRAIN_S
         try:
-            async with asyncio.timeout(_DRAIN_S):
-                while left > 0 and (piece := await answer.piece()):
-                    left -= len(piece)
+            while left > 0 and (piece := await answer.piece(until)):
+                left -= len(piece)
             self._is_whole = left > 0
         except Exception:
             return  # then the connection is not used again, and that is all there is to it
@@ -231,27 +232,21 @@ class Exchange:
         self._is_whole = not piece
         return piece
 
-    async def _wait(self, begin: Callable[[], Awaitable[_T]]) -> _T:
+    async def _wait(self, begin: Callable[[float], Awaitable[_T]]) -> _T:
         """Await one step within the deadline and the idle time; raise what goes wrong as one of our errors."""
         # Before the headers only the deadline counts: a model may think for as long as the caller lets it.
         idle_end = self._loop.time() + self._request.idle_timeout_s if self._answer is not None else self._deadline
-        task = asyncio.current_task()
-        before = task.cancelling() if task is not None else 0
-        timer = asyncio.timeout_at(min(self._deadline, idle_end))
-        error: AichatError | None = None
+        error: AichatError
         try:
-            async with timer:
-                return await begin()
+            return await begin(min(self._deadline, idle_end))
+        except OverdueError:
+            error = self._late(idle_end)
         except (Exception, BaseExceptionGroup) as caught:
-            self._has_failed = True
-            # anyio can turn a cancel during connect into another exception: then neither is reported.
-            if task is None or task.cancelling() <= before:
-                error = self._late(idle_end) if timer.expired() else self._broken(caught)
+            error = self._broken(caught)
         except BaseException:
             self._has_failed = True
             raise
-        if error is None:
-            raise asyncio.CancelledError
+        self._has_failed = True
         raise error
 
     def _late(self, idle_end: float) -> AichatError:

@@ -47,8 +47,8 @@ class Answer(ABC):
         return None
 
     @abstractmethod
-    async def piece(self) -> bytes:
-        """Return the next bytes of the body, as they were sent; empty at its end."""
+    async def piece(self, until: float) -> bytes:
+        """Return the next bytes of the body, as they were sent; empty at its end. Raises what `Way.send` does."""
 
     async def aclose(self) -> None:
         """Let go of it, in whatever state it is. Its `Way` is closed after it, or given back."""
@@ -61,8 +61,18 @@ class Way(ABC):
     is_shared = False
 
     @abstractmethod
-    async def send(self, request: HttpRequest, *, is_stream: bool) -> Answer:
-        """Send, and wait for the headers. Raises what the library raises."""
+    async def send(self, request: HttpRequest, *, is_stream: bool, until: float) -> Answer:
+        """Send, and wait for the headers.
+
+        Args:
+            request: What to send.
+            is_stream: Whether events are wanted.
+            until: How long to wait, in seconds of the loop's clock.
+
+        Raises:
+            OverdueError: It takes longer.
+            Exception: Whatever the library raises.
+        """
 
     @property
     def is_reusable(self) -> bool:
@@ -107,7 +117,7 @@ class Direct(Way):
         host = f"[{self._host}]" if ":" in self._host else self._host
         self._host_header = (b"host", f"{host}{port}".encode("ascii"))
 
-    async def send(self, request: HttpRequest, *, is_stream: bool) -> Answer:
+    async def send(self, request: HttpRequest, *, is_stream: bool, until: float) -> Answer:
         """Send, and wait for the headers."""
         line = self._line
         if line is None or not line.is_idle or time.monotonic() - self._used_at > KEEPALIVE_S:
@@ -119,6 +129,7 @@ class Direct(Way):
                 self._context,
                 inbox=self._inbox,
                 timeout_s=request.connect_timeout_s,
+                until=until,
                 is_literal=is_address(self._host),
             )
         # The secrets go from their closures into the socket, past every local variable.
@@ -142,7 +153,7 @@ class Direct(Way):
                     body,
                 )
             )
-        return _DirectAnswer(line, await line.head())
+        return _DirectAnswer(line, await line.head(until))
 
     @property
     def is_reusable(self) -> bool:
@@ -176,9 +187,9 @@ class _DirectAnswer(Answer):
         except (NotHttpError, CutShortError):
             return None
 
-    async def piece(self) -> bytes:
+    async def piece(self, until: float) -> bytes:
         """Return the next bytes of the body."""
-        return await self._line.piece()
+        return await self._line.piece(until)
 
 
 @lru_cache(maxsize=64)  # every request of a run asks for the same one

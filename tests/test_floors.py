@@ -47,6 +47,8 @@ NEIGHBOURS = {
     ("by_httpx", "outgoing"): "on which a request goes out",
     ("by_httpx", "routes"): "to where its route says",
     ("exchange", "connections"): "a connection is taken and given back",
+    ("exchange", "sockets"): "which may be overdue",
+    ("by_httpx", "sockets"): "or overdue",
     ("exchange", "ways"): "and carries the request",
     ("exchange", "outgoing"): "which is worded there",
     ("exchange", "routes"): "and goes there",
