@@ -10,8 +10,9 @@ import aichat_magic
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
     set("errors messages characters answers fences tables secret".split())
-    | set("render wrapping quoting kinds sse rate_headers http1".split()),
-    set("transport exchange connections ways sockets outgoing failures routes".split())
+    | set("render wrapping quoting kinds".split())
+    | set("sse rate_headers response decoding instrumentation".split()),
+    set("transport exchange connections ways by_httpx sockets outgoing failures routes".split())
     | set("retry settings bridge cookies engine weights store limits pacing prices".split()),
     {"providers"},
     {"registry"},
@@ -45,7 +46,13 @@ NEIGHBOURS = {
     ("transport", "outgoing"): "what is sent is worded there",
     ("transport", "routes"): "and where it goes",
     ("transport", "failures"): "what is no JSON is put into words there",
+    ("transport", "by_httpx"): "or httpx carries it",
+    ("by_httpx", "ways"): "a way over httpx",
+    ("by_httpx", "outgoing"): "on which a request goes out",
+    ("by_httpx", "routes"): "to where its route says",
     ("exchange", "connections"): "a connection is taken and given back",
+    ("exchange", "sockets"): "which may be overdue",
+    ("by_httpx", "sockets"): "or overdue",
     ("exchange", "ways"): "and carries the request",
     ("exchange", "outgoing"): "which is worded there",
     ("exchange", "routes"): "and goes there",
@@ -109,8 +116,9 @@ NEIGHBOURS = {
     ("accessor", "runs"): "a column is a run over its rows",
 }
 ONLY_IN = {
-    "httpx": {"transport", "ways"},  # transport: for the types only
-    "httpcore": {"ways"},
+    "httpx": {"transport", "by_httpx"},  # transport: for the types only
+    "httpcore": {"by_httpx"},  # for the types only
+    "httptools": {"response"},
     "nest_asyncio": {"bridge"},
     "nest_asyncio2": {"bridge"},
     "IPython": {"magic", "display"},
