@@ -144,6 +144,7 @@ def _cell_parser() -> _Parser:
     rows.add_argument("--max-cost-usd", type=_number, metavar="X", help="what the run may cost")
     rows.add_argument("--max-total-tokens", type=int, metavar="N", help="what the run may take")
     rows.add_argument("--max-retries", type=int, metavar="N", help="how often one request is sent again")
+    rows.add_argument("--outage-patience-s", type=_number, metavar="S", help="how long an outage is waited for")
     rows.add_argument("--fresh", action="store_true", help="ask again what the store knows")
     rows.add_argument("--no-store", action="store_true", help="neither look up nor keep replies")
     rows.add_argument("--no-progress", action="store_true", help="no bar")
@@ -267,6 +268,7 @@ def _batch_options(got: argparse.Namespace) -> dict[str, Any]:
         "max_cost_usd",
         "max_total_tokens",
         "max_retries",
+        "outage_patience_s",
     )
     options = {name: getattr(got, name) for name in names if getattr(got, name) is not None}
     if got.fresh:

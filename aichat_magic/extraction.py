@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from .budgets import Budget
 from .characters import fit, replaced_line
 from .chat import Chat
 from .errors import AichatError, BadInputError
@@ -77,7 +78,7 @@ class Extraction:
             BatchStoppedError: The run was stopped, or not one row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        first = self._run(lambda: self._asked(make_rows()), index, keep, self._options)
+        first = self._run(lambda: self._asked(make_rows()), index, keep)
         if first.stopped_by is not None and (stopped := first.stop_error()) is not None:
             raise stopped
         answers = [self._checked(outcome) for outcome in first.outcomes()]
@@ -86,12 +87,11 @@ class Extraction:
             for row, (_, error) in enumerate(answers)
             if isinstance(error, SchemaError) and not isinstance(error, CutAnswerError)
         }
-        left = self._left(first)
         replaced = self._replaced(first)
-        if wrong and left is not None:
+        if wrong and first.budget.allows():
             texts = {row: text for row, text in enumerate(first.texts()) if row in wrong}
             # Whatever stops it, what it has mended counts; the other rows keep their first error.
-            repaired = self._run(lambda: self._repairs(make_rows(), texts, wrong), index, _forget, left)
+            repaired = self._run(lambda: self._repairs(make_rows(), texts, wrong), index, _forget, first.budget)
             for row, outcome in enumerate(repaired.outcomes()):
                 if row in wrong and isinstance(outcome, Reply):
                     answers[row] = self._checked(outcome)
@@ -100,27 +100,22 @@ class Extraction:
             warnings.warn(line, UserWarning, stacklevel=4)
         return self._columns(answers, index)
 
-    def _left(self, first: BatchRun) -> BatchOptions | None:
-        """The options of a second run, with what the first has left of the budget; None when that is nothing."""
-        options, usage = self._options, first.usage
-        cost_usd, tokens = options.max_cost_usd, options.max_total_tokens
-        if cost_usd is not None:
-            cost_usd -= first.cost_usd or 0.0
-        if tokens is not None:
-            tokens -= (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        if (cost_usd is not None and cost_usd <= 0) or (tokens is not None and tokens <= 0):
-            return None
-        return dataclasses.replace(options, max_cost_usd=cost_usd, max_total_tokens=tokens)
-
     def _run(
         self,
         make_rows: Callable[[], Iterable[Row]],
         index: pd.Index,
         keep: Callable[[BatchRun], None],
-        options: BatchOptions,
+        budget: Budget | None = None,
     ) -> BatchRun:
         return run_rows(
-            self._chat, make_rows, n_rows=len(index), given=self._given, options=options, index=index, keep=keep
+            self._chat,
+            make_rows,
+            n_rows=len(index),
+            given=self._given,
+            options=self._options,
+            index=index,
+            keep=keep,
+            budget=budget,
         )
 
     def _asked(self, rows: Iterable[Row]) -> Iterator[Row]:

@@ -73,6 +73,8 @@ _FLAGS: Mapping[str, str] = {
     "into": "An existing column is replaced. Errors of rows go to COLUMN_error, where there are any.",
     "fresh": "Otherwise a reply that was paid for once is taken from the store.",
     "max_cost_usd": "In US dollars; the run stops before it is passed. It needs a model whose price is known.",
+    "outage_patience_s": "When the network or a server that has answered is away, all rows wait and one call tries now "
+    "and then; nothing is lost. After this many seconds (default: 600) the run stops; run it again to go on.",
     "include": "A variable by name (a table as its schema and first rows, a figure as an image), In[3] and Out[3], err "
     "(the last exception), cells:5 (the last five cells), df:schema (only the columns). May be given again.",
     "attach": "Text and tables are read; an image goes to models that see. May be given again.",

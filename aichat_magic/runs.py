@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .batches import Batch
 from .bridge import run
+from .budgets import Budget
 from .characters import fit, replaced_line
 from .charts import histogram, image, line, quantile
 from .chat import Chat
@@ -69,6 +70,11 @@ class BatchRun:
     def cost_usd(self) -> float | None:
         """What this run cost, in US dollars; None when a price is not known."""
         return self._batch.usage.cost_usd if self._batch.finished_s else 0.0
+
+    @property
+    def budget(self) -> Budget:
+        """What the run may spend, and what it has spent."""
+        return self._batch.budget
 
     @property
     def progress(self) -> Progress:
@@ -300,6 +306,7 @@ def run_rows(
     index: Any = None,
     keep: Callable[[BatchRun], None] = lambda run: None,
     known: Callable[[bytes], Reply | None] | None = None,
+    budget: Budget | None = None,
 ) -> BatchRun:
     """Run rows to their end, with a progress bar, from synchronous code.
 
@@ -312,6 +319,7 @@ def run_rows(
         index: Labels of the rows.
         keep: Handed the run before it begins, so that an interrupt loses nothing of it.
         known: Replies of an earlier run over the same rows by key, which are not asked again.
+        budget: That of another run, which this one goes on with; None: one of its own, as `BatchRun.retry` has it.
 
     Returns:
         The run, finished or stopped by an error (`stopped_by`).
@@ -333,7 +341,7 @@ def run_rows(
             known=batch.reply,
         )
 
-    plan = options.plan(chat, given)
+    plan = options.plan(chat, given, budget)
     show = progress_bar(options.progress, n_rows)
     batch = Batch(chat, plan, make_rows(), n_rows=n_rows, on_progress=show, known=known)
     result = BatchRun(batch, again, index)

@@ -13,12 +13,12 @@ FLOORS = (
     | set("render wrapping quoting kinds".split())
     | set("sse rate_headers response decoding instrumentation".split()),
     set("transport exchange connections ways by_httpx sockets outgoing failures routes".split())
-    | set("retry settings bridge cookies engine weights store limits pacing prices".split()),
+    | set("retry settings bridge cookies engine weights store limits pacing prices budgets outages".split()),
     {"providers"},
     {"registry"},
     {"chat"},
     set("conversation prompts context includes templates arguments charts previews transcripts".split())
-    | set("batches plans progress outcomes".split())
+    | set("batches ledger saver plans progress outcomes".split())
     | set("excerpts pictures sheets schemas annotations validation jsontext recipes failing keywords".split()),
     set("api session accessor extraction runs display pandas_hook completion asides shaping".split())
     | set("talks totals commands manual doctor".split()),
@@ -66,7 +66,12 @@ NEIGHBOURS = {
     ("engine", "weights"): "an engine is made from weights",
     ("batches", "plans"): "a run does what its plan says",
     ("batches", "progress"): "and tells where it stands",
-    ("batches", "outcomes"): "and keeps what comes of it",
+    ("batches", "ledger"): "and keeps what comes of it, row by row",
+    ("batches", "saver"): "and has it stored",
+    ("saver", "ledger"): "what is stored is the reply to a job",
+    ("ledger", "plans"): "a plan says what a row asks",
+    ("ledger", "progress"): "a row that is done is told",
+    ("ledger", "outcomes"): "replies are kept in columns",
     ("plans", "progress"): "a plan says who is told",
     ("limits", "pacing"): "the laws of control that a run obeys",
     ("settings", "prices"): "the user's own prices are settings",
