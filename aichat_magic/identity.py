@@ -133,6 +133,15 @@ class Identity:
             self._looked_up()
         return self._older
 
+    @property
+    def cell(self) -> str:
+        """The id of the running cell that outlives the kernel: sent, or found in the file; empty where there is none."""
+        place = self._place()
+        if place.lasting_cell_id or not place.notebook:
+            return place.lasting_cell_id
+        found = self._with_this_text()
+        return found[0] if len(found) == 1 else ""
+
     def settle(self) -> None:
         """Stay what it is from now on, because a turn is made."""
         self._settled = self.scope
@@ -172,14 +181,22 @@ class Identity:
         if place.lasting_cell_id:
             cells[place.cell_id] = (place.text,)
         in_file = self._files.cells(place.notebook) or {}
-        is_ours = any(cell in in_file for cell in cells)
-        if not cells and place.is_own_path:  # the front end sends no such ids: the text must tell
-            text = place.text.strip()
-            is_ours = bool(text) and any(text == source.strip() for source in in_file.values())
-        if is_ours:
+        if any(cell in in_file for cell in cells) or (not cells and self._with_this_text()):
             for cell, source in in_file.items():
                 cells[cell] = (*cells.get(cell, ()), source)
         return cells
+
+    def _with_this_text(self) -> list[str]:
+        """The ids of the cells of the file that have the text of the running one.
+
+        That is how a front end which sends no ids is told. The path must be this kernel's own: the one of a kernel that
+        started this one leads to another notebook, which may well hold the same.
+        """
+        place = self._place()
+        text = place.text.strip()
+        if not text or not place.is_own_path:
+            return []
+        return [cell for cell, source in (self._files.cells(place.notebook) or {}).items() if source.strip() == text]
 
     def _is_evident(self, known: KnownNotebook, cells: Mapping[str, tuple[str, ...]]) -> bool:
         """Whether this is that notebook, or a copy of it."""

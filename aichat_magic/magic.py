@@ -223,10 +223,9 @@ class AIChat(Magics):
         return str((parent.get("metadata") or {}).get("cellId") or "")
 
     def _text(self) -> str:
-        """The source of the running cell, empty where it is not kept."""
+        """The source of the running cell; of the last one that ran here, where the running one is not kept."""
         shell: Any = self.shell
-        sources = shell.history_manager.input_hist_raw
-        return str(sources[shell.execution_count]) if shell.execution_count < len(sources) else ""
+        return str(shell.history_manager.input_hist_raw[-1])
 
     def leave(self) -> None:
         """Take back what loading and the first cell put into the shell."""

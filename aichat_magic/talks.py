@@ -261,7 +261,7 @@ class Talks:
             options=options,
             cell_id=turn.cell_id,
             notebook=self.place().notebook,
-            origin=self._origin(self.place().lasting_cell_id),
+            origin=self._origin(self._identity.cell),
         )
         self._identity.settle()
         if place is None:

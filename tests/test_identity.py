@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -24,12 +25,9 @@ from aichat_magic.store.conversations import (
     TurnRecord,
 )
 
-ONE, TWO, THREE, FOUR = (
-    "1f0e3dad",
-    "70efdf2e-c9b8-4a22-9f5a-0c1d2e3f4a5b",
-    "6f4922f45568161a8cdf4ad2299f6d23",
-    "lIYdn1woOS1n",
-)
+# As nbformat, JupyterLab, Deepnote and Colab make them.
+ONE, TWO = "1f0e3dad", "70efdf2e-c9b8-4a22-9f5a-0c1d2e3f4a5b"
+THREE, FOUR = "6f4922f45568161a8cdf4ad2299f6d23", "lIYdn1woOS1n"
 UNTITLED, ANALYSIS = "/work/Untitled.ipynb", "/work/analysis.ipynb"
 URI = "vscode-notebook-cell:/work/a.ipynb#W0sZmlsZQ%3D%3D"
 
@@ -225,6 +223,14 @@ def test_notebook_in_vs_code_goes_on_where_its_file_shows_it(store: MemoryConver
     assert in_vs_code.run(URI, "q2") == ["q1", "q1", "q2"]
 
 
+def test_notebook_that_was_never_elsewhere_than_in_vs_code_goes_on(store: MemoryConversations, disk: Disk) -> None:
+    disk.save(UNTITLED, {ONE: "%%aichat \nq1", TWO: "%%aichat \nsame", THREE: "%%aichat \nsame"})
+    Kernel(store, disk, UNTITLED, is_saved=False).run(URI, "q1")
+    again = Kernel(store, disk, UNTITLED, is_saved=False)
+    assert again.run(URI, "same") == ["q1", "q1", "same"]
+    assert [known.cells for known in store.notebooks(path=UNTITLED)] == [{ONE}]
+
+
 @pytest.mark.parametrize("is_own_path", [True, False])
 def test_front_end_that_names_no_cell_is_told_by_the_text_in_its_own_file(
     store: MemoryConversations, disk: Disk, is_own_path: bool
@@ -276,9 +282,7 @@ def test_older_conversation_is_taken_up_as_a_copy(
     name = re.findall(r"main@\w+", new.notes[0])[0]
     new.command("chats")
     assert re.search(f"{name} .*2 .*q1", capsys.readouterr().out)
-    for line in (f"show {name}", f"export {os.devnull}.md {name}"):
-        if line.startswith("show"):
-            new.command(line)
+    new.command(f"show {name}")
     assert "q2" in capsys.readouterr().out
     with pytest.raises(BadInputError, match=f"switch {name}"):
         new.run(FOUR, "q3", f"-c {name}")
@@ -335,8 +339,9 @@ def test_unknown_older_one_is_a_new_name(store: MemoryConversations, disk: Disk)
 # The file of 0.1
 
 LAYOUT_1 = (
-    "CREATE TABLE said (id INTEGER PRIMARY KEY, created_s REAL NOT NULL, finish_reason TEXT NOT NULL, model BLOB NOT NULL, "
-    "input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER, cost_usd REAL, elapsed_s REAL NOT NULL, "
+    "CREATE TABLE said (id INTEGER PRIMARY KEY, created_s REAL NOT NULL, finish_reason TEXT NOT NULL, "
+    "model BLOB NOT NULL, input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER, "
+    "cost_usd REAL, elapsed_s REAL NOT NULL, "
     "cell_id BLOB NOT NULL, notebook BLOB NOT NULL, options BLOB NOT NULL, prompt BLOB NOT NULL, text BLOB NOT NULL)",
     "CREATE TABLE turns (id INTEGER PRIMARY KEY AUTOINCREMENT, parent INTEGER, conversation INTEGER NOT NULL, "
     "said INTEGER NOT NULL)",
@@ -456,14 +461,10 @@ def test_cells_of_a_file_are_read_again_once_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "a.ipynb"
     files = NotebookFiles()
     assert files.cells(str(path)) is None
-    for number in range(2):
-        cells = [
-            {"id": f"id{number}{'x' * number}", "source": ["a\n", "b"]},
-            {"id": URI, "source": "x"},
-            {"source": ""},
-        ]
+    for cell_id in ("x", "xx"):
+        cells = [{"id": cell_id, "source": ["a\n", "b"]}, {"id": URI, "source": "x"}, {"source": ""}]
         path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "cells": cells}))
-        assert files.cells(str(path)) == {f"id{number}{'x' * number}": "a\nb"}
+        assert files.cells(str(path)) == {cell_id: "a\nb"}
 
 
 @pytest.mark.parametrize(
@@ -498,8 +499,11 @@ def test_cells_of_any_shape_are_read(tmp_path: Path) -> None:
     [("/a.ipynb", "/a.ipynb", True), ("/a.ipynb", "/b.ipynb", False), (None, "/a.ipynb", False)],
 )
 def test_name_is_inherited_where_the_launcher_has_the_same(theirs: str | None, ours: str, is_theirs: bool) -> None:
-    environ = {} if theirs is None else {"JPY_SESSION_NAME": theirs}
-    with subprocess.Popen([sys.executable, "-c", "input()"], env=environ, stdin=subprocess.PIPE) as launcher:
+    environ = {"OTHER": "x"} | ({} if theirs is None else {"JPY_SESSION_NAME": theirs})
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:
+        assert launcher.stdout is not None
+        launcher.stdout.readline()
         found = is_inherited({"JPY_PARENT_PID": str(launcher.pid), "JPY_SESSION_NAME": ours})
         launcher.communicate(b"\n")
     assert found is is_theirs
@@ -528,12 +532,12 @@ def test_store_knows_notebooks_by_cell_path_and_kernel(tmp_path: Path, kind: str
     if kind == "waiting":
         blocker.execute("BEGIN IMMEDIATE")
     try:
-        with pytest.warns(UserWarning, match="locked") if kind == "waiting" else _nothing():
+        with pytest.warns(UserWarning, match="locked") if kind == "waiting" else contextlib.nullcontext():
             note("b", "/b", "", TWO)
         note("a", "/c", "k", THREE)
         assert found((ONE,)) == found((THREE,)) == found(path="/c") == found(kernel="k") == {"a"}
         assert found(path="/a") == found() == found(("", FOUR)) == set()
-        assert found((ONE, TWO)) == found(tuple(f"x{n}" for n in range(2000)) + (ONE,), path="/b") == {"a", "b"}
+        assert found((ONE, TWO)) == found((*(f"x{n}" for n in range(2000)), ONE), path="/b") == {"a", "b"}
         assert sorted(store.scopes("main")) == ["a", "b"]
         (known,) = store.notebooks(cells=[ONE])
         assert (known.path, known.kernel, known.cells, known.is_certain) == ("/c", "k", {ONE, THREE}, True)
@@ -543,9 +547,3 @@ def test_store_knows_notebooks_by_cell_path_and_kernel(tmp_path: Path, kind: str
     finally:
         blocker.close()
     store.close()
-
-
-def _nothing() -> object:
-    import contextlib
-
-    return contextlib.nullcontext()
