@@ -135,7 +135,7 @@ class Identity:
 
     @property
     def cell(self) -> str:
-        """The id of the running cell that outlives the kernel: sent, or found in the file; empty where there is none."""
+        """The id of the running cell that outlives the kernel, sent or found in the file; empty for none."""
         place = self._place()
         if place.lasting_cell_id or not place.notebook:
             return place.lasting_cell_id
