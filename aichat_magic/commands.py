@@ -267,8 +267,7 @@ class Commands:
         if self._talks.is_begun(name):
             raise BadInputError(f"There is a conversation {name!r} already. Name another: %aichat import FILE NAME")
         system, records = transcripts.read(path)
-        for record in records:
-            self._talks.store.append(*self._talks.key(name), record, system=system)
+        self._talks.bring(name, system, records)
         self._talks.current = name
         show(Note(f"Conversation: {name} ({counted(len(records), 'turn')})"))
 

@@ -119,6 +119,7 @@ class Identity:
         self._store = store
         self._files = files
         self._settled = ""
+        self._looked: tuple[int, str] = (0, "")
         self._older: tuple[Older, ...] = ()
 
     @property
@@ -153,8 +154,10 @@ class Identity:
     def _looked_up(self) -> str:
         """Look for this notebook among those that are known; its scope, empty for none."""
         place = self._place()
-        if not place.notebook:
+        # Once for each execution of a cell: what it has sent and what it stores are one conversation's.
+        if not place.notebook or (place.execution and self._looked == (place.execution, place.cell_id)):
             return ""
+        self._looked = (place.execution, place.cell_id)
         cells = self._cells()
         known = self._store().notebooks(cells=tuple(cells), path=place.notebook, kernel=place.kernel)
         evident = [one for one in known if self._is_evident(one, cells)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -162,6 +163,18 @@ class Talks:
         if place.is_notebook:
             return "kept until this kernel ends"
         return "of this terminal only; a named one stays"
+
+    def bring(self, name: str, system: str, records: Iterable[TurnRecord]) -> None:
+        """Store turns from elsewhere at the end of a conversation.
+
+        Args:
+            name: Its name.
+            system: Its system message; empty: as before.
+            records: The turns.
+        """
+        self._identity.settle()
+        for record in records:
+            self.store.append(*self.key(name), dataclasses.replace(record, origin=self._origin("")), system=system)
 
     def name_with_owner(self, found: Found) -> str:
         """Return what to call the conversation of a turn that was found: `main` is somebody's."""

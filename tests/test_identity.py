@@ -267,6 +267,21 @@ def test_kernel_without_a_path_has_its_own(store: MemoryConversations, disk: Dis
     assert [known.scope for known in store.notebooks(path=UNTITLED)] == [old.scope]
 
 
+def test_turn_is_stored_where_its_past_came_from(store: MemoryConversations, disk: Disk) -> None:
+    """Meanwhile another kernel of this notebook has made the first turn, and it was saved."""
+    disk.save(UNTITLED, {})
+    kernel = Kernel(store, disk, UNTITLED, is_saved=False)
+    kernel.execution = 1
+    kernel.see(TWO, "")
+    mine = kernel.scope
+    other = Kernel(store, disk, UNTITLED)
+    other.run(ONE, "q1")
+    disk.notebooks[UNTITLED][TWO] = ""  # type: ignore[index]  # it has ids
+    kernel.run(TWO, "q2")
+    assert kernel.scope == mine
+    assert turns_of(store, other.scope) == ["q1"]
+
+
 # What can be done with an older one
 
 

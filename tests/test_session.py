@@ -194,6 +194,15 @@ def test_exported_conversation_is_imported_under_a_name(
         notebook.session.command(f"import '{path}' copy")
 
 
+def test_conversation_that_is_imported_as_main_is_this_notebooks(store: MemoryConversations, tmp_path: Path) -> None:
+    other = Notebook(store, "b.ipynb")
+    other.run("cell1", "q1")
+    path = tmp_path / "talk.json"
+    other.command(f"export '{path}'")
+    Notebook(store).command(f"import '{path}' main", "1f0e3dad")
+    assert prompts(store) == ["q1"]
+
+
 @pytest.mark.parametrize("period", ["", "session", "day", "month", "all"])
 def test_usage_is_told_by_model_and_conversation(notebook: Notebook, period: str, capsys: Show) -> None:
     notebook.run("cell1", "one two three")
