@@ -171,7 +171,7 @@ class Batch:
     @property
     def replaced(self) -> int:
         """Replies of which characters were replaced that no text may hold."""
-        return self._outcomes.replaced
+        return self._rows.replaced
 
     def progress(self, *, is_last: bool = False) -> Progress:
         """Where the run stands now."""

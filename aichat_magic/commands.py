@@ -15,12 +15,14 @@ from .bridge import run
 from .chat import Chat
 from .display import show
 from .errors import AichatError, BadInputError, nearest, shorten
+from .identity import MAIN
 from .messages import Message
 from .recipes import Recipe
 from .render import Note, Table, Transcript
 from .settings import Given, Settings, config_path, held, setting_name
 from .store import StoreSummary
-from .talks import MAIN, Talks, named
+from .store.conversations import ConversationSummary
+from .talks import Talks, named
 from .totals import Totals, counted, usage_table
 
 _PERIODS_S = {"day": 86_400.0, "month": 30 * 86_400.0, "all": 0.0}
@@ -169,17 +171,14 @@ class Commands:
         words_of("chats", rest, least=0, most=0)
         current = self._talks.current
         rows = [
-            (
-                f"{'*' if found.name == current else ' '} {found.name}",
-                found.turns,
-                time.strftime("%Y-%m-%d %H:%M", time.localtime(found.updated)),
-                shorten(found.first_prompt, 40),
-            )
-            for found in self._talks.listed()
+            _chat_row(f"{'*' if found.name == current else ' '} {found.name}", found) for found in self._talks.listed()
         ]
         if not any(name == f"* {current}" for name, *_ in rows):
             rows.insert(0, (f"* {current}", 0, "", "(nothing was said yet)"))
         note = f"* the current one: {self._talks.lasting()}. %aichat switch NAME goes to another, -c NAME for one cell."
+        if older := self._talks.older():
+            rows += [_chat_row(f"  {name}", found) for name, found in older]
+            note += f" {MAIN}@...: older ones of these cells or this name; switch lets {MAIN} go on from there."
         show(Table("Conversations", ("name", "turns", "last", "begins with"), tuple(rows), note))
 
     def _do_show(self, rest: str) -> None:
@@ -190,6 +189,10 @@ class Commands:
 
     def _do_switch(self, rest: str) -> None:
         name = named(*words_of("switch", rest, least=1, most=1))
+        if self._talks.is_older(name):
+            turns = counted(self._talks.take_up(name), "turn")
+            show(Note(f"Conversation: {MAIN} ({turns}), taken up from {name}, which stays as it is."))
+            return
         is_begun = self._talks.is_begun(name)
         others = [found.name for found in self._talks.listed()]
         self._talks.current = name
@@ -214,7 +217,7 @@ class Commands:
             raise BadInputError(f"There is a conversation {name!r} already. Choose another name.")
         talk = self._talks.load(self._talks.current)
         if self._talks.is_begun(talk.name):  # its system message goes along
-            self._talks.store.fork(self._talks.scope_of(talk.name), talk.name, self._talks.scope_of(name), name)
+            self._talks.store.fork(*self._talks.key(talk.name), *self._talks.key(name))
         self._talks.current = name
         show(Note(f"Conversation: {name}, a copy with {counted(len(talk), 'turn')}"))
 
@@ -229,7 +232,7 @@ class Commands:
     def _do_delete(self, rest: str) -> None:
         (name,) = words_of("delete", rest, least=1, most=1)
         self._talks.existing(name)
-        self._talks.store.delete(self._talks.scope_of(name), name)
+        self._talks.store.delete(*self._talks.key(name))
         if was_current := name == self._talks.current:
             self._talks.current = MAIN
         show(Note(f"Conversation {name!r} is gone.{f' The current one is {MAIN!r}.' if was_current else ''}"))
@@ -239,7 +242,7 @@ class Commands:
             raise BadInputError("Write it as: %aichat search TEXT")
         rows = tuple(
             (
-                self._talks.name_with_owner(found.scope, found.name),
+                self._talks.name_with_owner(found),
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(found.turn.created)),
                 shorten(found.excerpt, 60),
             )
@@ -265,8 +268,7 @@ class Commands:
         if self._talks.is_begun(name):
             raise BadInputError(f"There is a conversation {name!r} already. Name another: %aichat import FILE NAME")
         system, records = transcripts.read(path)
-        for record in records:
-            self._talks.store.append(self._talks.scope_of(name), name, record, system=system)
+        self._talks.bring(name, system, records)
         self._talks.current = name
         show(Note(f"Conversation: {name} ({counted(len(records), 'turn')})"))
 
@@ -324,3 +326,9 @@ def _left(summary: StoreSummary) -> str:
 
 def _megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:,.1f} MB"
+
+
+def _chat_row(name: str, found: ConversationSummary) -> tuple[str, int, str, str]:
+    """A line of the list of conversations."""
+    updated = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.updated))
+    return name, found.turns, updated, shorten(found.first_prompt, 40)

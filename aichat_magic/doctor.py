@@ -22,6 +22,7 @@ from typing import Any, Literal
 from .bridge import run
 from .chat import Chat
 from .errors import AichatError, BadInputError, MissingKeyError, nearest, shorten
+from .identity import Place
 from .providers.base import AsyncProvider
 from .render import Table, terminal_text
 from .routes import checked_proxy, proxy_name
@@ -29,7 +30,6 @@ from .secret import Secret
 from .settings import Settings, config_path, environment_names
 from .store.base import SOFT_LIMIT_BYTES, is_large
 from .store.checkup import state_of
-from .talks import Place
 from .weights import SMOLLM2, default_cache_dir, inspect
 
 State = Literal["ok", "note", "mend"]

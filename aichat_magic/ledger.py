@@ -100,6 +100,11 @@ class Ledger:
         found = ((row, self._outcomes.error(job)) for row, job in enumerate(self._job_of_row) if job != _MISSING)
         return {row: error for row, error in found if error is not None}
 
+    @property
+    def replaced(self) -> int:
+        """Replies of which characters were replaced that no text may hold."""
+        return self._outcomes.replaced
+
     def reply(self, key: bytes) -> Reply | None:
         """The reply to the request of this key."""
         number = self._jobs.get(key)

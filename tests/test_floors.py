@@ -19,7 +19,8 @@ FLOORS = (
     {"chat"},
     set("conversation prompts context includes templates arguments charts previews transcripts".split())
     | set("batches ledger saver plans progress outcomes".split())
-    | set("excerpts pictures sheets schemas annotations validation jsontext recipes failing keywords".split()),
+    | set("excerpts pictures sheets schemas annotations validation jsontext recipes failing keywords".split())
+    | {"identity"},
     set("api session accessor extraction runs display pandas_hook completion asides shaping".split())
     | set("talks totals commands manual doctor".split()),
     {"magic"},
