@@ -38,8 +38,8 @@ Cells go on with the current conversation. `main` belongs to its notebook or ter
 and kept until it is deleted. -c NAME is for one cell, %aichat switch NAME from then on.
 
 A notebook is known by the ids of its cells, not by its name: it keeps `main` when the kernel restarts and when it is
-renamed or moved. A new notebook, a copy, and one whose cells have no ids (before nbformat 4.5) begin afresh; if there is
-an older `main` that may be meant, one line says how to go on from there: %aichat switch main@...
+renamed or moved. A new notebook, a copy, and one whose cells have no ids (before nbformat 4.5) begin afresh; if there
+is an older `main` that may be meant, one line says how to go on from there: %aichat switch main@...
 
 VS Code names cells for one window only: there the saved file tells. Front ends that name no cell (qtconsole, nbclient)
 make each prompt a new turn, and a kernel without a notebook of its own keeps `main` until it ends.""",
