@@ -32,8 +32,8 @@ _BLIND = 2
 _BYTES_A_TOKEN = 4  # as `estimate_tokens` has it
 _MORE_INPUT = 1.1
 _MORE_OUTPUT = 1.25
-# The share of what is left that calls of unknown length may hold between them, and the replies after which it is half of
-# that.
+# The share of what is left that calls of unknown length may hold between them, and the replies after which it is half
+# of that.
 _SHARE = 0.5
 _FEW = 16
 
