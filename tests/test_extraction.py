@@ -86,6 +86,15 @@ def test_row_that_never_validates_keeps_its_text_and_its_error() -> None:
     assert found["extract_error"].notna().tolist() == [False, True]
 
 
+def test_second_questions_come_out_of_the_same_budget() -> None:
+    """Also where the server counts no tokens."""
+    frame = pd.DataFrame({"body": [f"a{number}" for number in range(20)]})
+    with ChatServer(lambda received, attempt: text("five stars, I would say", usage=False)) as server:
+        found = extract(frame, server, max_total_tokens=400, concurrency=4)  # the first 20 take 300
+        assert 20 <= len(server.requests) <= 21
+    assert found["extract_error"].notna().all()
+
+
 def test_provider_without_constrained_output_is_instructed() -> None:
     found = pd.DataFrame({"body": ["x"]}).aichat.extract(
         "{body}", schema=Literal["a", "b"], model="echo/echo", store=False

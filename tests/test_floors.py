@@ -18,7 +18,7 @@ FLOORS = (
     {"registry"},
     {"chat"},
     set("conversation prompts context includes templates arguments charts previews transcripts".split())
-    | set("batches ledger saver plans progress outcomes".split())
+    | set("batches jobs ledger saver plans progress outcomes".split())
     | set("excerpts pictures sheets schemas annotations validation jsontext recipes failing keywords".split())
     | {"identity"},
     set("api session accessor extraction runs display pandas_hook completion asides shaping".split())
@@ -69,7 +69,9 @@ NEIGHBOURS = {
     ("batches", "progress"): "and tells where it stands",
     ("batches", "ledger"): "and keeps what comes of it, row by row",
     ("batches", "saver"): "and has it stored",
-    ("saver", "ledger"): "what is stored is the reply to a job",
+    ("batches", "jobs"): "what waits to be sent stands in a queue",
+    ("ledger", "jobs"): "a row asks by a job",
+    ("saver", "jobs"): "and what is stored is the reply to it",
     ("ledger", "plans"): "a plan says what a row asks",
     ("ledger", "progress"): "a row that is done is told",
     ("ledger", "outcomes"): "replies are kept in columns",
