@@ -140,7 +140,11 @@ class Extraction:
         columns: dict[str, Any] = {}
         for field in self._schema.fields:
             values = [row.get(field.name) for row in rows]
-            dtype: Any = pd.CategoricalDtype(list(field.categories)) if field.dtype == "category" else field.dtype
+            dtype: Any = field.dtype
+            if dtype == "category":
+                # A validator may have made another value of one that was allowed: it is right, and no gap.
+                made = [value for value in values if value is not None]
+                dtype = pd.CategoricalDtype(list(dict.fromkeys([*field.categories, *made])))
             columns[field.name] = pd.Series(values, index=index, dtype=dtype)
         if any(error is not None for _, error in answers):
             errors = [None if error is None else str(error) for _, error in answers]

@@ -1,4 +1,7 @@
-"""JSON out of a model's text, which may be prose, fenced, cut short or hostile."""
+"""JSON out of a model's text, which may be prose, fenced, cut short or hostile.
+
+This is the one reader: `Reply.json`, ``--format json`` and schemas see the same value in the same text.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .errors import AichatError, shorten
+from .fences import blocks
 
 _MAX_CHARS = 2_000_000
 _MAX_DEPTH = 64
@@ -19,11 +23,12 @@ _MAX_CANDIDATES = 8
 _MAX_FAILED = 100
 _MAX_UNCLOSED = 8
 
-_FENCE = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<body>.*?)(?:^[ \t]*(?P=fence)|\Z)", re.M | re.S)
 _OPENER = re.compile(r"[{\[]")
 # A string ends at the end of the text too, so that one pass is linear whatever the quotes are.
 _BRACKET_OR_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.S)
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# What other parsers read in another way, or at all: constants, numbers beyond a float, numbers of many digits.
+_UNUSUAL = re.compile(r"NaN|Infinity|\d[eE]\+?\d{3}|\d{300}")
 
 
 class SchemaError(AichatError, ValueError):
@@ -77,13 +82,22 @@ def values_in(text: str) -> list[Any]:
     if (whole := _whole(text)) is not None:
         found += whole
     else:
-        for body in (*(match["body"] for match in _FENCE.finditer(text)), text):
+        for body in (*(block.text for block in blocks(text)), text):
             found += _whole(body.strip()) or itertools.islice(_scan(body, trouble, hints), _MAX_CANDIDATES)
             if trouble or len(found) > _MAX_CANDIDATES:
                 break
-    if all(_is_harmless(value, trouble) for value in found) and found and not trouble:
+    if all(is_harmless(value, trouble) for value in found) and found and not trouble:
         return found
     raise SchemaError(next(iter([*trouble, *hints]), "the answer holds no JSON"))
+
+
+def is_plain(text: str) -> bool:
+    """Tell whether a text, if it is JSON, is read alike by every strict parser: nothing in it needs this module's care.
+
+    Args:
+        text: The text as it came.
+    """
+    return len(text) < 100_000 and text.count("{") + text.count("[") <= _MAX_DEPTH and not _UNUSUAL.search(text)
 
 
 def _whole(text: str) -> tuple[Any] | None:
@@ -136,7 +150,7 @@ def _end_of(text: str, start: int) -> int | None:
     return None
 
 
-def _is_harmless(value: Any, trouble: list[str]) -> bool:
+def is_harmless(value: Any, trouble: list[str]) -> bool:
     """Whether a value can go through recursive code and be written as UTF-8."""
     rest: list[tuple[Any, int]] = [(value, 0)]
     while rest:
