@@ -14,6 +14,7 @@ from .jsontext import SchemaError
 from .schema_tree import SchemaTree
 
 _DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
+_MAX_HOPS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +34,23 @@ class Field:
     categories: tuple[Any, ...] = ()
 
 
-def column(tree: SchemaTree, schema: Any) -> tuple[str, tuple[Any, ...]]:
+def column(tree: SchemaTree, schema: Any, hops: int = 0) -> tuple[str, tuple[Any, ...]]:
     """Return the dtype of a schema's values, and the categories of a ``category``.
 
     Args:
         tree: The whole schema.
         schema: The part of it that describes the column.
+        hops: Number of alternatives that led here.
     """
+    if hops > _MAX_HOPS:
+        return "object", ()
     schema = tree.resolved(schema)
     members = schema.get("enum", [schema["const"]] if "const" in schema else [])
     if members:
         return _category(tuple(member for member in members if member is not None))
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches and "type" not in schema:
-        found = [column(tree, branch) for branch in branches if tree.resolved(branch).get("type") != "null"]
+        found = [column(tree, branch, hops + 1) for branch in branches if tree.resolved(branch).get("type") != "null"]
         words = {word for word, _ in found}
         if words == {"category"}:
             return _category(tuple(dict.fromkeys(member for _, group in found for member in group)))

@@ -40,7 +40,8 @@ _NAMED: Final = frozenset("properties patternProperties $defs definitions depend
 _NOTES: Final = frozenset(
     "$schema $id id $anchor $dynamicAnchor $recursiveAnchor $vocabulary $comment $defs definitions title description "
     "default examples example deprecated readOnly writeOnly contentEncoding contentMediaType contentSchema "
-    "discriminator xml externalDocs then else minContains maxContains".split()
+    "discriminator xml externalDocs then else minContains maxContains "
+    "exclusiveMinimum exclusiveMaximum".split()
 )
 _FORMATS: Final[dict[str, Callable[[str], Any]]] = {
     "date-time": datetime.fromisoformat,  # a date alone is its midnight
@@ -91,7 +92,7 @@ class DictReader:
         except InvalidSchemaError as error:
             raise BadInputError(_invalid(error)) from None
         targets = _targets(root, frozenset(dialect.VALIDATORS) | _NOTES)
-        self.tree = SchemaTree(root, lambda schema: targets[id(schema)])
+        self.tree = SchemaTree(root, lambda schema: targets.get(id(schema), {}))
         self._count = threading.local()
         counted = {word: self._counted(dialect.VALIDATORS[word]) for word in _REFERENCES if word in dialect.VALIDATORS}
         formats = FormatChecker(formats=())
@@ -236,8 +237,9 @@ def _note(place: Place, error: ValidationError) -> None:
     for key in error.relative_path:
         place = place.part(key)
     if error.validator in ("anyOf", "oneOf") and error.context:
-        for below in error.context:
-            _note(place.branch(below.relative_schema_path[0]), below)
+        for number, below in enumerate(error.context):
+            way = below.relative_schema_path  # empty where the alternative is false
+            _note(place.branch(way[0] if way else f"false {number}"), below)
         return
     value, word = error.instance, error.validator
     got = shown(value)

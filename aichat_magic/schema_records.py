@@ -123,7 +123,8 @@ class Converter:
         return union if len(some) == len(alternatives) else typing.Optional[union]  # noqa: UP045  # as above
 
     def _alias(self, source: Any) -> Any:
-        if source in self._aliases:  # it contains itself: pydantic's own way
+        # One that contains itself, as an object or by its name, is left to pydantic.
+        if source in self._aliases or _names_something(source.__value__):
             return source
         self._aliases.append(source)
         try:
@@ -219,6 +220,13 @@ def _described(schema: JsonSchemaValue, source: Any, members: tuple[_Member, ...
         if member.description:
             schema["properties"][member.key]["description"] = member.description
     return schema
+
+
+def _names_something(hint: Any) -> bool:
+    """Tell whether an annotation holds the name of a type in place of a type."""
+    if typing.get_origin(hint) is typing.Literal:
+        return False
+    return isinstance(hint, (str, typing.ForwardRef)) or any(map(_names_something, typing.get_args(hint)))
 
 
 def _tag(alternatives: tuple[Any, ...]) -> str:

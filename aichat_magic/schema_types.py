@@ -161,7 +161,7 @@ def _words(kind: str, message: str, facts: dict[str, Any]) -> str:
     if kind.startswith("union_tag"):
         tags = f": one of {facts['expected_tags']}" if "expected_tags" in facts else ""
         return shorten(f"must have a {facts['discriminator']}{tags}", 200)
-    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ").partition(" after validation")[0]
     subject, should, rest = message.partition(" should ")
     if should and subject.count(" ") < 2:
         message = f"must {rest}"

@@ -143,7 +143,7 @@ class Wire:
         parts = [*schema.get("prefixItems", ())]
         items = schema.get("items", not parts)
         if isinstance(items, list):  # before 2020-12
-            parts, items = items, schema.get("additionalItems", False)
+            parts, items = [*items], schema.get("additionalItems", False)
         if isinstance(items, dict) or items:
             parts.append(items)
         sent = list({json.dumps(part): part for part in map(self.of, parts)}.values())

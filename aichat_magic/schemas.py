@@ -168,20 +168,20 @@ class Schema:
     def _bound(self, value: Any) -> Any:
         """Return the value if its whole numbers fit into columns."""
         for place in self._counts:
-            part = self._part(value, place.name)
+            part = self._part(value, place.name, None)
             if type(part) is int and not -(2**63) <= part < 2**63:
                 cell(part, place)
         return value
 
-    def _part(self, value: Any, name: str) -> Any:
+    def _part(self, value: Any, *name_and_default: Any) -> Any:
         """Return what goes into a column."""
         if self._is_wrapped:
             return value
         if isinstance(value, dict):
-            return value.get(name)
-        if name not in self._reader.names and hasattr(value, "root"):  # a RootModel of an object
-            return self._part(value.root, name)
-        return getattr(value, name)
+            return value.get(name_and_default[0])
+        if name_and_default[0] not in self._reader.names and hasattr(value, "root"):  # a RootModel of an object
+            return self._part(value.root, *name_and_default)
+        return getattr(value, *name_and_default)
 
     def row(self, value: Any) -> dict[str, Any]:
         """Make one row of the columns.
@@ -196,7 +196,10 @@ class Schema:
         Raises:
             SchemaError: A value does not fit its column, such as a whole number beyond 64 bits.
         """
-        return {place.name: cell(self._part(value, place.name), place) for place in self.fields}
+        try:
+            return {place.name: cell(self._part(value, place.name), place) for place in self.fields}
+        except AttributeError:  # a JSON schema may name properties, and not say that it must be an object
+            raise SchemaError(f"the answer must be an object, got {shorten(repr(value), 60)}") from None
 
 
 def _reader_of(source: object) -> _Reader:
