@@ -10,12 +10,16 @@ from typing import Any
 import pandas as pd
 
 from .chat import Chat
-from .errors import AichatError
+from .errors import AichatError, BadInputError
 from .messages import Message, Reply
 from .plans import BatchOptions, Row
 from .runs import BatchRun, run_rows
 from .schemas import Schema, SchemaError, repair_prompt
 from .settings import Given
+
+# The columns beside those of the schema, where rows failed.
+_ERROR = "extract_error"
+_RAW = "extract_raw"
 
 
 class Extraction:
@@ -34,6 +38,12 @@ class Extraction:
             BadInputError: Something given cannot be used.
             MissingKeyError: No key for the provider.
         """
+        taken = sorted({field.name for field in schema.fields} & {_ERROR, _RAW})
+        if taken:
+            raise BadInputError(
+                f"The schema has a field called {taken[0]!r}, and so is the column that tells what went wrong. "
+                "Give the field another name."
+            )
         self._chat = chat
         self._schema = schema
         self._options = options
@@ -149,8 +159,8 @@ class Extraction:
         if any(error is not None for _, error in answers):
             errors = [None if error is None else str(error) for _, error in answers]
             raw = [row if isinstance(row, str) else None for row, _ in answers]
-            columns["extract_error"] = pd.Series(errors, index=index, dtype="string")
-            columns["extract_raw"] = pd.Series(raw, index=index, dtype="string")
+            columns[_ERROR] = pd.Series(errors, index=index, dtype="string")
+            columns[_RAW] = pd.Series(raw, index=index, dtype="string")
         return pd.DataFrame(columns, index=index)
 
 

@@ -6,9 +6,9 @@ Each row names its tests, and the defences: a text of the package, and what stan
 
 from __future__ import annotations
 
-from acceptance import kernels, network, secrets, stores
+from acceptance import kernels, network, schemas, secrets, stores
 from acceptance.rows import Removal, Row
 
-ROWS: tuple[Row, ...] = (*network.ROWS, *stores.ROWS, *secrets.ROWS, *kernels.ROWS)
+ROWS: tuple[Row, ...] = (*network.ROWS, *stores.ROWS, *secrets.ROWS, *kernels.ROWS, *schemas.ROWS)
 
 __all__ = ["ROWS", "Removal", "Row"]
