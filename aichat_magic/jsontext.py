@@ -27,8 +27,8 @@ _OPENER = re.compile(r"[{\[]")
 # A string ends at the end of the text too, so that one pass is linear whatever the quotes are.
 _BRACKET_OR_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.S)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# What other parsers read in another way, or at all: constants, numbers beyond a float, numbers of many digits.
-_UNUSUAL = re.compile(r"NaN|Infinity|\d[eE]\+?\d{3}|\d{300}")
+# What other parsers read in another way, or at all: numbers beyond a float, numbers of many digits.
+_LARGE_NUMBER = re.compile(r"[0-9](?:[eE]\+?[0-9]{3}|[0-9]{299})")
 
 
 class SchemaError(AichatError, ValueError):
@@ -97,7 +97,8 @@ def is_plain(text: str) -> bool:
     Args:
         text: The text as it came.
     """
-    return len(text) < 100_000 and text.count("{") + text.count("[") <= _MAX_DEPTH and not _UNUSUAL.search(text)
+    is_small = len(text) < 100_000 and text.count("{") + text.count("[") <= _MAX_DEPTH
+    return is_small and "NaN" not in text and "Infinity" not in text and _LARGE_NUMBER.search(text) is None
 
 
 def _whole(text: str) -> tuple[Any] | None:

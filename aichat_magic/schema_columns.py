@@ -14,6 +14,7 @@ from .jsontext import SchemaError
 from .schema_tree import SchemaTree
 
 _DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
+_PLAIN = frozenset((str, int, float, bool, type(None), datetime))
 _MAX_HOPS = 32
 
 
@@ -127,6 +128,8 @@ def _text(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Return a value without types of the user's own: enums are their values, nested types dicts and lists."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, enum.Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -59,6 +59,8 @@ _TYPES = {
 }
 # References followed in one check: a recursive schema with alternatives can ask for more than anybody waits for.
 _MAX_REFERENCES: Final = 20_000
+# Those within each other: each takes about ten of the 1,000 calls that Python allows.
+_MAX_NESTED: Final = 80
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
@@ -121,20 +123,30 @@ class DictReader:
         return value
 
     def _attempt(self, value: Any) -> tuple[Any, Place | None]:
-        self._count.left = _MAX_REFERENCES
+        self._count.left, self._count.open = _MAX_REFERENCES, set()
         place = Place()
         for error in self._validator.iter_errors(value):
             _note(place, error)
         return value, (place if any(True for _ in place.leaves()) else None)
 
     def _counted(self, follow: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-        """Return a keyword's function that gives up in time."""
+        """Return a reference's function that gives up in time."""
 
         def counted(validator: Any, reference: Any, instance: Any, schema: Any) -> Iterator[Any]:
-            self._count.left -= 1
-            if self._count.left < 0:
+            now = self._count
+            now.left -= 1
+            if now.left < 0:
                 raise SchemaError("the schema has too many alternatives in each other to check the answer")
-            yield from follow(validator, reference, instance, schema) or ()
+            here = (id(instance), id(schema))
+            if here in now.open:
+                raise SchemaError("the schema refers to itself and to nothing else")
+            if len(now.open) >= _MAX_NESTED:
+                raise SchemaError("the answer is nested too deeply for the schema")
+            now.open.add(here)
+            try:
+                yield from follow(validator, reference, instance, schema) or ()
+            finally:
+                now.open.discard(here)
 
         return counted
 

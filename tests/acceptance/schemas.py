@@ -51,13 +51,13 @@ ROWS = (
             ),
             Removal(
                 file=DICTS,
-                old="            if self._count.left < 0:\n",
+                old="            if now.left < 0:\n",
                 new="            if False:\n",
                 tests=("test_schema_dicts.py::test_alternatives_within_alternatives_end_in_time",),
             ),
             Removal(
                 file=READER,
-                old="and not _UNUSUAL.search(text)",
+                old=' and "NaN" not in text and "Infinity" not in text and _LARGE_NUMBER.search(text) is None',
                 new="",
                 tests=("test_jsontext.py::test_every_door_refuses_the_same_text",),
             ),
