@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pydantic
 import pytest
 from servers import ChatServer, Received, text
 
@@ -101,6 +102,30 @@ def test_provider_without_constrained_output_is_instructed() -> None:
     )
     assert found["extract_raw"].notna().all()
     assert "JSON only" in found["extract_raw"].iloc[0]
+
+
+def test_value_that_a_validator_makes_is_no_gap() -> None:
+    class Loud(pydantic.BaseModel):
+        mood: Literal["good", "bad"]
+
+        @pydantic.field_validator("mood")
+        @classmethod
+        def shout(cls, mood: str) -> str:
+            return mood.upper()
+
+    with ChatServer(lambda received, attempt: text('{"mood": "good"}')) as server:
+        found = extract(pd.DataFrame({"body": ["a", None]}), server, schema=Loud)
+    assert found["mood"].dtype == "category"
+    assert found["mood"].tolist()[0] == "GOOD"
+    assert found["mood"].isna().tolist() == [False, True]
+
+
+def test_field_that_is_called_as_our_own_columns_is_refused() -> None:
+    schema = {"type": "object", "properties": {"extract_error": {"type": "string"}}}
+    with ChatServer() as server:
+        with pytest.raises(BadInputError, match=r"'extract_error'.*another name"):
+            extract(pd.DataFrame({"body": ["a"]}), server, schema=schema)
+        assert server.requests == []
 
 
 def test_wrong_schema_or_template_sends_nothing() -> None:

@@ -28,7 +28,7 @@ ROWS: tuple[Row, ...] = (
         removals=(
             Removal(
                 file="aichat_magic/batches.py",
-                old="if (empty := no_answer(reply, call.request.options, call.provider.name)) is not None:",
+                old="if (empty := no_answer(outcome, call.request.options, call.provider.name)) is not None:",
                 new="if (empty := None) is not None:",
                 tests=("test_answers.py::test_row_without_an_answer_is_an_error_that_names_cause_and_mend",),
             ),
