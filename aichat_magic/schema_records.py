@@ -190,6 +190,12 @@ def _record_schema(
     defaults = {member.name: member.default for member in members if member.default is not None}
     is_dict = not dataclasses.is_dataclass(cls) and not issubclass(cls, tuple)
 
+    def made(values: dict[str, Any]) -> Any:
+        try:
+            return cls(**values)
+        except Exception as error:  # __post_init__ is the user's own check
+            raise ValueError(str(error) or type(error).__name__) from None
+
     def build(values: dict[str, Any]) -> Any:
         for name in droppable:
             if name in values and values[name] is None:
@@ -197,16 +203,11 @@ def _record_schema(
         for name, default in defaults.items():
             if name not in values:
                 values[name] = default()
-        if is_dict:
-            return values
-        try:
-            return cls(**values)
-        except Exception as error:  # __post_init__ is the user's own check
-            raise ValueError(str(error) or type(error).__name__) from None
+        return values if is_dict else made(values)
 
-    return core_schema.no_info_after_validator_function(
-        build, core_schema.typed_dict_schema(fields, config=_CONFIG), ref=ref
-    )
+    reads = core_schema.typed_dict_schema(fields, config=_CONFIG)
+    is_plain = not droppable and not defaults and not is_dict
+    return core_schema.no_info_after_validator_function(made if is_plain else build, reads, ref=ref)
 
 
 def _described(schema: JsonSchemaValue, source: Any, members: tuple[_Member, ...]) -> JsonSchemaValue:

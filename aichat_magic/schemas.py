@@ -129,7 +129,7 @@ class Schema:
         Raises:
             SchemaError: There is no such value. One line: where, what must be, what came.
         """
-        if not self._is_wrapped:
+        if not self._is_wrapped and text.startswith("{"):
             value, is_read = self._reader.read_text(text)
             if is_read:
                 return self._bound(value)
