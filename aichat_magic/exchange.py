@@ -6,13 +6,20 @@ What libraries raise is never chained to our errors, because their texts and the
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from .connections import Pool
+from .decoding import (
+    CutOffError,
+    Decoder,
+    EncodedTooLargeError,
+    NotEncodedError,
+    UnknownCodingError,
+    decoder_for,
+)
 from .errors import (
     AichatError,
     DeadlineError,
@@ -27,6 +34,7 @@ from .failures import connection_error, status_error
 from .outgoing import HttpRequest
 from .routes import Route, is_loopback, proxy_name, without_password
 from .secret import Scrubber, Secret
+from .sockets import OverdueError
 from .sse import ServerSentEvent
 from .ways import Answer, Way
 
@@ -37,7 +45,6 @@ MAX_ERROR_BYTES = 64 * 1024
 # read to its end can be used again.
 _DRAIN_S = 0.1
 _DRAIN_BYTES = 64 * 1024
-_PIECE_BYTES = 64 * 1024
 # How long a request waits for a file descriptor when this process has none left, and how often it looks, in seconds.
 _DESCRIPTOR_PATIENCE_S = 5.0
 _NEXT_DESCRIPTOR_S = 0.1
@@ -72,7 +79,7 @@ class Exchange:
         self._deadline = self._loop.time() + request.timeout_s
         self._way: Way | None = None
         self._answer: Answer | None = None
-        self._decoder: _Inflater | None = None
+        self._decoder: Decoder | None = None
         self._decoded: Iterator[bytes] | None = None
         self._read_bytes = 0
         self._is_whole = False
@@ -88,14 +95,25 @@ class Exchange:
         answer = await self._sent()
         self._answer = answer
         self.status, self.headers = answer.status, answer.headers
-        # curl has undone the encoding already.
-        encoding = "" if self._route.impersonate else self.headers.get("content-encoding", "").lower().strip()
-        if encoding in ("gzip", "x-gzip", "deflate"):
-            self._decoder = _Inflater()
-        elif encoding not in ("", "identity"):
-            self._fail(MalformedReplyError, f"sent {shorten(encoding, 20)!r} encoding, which was not asked for.")
         if self.status >= 300:
             await self._refuse()
+        self._decode()
+
+    def _decode(self) -> None:
+        """Find out how the body is encoded."""
+        if self._route.impersonate:
+            return  # curl has undone it already
+        unknown = ""
+        try:
+            self._decoder = decoder_for(self.headers.get("content-encoding", ""), self._request.max_bytes)
+        except UnknownCodingError as error:
+            unknown = error.coding
+        if unknown:
+            self._fail(
+                MalformedReplyError,
+                f"sent its answer in the encoding {shorten(unknown, 20)!r}, which was not asked for. "
+                "A proxy or gateway on the way may have chosen it.",
+            )
 
     async def _sent(self) -> Answer:
         """Send the request over a connection, and return what comes of it.
@@ -107,14 +125,26 @@ class Exchange:
             try:
                 way = self._taken()
                 if way is None:
-                    way = await self._wait(partial(self._pool.wait, self._route))
+                    way = await self._wait(self._next_way)
                 self._way = way
-                return await self._wait(partial(way.send, self._request, is_stream=self._is_stream))
+                return await self._wait(partial(self._send, way))
             except TooManyOpenFilesError:
                 await self._let_go()
                 if self._loop.time() > patience_at:
                     raise
-            await self._wait(partial(asyncio.sleep, _NEXT_DESCRIPTOR_S))
+            await self._wait(self._pause)
+
+    async def _send(self, way: Way, until: float) -> Answer:
+        """Send the request over this connection."""
+        return await way.send(self._request, is_stream=self._is_stream, until=until)
+
+    async def _next_way(self, until: float) -> Way:
+        """A connection, as soon as there is a place for one."""
+        return await _within(until, self._pool.wait(self._route))
+
+    async def _pause(self, until: float) -> None:
+        """Leave the system time to find a descriptor."""
+        await _within(until, asyncio.sleep(_NEXT_DESCRIPTOR_S))
 
     def _taken(self) -> Way | None:
         """A connection; None where one has to be waited for."""
@@ -161,32 +191,42 @@ class Exchange:
     async def next_piece(self) -> bytes:
         """The next decoded bytes; empty at the end."""
         while True:
-            piece = self._next_decoded() if self._decoder is not None else b""
+            piece = self._next_decoded() if self._decoded is not None else b""
             if not piece:
                 raw = await self._next_raw()
-                if not raw:
-                    if self._decoder is not None and not self._decoder.is_at_end:
-                        self._fail(IncompleteReplyError, "sent a compressed body that breaks off.")
-                    return b""
-                if self._decoder is not None:
+                if self._decoder is None:
+                    piece = raw
+                elif raw:
                     self._decoded = self._decoder.feed(raw)
                     continue
-                piece = raw
+                else:
+                    self._finish(self._decoder)
             self._read_bytes += len(piece)
             if self._read_bytes > self._request.max_bytes:
-                self._fail(TooLargeError, f"sent more than {self._request.max_bytes} bytes; reading stopped.")
+                self._fail_as_too_large()
             return piece
 
     def _next_decoded(self) -> bytes:
         """The next bytes of what was fed to the decoder; empty when it wants more."""
-        piece: bytes | None = None
+        assert self._decoded is not None
+        problem: type[Exception] | None = None
         try:
-            piece = next(self._decoded, b"") if self._decoded is not None else b""
-        except zlib.error:
-            pass
-        if piece is None:
-            self._fail(MalformedReplyError, "sent a body that is not compressed as its header says.")
-        return piece or b""
+            return next(self._decoded, b"")
+        except (NotEncodedError, EncodedTooLargeError) as error:
+            problem = type(error)
+        if problem is EncodedTooLargeError:
+            self._fail_as_too_large()
+        return self._fail(MalformedReplyError, "sent a body that is not compressed as its header says.")
+
+    def _finish(self, decoder: Decoder) -> None:
+        """Make sure that a compressed body came to its end."""
+        is_cut = False
+        try:
+            decoder.finish()
+        except CutOffError:
+            is_cut = True
+        if is_cut:
+            self._fail(IncompleteReplyError, "sent a compressed body that breaks off.")
 
     async def close(self) -> None:
         """Give the connection back when the response was read to its end, else close it."""
@@ -210,10 +250,10 @@ class Exchange:
         if task is not None and task.cancelling():
             return
         left = _DRAIN_BYTES
+        until = self._loop.time() + _DRAIN_S
         try:
-            async with asyncio.timeout(_DRAIN_S):
-                while left > 0 and (piece := await answer.piece()):
-                    left -= len(piece)
+            while left > 0 and (piece := await answer.piece(until)):
+                left -= len(piece)
             self._is_whole = left > 0
         except Exception:
             return  # then the connection is not used again, and that is all there is to it
@@ -223,6 +263,7 @@ class Exchange:
         pieces: list[bytes] = []
         size = 0
         try:
+            self._decode()
             while size < MAX_ERROR_BYTES and (piece := await self.next_piece()):
                 pieces.append(piece)
                 size += len(piece)
@@ -241,27 +282,21 @@ class Exchange:
         self._is_whole = not piece
         return piece
 
-    async def _wait(self, begin: Callable[[], Awaitable[_T]]) -> _T:
+    async def _wait(self, begin: Callable[[float], Awaitable[_T]]) -> _T:
         """Await one step within the deadline and the idle time; raise what goes wrong as one of our errors."""
         # Before the headers only the deadline counts: a model may think for as long as the caller lets it.
         idle_end = self._loop.time() + self._request.idle_timeout_s if self._answer is not None else self._deadline
-        task = asyncio.current_task()
-        before = task.cancelling() if task is not None else 0
-        timer = asyncio.timeout_at(min(self._deadline, idle_end))
-        error: AichatError | None = None
+        error: AichatError
         try:
-            async with timer:
-                return await begin()
+            return await begin(min(self._deadline, idle_end))
+        except OverdueError:
+            error = self._late(idle_end)
         except (Exception, BaseExceptionGroup) as caught:
-            self._has_failed = True
-            # anyio can turn a cancel during connect into another exception: then neither is reported.
-            if task is None or task.cancelling() <= before:
-                error = self._late(idle_end) if timer.expired() else self._broken(caught)
+            error = self._broken(caught)
         except BaseException:
             self._has_failed = True
             raise
-        if error is None:
-            raise asyncio.CancelledError
+        self._has_failed = True
         raise error
 
     def _late(self, idle_end: float) -> AichatError:
@@ -296,11 +331,14 @@ class Exchange:
         """The server, for messages."""
         return self._route.host if self._route.port in (80, 443) else f"{self._route.host}:{self._route.port}"
 
-    def _fail(self, kind: type[MalformedReplyError | TooLargeError | IncompleteReplyError], what: str) -> None:
+    def _fail(self, kind: type[MalformedReplyError | TooLargeError | IncompleteReplyError], what: str) -> NoReturn:
         self._has_failed = True
         raise kind(f"{self._request.provider or self._place} {what}", provider=self._request.provider)
 
-    def _refuse_redirect(self) -> None:
+    def _fail_as_too_large(self) -> NoReturn:
+        self._fail(TooLargeError, f"sent more than {self._request.max_bytes} bytes; reading stopped.")
+
+    def _refuse_redirect(self) -> NoReturn:
         where = without_password(self.headers.get("location", ""))
         to = f" to {where}" if where else ""
         raise RedirectError(
@@ -310,26 +348,21 @@ class Exchange:
         )
 
 
-class _Inflater:
-    """Undoes gzip and deflate in pieces of bounded size."""
+async def _within(until: float, step: Awaitable[_T]) -> _T:
+    """Await a step that knows of no time.
 
-    def __init__(self) -> None:
-        self._inflate = zlib.decompressobj(wbits=47)  # 32 + 15: the header says whether gzip or zlib
-        self._has_begun = False
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether what came so far is whole."""
-        return self._inflate.eof or not self._has_begun
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bytes that `data` stands for, at most 64 KiB at a time."""
-        while data:
-            if self._inflate.eof:
-                self._inflate = zlib.decompressobj(wbits=47)  # gzip may go on with another member
-            self._has_begun = True
-            yield self._inflate.decompress(data, _PIECE_BYTES)
-            data = self._inflate.unconsumed_tail or self._inflate.unused_data
+    Raises:
+        OverdueError: The time is over.
+        Exception: What the step raises.
+    """
+    timer = asyncio.timeout_at(until)
+    try:
+        async with timer:
+            return await step
+    except TimeoutError:
+        if not timer.expired():
+            raise
+    raise OverdueError
 
 
 def _scrubber(request: HttpRequest, route: Route) -> Scrubber:

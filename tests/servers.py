@@ -425,6 +425,14 @@ class ChatServer:
 
         self._call(close())
 
+    def go_away(self) -> None:
+        """Close the listening socket and every connection, whatever is being answered."""
+        self._call(self._close())
+
+    def come_back(self) -> None:
+        """Listen again, at the same port."""
+        self._call(self._listen(self.port))
+
     def wait_until(self, condition: Callable[[ChatServer], bool], timeout_s: float = PATIENCE_S) -> bool:
         """Wait, in the calling thread, until the condition holds; False when it does not in time."""
 
@@ -448,19 +456,25 @@ class ChatServer:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        listener = await self._loop.create_server(
-            lambda: _Connection(self), "127.0.0.1", 0, ssl=self._tls_context, backlog=2048
-        )
-        self.port = listener.sockets[0].getsockname()[1]
+        await self._listen(0)
         self._ready.set()
         await self._stopped.wait()
-        listener.close()
+        await self._close()
+        await asyncio.sleep(0)  # transports close in the next turn of the loop
+
+    async def _listen(self, port: int) -> None:
+        self._listener = await self._loop.create_server(
+            lambda: _Connection(self), "127.0.0.1", port, ssl=self._tls_context, backlog=2048
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def _close(self) -> None:
+        self._listener.close()
         connections = list(self._open)
         for connection in connections:
             connection.task.cancel()
         await asyncio.gather(*(connection.task for connection in connections), return_exceptions=True)
-        await listener.wait_closed()
-        await asyncio.sleep(0)  # transports close in the next turn of the loop
+        await self._listener.wait_closed()
 
     def _choose(self, received: Received) -> Answer:
         self.requests.append(received)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernels import Kernel, clean_environment
 from servers import Answer, ChatServer, Received, hang, text
+from simulation import run_batch
 
 from aichat_magic import errors
 from aichat_magic.api import ask_async, batch_async
 from aichat_magic.chat import Chat
 from aichat_magic.connection_limit import ConnectionLimit, descriptor_limit
+from aichat_magic.progress import Progress
 from aichat_magic.settings import Settings
 from aichat_magic.store import MemoryStore
 from aichat_magic.transport import HttpRequest, Transport
@@ -318,6 +321,46 @@ async def test_concurrency_that_cannot_be_is_told() -> None:
             )  # fmt: skip
         assert server.most_in_flight == 7
         await chat.http.aclose()
+
+
+# --- runs that find no descriptor, in virtual time
+
+
+def no_descriptor(times: float) -> Callable[[str, int], errors.ProviderError | None]:
+    """So many calls of each row find none."""
+    return lambda prompt, attempt: errors.TooManyOpenFilesError("none left") if attempt <= times else None
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 64])
+def test_rows_spend_nothing_when_there_is_no_descriptor(in_flight: int) -> None:
+    """Neither an attempt nor a retry of the run, and it is no outage."""
+    rows = [f"row {number}" for number in range(100)]
+    said: list[Progress] = []
+    made, _ = run_batch(
+        rows, concurrency=in_flight, max_retries=0, fault=no_descriptor(4), patience_s=0, on_progress=said.append
+    )
+    assert made.stopped_by is None
+    assert [str(outcome) for outcome in made.outcomes()] == [f"reply to {row}" for row in rows]
+    assert not any(progress.away_s for progress in said)
+
+
+def test_try_without_a_descriptor_tells_nothing_of_an_outage() -> None:
+    """It comes again as soon, and uses up no patience."""
+    rows = [f"row {number}" for number in range(1000)]
+    made, network = run_batch(
+        rows, max_retries=0, patience_s=5, away=[(2, 30)], broken=errors.ConnectionFailedError,
+        refused=errors.TooManyOpenFilesError,
+    )  # fmt: skip
+    assert made.stopped_by is None
+    assert [str(outcome) for outcome in made.outcomes()] == [f"reply to {row}" for row in rows]
+    assert sum(1 for at in network.sent_at if 2.1 < at < 30) in (27, 28)
+
+
+def test_run_that_never_finds_a_descriptor_ends() -> None:
+    rows = [f"row {number}" for number in range(100)]
+    made, network = run_batch(rows, fault=no_descriptor(math.inf))
+    assert isinstance(made.stopped_by, errors.TooManyOpenFilesError)
+    assert sum(network.reached.values()) <= 500 + 20 + 64 + 20
 
 
 # --- processes with few descriptors

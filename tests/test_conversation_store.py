@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aichat_magic.errors import BadInputError, UnknownNameError
-from aichat_magic.messages import Message, Reply, Usage
+from aichat_magic.messages import FinishReason, Message, Reply, Usage
 from aichat_magic.store.conversations import (
     ConversationStore,
     MemoryConversations,
@@ -186,6 +186,14 @@ def test_any_text_survives(store: ConversationStore, text: str) -> None:
     assert (stored.prompt, stored.reply.text, stored.cell_id, stored.notebook) == (text,) * 4
     assert stored.options == {"stop": [text]}
     assert store.names(text)[0].first_prompt == text
+
+
+@pytest.mark.parametrize("reason", ["refusal", "tool_calls", "content_filter", "length"])
+def test_turn_keeps_why_its_reply_ended(store: ConversationStore, reason: FinishReason) -> None:
+    store.append(SCOPE, "main", said("a", reply=Reply(text="No.", finish_reason=reason)))
+    found = store.load(SCOPE, "main")
+    assert found is not None
+    assert found.turns[0].reply.finish_reason == reason
 
 
 def test_reply_that_is_not_whole_is_refused(store: ConversationStore) -> None:

@@ -40,6 +40,7 @@ from users import WAYS, Clock, User
 
 from aichat_magic import errors
 from aichat_magic.bridge import run
+from aichat_magic.characters import fit
 from aichat_magic.display import NotebookView, TerminalView
 from aichat_magic.messages import Reply
 from aichat_magic.secret import Secret
@@ -286,7 +287,7 @@ def test_strange_characters_are_stored_for_rows(tmp_path: Path) -> None:
     for _ in range(2):
         store = SqliteStore(tmp_path / "r.sqlite")
         user.chat._store = store
-        assert str(user.rows(["one"]).outcome(0)) == STRANGE
+        assert str(user.rows(["one"]).outcome(0)) == fit(STRANGE)
         store.close()
     assert len(wire.sent) == 1
 

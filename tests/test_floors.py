@@ -8,23 +8,35 @@ import pytest
 import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
+SCHEMA = (
+    *("schemas", "schema_types", "schema_dicts", "schema_records", "schema_wire", "schema_columns"),
+    *("schema_problems", "schema_tree"),
+)
 FLOORS = (
-    set("errors messages fences tables secret render wrapping quoting kinds sse rate_headers http1".split()),
-    set("transport exchange connections connection_limit ways sockets outgoing failures routes".split())
-    | set("retry settings bridge cookies engine weights store limits pacing prices".split()),
+    set("errors messages characters answers fences tables secret".split())
+    | set("render wrapping quoting kinds".split())
+    | set("sse rate_headers jsontext response decoding instrumentation".split()),
+    set("transport exchange connections connection_limit ways by_httpx sockets outgoing failures routes".split())
+    | set("retry settings bridge cookies engine weights store limits pacing prices budgets outages".split()),
     {"providers"},
     {"registry"},
     {"chat"},
     set("conversation prompts context includes templates arguments charts previews transcripts".split())
-    | set("batches plans progress outcomes".split())
-    | set("excerpts pictures sheets schemas annotations validation jsontext recipes failing keywords".split()),
+    | set("batches jobs ledger saver plans progress outcomes".split())
+    | set("excerpts pictures sheets recipes failing keywords".split())
+    | set(SCHEMA)
+    | {"identity"},
     set("api session accessor extraction runs display pandas_hook completion asides shaping".split())
     | set("talks totals commands manual doctor".split()),
     {"magic"},
 )
 # Rooms of one floor that may look at each other, each with its reason.
 NEIGHBOURS = {
+    ("jsontext", "characters"): "what no text may hold is replaced before JSON is read",
     ("messages", "errors"): "an option out of range is an error",
+    ("answers", "characters"): "a blank text is no answer",
+    ("answers", "errors"): "but an error",
+    ("answers", "messages"): "that a reply stands for",
     ("messages", "rate_headers"): "a reply carries what the server said of its limits",
     ("messages", "fences"): "a reply knows the code in it",
     ("messages", "tables"): "and the tables",
@@ -41,7 +53,13 @@ NEIGHBOURS = {
     ("transport", "outgoing"): "what is sent is worded there",
     ("transport", "routes"): "and where it goes",
     ("transport", "failures"): "what is no JSON is put into words there",
+    ("transport", "by_httpx"): "or httpx carries it",
+    ("by_httpx", "ways"): "a way over httpx",
+    ("by_httpx", "outgoing"): "on which a request goes out",
+    ("by_httpx", "routes"): "to where its route says",
     ("exchange", "connections"): "a connection is taken and given back",
+    ("exchange", "sockets"): "which may be overdue",
+    ("by_httpx", "sockets"): "or overdue",
     ("exchange", "ways"): "and carries the request",
     ("exchange", "outgoing"): "which is worded there",
     ("exchange", "routes"): "and goes there",
@@ -57,7 +75,14 @@ NEIGHBOURS = {
     ("engine", "weights"): "an engine is made from weights",
     ("batches", "plans"): "a run does what its plan says",
     ("batches", "progress"): "and tells where it stands",
-    ("batches", "outcomes"): "and keeps what comes of it",
+    ("batches", "ledger"): "and keeps what comes of it, row by row",
+    ("batches", "saver"): "and has it stored",
+    ("batches", "jobs"): "what waits to be sent stands in a queue",
+    ("ledger", "jobs"): "a row asks by a job",
+    ("saver", "jobs"): "and what is stored is the reply to it",
+    ("ledger", "plans"): "a plan says what a row asks",
+    ("ledger", "progress"): "a row that is done is told",
+    ("ledger", "outcomes"): "replies are kept in columns",
     ("plans", "progress"): "a plan says who is told",
     ("limits", "pacing"): "the laws of control that a run obeys",
     ("settings", "prices"): "the user's own prices are settings",
@@ -72,11 +97,14 @@ NEIGHBOURS = {
     ("includes", "excerpts"): "a file may be too long",
     ("includes", "pictures"): "or an image",
     ("kinds", "errors"): "a long name is cut short as in errors",
-    ("schemas", "annotations"): "a schema is made from annotations",
-    ("schemas", "validation"): "and serves to validate",
-    ("schemas", "jsontext"): "what is validated is found in a text",
-    ("annotations", "jsontext"): "a class that refuses a value is a schema error",
-    ("annotations", "validation"): "what cannot be made into a schema is said in the same words",
+    ("messages", "jsontext"): "a reply knows the JSON in it",
+    ("jsontext", "errors"): "where there is none, it is an error",
+    ("jsontext", "fences"): "JSON may stand in a fence",
+    **{
+        (room, other): "rooms of one package-to-be, in this order"
+        for number, room in enumerate(SCHEMA)
+        for other in SCHEMA[number + 1 :]
+    },
     ("recipes", "prompts"): "a recipe is a prompt in a file",
     ("failing", "context"): "how a value becomes text is said there",
     ("keywords", "batches"): "for the types only: a caller may take the events of a run",
@@ -107,14 +135,20 @@ NEIGHBOURS = {
     ("accessor", "runs"): "a column is a run over its rows",
 }
 ONLY_IN = {
-    "httpx": {"transport", "ways"},  # transport: for the types only
-    "httpcore": {"ways"},
+    "httpx": {"transport", "by_httpx"},  # transport: for the types only
+    "httpcore": {"by_httpx"},  # for the types only
+    "httptools": {"response"},
     "nest_asyncio": {"bridge"},
     "nest_asyncio2": {"bridge"},
     "IPython": {"magic", "display"},
     "tqdm": {"display"},
     "pandas": {"accessor", "previews", "runs", "extraction", "tables", "messages"},  # messages: for the types only
     "sqlite3": {"store"},
+    "pydantic": {"schema_types", "schema_records"},
+    "pydantic_core": {"schema_records", "schema_columns"},
+    "jsonschema": {"schema_dicts"},
+    "jsonschema_specifications": {"schema_dicts"},
+    "referencing": {"schema_dicts"},
     "xllamacpp": {"engine"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

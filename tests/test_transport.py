@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import importlib
 import json
 import logging
@@ -16,6 +17,7 @@ import sys
 import threading
 import traceback
 import warnings
+import zlib
 
 import httpx
 import pytest
@@ -404,6 +406,48 @@ async def test_a_body_cut_short_is_never_a_short_answer(http, answer):
     assert error.is_retryable
 
 
+@pytest.mark.parametrize("size", [1, 7, 25, 1000])
+@pytest.mark.parametrize(
+    "parts",
+    [['{"text": "You should ', "NOT ", 'delete it."}'], ["", '{"text": "You should NOT', "", "", ' delete it."}', ""]],
+    ids=["three", "some empty"],
+)
+async def test_no_member_of_gzip_is_lost_however_the_body_is_cut(http, parts, size):
+    """A proxy that packs each block on its own sends one member after the other."""
+    body = b"".join(gzip.compress(part.encode()) for part in parts)
+    pieces = [body[i : i + size] for i in range(0, len(body), size)]
+    answer = raw(
+        head(200, {"content-type": "application/json", "content-encoding": "gzip", "transfer-encoding": "chunked"})
+        + b"".join(chunked(piece) for piece in pieces)
+        + b"0\r\n\r\n"
+    )
+    with ChatServer(only(answer)) as server:
+        assert (await http.send(chat(server))).json() == {"text": "You should NOT delete it."}
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"),
+    [
+        ("deflate", zlib.compress),
+        ("deflate", lambda data: zlib.compress(data)[2:-4]),
+        ("X-Gzip", gzip.compress),
+        ("deflate, gzip", lambda data: gzip.compress(zlib.compress(data))),
+        ("identity", bytes),
+    ],
+    ids=["deflate", "deflate without a frame", "x-gzip", "two", "identity"],
+)
+async def test_every_usual_coding_is_undone(http, coding, encode):
+    with ChatServer(only(payload(encode(b'{"a": 1}'), headers={"content-encoding": coding}))) as server:
+        assert (await http.send(chat(server))).json() == {"a": 1}
+
+
+async def test_garbage_after_a_compressed_body_is_malformed(http):
+    body = gzip.compress(b"{}") + b"garbage"
+    with ChatServer(only(payload(body, headers={"content-encoding": "gzip"}))) as server:
+        error = await failure(http.send(chat(server)), errors.MalformedReplyError)
+    assert "not compressed as its header says" in str(error)
+
+
 async def test_json_cut_at_the_end_of_the_connection_is_incomplete(http):
     answer = raw(head(200, {"content-type": "application/json"}) + b'{"choices": [{"mess')
     with ChatServer(only(answer)) as server:
@@ -569,9 +613,22 @@ async def test_an_endless_error_body_is_read_in_part(http):
     assert len(str(error)) < 400
 
 
-async def test_an_encoding_nobody_asked_for_is_refused(http):
+async def test_an_encoding_nobody_asked_for_is_refused_and_named(http):
     with ChatServer(only(payload(b"x", headers={"content-encoding": "br"}))) as server:
-        await failure(http.send(chat(server)), errors.MalformedReplyError)
+        error = await failure(http.send(chat(server)), errors.MalformedReplyError)
+    assert "'br'" in str(error)
+
+
+async def test_a_status_says_more_than_an_encoding_that_is_not_known(http):
+    answer = payload(b"x", code=401, headers={"content-encoding": "br"})
+    with ChatServer(only(answer)) as server:
+        await failure(http.send(chat(server)), errors.AuthenticationError)
+
+
+async def test_a_compressed_body_that_gives_nothing_stops_at_the_cap(http):
+    body = gzip.compress(b"") + bytes(1_000_000)
+    with ChatServer(only(payload(body, headers={"content-encoding": "gzip"}))) as server:
+        await failure(http.send(chat(server, max_bytes=1000)), errors.TooLargeError)
 
 
 # --- statuses
@@ -750,6 +807,47 @@ def test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once(
     with served_by_threads(talk) as port, asyncio.Runner(loop_factory=make_loop) as runner:
         for _ in range(4):
             assert len(runner.run(main(port)).body) == 1_000_000
+
+
+FRAMED = {
+    "length": b"content-length: 8\r\n\r\n" + b'{"a": 1}',
+    "chunks": b'transfer-encoding: chunked\r\n\r\n3;x\r\n{"a\r\n5\r\n": 1}\r\n0\r\ntrailer: x\r\n\r\n',
+    "end": b'connection: close\r\n\r\n{"a": 1}',
+}
+
+
+@pytest.mark.parametrize("make_loop", LOOPS)
+@pytest.mark.parametrize("is_secure", [True, False])
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(("framing", "connections"), [("length", 1), ("chunks", 1), ("end", 3), ("surplus", 3)])
+def test_a_connection_is_used_again_when_a_response_ended_where_it_says(
+    make_loop, is_secure, size, framing, connections, tls_context, anyio_backend
+):
+    answer = b"HTTP/1.1 200 OK\r\n" + FRAMED.get(framing, FRAMED["length"])
+    surplus = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}" if framing == "surplus" else b""
+    seen = []
+
+    def talk(connection):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        seen.append(connection)
+        with tls_context.wrap_socket(connection, server_side=True) if is_secure else connection as stream:
+            while received := stream.recv(65536):
+                if received.endswith(b"}"):
+                    pieces = [answer[i : i + size] for i in range(0, len(answer) - size, size)]
+                    for piece in (*pieces, answer[len(pieces) * size :] + surplus):
+                        stream.sendall(piece)
+                    if framing == "end":
+                        return
+
+    async def main(port):
+        async with contextlib.aclosing(Transport(environ={})) as http:
+            url = f"{'https' if is_secure else 'http'}://127.0.0.1:{port}"
+            for _ in range(3):
+                assert (await http.send(chat(url, verify=False))).json() == {"a": 1}
+
+    with served_by_threads(talk) as port, asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(main(port))
+    assert len(seen) == connections
 
 
 @pytest.mark.parametrize("make_loop", LOOPS)

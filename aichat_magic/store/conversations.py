@@ -17,6 +17,7 @@ from . import forest as operations
 from .forest import Forest, Key
 from .journal import Journal
 from .memory_forest import MemoryForest
+from .origins import KnownNotebook, Origin
 from .turns import (
     ConversationSummary,
     Found,
@@ -33,7 +34,9 @@ __all__ = [
     "ConversationStore",
     "ConversationSummary",
     "Found",
+    "KnownNotebook",
     "MemoryConversations",
+    "Origin",
     "SqliteConversations",
     "StoredConversation",
     "StoredTurn",
@@ -115,6 +118,18 @@ class ConversationStore(Protocol):
     def names(self, scope: str) -> list[ConversationSummary]:
         """The conversations of this scope and the shared ones, by name."""
 
+    def scopes(self, name: str) -> list[str]:
+        """Return the scopes that have a conversation of this name."""
+
+    def notebooks(self, *, cells: Collection[str] = (), path: str = "", kernel: str = "") -> list[KnownNotebook]:
+        """Return the notebooks that have made turns and may be meant, the one with the newest turn first.
+
+        Args:
+            cells: Ids of cells, of which it has one;
+            path: or where it was when it made the last turn; empty: not asked for;
+            kernel: or the id of the kernel that it had then; empty: not asked for.
+        """
+
     def search(self, text: str, *, limit: int = 20) -> list[Found]:
         """Turns of all scopes and branches that hold a text, whatever its case; the newest first."""
 
@@ -182,6 +197,15 @@ class _Conversations:
         found = self._look(lambda forest: forest.names(scope))
         return sorted(found, key=lambda summary: (summary.name, summary.scope))
 
+    def scopes(self, name: str) -> list[str]:
+        """Return the scopes that have a conversation of this name."""
+        return self._look(lambda forest: forest.scopes(name))
+
+    def notebooks(self, *, cells: Collection[str] = (), path: str = "", kernel: str = "") -> list[KnownNotebook]:
+        """Return the notebooks that may be meant, the newest first."""
+        found = self._look(lambda forest: forest.notebooks(frozenset(cells), path, kernel))
+        return sorted(found, key=lambda known: (-known.updated, known.scope))
+
     def search(self, text: str, *, limit: int = 20) -> list[Found]:
         """Turns that hold a text, the newest first."""
         return self._look(lambda forest: forest.search(text, limit))
@@ -215,6 +239,8 @@ class _Conversations:
 
         def change(forest: Forest) -> int:
             number = task(forest, said)
+            if turn.origin is not None:
+                forest.note(turn.origin, now_s)
             if spent is not None:
                 forest.spend(key, 1, spent)
             return number

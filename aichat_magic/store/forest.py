@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ..errors import BadInputError, UnknownNameError, shorten
 from ..messages import Usage
+from .origins import KnownNotebook, Origin
 from .turns import ConversationSummary, Found, Said, StoredConversation
 
 # Scope and name of a conversation.
@@ -92,11 +93,23 @@ class Forest(Protocol):
     def names(self, scope: str) -> list[ConversationSummary]:
         """The conversations of a scope and the shared ones."""
 
+    def scopes(self, name: str) -> list[str]:
+        """Return the scopes that have a conversation of this name."""
+
     def search(self, text: str, limit: int) -> list[Found]:
         """Turns that hold a text, the newest first."""
 
     def spent(self, since: float) -> Iterable[Spent]:
         """What was used since a time."""
+
+    def note(self, origin: Origin, now_s: float) -> None:
+        """Remember that a cell of a notebook has made a turn."""
+
+    def notebook(self, scope: str) -> KnownNotebook | None:
+        """Return the notebook of a scope; None where none has made a turn."""
+
+    def notebooks(self, cells: frozenset[str], path: str, kernel: str) -> list[KnownNotebook]:
+        """Return the notebooks that are told by any of these, as `KnownNotebook.is_told_by`."""
 
 
 def append(forest: Forest, key: Key, said: Said, system: str, is_new: bool, now_s: float) -> int:

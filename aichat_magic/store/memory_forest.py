@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .forest import Forest, Key, Spent, Talk
+from .origins import KnownNotebook, Origin, first_known
 from .turns import (
     FIRST_PROMPT_CHARS,
     ConversationSummary,
@@ -51,6 +52,7 @@ class MemoryForest:
         self._said: dict[int, Said] = {}
         self._talks: dict[Key, Talk | None] = {}  # None: deleted
         self._gone: set[Key] = set()  # also those that were begun again since
+        self._notebooks: dict[str, KnownNotebook | None] = {}  # None: forgotten
         self._spent: list[tuple[Key | None, int, tuple[Any, ...]]] = []
         self._turn_ids: Iterator[int] = itertools.count(1)
         self._said_ids: Iterator[int] = itertools.count(1)
@@ -113,6 +115,8 @@ class MemoryForest:
             return False
         self._talks[key] = None
         self._gone.add(key)
+        if key[0]:
+            self._notebooks[key[0]] = None
         heirs = [(talk.head, other) for other, talk in self._talks.items() if talk is not None]
         heirs += [(node.parent, node.owner) for node in self._nodes.values() if node.owner != key]
         for turn, heir in heirs:
@@ -158,6 +162,12 @@ class MemoryForest:
             )
         return found
 
+    def scopes(self, name: str) -> list[str]:
+        """Return the scopes that have a conversation of this name."""
+        found = [] if self._below is None else self._below.scopes(name)
+        found = [scope for scope in found if (scope, name) not in self._talks]
+        return found + [scope for (scope, called), talk in self._talks.items() if called == name and talk is not None]
+
     def search(self, text: str, limit: int) -> list[Found]:
         """Turns that hold a text."""
         found = [] if self._below is None else self._below.search(text, limit)
@@ -191,6 +201,24 @@ class MemoryForest:
             used = usage_from(values)
             if used is not None and used[0] >= since:
                 yield Spent(used[0], used[1], key[1] if key else "", replies, used[2])
+
+    def note(self, origin: Origin, now_s: float) -> None:
+        """Remember that a cell of a notebook has made a turn."""
+        known = self.notebook(origin.scope) or first_known(origin)
+        self._notebooks[origin.scope] = known.after(origin, max(0.0, now_s))
+
+    def notebook(self, scope: str) -> KnownNotebook | None:
+        """Return the notebook of a scope."""
+        if scope in self._notebooks or self._below is None:
+            return self._notebooks.get(scope)
+        return self._below.notebook(scope)
+
+    def notebooks(self, cells: frozenset[str], path: str, kernel: str) -> list[KnownNotebook]:
+        """Return the notebooks that are told by any of these."""
+        below = [] if self._below is None else self._below.notebooks(cells, path, kernel)
+        found = [known for known in below if known.scope not in self._notebooks]
+        own = [known for known in self._notebooks.values() if known is not None]
+        return found + [known for known in own if known.is_told_by(cells, path, kernel)]
 
 
 def temporary_ids(number: int) -> Iterator[int]:

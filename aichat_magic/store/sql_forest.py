@@ -10,6 +10,7 @@ from typing import Any, Final
 from .database import Layout
 from .forest import Key, Spent, Talk
 from .memory_forest import temporary_ids
+from .origins import KnownNotebook, Origin
 from .turns import (
     FIRST_PROMPT_CHARS,
     SAID,
@@ -28,9 +29,43 @@ from .turns import (
 # A turn grows from one with a lower id, always: so no path has a circle, whatever stands in the file. Ids are not used
 # again, because other kernels may hold them. What was said stands apart: a turn that is copied onto another branch says
 # the same. Usage stands apart, too: it outlives what was said. Texts are BLOBs and stand last, as in `rows`.
+# Version 2 knows notebooks by their cells. Release 0.1 knew them by their paths: its scopes stay what they are called,
+# and the cells are found in the names of its turns (scope#cell, scope#cell#...).
+_NOTEBOOKS: Final = (
+    """
+    CREATE TABLE notebooks (
+        scope BLOB PRIMARY KEY,
+        path BLOB NOT NULL,
+        kernel BLOB NOT NULL,
+        is_certain INTEGER NOT NULL,
+        updated_s REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE cells (cell BLOB NOT NULL, scope BLOB NOT NULL, PRIMARY KEY (cell, scope)) WITHOUT ROWID",
+    "CREATE INDEX cells_by_scope ON cells (scope)",
+)
+_TAKEN_OVER: Final = (
+    """
+    INSERT INTO notebooks SELECT scope, substr(scope, 10), x'', 0, max(updated_s) FROM conversations
+    WHERE substr(scope, 1, 9) = CAST('notebook:' AS BLOB) GROUP BY scope
+    """,
+    """
+    INSERT OR IGNORE INTO cells
+    WITH named AS (
+        SELECT scope, substr(said.cell_id, length(scope) + 2) || '#' AS rest
+        FROM conversations JOIN turns ON turns.conversation = conversations.id JOIN said ON said.id = turns.said
+        WHERE scope IN (SELECT scope FROM notebooks)
+        AND substr(said.cell_id, 1, length(scope) + 1) = CAST(scope || '#' AS BLOB)
+    ), parted AS (
+        SELECT scope, substr(rest, 1, instr(rest, '#') - 1) AS cell FROM named
+    )
+    SELECT CAST(cell AS BLOB), scope FROM parted WHERE cell <> '' AND cell NOT GLOB '*[^a-zA-Z0-9_-]*'
+    """,
+)
+
 CONVERSATIONS: Final = Layout(
     application_id=0x61694D32,
-    version=1,
+    version=2,
     create=(
         """
         CREATE TABLE said (
@@ -87,7 +122,9 @@ CONVERSATIONS: Final = Layout(
         "CREATE INDEX turns_by_conversation ON turns (conversation)",
         "CREATE INDEX turns_by_said ON turns (said)",
         "CREATE INDEX spent_by_time ON spent (created_s)",
+        *_NOTEBOOKS,
     ),
+    migrations={1: (*_NOTEBOOKS, *_TAKEN_OVER)},
 )
 
 _SAID: Final = ", ".join(f"said.{column}" for column in SAID)
@@ -114,6 +151,7 @@ _NAMES: Final = """
     LEFT JOIN said ON said.id = turns.said
     WHERE scope IN (?, x'')
 """
+_MOST_VALUES: Final = 500  # of one statement; SQLite takes 999 or more
 _FIND: Final = "SELECT id FROM conversations WHERE scope = ? AND name = ?"
 
 
@@ -218,6 +256,9 @@ class SqlForest:
         )
         self._execute("DELETE FROM turns WHERE conversation = ?", (dead,))
         self._execute("UPDATE spent SET conversation = NULL WHERE conversation = ?", (dead,))
+        if key[0]:
+            self._execute("DELETE FROM notebooks WHERE scope = ?", (encoded(key[0]),))
+            self._execute("DELETE FROM cells WHERE scope = ?", (encoded(key[0]),))
         return True
 
     def spend(self, key: Key | None, replies: int, values: tuple[Any, ...]) -> None:
@@ -251,6 +292,11 @@ class SqlForest:
                 )
         return found
 
+    def scopes(self, name: str) -> list[str]:
+        """Return the scopes that have a conversation of this name."""
+        rows = self._execute("SELECT scope FROM conversations WHERE name = ?", (encoded(name),)).fetchall()
+        return [scope for (value,) in rows if (scope := decoded(value)) is not None]
+
     def search(self, text: str, limit: int) -> list[Found]:
         """Turns that hold a text."""
         found: list[Found] = []
@@ -276,6 +322,47 @@ class SqlForest:
             used = usage_from(tuple(values))
             if used is not None and type(replies) is int and 0 <= replies < 2**63:
                 yield Spent(used[0], used[1], decoded(name) or "", replies, used[2])
+
+    def note(self, origin: Origin, now_s: float) -> None:
+        """Remember that a cell of a notebook has made a turn."""
+        scope = encoded(origin.scope)
+        self._execute(
+            "INSERT OR REPLACE INTO notebooks (scope, path, kernel, is_certain, updated_s) VALUES (?, ?, ?, 1, ?)",
+            (scope, encoded(origin.path), encoded(origin.kernel), max(0.0, now_s)),
+        )
+        if origin.cell:
+            self._execute("INSERT OR IGNORE INTO cells (cell, scope) VALUES (?, ?)", (encoded(origin.cell), scope))
+
+    def notebook(self, scope: str) -> KnownNotebook | None:
+        """Return the notebook of a scope."""
+        sql = "SELECT path, kernel, is_certain, updated_s FROM notebooks WHERE scope = ?"
+        row = self._execute(sql, (encoded(scope),)).fetchone()
+        if row is None:
+            return None
+        path, kernel, is_certain, updated_s = decoded(row[0]), decoded(row[1]), row[2], row[3]
+        if path is None or kernel is None or not is_time(updated_s):
+            return None
+        rows = self._execute("SELECT cell FROM cells WHERE scope = ?", (encoded(scope),)).fetchall()
+        return KnownNotebook(
+            scope=scope,
+            path=path,
+            kernel=kernel,
+            cells=frozenset(cell for (value,) in rows if (cell := decoded(value))),
+            is_certain=is_certain == 1,
+            updated=updated_s,
+        )
+
+    def notebooks(self, cells: frozenset[str], path: str, kernel: str) -> list[KnownNotebook]:
+        """Return the notebooks that are told by any of these."""
+        sql = "SELECT scope FROM notebooks WHERE (path = ?1 AND ?1 <> x'') OR (kernel = ?2 AND ?2 <> x'')"
+        found: dict[Any, None] = dict.fromkeys(self._execute(sql, (encoded(path), encoded(kernel))))
+        wanted = [encoded(cell) for cell in sorted(cells)]
+        for at in range(0, len(wanted), _MOST_VALUES):
+            some = wanted[at : at + _MOST_VALUES]
+            sql = f"SELECT DISTINCT scope FROM cells WHERE cell IN ({', '.join('?' * len(some))})"
+            found |= dict.fromkeys(self._execute(sql, some))
+        scopes = [scope for (value,) in found if (scope := decoded(value)) is not None]
+        return [known for scope in scopes if (known := self.notebook(scope)) is not None]
 
     def _found(self, number: int, said: Said, excerpt: str) -> Found | None:
         """The newest turn in which this was said, and whose it is."""

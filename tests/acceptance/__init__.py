@@ -6,9 +6,20 @@ Each row names its tests, and the defences: a text of the package, and what stan
 
 from __future__ import annotations
 
-from acceptance import descriptors, kernels, network, secrets, stores
+from acceptance import descriptors, kernels, network, notebooks, outages, replies, schemas, secrets, stores, wire
 from acceptance.rows import Removal, Row
 
-ROWS: tuple[Row, ...] = (*network.ROWS, *stores.ROWS, *secrets.ROWS, *kernels.ROWS, *descriptors.ROWS)
+ROWS: tuple[Row, ...] = (
+    *network.ROWS,
+    *stores.ROWS,
+    *secrets.ROWS,
+    *kernels.ROWS,
+    *descriptors.ROWS,
+    *notebooks.ROWS,
+    *outages.ROWS,
+    *replies.ROWS,
+    *schemas.ROWS,
+    *wire.ROWS,
+)
 
 __all__ = ["ROWS", "Removal", "Row"]

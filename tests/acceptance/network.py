@@ -6,6 +6,8 @@ from acceptance.rows import Removal, Row
 
 BATCHES = "aichat_magic/batches.py"
 CHAT = "aichat_magic/chat.py"
+DECODING = "aichat_magic/decoding.py"
+JOBS = "aichat_magic/jobs.py"
 EXCHANGE = "aichat_magic/exchange.py"
 FAILURES = "aichat_magic/failures.py"
 LIMITS = "aichat_magic/limits.py"
@@ -23,7 +25,12 @@ NO_RETRY = Removal(
     old="wait_s = next_wait_s(error, attempt, ",
     new="wait_s = None and next_wait_s(error, attempt, ",
 )
-NO_RETRY_OF_ROWS = Removal(file=BATCHES, old="wait_s is not None and not self._is_stopped and", new="False and")
+NO_RETRY_OF_ROWS = Removal(file=JOBS, old="wait_s is not None and not self._is_closed and", new="False and")
+NO_RETRY_OF_BROKEN_ROWS = Removal(
+    file=JOBS,
+    old="wait_s = next_wait_s(error, job.attempt, self._policy, self._random) if is_paying else 0.0",
+    new="wait_s = None",
+)
 BEGUN_OR_NOT = Removal(file=FAILURES, old="if has_begun:", new="if False:")
 
 ROWS: tuple[Row, ...] = (
@@ -104,9 +111,9 @@ ROWS: tuple[Row, ...] = (
         removals=(
             Removal(file=RETRY, old="asked_s > policy.retry_after_cap_s:", new="False:"),
             Removal(
-                file=BATCHES,
-                old="give_up(error, job.attempt, self._plan.call.policy)",
-                new="pass",
+                file=JOBS,
+                old="give_up(error, job.attempt, self._policy)\n            if error.is_fatal",
+                new="if error.is_fatal",
                 tests=("test_faults.py::test_wait_above_the_cap_is_named_and_not_waited",),
             ),
         ),
@@ -149,7 +156,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("test_faults.py::test_exhausted_quota_is_one_call",),
             ),
             Removal(
-                file=BATCHES,
+                file=JOBS,
                 old="if error.is_fatal or (",
                 new="if (",
                 tests=("test_faults.py::test_exhausted_quota_stops_a_run_and_keeps_what_is_finished",),
@@ -168,13 +175,13 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BATCHES,
-                old="and (is_free or self._retries.spend())",
+                file=JOBS,
+                old="and self._retries.spend()",
                 new="and True",
                 tests=("test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",),
             ),
             Removal(
-                file=BATCHES,
+                file=JOBS,
                 old="_LAST_STRAW = 20",
                 new="_LAST_STRAW = 10**9",
                 tests=("test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",),
@@ -188,7 +195,7 @@ ROWS: tuple[Row, ...] = (
         tests=("test_faults.py::test_closed_port_is_tried_again_and_then_named",),
         removals=(
             NO_RETRY,
-            NO_RETRY_OF_ROWS,
+            NO_RETRY_OF_BROKEN_ROWS,
             Removal(file=FAILURES, old="return _REFUSED", new='return ""'),
         ),
     ),
@@ -202,7 +209,7 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             NO_RETRY,
-            NO_RETRY_OF_ROWS,
+            NO_RETRY_OF_BROKEN_ROWS,
             Removal(
                 file=FAILURES,
                 old='return "the server closed the connection without an answer"',
@@ -228,7 +235,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("test_transport.py::test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once",),
             ),
             BEGUN_OR_NOT,
-            Removal(file=EXCHANGE, old="not self._decoder.is_at_end:", new="False:"),
+            Removal(file=DECODING, old="raise CutOffError", new="pass"),
             Removal(file=FAILURES, old="if breaks_off and not is_framed:", new="if False:"),
         ),
     ),
@@ -298,7 +305,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("test_chat.py::test_stream_is_never_tried_again_after_its_first_text",),
             ),
             Removal(
-                file=BATCHES,
+                file=JOBS,
                 old=NO_RETRY_OF_ROWS.old,
                 new=NO_RETRY_OF_ROWS.new,
                 tests=("test_faults.py::test_body_that_breaks_off_once_is_asked_for_again",),
@@ -426,6 +433,8 @@ ROWS: tuple[Row, ...] = (
             "test_transport.py::test_a_bomb_stops_at_the_cap_and_costs_little_memory",
             "test_transport.py::test_a_small_cap_is_a_cap",
             "test_transport.py::test_an_endless_error_body_is_read_in_part",
+            "test_transport.py::test_a_compressed_body_that_gives_nothing_stops_at_the_cap",
+            "test_decoding.py::test_no_piece_is_larger_than_64_kib_and_none_is_empty",
         ),
         removals=(
             Removal(
@@ -435,10 +444,16 @@ ROWS: tuple[Row, ...] = (
                 tests=("test_transport.py::test_a_small_cap_is_a_cap",),
             ),
             Removal(
-                file=EXCHANGE,
+                file=DECODING,
                 old="decompress(data, _PIECE_BYTES)",
                 new="decompress(data)",
-                tests=("test_transport.py::test_a_bomb_stops_at_the_cap_and_costs_little_memory",),
+                tests=("test_decoding.py::test_no_piece_is_larger_than_64_kib_and_none_is_empty",),
+            ),
+            Removal(
+                file=DECODING,
+                old="if self._left < 0:",
+                new="if False:",
+                tests=("test_transport.py::test_a_compressed_body_that_gives_nothing_stops_at_the_cap",),
             ),
         ),
     ),
