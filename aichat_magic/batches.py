@@ -190,17 +190,8 @@ class Batch:
         self._begin = self._clock()
         try:
             await self._plan.call.provider.prepare(None)
-            while True:
-                await self._read()
-                if self._is_over():
-                    break
-                self._hire()
-                await self._wait_for_change(self._next_at())
-                if (job := self._queue.wake()) is not None:
-                    self._begin_task(self._try(job), self._workers)
-            home_at = self._clock() + _HOME_S
-            while (self._out or not self._is_saved) and self._clock() < home_at:
-                await self._wait_for_change(home_at)
+            with self._chat.http.limit.shared():
+                await self._ask_all()
         finally:
             await _end(self._watchers, 0.0)
             await _end(self._workers, 0.0)
@@ -208,11 +199,26 @@ class Batch:
                 if self._saver is not None:
                     self._saver.save()
                     await _end(self._saver.tasks, patience_s)
+            await self._chat.http.close_idle()
             self._known = None
             self.elapsed_s = self._clock() - self._begin
             self._tell(is_last=True)
         if self._crash is not None:
             raise self._crash
+
+    async def _ask_all(self) -> None:
+        """Send what there is to ask, until nothing is left or the run is stopped, and see all of it come home."""
+        while True:
+            await self._read()
+            if self._is_over():
+                break
+            self._hire()
+            await self._wait_for_change(self._next_at())
+            if (job := self._queue.wake()) is not None:
+                self._begin_task(self._try(job), self._workers)
+        home_at = self._clock() + _HOME_S
+        while (self._out or not self._is_saved) and self._clock() < home_at:
+            await self._wait_for_change(home_at)
 
     def _is_over(self) -> bool:
         """Whether nothing is left to send."""

@@ -19,7 +19,8 @@
     └── ProviderError                      the other side, or the way to it
         ├── ConnectionFailedError       R  refused, reset, disconnected
         │   ├── HostNotFoundError       RF no host of this name
-        │   └── NotRunningError         R  nobody listens at an address of this machine
+        │   ├── NotRunningError         R  nobody listens at an address of this machine
+        │   └── TooManyOpenFilesError   R  this process has no file descriptor left
         ├── TLSError                     F a certificate that does not hold
         ├── DeadlineError               R  the total deadline or the idle time ran out (TimeoutError)
         ├── IncompleteReplyError        R  cut before its end
@@ -162,6 +163,10 @@ class HostNotFoundError(ConnectionFailedError):
 
 class NotRunningError(ConnectionFailedError):
     """Nobody listens at an address of this machine: a local server that was not started."""
+
+
+class TooManyOpenFilesError(ConnectionFailedError):
+    """This process, or the system, has no file descriptor left for a connection. Nothing was sent."""
 
 
 class TLSError(ProviderError):

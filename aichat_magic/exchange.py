@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from .errors import (
     MalformedReplyError,
     RedirectError,
     TooLargeError,
+    TooManyOpenFilesError,
     shorten,
 )
 from .failures import connection_error, status_error
@@ -43,6 +45,9 @@ MAX_ERROR_BYTES = 64 * 1024
 # read to its end can be used again.
 _DRAIN_S = 0.1
 _DRAIN_BYTES = 64 * 1024
+# How long a request waits for a file descriptor when this process has none left, and how often it looks, in seconds.
+_DESCRIPTOR_PATIENCE_S = 5.0
+_NEXT_DESCRIPTOR_S = 0.1
 
 
 class Exchange:
@@ -87,9 +92,7 @@ class Exchange:
 
     async def open(self) -> None:
         """Send the request and read status and headers; raise for a status of 300 or more."""
-        request = self._request
-        way = self._way = self._pool.take(self._route)
-        answer = await self._wait(lambda until: way.send(request, is_stream=self._is_stream, until=until))
+        answer = await self._sent()
         self._answer = answer
         self.status, self.headers = answer.status, answer.headers
         if self.status >= 300:
@@ -111,6 +114,53 @@ class Exchange:
                 f"sent its answer in the encoding {shorten(unknown, 20)!r}, which was not asked for. "
                 "A proxy or gateway on the way may have chosen it.",
             )
+
+    async def _sent(self) -> Answer:
+        """Send the request over a connection, and return what comes of it.
+
+        When the system has no descriptor for one, a place is waited for again: others give theirs back, or nobody does.
+        """
+        patience_at = self._loop.time() + _DESCRIPTOR_PATIENCE_S
+        while True:
+            try:
+                way = self._taken()
+                if way is None:
+                    way = await self._wait(self._next_way)
+                self._way = way
+                return await self._wait(partial(self._send, way))
+            except TooManyOpenFilesError:
+                await self._let_go()
+                if self._loop.time() > patience_at:
+                    raise
+            await self._wait(self._pause)
+
+    async def _send(self, way: Way, until: float) -> Answer:
+        """Send the request over this connection."""
+        return await way.send(self._request, is_stream=self._is_stream, until=until)
+
+    async def _next_way(self, until: float) -> Way:
+        """A connection, as soon as there is a place for one."""
+        return await _within(until, self._pool.wait(self._route))
+
+    async def _pause(self, until: float) -> None:
+        """Leave the system time to find a descriptor."""
+        await _within(until, asyncio.sleep(_NEXT_DESCRIPTOR_S))
+
+    def _taken(self) -> Way | None:
+        """A connection; None where one has to be waited for."""
+        error: AichatError | None = None
+        try:
+            return self._pool.take(self._route)
+        except OSError as caught:  # the certificates cannot be read
+            error = self._broken(caught)
+        raise error
+
+    async def _let_go(self) -> None:
+        """Close what was to be a connection: the system has no descriptor for it."""
+        way, self._way, self._has_failed = self._way, None, False
+        if way is not None:
+            await self._pool.drop(way)
+        self._pool.limit.fall()
 
     async def _refuse(self) -> None:
         """Raise for a status of 300 or more."""
@@ -251,7 +301,13 @@ class Exchange:
 
     def _late(self, idle_end: float) -> AichatError:
         request = self._request
-        if idle_end < self._deadline:
+        if self._way is None:
+            text = (
+                f"No connection to {self._place} was free within {request.timeout_s:g} s: this process has as many "
+                f"open as it may ({self._pool.limit.most}, a quarter of its file descriptors). Raise `ulimit -n`, or "
+                "ask less at once."
+            )
+        elif idle_end < self._deadline:
             text = f"{self._place} was silent for {request.idle_timeout_s:g} s."
         else:
             text = f"{self._place} did not finish within {request.timeout_s:g} s. Allow more with --timeout."
@@ -290,6 +346,23 @@ class Exchange:
             "nowhere else. If the address is right, make it the base URL.",
             provider=self._request.provider,
         )
+
+
+async def _within(until: float, step: Awaitable[_T]) -> _T:
+    """Await a step that knows of no time.
+
+    Raises:
+        OverdueError: The time is over.
+        Exception: What the step raises.
+    """
+    timer = asyncio.timeout_at(until)
+    try:
+        async with timer:
+            return await step
+    except TimeoutError:
+        if not timer.expired():
+            raise
+    raise OverdueError
 
 
 def _scrubber(request: HttpRequest, route: Route) -> Scrubber:

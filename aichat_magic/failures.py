@@ -6,6 +6,7 @@ Pure functions of bytes, headers and exceptions; the room `transport` calls them
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import math
 import os
@@ -32,6 +33,7 @@ from .errors import (
     ServerError,
     StatusError,
     TLSError,
+    TooManyOpenFilesError,
     UnexpectedError,
     shorten,
 )
@@ -256,6 +258,8 @@ def _named(provider: str) -> str:
 
 # --- exceptions of the libraries
 
+# In this process, and in the whole system.
+OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE))
 # The other side closed without TLS's goodbye: a broken connection, and no doubt about a certificate.
 _TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 # By name: which of them are there differs with the transport, and none is imported for this.
@@ -316,6 +320,12 @@ def connection_error(
             return UnexpectedError(f"Reading from {place} failed: {type(caught).__name__}.")
         why = cause or "the connection ended before the answer did"
         return IncompleteReplyError(f"The answer of {place} broke off: {why}.", provider=provider)
+    if any(isinstance(e, OSError) and e.errno in OUT_OF_DESCRIPTORS for e in chain):
+        return TooManyOpenFilesError(
+            f"No connection to {place}: this process has too many files and connections open. Close some, raise "
+            "`ulimit -n`, or ask less at once.",
+            provider=provider,
+        )
     if (why_tls := _tls_cause(chain, codes)) is not None:
         return TLSError(
             f"TLS with {place} failed: {why_tls}. Nothing was sent. "

@@ -9,13 +9,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from .errors import AichatError, ConnectionFailedError, DeadlineError, IncompleteReplyError, ProviderError
+from .errors import (
+    AichatError,
+    ConnectionFailedError,
+    DeadlineError,
+    IncompleteReplyError,
+    ProviderError,
+    TooManyOpenFilesError,
+)
 from .messages import Message
 from .outages import MOST_OUTAGES, Outages
-from .retry import RetryBudget, RetryPolicy, give_up, next_wait_s
+from .retry import RetryBudget, RetryPolicy, backoff_s, give_up, next_wait_s
 
 # So many failures in a row, with no retry left, and the server is down rather than unlucky.
 _LAST_STRAW = 20
+# So many calls in a row that find no file descriptor cost nothing; each of them has waited for some seconds.
+_MOST_UNSENT = 500
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +100,7 @@ class JobQueue:
         self._later: list[tuple[float, int, Job]] = []
         self._retries = RetryBudget()
         self._failures_in_a_row = 0
+        self._unsent_in_a_row = 0
         self._is_closed = False
 
     @property
@@ -174,6 +184,9 @@ class JobQueue:
             others_out: Calls that are out besides.
         """
         outages = self.outages
+        if isinstance(error, TooManyOpenFilesError):
+            self._unsent(job, error)
+            return
         is_late = isinstance(error, DeadlineError)
         # An answer that breaks off shows that somebody is there, unless others break at the same time.
         is_broken = isinstance(error, ConnectionFailedError) or (
@@ -204,14 +217,31 @@ class JobQueue:
         self._failures_in_a_row += 1
         wait_s = next_wait_s(error, job.attempt, self._policy, self._random)
         if wait_s is not None and not self._is_closed and self._retries.spend():
-            heapq.heappush(self._later, (self._clock() + wait_s, job.number, job))
-            if self._later[0][2] is job:
-                self._owner.changed()
+            self._send_later(job, wait_s)
         else:
             give_up(error, job.attempt, self._policy)
             if error.is_fatal or (wait_s is not None and self._failures_in_a_row >= _LAST_STRAW):
                 self._owner.stop(error)
             self._owner.finish(job, error)
+
+    def _unsent(self, job: Job, error: AichatError) -> None:
+        """Send a job again later: this process had no file descriptor for it, which says nothing of row and server."""
+        self._unsent_in_a_row += 1
+        if self.outages.trying is job:
+            self.outages.unsent(self._clock())
+        if self._unsent_in_a_row > _MOST_UNSENT:
+            self._fail(job, error)
+            return
+        job.attempt -= 1
+        if not self._is_closed:  # else the row is pending
+            policy = self._policy
+            self._send_later(job, backoff_s(1, base_s=policy.base_s, cap_s=policy.cap_s, random=self._random))
+
+    def _send_later(self, job: Job, wait_s: float) -> None:
+        """Have a job ready in so many seconds."""
+        heapq.heappush(self._later, (self._clock() + wait_s, job.number, job))
+        if self._later[0][2] is job:
+            self._owner.changed()
 
     def _break(self, job: Job, error: AichatError, others_out: int) -> None:
         """Hold a job until it is known whether all connections have broken, or this one alone."""
@@ -232,6 +262,7 @@ class JobQueue:
 
     def _answered(self) -> None:
         """The server has answered: whatever has broken is explained."""
+        self._unsent_in_a_row = 0
         self.outages.has_answered = True
         if not self.outages.is_calm:
             self._over()

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -36,6 +37,7 @@ from .errors import (
     IncompleteReplyError,
     OptionError,
     RateLimitError,
+    TooManyOpenFilesError,
 )
 from .messages import Reply
 from .pacing import START, AdmittedRate, Outstanding, Pace, Window
@@ -55,8 +57,9 @@ class Outcome:
 
     Attributes:
         latency_s: Seconds from sending to the end.
-        kind: ``"ok"``; ``"throttled"`` (429, 503, 529); ``"timeout"``; ``"lost"``: nothing that says something about
-            the server, because its connection broke or it was not sent at all; ``"error"`` for all else.
+        kind: ``"ok"``; ``"throttled"`` (429, 503, 529, or no file descriptor was left for it); ``"timeout"``;
+            ``"lost"``: nothing that says something about the server, because its connection broke or it was not sent
+            at all; ``"error"`` for all else.
         tokens: Tokens it used, input and output together, where the server said so.
         retry_after_s: How long the server asked to wait.
         rate_limits: What the headers said.
@@ -83,7 +86,7 @@ def outcome_of(result: Reply | AichatError, latency_s: float) -> Outcome:
 
 
 def _kind_of(error: AichatError) -> Literal["throttled", "timeout", "lost", "error"]:
-    if isinstance(error, RateLimitError) or getattr(error, "status", None) in (503, 529):
+    if isinstance(error, (RateLimitError, TooManyOpenFilesError)) or getattr(error, "status", None) in (503, 529):
         return "throttled"
     if isinstance(error, DeadlineError):
         return "timeout"
@@ -126,6 +129,7 @@ class Limits:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         max_concurrency: int = 256,
+        share: Callable[[], int] = lambda: sys.maxsize,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -136,6 +140,7 @@ class Limits:
             requests_per_minute: Upper bound, evenly spaced, > 0.
             tokens_per_minute: Upper bound, evenly spaced, > 0.
             max_concurrency: Highest number that ``"auto"`` may find, >= 1.
+            share: Connections that this run may have now, >= 1; what is more than that waits.
             clock: Seconds that only go forward.
             sleep: Waits so many seconds.
 
@@ -151,6 +156,7 @@ class Limits:
         _check_positive("tokens_per_minute", tokens_per_minute)
         self._clock = clock
         self._sleep = sleep
+        self._share = share
         now = clock()
         self._began_at = now
         is_fixed = concurrency != "auto"
@@ -239,9 +245,9 @@ class Limits:
         """Calls that may be out: as many as the window holds, and as many again in place of those that are overdue."""
         window = self._window
         if window.is_fixed:
-            return window.whole
+            return min(window.whole, self._share())
         overdue = self._outstanding.overdue(window.latency_s, now)
-        return min(window.whole + min(overdue, window.whole), window.most)
+        return min(window.whole + min(overdue, window.whole), window.most, self._share())
 
     def _wait_s(self, now: float) -> float:
         """Seconds until a call may start; infinite: until another one has ended."""

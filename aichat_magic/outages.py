@@ -177,6 +177,11 @@ class Outages(Generic[_Row]):
         if now < self._deadline:
             self.next_at = min(self.next_at, self._deadline)
 
+    def unsent(self, now: float) -> None:
+        """Its call was not sent, for want of a file descriptor: nothing is known, and another one tries."""
+        self.trying = None
+        self.next_at = now + FIRST_TRY_S
+
     def over(self, now: float) -> tuple[bool, list[tuple[_Row, AichatError, int]]]:
         """A call was answered, or has got through.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -153,14 +154,24 @@ class BatchOptions:
                 f"max_cost_usd cannot be kept: the price of {call.model} is not known. Set one in [prices] of the "
                 f"configuration file, or limit max_total_tokens."
             )
+        most = chat.http.limit.most_for_one_host
+        concurrency = self.concurrency
+        if concurrency != "auto" and concurrency > most:
+            warnings.warn(
+                f"concurrency={concurrency} is more than this process can have: {most} connections to one host are "
+                "used. Its limit of open files (`ulimit -n`) is four times what all its connections may take.",
+                stacklevel=2,
+            )
+            concurrency = most
         return BatchPlan(
             call=call,
             system=given.system or settings.system,
             limits=Limits(
-                concurrency=self.concurrency,
+                concurrency=concurrency,
                 requests_per_minute=self.requests_per_minute,
                 tokens_per_minute=self.tokens_per_minute,
-                max_concurrency=_MAX_CONCURRENCY if self.concurrency != "auto" else _MAX_AUTO,
+                max_concurrency=min(_MAX_AUTO, most) if concurrency == "auto" else concurrency,
+                share=lambda: chat.http.limit.share,
             ),
             budget=budget
             or Budget(

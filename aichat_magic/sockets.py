@@ -274,6 +274,9 @@ async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, is_l
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
         raise socket.gaierror(socket.EAI_NONAME, "no name that can be looked up") from error
+    except socket.gaierror:
+        socket.socket().close()  # without a descriptor there is no host to be found: that is the error then
+        raise
     addresses: list[_Address] = [(family, address) for family, _, _, _, address in found]
     first = [address for address in addresses if address[0] == addresses[0][0]]
     others = [address for address in addresses if address[0] != addresses[0][0]]

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .by_httpx import ByHttpx, browser_connections, single_connection
+from .connection_limit import ConnectionLimit
 from .connections import Pool
 from .exchange import Exchange
 from .failures import parse_json
@@ -71,6 +72,7 @@ class Transport:
         wall_clock: Callable[[], float] = time.time,
         environ: Mapping[str, str] | None = None,
         is_direct: bool = True,
+        limit: Callable[[], ConnectionLimit] = ConnectionLimit,
     ) -> None:
         """Open nothing yet.
 
@@ -80,11 +82,14 @@ class Transport:
             environ: Where proxies and certificates are read; default `os.environ`.
             is_direct: Whether connections without a proxy are our own, as long as nobody stands in for httpx or watches
                 it; else httpx carries them, like those with one.
+            limit: Makes the limit of connections that all loops and threads of this process share.
         """
         self._mock = mock
         self._wall_clock = wall_clock
         self._environ = Environment(os.environ if environ is None else environ)
         self._is_direct = is_direct
+        self._make_limit = limit
+        self._limit = limit()
         self._contexts: dict[bool, ssl.SSLContext] = {}
         self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = weakref.WeakKeyDictionary()
         self._left_to_parent: list[Pool] = []
@@ -149,6 +154,18 @@ class Transport:
         finally:
             await exchange.close()
 
+    @property
+    def limit(self) -> ConnectionLimit:
+        """The connections that this process may have open."""
+        if self._limit.pid != os.getpid():  # after a fork: those that are open are the parent's
+            self._limit = self._make_limit()
+        return self._limit
+
+    async def close_idle(self) -> None:
+        """Close the connections of the running loop that nobody uses, but for a few."""
+        if (pool := self._pools.get(asyncio.get_running_loop())) is not None and pool.pid == os.getpid():
+            await pool.close_idle()
+
     async def aclose(self) -> None:
         """Close the connections that belong to the running loop."""
         pool = self._pools.pop(asyncio.get_running_loop(), None)
@@ -184,7 +201,9 @@ class Transport:
             self._left_to_parent.append(pool)
             pool = None
         if pool is None or pool.is_closed:
-            pool = self._pools[loop] = Pool(partial(self._make, new_inbox()))
+            for other in [other for other in self._pools if other.is_closed()]:
+                self._pools.pop(other).abandon()
+            pool = self._pools[loop] = Pool(partial(self._make, new_inbox()), self.limit)
             await pool.begin()
         return pool
 

@@ -7,6 +7,7 @@ the business of `by_httpx`.
 
 from __future__ import annotations
 
+import errno
 import ssl
 import time
 from abc import ABC, abstractmethod
@@ -222,8 +223,9 @@ def tls_context(verify: bool, environ: Mapping[str, str]) -> ssl.SSLContext:
             import certifi
 
             context = ssl.create_default_context(cafile=certifi.where())
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
     if context is None:
         raise ConfigError("SSL_CERT_FILE or SSL_CERT_DIR names no certificates that can be read.")
     context.set_alpn_protocols(["http/1.1"])

@@ -16,7 +16,7 @@ FLOORS = (
     set("errors messages characters answers fences tables secret".split())
     | set("render wrapping quoting kinds".split())
     | set("sse rate_headers jsontext response decoding instrumentation".split()),
-    set("transport exchange connections ways by_httpx sockets outgoing failures routes".split())
+    set("transport exchange connections connection_limit ways by_httpx sockets outgoing failures routes".split())
     | set("retry settings bridge cookies engine weights store limits pacing prices budgets outages".split()),
     {"providers"},
     {"registry"},
@@ -65,6 +65,8 @@ NEIGHBOURS = {
     ("exchange", "routes"): "and goes there",
     ("exchange", "failures"): "what went wrong on the wire is put into words there",
     ("connections", "ways"): "what is kept",
+    ("connections", "connection_limit"): "as many as the process may have",
+    ("transport", "connection_limit"): "one limit for the connections of all loops",
     ("connections", "routes"): "and for what",
     ("ways", "sockets"): "a way straight to the server",
     ("ways", "outgoing"): "on which a request goes out",
