@@ -1,9 +1,9 @@
-"""Where a request may go, and by which way: URLs, proxies of the environment, cookies that belong to a host."""
+"""Where a request may go, and by which way: URLs and proxies of the environment."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
@@ -13,17 +13,6 @@ from .secret import Secret
 
 _PORTS = {"http": 80, "https": 443}
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cookie:
-    """One cookie, sent only to its own domain and that domain's subdomains, and only over TLS when `secure`."""
-
-    domain: str
-    name: str
-    value: Secret
-    path: str = "/"
-    secure: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,30 +182,3 @@ def _contains(entry: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address
         return address in ipaddress.ip_network(entry.strip("[]"), strict=False)
     except ValueError:
         return False
-
-
-def cookie_header(cookies: Iterable[Cookie], url: str) -> str:
-    """The Cookie header for a URL; empty when no cookie belongs there.
-
-    Args:
-        cookies: Cookies to choose from.
-        url: Where the request goes.
-    """
-    parts = urlsplit(url)
-    return "; ".join(f"{cookie.name}={cookie.value.reveal()}" for cookie in cookies if _belongs(cookie, parts))
-
-
-def _belongs(cookie: Cookie, parts: SplitResult) -> bool:
-    """Whether a cookie goes with a request to this URL.
-
-    Source: RFC 6265, sections 5.1.3, 5.1.4 and 5.4.
-    """
-    host = (parts.hostname or "").rstrip(".")
-    domain = cookie.domain.strip(".").lower()
-    # A name below the domain; never below an address, nor below a top-level domain, which is nobody's own.
-    is_below = host.endswith(f".{domain}") and "." in domain and _address(host) is None
-    path, prefix = parts.path or "/", cookie.path if cookie.path.startswith("/") else "/"
-    is_in_path = path == prefix or path.startswith(prefix if prefix.endswith("/") else f"{prefix}/")
-    return (
-        bool(domain) and (host == domain or is_below) and is_in_path and (parts.scheme == "https" or not cookie.secure)
-    )

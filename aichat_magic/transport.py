@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from .connections import Pool
 from .exchange import Exchange
 from .failures import parse_json
-from .outgoing import Auth, HttpRequest, check_headers
-from .routes import Cookie, Route, checked_proxy, proxy_for, target
+from .outgoing import Auth, Cookie, HttpRequest, check_headers
+from .routes import Route, checked_proxy, proxy_for, target
 from .secret import Environment
 from .sse import EventParser, ServerSentEvent
 from .ways import ByHttpx, Direct, Way, browser_connections, new_inbox, single_connection, tls_context

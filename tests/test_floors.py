@@ -11,7 +11,7 @@ PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
     set("errors messages fences tables secret render wrapping quoting kinds sse rate_headers http1".split()),
     set("transport exchange connections ways sockets outgoing failures routes".split())
-    | set("retry settings bridge cookies engine weights store limits pacing prices".split()),
+    | set("retry settings bridge engine weights store limits pacing prices".split()),
     {"providers"},
     {"registry"},
     {"chat"},
@@ -51,7 +51,6 @@ NEIGHBOURS = {
     ("ways", "sockets"): "a way straight to the server",
     ("ways", "outgoing"): "on which a request goes out",
     ("ways", "routes"): "to where its route says",
-    ("outgoing", "routes"): "cookies go where they belong",
     ("engine", "weights"): "an engine is made from weights",
     ("batches", "plans"): "a run does what its plan says",
     ("batches", "progress"): "and tells where it stands",

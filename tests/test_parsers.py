@@ -33,13 +33,12 @@ from servers import Answer, ChatServer, Received, chunks, payload, text
 from test_render import HOSTILE, MARKDOWN, Checked
 
 from aichat_magic.arguments import parse_cell, parse_command, split_line
-from aichat_magic.cookies import set_cookies
 from aichat_magic.errors import AichatError, BadInputError, ConfigError, MalformedReplyError, TooLargeError
 from aichat_magic.jsontext import SchemaError, values_in
 from aichat_magic.magic import keep_questions
 from aichat_magic.messages import ChatRequest, Message, Reply, Usage
 from aichat_magic.prompts import fill, placeholders
-from aichat_magic.providers.aichat import Aichat
+from aichat_magic.providers.aichat import Aichat, set_cookies
 from aichat_magic.providers.anthropic import Anthropic
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.providers.openai import OpenAI

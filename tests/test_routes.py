@@ -1,22 +1,17 @@
-"""Where a request may go, and with which cookies."""
+"""Where a request may go, and by which proxy."""
 
 from __future__ import annotations
 
 import pytest
 
 from aichat_magic.errors import ConfigError
-from aichat_magic.routes import Cookie, checked_proxy, cookie_header, proxy_for, proxy_name, target
+from aichat_magic.routes import checked_proxy, proxy_for, proxy_name, target
 from aichat_magic.secret import Secret
 
 
 def proxied(url, **environ):
     proxy = proxy_for(*target(url), environ)
     return proxy and proxy.reveal()
-
-
-def sent(url, **changes):
-    fields = {"domain": "chat-gpt.org", "name": "cf", "value": Secret("v")} | changes
-    return cookie_header([Cookie(**fields)], url)
 
 
 def test_a_url_has_scheme_host_and_port():
@@ -97,37 +92,3 @@ def test_a_proxy_that_is_none_is_refused_and_not_shown(proxy):
 
 def test_a_proxy_is_named_without_its_password():
     assert proxy_name(Secret("http://user:can@ary@proxy.example:3128/")) == "http://proxy.example:3128"
-
-
-def test_a_cookie_goes_to_its_domain_and_the_domains_below():
-    assert sent("https://chat-gpt.org/api") == "cf=v"
-    assert sent("https://www.chat-gpt.org/api") == "cf=v"
-    assert sent("https://www.chat-gpt.org/api", domain=".chat-gpt.org") == "cf=v"
-    assert sent("https://127.0.0.1/", domain="127.0.0.1") == "cf=v"
-    assert sent("http://localhost:80/", domain="localhost", secure=False) == "cf=v"
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://notchat-gpt.org/",
-        "https://chat-gpt.org.evil.com/",
-        "https://evil.com/chat-gpt.org",
-        "https://org/",
-        "http://chat-gpt.org/",
-        "http://127.0.0.1/",
-    ],
-)
-def test_a_cookie_goes_nowhere_else(url):
-    assert sent(url) == ""
-
-
-def test_a_cookie_of_a_top_level_domain_or_of_none_goes_nowhere():
-    assert sent("https://chat-gpt.org/", domain="org") == ""
-    assert sent("https://chat-gpt.org/", domain="") == ""
-
-
-def test_a_cookie_keeps_to_its_path_and_to_tls():
-    assert sent("https://chat-gpt.org/api/x", path="/api") == "cf=v"
-    assert sent("https://chat-gpt.org/apix", path="/api") == ""
-    assert sent("http://chat-gpt.org/", secure=False) == "cf=v"

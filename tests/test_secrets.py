@@ -47,10 +47,9 @@ from servers import (
 import aichat_magic
 from aichat_magic.bridge import run
 from aichat_magic.chat import Call, Chat
-from aichat_magic.cookies import set_cookies
 from aichat_magic.errors import AichatError, MissingKeyError, UnknownNameError
 from aichat_magic.messages import ChatRequest, Message, Reply
-from aichat_magic.providers.aichat import Aichat, create_completion
+from aichat_magic.providers.aichat import Aichat, create_completion, set_cookies
 from aichat_magic.providers.openai import OpenAI
 from aichat_magic.registry import GROUP, Registry
 from aichat_magic.retry import RetryPolicy

@@ -10,14 +10,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request
 
-from .errors import ConfigError, shorten
-from .secret import Environment, Secret
-
-if TYPE_CHECKING:
-    import http.cookiejar
+from ...errors import ConfigError, shorten
+from ...secret import Environment, Secret
 
 _MAX_FILE_BYTES = 16 * 2**20
 # RFC 6265 (2011), section 4.1.1, widened by the quote, comma and backslash that browsers send, too.
@@ -50,13 +50,64 @@ class StoredCookie:
         """Whether a `Cookie` header can carry it."""
         return bool(_NAME.fullmatch(self.name) and _VALUE.fullmatch(self.value.reveal()))
 
-    def belongs_to(self, domain: str, now_s: float) -> bool:
-        """Whether it is of `domain` or a subdomain of it, and has not expired."""
-        is_of_it = self.domain == domain or self.domain.endswith(f".{domain}")
-        return is_of_it and (self.expires_s is None or self.expires_s > now_s)
+    def is_valid(self, now_s: float) -> bool:
+        """Tell whether it has not expired yet."""
+        return self.expires_s is None or self.expires_s > now_s
 
 
 Found = tuple[StoredCookie, ...]
+
+
+def of_domain(domain: str, cookies: Iterable[StoredCookie], now_s: float) -> Found:
+    """Return the cookies of `domain` and its subdomains that have not expired."""
+    policy = DefaultCookiePolicy(allowed_domains=(domain, f".{domain}"))
+    return tuple(c for c in cookies if c.is_valid(now_s) and not policy.is_not_allowed(c.domain))
+
+
+def sendable_to(url: str, cookies: Iterable[StoredCookie]) -> Found:
+    """Return the cookies that a browser sends to a URL: those of its host and path, over https only.
+
+    Args:
+        url: Where the request goes.
+        cookies: Cookies that have not expired, to choose from.
+    """
+    return tuple(cookie for cookie in cookies if _is_sent(cookie, url))
+
+
+def _is_sent(cookie: StoredCookie, url: str) -> bool:
+    """Ask `http.cookiejar` whether it would send this cookie. It is not told the value: it shows what it holds."""
+    parts = urlsplit(url)
+    request = Request(f"{parts.scheme}://{_jar_host(parts.hostname or '')}{parts.path}")
+    # A cookie goes to the very host that it is kept for: `domain_specified=False` under this policy.
+    jar = CookieJar(DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain))
+    jar.set_cookie(
+        Cookie(
+            version=0,
+            name=cookie.name,
+            value="",
+            port=None,
+            port_specified=False,
+            domain=_jar_host(cookie.domain),
+            domain_specified=False,
+            domain_initial_dot=False,
+            path=cookie.path if cookie.path.startswith("/") else "/",
+            path_specified=True,
+            secure=True,
+            expires=None,
+            discard=True,
+            comment=None,
+            comment_url=None,
+            rest={},
+        )
+    )
+    jar.add_cookie_header(request)
+    return request.has_header("Cookie")
+
+
+def _jar_host(host: str) -> str:
+    """Return a host as `http.cookiejar` knows it: names without a dot are below ``.local``, colons begin a port."""
+    plain = _plain(host).replace(":", "-")
+    return plain if "." in plain else f"{plain}.local"
 
 
 def read_browsers(domain: str) -> Found:
@@ -88,7 +139,7 @@ def read_browsers(domain: str) -> Found:
     return tuple(found)
 
 
-def _from_browser(cookie: http.cookiejar.Cookie) -> StoredCookie:
+def _from_browser(cookie: Cookie) -> StoredCookie:
     """A browser's cookie as one of ours."""
     return StoredCookie(
         domain=_plain(cookie.domain),
@@ -145,7 +196,7 @@ class CookieStore:
         domain = checked_domain(domain)
         now_s = self._clock()
         for source in (self._set_here, self._in_file, self._in_browsers):
-            if found := tuple(cookie for cookie in source(domain) if cookie.belongs_to(domain, now_s)):
+            if found := of_domain(domain, source(domain), now_s):
                 return found
         return ()
 
@@ -168,8 +219,7 @@ class CookieStore:
         version = (named, stat.st_mtime_ns, stat.st_size)
         if self._file is None or self._file[0] != version:
             self._file = (version, read_cookie_file(path))
-        now_s = self._clock()
-        found = tuple(cookie for cookie in self._file[1] if cookie.belongs_to(domain, now_s))
+        found = of_domain(domain, self._file[1], self._clock())
         bad = next((cookie.name for cookie in found if not cookie.is_sendable), None)
         if bad is not None:
             raise ConfigError(
@@ -181,9 +231,9 @@ class CookieStore:
     def _in_browsers(self, domain: str) -> Found:
         """Those of the browsers. Reading them is slow, so what is found is kept; nothing found is not."""
         now_s = self._clock()
-        if not any(cookie.belongs_to(domain, now_s) for cookie in self._from_browsers.get(domain, ())):
+        if not of_domain(domain, self._from_browsers.get(domain, ()), now_s):
             self._from_browsers[domain] = tuple(
-                cookie for cookie in self._browsers(domain) if cookie.belongs_to(domain, now_s) and cookie.is_sendable
+                cookie for cookie in of_domain(domain, self._browsers(domain), now_s) if cookie.is_sendable
             )
         return self._from_browsers[domain]
 
@@ -277,7 +327,12 @@ def parse_cookies(text: Secret, source: str) -> Found:
 
 
 def _parse_netscape(text: str) -> tuple[str, Found]:
-    """What is wrong with a ``cookies.txt``, and its cookies."""
+    """Return what is wrong with a ``cookies.txt``, and its cookies.
+
+    `http.cookiejar.MozillaCookieJar` refuses a file without its first line and lines whose flag disagrees with the dot
+    before the domain, takes expiry 0 (a session, as Chrome's exporters write it) for long ago, reads in the encoding
+    of the locale, and its errors show the line with the value. Past all that nothing is left but to split at tabs.
+    """
     found = []
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.rstrip("\r").removeprefix("#HttpOnly_")
@@ -360,6 +415,15 @@ def _plain(domain: str) -> str:
 PROCESS_COOKIES = CookieStore()
 
 
+def known_cookies(domain: str) -> Found:
+    """Return the cookies of `domain` and its subdomains that this process knows, values hidden.
+
+    Raises:
+        ConfigError: A domain that is none, or a file that cannot be used.
+    """
+    return PROCESS_COOKIES.find(domain)
+
+
 def get_cookies(domain: str) -> dict[str, str]:
     """Names and values of the cookies for `domain` and its subdomains, in plain text.
 
@@ -376,7 +440,7 @@ def get_cookies(domain: str) -> dict[str, str]:
         ConfigError: A domain that is none, or a file that cannot be used.
     """
     plain = checked_domain(domain)
-    found = sorted(PROCESS_COOKIES.find(plain), key=lambda cookie: cookie.domain == plain)
+    found = sorted(known_cookies(plain), key=lambda cookie: cookie.domain == plain)
     return {cookie.name: cookie.value.reveal() for cookie in found}
 
 
