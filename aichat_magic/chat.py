@@ -19,9 +19,10 @@ from .providers.base import AsyncProvider
 from .registry import Registry
 from .retry import RetryBudget, RetryPolicy, give_up, next_wait_s
 from .secret import Secret
-from .settings import Given, Settings, changed, host_of, load_settings, setting_name
+from .settings import Given, Settings, changed, load_settings, setting_name
 from .store import ReplyStore, open_store
 from .transport import Transport
+from .urls import host_of
 
 Status = Callable[[str, int, int], None]
 

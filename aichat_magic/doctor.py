@@ -24,11 +24,11 @@ from .chat import Chat
 from .errors import AichatError, BadInputError, MissingKeyError, nearest, shorten
 from .providers.base import AsyncProvider
 from .render import Table, terminal_text
-from .routes import checked_proxy, proxy_name
 from .secret import Secret
 from .settings import Settings, config_path, environment_names
 from .store.checkup import state_of
 from .talks import Place
+from .urls import checked_proxy, proxy_name
 from .weights import SMOLLM2, default_cache_dir, inspect
 
 State = Literal["ok", "note", "mend"]

@@ -20,9 +20,10 @@ from .connections import Pool
 from .exchange import Exchange
 from .failures import parse_json
 from .outgoing import Auth, Cookie, HttpRequest, check_headers
-from .routes import Route, checked_proxy, proxy_for, target
+from .routes import Route, proxy_for, target
 from .secret import Environment
 from .sse import EventParser, ServerSentEvent
+from .urls import checked_proxy
 from .ways import ByHttpx, Direct, Way, browser_connections, new_inbox, single_connection, tls_context
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from urllib.parse import quote, urlsplit
 
 from .errors import ConfigError, MissingExtraError
 from .outgoing import HttpRequest, headers_of
-from .routes import Route, is_address, proxy_name
+from .routes import Route, is_address
 from .sockets import Line, connect
+from .urls import proxy_name
 
 if TYPE_CHECKING:
     import httpcore

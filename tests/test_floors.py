@@ -9,7 +9,7 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    set("errors messages fences tables secret render wrapping quoting kinds sse rate_headers http1".split()),
+    set("errors messages fences tables secret render wrapping quoting kinds urls sse rate_headers http1".split()),
     set("transport exchange connections ways sockets outgoing failures routes".split())
     | set("retry settings bridge engine weights store limits pacing prices".split()),
     {"providers"},
@@ -34,6 +34,8 @@ NEIGHBOURS = {
     ("render", "wrapping"): "a table knows how wide a text is",
     ("quoting", "errors"): "what is cut short is cut as in errors",
     ("secret", "errors"): "a key that cannot be used is an error",
+    ("urls", "errors"): "a URL that cannot be called is an error",
+    ("urls", "secret"): "and that of a proxy may hold a password",
     ("sse", "errors"): "a stream that is no stream is an error",
     ("transport", "exchange"): "a call is one exchange",
     ("transport", "connections"): "over a connection that is kept",

@@ -395,7 +395,7 @@ def key_errors(config: Path) -> Iterator[Callable[[], object]]:
         yield lambda text=text: load_written(config, f"[providers.openai]\napi_key = {text}\nbase_ur = 'x'\n")
         yield lambda text=text: load_written(config, f"[providers.openai]\napi_key = [{text}]\n")
         yield lambda text=text: load_written(config, f"[providers.openai]\napi_key = {text}\nmodel =\n")
-    for url in ("htp://u:{}@x", "http://u:{}@x:99999", "http://u:{}@", "u:{}@x:1"):
+    for url in ("htp://u:{}@x", "http://u:{}@x:99999", "http://u:{}@", "u:{}@x:99999"):
         proxy = url.format(PASSWORD)
         yield lambda proxy=proxy: load_settings({"AICHAT_PROXY": proxy}, config / "none")
         yield lambda proxy=proxy: load_written(config, f"proxy = '{proxy}'\n")
