@@ -31,6 +31,7 @@ NEIGHBOURS = {
     ("tables", "fences"): "a table may stand in a fence",
     ("messages", "render"): "a reply knows how a notebook shows it",
     ("render", "messages"): "what is rendered is a message or a reply",
+    ("wrapping", "fences"): "code in a fence is not wrapped",
     ("render", "wrapping"): "a table knows how wide a text is",
     ("quoting", "errors"): "what is cut short is cut as in errors",
     ("secret", "errors"): "a key that cannot be used is an error",
