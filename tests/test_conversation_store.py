@@ -2,6 +2,7 @@
 
 # ruff: noqa: PT031  # that several calls together warn once is what is tested
 
+import asyncio
 import contextlib
 import os
 import random
@@ -881,7 +882,7 @@ def test_store_of_replies_is_not_taken_for_one_of_conversations(path: Path) -> N
     talk(store, "a")
     store.close()
     with pytest.warns(UserWarning, match="another program"):
-        assert SqliteStore(path).get_now([b"k" * 32]) == {}
+        assert asyncio.run(SqliteStore(path).get([b"k" * 32])) == {}
 
 
 def test_trouble_is_logged_where_warnings_are_errors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from aichat_magic.errors import ConfigError
 from aichat_magic.providers.aichat import cookies
 from aichat_magic.providers.aichat.cookies import (
+    Cookies,
     CookieStore,
-    Found,
     StoredCookie,
     get_cookies,
     parse_cookies,
@@ -36,7 +36,7 @@ def stored(domain: str, name: str = "a", value: str = "1", expires_s: float | No
     return StoredCookie(domain=domain, name=name, value=Secret(value), expires_s=expires_s)
 
 
-def plain(found: Found) -> list[tuple[str, str, str]]:
+def plain(found: Cookies) -> list[tuple[str, str, str]]:
     return [(cookie.domain, cookie.name, cookie.value.reveal()) for cookie in found]
 
 
@@ -255,7 +255,7 @@ def test_browsers_are_read_once_until_what_they_gave_has_expired() -> None:
     reads: list[str] = []
     now_s = [NOW_S]
 
-    def browsers(domain: str) -> Found:
+    def browsers(domain: str) -> Cookies:
         reads.append(domain)
         return (stored("a.org", expires_s=now_s[0] + 10),)
 

@@ -43,7 +43,7 @@ from aichat_magic.providers.anthropic import Anthropic
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.providers.openai import OpenAI
 from aichat_magic.rate_headers import rate_limits_from
-from aichat_magic.render import Note, Table, Transcript, markdown_html, reply_bundle, reply_html
+from aichat_magic.render import Note, Table, Transcript, reply_bundle, reply_html
 from aichat_magic.secret import Secret
 from aichat_magic.settings import Endpoint, Settings, load_settings
 from aichat_magic.sse import EventParser
@@ -307,7 +307,7 @@ def test_any_text_is_harmless_in_every_view(words: str) -> None:
     reply = Reply(
         text=words, model=words, usage=Usage(input_tokens=1, output_tokens=2), messages=(Message("user", words),)
     )
-    assert_harmless(markdown_html(words))
+    assert_harmless(reply_html(words))
     assert_harmless(reply_html(words, header=[words], footer=words, mark=words, is_growing=True))
     for bundle in (
         reply_bundle(reply, header=[words], note=words),

@@ -175,7 +175,7 @@ def test_lone_surrogates_do_not_stand_for_the_character_they_make() -> None:
 async def test_reply_comes_back_as_it_was_without_its_messages(store: SqliteStore) -> None:
     await store.put(KEY, dataclasses.replace(REPLY, messages=(Message("user", "Hi"),)))
     assert await store.get([KEY, OTHER]) == {KEY: REPLY}
-    assert store.get_now([OTHER, KEY, KEY]) == {KEY: REPLY}
+    assert await store.get([OTHER, KEY, KEY]) == {KEY: REPLY}
 
 
 async def test_reply_without_usage_comes_back_without_usage(store: SqliteStore) -> None:
@@ -550,7 +550,7 @@ def test_twenty_five_kills_lose_no_acknowledged_reply(path: Path) -> None:
     assert is_intact(path)
     store = SqliteStore(path)
     assert len(acknowledged) > 500
-    assert acknowledged == set(store.get_now(list(acknowledged)))
+    assert acknowledged == set(asyncio.run(store.get(list(acknowledged))))
     store.close()
     assert is_intact(path)
 
@@ -869,7 +869,7 @@ async def test_memory_store_is_bounded_and_forgets() -> None:
     assert list(await store.get([key_of(number) for number in range(10)])) == [key_of(7), key_of(8), key_of(9)]
     assert (store.summary().rows, store.summary().path, store.summary().is_persistent) == (3, None, False)
     now_s = 61.0
-    assert store.get_now([key_of(9)]) == {}
+    assert await store.get([key_of(9)]) == {}
     assert store.clear() == 3
     assert store.summary().size_bytes == 0
 

@@ -21,7 +21,7 @@ from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
 from .memory import MAX_MEMORY_BYTES, MemoryStore
 from .notices import Notices
 from .rows import COLUMNS, LAYOUT, reply_from, row_from
-from .writer import Limits, Writer
+from .writer import StoreLimits, Writer
 
 MAX_BYTES: Final = 1_000_000_000
 
@@ -35,7 +35,7 @@ _PATIENCE_S: Final = 5.0
 class _Life:
     """What a store has in one process: a child after fork must not touch its parent's connections."""
 
-    def __init__(self, path: Path, limits: Limits, clock: Callable[[], float], max_pages: int | None) -> None:
+    def __init__(self, path: Path, limits: StoreLimits, clock: Callable[[], float], max_pages: int | None) -> None:
         self._path = path
         self._patience_s = limits.patience_s
         self._max_pages = max_pages
@@ -141,7 +141,7 @@ class SqliteStore:
         self._clock = clock
         self._max_age_s = max_age_s
         self._max_pages = max_pages
-        self._limits = Limits(
+        self._limits = StoreLimits(
             patience_s=patience_s, max_bytes=max_bytes, max_age_s=max_age_s, max_unsaved_bytes=max_unsaved_bytes
         )
         # By process. The parent's stays referenced in a child: closing a connection there is not allowed.
@@ -164,19 +164,6 @@ class SqliteStore:
         found: dict[bytes, Reply] = {}
         for start in range(0, len(keys), _KEYS_IN_THREAD):  # each part is a point where a cancel can come through
             found.update(await asyncio.to_thread(self._read, keys[start : start + _KEYS_IN_THREAD]))
-        self._life().notices.give()
-        return found
-
-    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """As `get`, in this thread.
-
-        Args:
-            keys: Keys of `request_key`.
-
-        Returns:
-            Replies by key, without their messages.
-        """
-        found = self._read(keys)
         self._life().notices.give()
         return found
 

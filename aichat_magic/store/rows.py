@@ -10,7 +10,7 @@ from .database import Layout
 from .keys import SCHEMA
 
 # created_s, finish_reason, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text
-Row = tuple[Any, ...]
+StoredRow = tuple[Any, ...]
 
 COLUMNS: Final = (
     "key",
@@ -65,7 +65,7 @@ _FINISH_REASONS: Final[dict[Any, FinishReason]] = {
 _MAX_INT: Final = 2**63 - 1
 
 
-def row_from(reply: Reply, created_s: float) -> Row | None:
+def row_from(reply: Reply, created_s: float) -> StoredRow | None:
     """The row of a reply.
 
     Args:
@@ -76,7 +76,7 @@ def row_from(reply: Reply, created_s: float) -> Row | None:
         The row, or None for a reply that must not be stored: incomplete, or not what a reply is.
     """
     usage = reply.usage
-    row: Row = (
+    row: StoredRow = (
         float(created_s),
         reply.finish_reason,
         reply.model.encode("utf-8", "surrogatepass"),
@@ -90,11 +90,11 @@ def row_from(reply: Reply, created_s: float) -> Row | None:
     return row if len(row[-1]) <= LONGEST_TEXT and _is_sound(row) else None
 
 
-def reply_from(row: Row, oldest_s: float = -math.inf) -> Reply | None:
+def reply_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
     """The reply of a row.
 
     Args:
-        row: Values in the order of `Row`, of any type and content.
+        row: Values in the order of `StoredRow`, of any type and content.
         oldest_s: When the oldest reply that is wanted was stored, in seconds since 1970.
 
     Returns:
@@ -117,7 +117,7 @@ def reply_from(row: Row, oldest_s: float = -math.inf) -> Reply | None:
         return None
 
 
-def _is_sound(row: Row, oldest_s: float = -math.inf) -> bool:
+def _is_sound(row: StoredRow, oldest_s: float = -math.inf) -> bool:
     """Whether every value is what it must be, and the row not too old."""
     created_s, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
     # Spelled out, because a run does this for every row.
@@ -134,6 +134,6 @@ def _is_sound(row: Row, oldest_s: float = -math.inf) -> bool:
     )
 
 
-def size_of(row: Row) -> int:
+def size_of(row: StoredRow) -> int:
     """About how many bytes the row takes in the file and in memory."""
     return len(row[-1]) + _OVERHEAD

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from .database import Database, UnusableFileError, is_busy, is_corrupt
 from .notices import Notices
-from .rows import COLUMNS, Row, size_of
+from .rows import COLUMNS, StoredRow, size_of
 
 # One statement takes many rows, because every statement gives the interpreter away and must wait for it again.
 _INSERT: Final = f"INSERT OR REPLACE INTO replies ({', '.join(COLUMNS)}) VALUES "
@@ -31,7 +31,7 @@ _EVICTED_PART: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class StoreLimits:
     """How large, how old and how patient.
 
     Attributes:
@@ -60,7 +60,7 @@ class Writer:
     """Writes rows in grouped transactions, and keeps them in memory while the file cannot be written."""
 
     def __init__(
-        self, open_database: Callable[[], Database], notices: Notices, limits: Limits, clock: Callable[[], float]
+        self, open_database: Callable[[], Database], notices: Notices, limits: StoreLimits, clock: Callable[[], float]
     ) -> None:
         """Prepare; the thread starts with the first row.
 
@@ -71,7 +71,7 @@ class Writer:
             clock: Seconds since 1970.
         """
         # Rows that are not in the file. What is taken out of here is not written.
-        self.unsaved: dict[bytes, Row] = {}
+        self.unsaved: dict[bytes, StoredRow] = {}
         self.is_persistent = True
         self._unsaved_bytes = 0
         self._open_database = open_database
@@ -90,7 +90,7 @@ class Writer:
         self._pause_s = _SHORTEST_PAUSE_S
         self._unchecked_bytes = limits.max_bytes
 
-    def submit(self, rows: Sequence[tuple[bytes, Row]], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    def submit(self, rows: Sequence[tuple[bytes, StoredRow]], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """Take rows.
 
         Args:
@@ -271,7 +271,7 @@ class Writer:
             self._database.close()
             self._database = None
 
-    def _set_unsaved(self, key: bytes, row: Row) -> None:
+    def _set_unsaved(self, key: bytes, row: StoredRow) -> None:
         """Note a row as not in the file. The lock is held."""
         previous = self.unsaved.get(key)
         self.unsaved[key] = row
@@ -280,7 +280,7 @@ class Writer:
             self._unsaved_bytes -= size_of(self.unsaved.pop(next(iter(self.unsaved))))
 
 
-def _insert(database: Database, rows: Sequence[tuple[bytes, Row]]) -> None:
+def _insert(database: Database, rows: Sequence[tuple[bytes, StoredRow]]) -> None:
     """Write rows, all or none. What one statement takes needs no transaction around it."""
     groups = list(_groups(rows))
     if len(groups) == 1 and not database.connection.in_transaction:
@@ -291,9 +291,9 @@ def _insert(database: Database, rows: Sequence[tuple[bytes, Row]]) -> None:
             _insert_some(connection, group)
 
 
-def _groups(rows: Sequence[tuple[bytes, Row]]) -> Iterator[list[tuple[bytes, Row]]]:
+def _groups(rows: Sequence[tuple[bytes, StoredRow]]) -> Iterator[list[tuple[bytes, StoredRow]]]:
     """The rows in groups that a statement takes, by number and by size."""
-    group: list[tuple[bytes, Row]] = []
+    group: list[tuple[bytes, StoredRow]] = []
     size = 0
     for row in rows:
         if group and (len(group) == _ROWS_AT_ONCE or size + size_of(row[1]) > _BYTES_AT_ONCE):
@@ -305,7 +305,7 @@ def _groups(rows: Sequence[tuple[bytes, Row]]) -> Iterator[list[tuple[bytes, Row
         yield group
 
 
-def _insert_some(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, Row]]) -> None:
+def _insert_some(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, StoredRow]]) -> None:
     """Write rows in one statement."""
     values: list[Any] = []
     for key, row in rows:

@@ -55,16 +55,16 @@ class StoredCookie:
         return self.expires_s is None or self.expires_s > now_s
 
 
-Found = tuple[StoredCookie, ...]
+Cookies = tuple[StoredCookie, ...]
 
 
-def of_domain(domain: str, cookies: Iterable[StoredCookie], now_s: float) -> Found:
+def of_domain(domain: str, cookies: Iterable[StoredCookie], now_s: float) -> Cookies:
     """Return the cookies of `domain` and its subdomains that have not expired."""
     policy = DefaultCookiePolicy(allowed_domains=(domain, f".{domain}"))
     return tuple(c for c in cookies if c.is_valid(now_s) and not policy.is_not_allowed(c.domain))
 
 
-def sendable_to(url: str, cookies: Iterable[StoredCookie]) -> Found:
+def sendable_to(url: str, cookies: Iterable[StoredCookie]) -> Cookies:
     """Return the cookies that a browser sends to a URL: those of its host and path, over https only.
 
     Args:
@@ -110,7 +110,7 @@ def _jar_host(host: str) -> str:
     return plain if "." in plain else f"{plain}.local"
 
 
-def read_browsers(domain: str) -> Found:
+def read_browsers(domain: str) -> Cookies:
     """What the user's browsers hold for `domain`, and for others with it in their name: filter the result.
 
     Args:
@@ -160,7 +160,7 @@ class CookieStore:
         self,
         *,
         environ: Mapping[str, str] = os.environ,
-        browsers: Callable[[str], Found] = read_browsers,
+        browsers: Callable[[str], Cookies] = read_browsers,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Begin empty.
@@ -173,11 +173,11 @@ class CookieStore:
         self._environ = Environment(environ)
         self._browsers = browsers
         self._clock = clock
-        self._set: dict[str, Found] = {}
-        self._file: tuple[tuple[str, int, int], Found] | None = None
-        self._from_browsers: dict[str, Found] = {}
+        self._set: dict[str, Cookies] = {}
+        self._file: tuple[tuple[str, int, int], Cookies] | None = None
+        self._from_browsers: dict[str, Cookies] = {}
 
-    def set(self, domain: str, found: Found) -> None:
+    def set(self, domain: str, found: Cookies) -> None:
         """Hold cookies for `domain`, in place of earlier ones; none: forget it, and look at the browsers afresh.
 
         Raises:
@@ -187,7 +187,7 @@ class CookieStore:
         self._from_browsers.pop(domain, None)
         self._set[domain] = found
 
-    def find(self, domain: str) -> Found:
+    def find(self, domain: str) -> Cookies:
         """The living cookies of `domain` and its subdomains.
 
         Raises:
@@ -204,7 +204,7 @@ class CookieStore:
         """Those of `set`, of any domain."""
         return [cookie for found in self._set.values() for cookie in found]
 
-    def _in_file(self, domain: str) -> Found:
+    def _in_file(self, domain: str) -> Cookies:
         """Those of the file; it is read again only after it has changed."""
         named = self._environ.get("AICHAT_COOKIES", "")
         if not named:
@@ -228,7 +228,7 @@ class CookieStore:
             )
         return found
 
-    def _in_browsers(self, domain: str) -> Found:
+    def _in_browsers(self, domain: str) -> Cookies:
         """Those of the browsers. Reading them is slow, so what is found is kept; nothing found is not."""
         now_s = self._clock()
         if not of_domain(domain, self._from_browsers.get(domain, ()), now_s):
@@ -250,7 +250,7 @@ def checked_domain(domain: str) -> str:
     return plain
 
 
-def cookies_from(domain: str, cookies: Any) -> tuple[str, Found]:
+def cookies_from(domain: str, cookies: Any) -> tuple[str, Cookies]:
     """The cookies that a mapping of names to values makes.
 
     It raises nothing: tracebacks can show the variables of every frame, so the caller first drops the mapping.
@@ -277,7 +277,7 @@ def cookies_from(domain: str, cookies: Any) -> tuple[str, Found]:
     )
 
 
-def read_cookie_file(path: Path) -> Found:
+def read_cookie_file(path: Path) -> Cookies:
     """The cookies in a ``cookies.txt`` or a JSON export.
 
     Args:
@@ -305,7 +305,7 @@ def read_cookie_file(path: Path) -> Found:
     raise ConfigError(f"The file of cookies {path} {problem}")
 
 
-def parse_cookies(text: Secret, source: str) -> Found:
+def parse_cookies(text: Secret, source: str) -> Cookies:
     """The cookies in the text of a file, either a Netscape ``cookies.txt`` or a browser extension's JSON export.
 
     Args:
@@ -326,7 +326,7 @@ def parse_cookies(text: Secret, source: str) -> Found:
     return found
 
 
-def _parse_netscape(text: str) -> tuple[str, Found]:
+def _parse_netscape(text: str) -> tuple[str, Cookies]:
     """Return what is wrong with a ``cookies.txt``, and its cookies.
 
     `http.cookiejar.MozillaCookieJar` refuses a file without its first line and lines whose flag disagrees with the dot
@@ -350,7 +350,7 @@ def _parse_netscape(text: str) -> tuple[str, Found]:
     return "", tuple(found)
 
 
-def _parse_json(text: str) -> tuple[str, Found]:
+def _parse_json(text: str) -> tuple[str, Cookies]:
     """What is wrong with a JSON export, and its cookies."""
     shape = "JSON must be a list of objects with domain, name and value."
     try:
@@ -415,7 +415,7 @@ def _plain(domain: str) -> str:
 PROCESS_COOKIES = CookieStore()
 
 
-def known_cookies(domain: str) -> Found:
+def known_cookies(domain: str) -> Cookies:
     """Return the cookies of `domain` and its subdomains that this process knows, values hidden.
 
     Raises:
