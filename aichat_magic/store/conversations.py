@@ -14,9 +14,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from ..messages import Usage
 from . import forest as operations
+from .database import in_memory
 from .forest import Forest, Key
 from .journal import Journal
-from .memory_forest import MemoryForest
+from .sql_forest import CONVERSATIONS, SqlForest
 from .turns import (
     ConversationSummary,
     Found,
@@ -234,7 +235,9 @@ class MemoryConversations(_Conversations):
             clock: Seconds since 1970.
         """
         self._clock = clock
-        self._forest = MemoryForest()
+        connection = in_memory(CONVERSATIONS)
+        self._finalizer = weakref.finalize(self, connection.close)
+        self._forest = SqlForest(connection)
         self._locks: dict[int, threading.Lock] = {}  # by process: another thread may have held one during a fork
 
     def close(self) -> None:

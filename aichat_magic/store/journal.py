@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ..errors import AichatError
-from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
+from .database import Database, UnusableFileError, connect, in_memory, is_busy, is_corrupt
 from .forest import Forest
-from .memory_forest import MemoryForest
 from .notices import Notices
 from .sql_forest import CONVERSATIONS, SqlForest
 
@@ -81,7 +80,8 @@ class Journal:
             AichatError: The task's own.
         """
         if not (is_first or self._waiting or self._is_there()):
-            return task(MemoryForest())
+            with contextlib.closing(in_memory(CONVERSATIONS)) as nothing:
+                return task(SqlForest(nothing))
         self._waiting.append(_Change(next(self._numbers), task))
         results = self._flush()
         if results is None:
@@ -136,18 +136,20 @@ class Journal:
     def _view(self, task: Callable[[Forest, list[Any]], T]) -> T:
         """Look at the file as it will be once all that waits is written, and at the results."""
 
-        def over(below: SqlForest | None) -> T:
-            if below is not None and not self._waiting:
-                return task(below, [])
-            forest = MemoryForest(below)
-            results = [change.carry_out(forest) for change in self._waiting]
-            return task(forest, results)
+        def over(file: sqlite3.Connection | None) -> T:
+            if file is not None and not self._waiting:
+                return task(SqlForest(file, self._written), [])
+            with contextlib.closing(in_memory(CONVERSATIONS, copy_of=file)) as draft:
+                forest = SqlForest(draft, self._written, is_draft=True)
+                results = [change.carry_out(forest) for change in self._waiting]
+                return task(forest, results)
 
         def read(database: Database) -> list[T]:
             connection = database.connection
             connection.execute("BEGIN")  # all at one moment
             try:
-                return [over(SqlForest(connection, self._written))]
+                database.number("user_version")  # takes the lock, which copying would wait for without end
+                return [over(connection)]
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")

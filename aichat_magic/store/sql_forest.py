@@ -1,15 +1,15 @@
-"""Conversations in an SQLite file, inside a transaction that somebody else began."""
+"""Conversations in an SQLite database: a file, inside a transaction that somebody else began, or memory."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from .database import Layout
 from .forest import Key, Spent, Talk
-from .memory_forest import temporary_ids
 from .turns import (
     FIRST_PROMPT_CHARS,
     SAID,
@@ -114,27 +114,34 @@ _NAMES: Final = """
     LEFT JOIN said ON said.id = turns.said
     WHERE scope IN (?, x'')
 """
+# Above every id that a file will ever give; those of an operation stand apart from the next one's.
+_TEMPORARY: Final = 1 << 52
+_TURNS_AT_ONCE: Final = 1 << 24
 _FIND: Final = "SELECT id FROM conversations WHERE scope = ? AND name = ?"
 
 
 class SqlForest:
     """Turns and conversations as rows."""
 
-    def __init__(self, connection: sqlite3.Connection, written: Mapping[int, int]) -> None:
-        """Look at a file.
+    def __init__(
+        self, connection: sqlite3.Connection, written: Mapping[int, int] | None = None, *, is_draft: bool = False
+    ) -> None:
+        """Look at a database.
 
         Args:
-            connection: The open file.
+            connection: The open file, or one in memory.
             written: The ids of turns that had temporary names before they were written, by those.
+            is_draft: Whether turns keep their temporary names as ids, because they are not written yet.
         """
         self.fresh: dict[int, int] = {}
         self._execute = connection.execute
-        self._written = written
-        self._temporary: Iterator[int] = temporary_ids(1)
+        self._written = written or {}
+        self._is_draft = is_draft
+        self._temporary: Iterator[int] = _temporary_ids(1)
 
     def begin(self, number: int) -> None:
         """Remember the temporary names of the turns that follow."""
-        self._temporary = temporary_ids(number)
+        self._temporary = _temporary_ids(number)
 
     def resolve(self, turn: int) -> int:
         """The turn's id in the file."""
@@ -168,16 +175,18 @@ class SqlForest:
 
     def add(self, key: Key, parent: int | None, said: int) -> int:
         """Add a turn."""
-        sql = f"INSERT INTO turns (parent, said, conversation) VALUES (?, ?, ({_FIND}))"
-        turn = self._execute(sql, (parent, said, *_bytes(key))).lastrowid or 0
-        self.fresh[next(self._temporary)] = turn
+        temporary = next(self._temporary)
+        sql = f"INSERT INTO turns (id, parent, said, conversation) VALUES (?, ?, ?, ({_FIND}))"
+        values = (temporary if self._is_draft else None, parent, said, *_bytes(key))
+        turn = self._execute(sql, values).lastrowid or 0
+        self.fresh[temporary] = turn
         return turn
 
     def path(self, head: int | None) -> list[tuple[int, int]]:
         """The turns up to a head."""
         return sorted(self._execute(f"{_UP} SELECT id, said FROM up", (head,)).fetchall())
 
-    def line(self, head: int | None) -> list[tuple[int, int, Said]]:
+    def _line(self, head: int | None) -> list[tuple[int, int, Said]]:
         """As `path`, with what was said."""
         # CROSS JOIN: the order of the tables is the order of the work.
         sql = f"{_UP} SELECT up.id, up.said, {_SAID} FROM up CROSS JOIN said ON said.id = up.said"
@@ -233,7 +242,7 @@ class SqlForest:
         talk = self.talk(key)
         if talk is None:
             return None
-        turns = (turn_from(turn, said) for turn, _, said in self.line(talk.head))
+        turns = (turn_from(turn, said) for turn, _, said in self._line(talk.head))
         return StoredConversation(system=talk.system, turns=tuple(turn for turn in turns if turn is not None))
 
     def names(self, scope: str) -> list[ConversationSummary]:
@@ -296,6 +305,11 @@ class SqlForest:
             if self._execute(sql, (heir, turn, dead)).rowcount == 0:
                 return
             (turn,) = self._execute("SELECT parent FROM turns WHERE id = ?", (turn,)).fetchone()
+
+
+def _temporary_ids(number: int) -> Iterator[int]:
+    """Return the names of the turns that an operation makes, until they are in a file; others for each operation."""
+    return itertools.count(_TEMPORARY + number * _TURNS_AT_ONCE)
 
 
 def _bytes(key: Key) -> tuple[bytes, bytes]:
