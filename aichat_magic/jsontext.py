@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .errors import AichatError, shorten
+from .fences import blocks
 
 _MAX_CHARS = 2_000_000
 _MAX_DEPTH = 64
@@ -19,7 +20,6 @@ _MAX_CANDIDATES = 8
 _MAX_FAILED = 100
 _MAX_UNCLOSED = 8
 
-_FENCE = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<body>.*?)(?:^[ \t]*(?P=fence)|\Z)", re.M | re.S)
 _OPENER = re.compile(r"[{\[]")
 # A string ends at the end of the text too, so that one pass is linear whatever the quotes are.
 _BRACKET_OR_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.S)
@@ -77,7 +77,7 @@ def values_in(text: str) -> list[Any]:
     if (whole := _whole(text)) is not None:
         found += whole
     else:
-        for body in (*(match["body"] for match in _FENCE.finditer(text)), text):
+        for body in (*(block.text for block in blocks(text)), text):
             found += _whole(body.strip()) or itertools.islice(_scan(body, trouble, hints), _MAX_CANDIDATES)
             if trouble or len(found) > _MAX_CANDIDATES:
                 break
