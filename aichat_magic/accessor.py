@@ -11,6 +11,7 @@ import pandas as pd
 
 from . import chat
 from .bridge import run
+from .characters import fit
 from .errors import BadInputError, PromptError
 from .keywords import BatchKeywords
 from .messages import messages_from
@@ -86,6 +87,8 @@ class _Chat:
                 UserWarning,
                 stacklevel=3,
             )
+        for remark in result.remarks():
+            warnings.warn(remark, UserWarning, stacklevel=3)
         return pd.Series(list(result.texts()), index=self._data.index, name=name, dtype="string")
 
 
@@ -102,7 +105,8 @@ class SeriesChat(_Chat):
             *template: Nothing: a column takes no template.
             **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
                 the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
+                `outage_patience_s`).
 
         Returns:
             A column of dtype ``string`` with the same index and name; a row whose prompt is missing or that failed is
@@ -122,7 +126,8 @@ class SeriesChat(_Chat):
             *template: Nothing: a column takes no template.
             **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
                 the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
+                `outage_patience_s`).
 
         Returns:
             The run. An error that stopped it is in `stopped_by`, and is not raised.
@@ -156,7 +161,8 @@ class SeriesChat(_Chat):
             *template: Nothing: a column takes no template.
             **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
                 the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
+                `outage_patience_s`).
         """
         _refuse(template)
         return self._estimate(self._rows, options)
@@ -188,7 +194,8 @@ class FrameChat(_Chat):
             template: A prompt with columns in braces: ``"Classify: {title} {body text}"``.
             **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
                 the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
+                `outage_patience_s`).
 
         Returns:
             A column of dtype ``string`` with the same index; a row with a missing value, or that failed, is ``<NA>``.
@@ -208,7 +215,8 @@ class FrameChat(_Chat):
             template: As `complete`.
             **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
                 the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
+                `outage_patience_s`).
 
         Returns:
             The run. An error that stopped it is in `stopped_by`, and is not raised.
@@ -243,7 +251,8 @@ class FrameChat(_Chat):
             template: As `complete`.
             **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
                 the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
+                `outage_patience_s`).
         """
         return self._estimate(self._rows(template), options)
 
@@ -255,7 +264,8 @@ class FrameChat(_Chat):
             n: How many rows, >= 1.
             **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
                 the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`).
+                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
+                `outage_patience_s`).
 
         Returns:
             Prompt, reply, error, tokens, cost and seconds of each of these rows.
@@ -278,8 +288,8 @@ class FrameChat(_Chat):
 
 
 def _prompt(row: Row) -> str | None:
-    """The prompt of a row, where it has one."""
-    return row if isinstance(row, str) else None
+    """The prompt of a row as a column may hold it, where it has one."""
+    return fit(row) if isinstance(row, str) else None
 
 
 def is_missing(value: Any) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, Unpack
 
-from .batches import Batch, iterate_rows
+from .batches import Batch
 from .bridge import iterate, run
+from .characters import replaced_line
 from .chat import Call, Chat, shared_chat
 from .display import progress_bar
-from .errors import AichatError, BatchStoppedError, PromptError
+from .errors import AichatError, BatchStoppedError, ChatInterrupt, PromptError
 from .keywords import BatchKeywords, CallKeywords
 from .messages import Draft, Message, Reply, messages_from
 from .plans import BatchOptions, Row
@@ -114,7 +117,7 @@ def batch(
         chat: As `ask`.
         **options: As `ask`; and `concurrency` (a number or ``"auto"``), `requests_per_minute`, `tokens_per_minute`,
             `max_cost_usd`, `max_total_tokens`, `fresh` (ask again), `store` (False: keep nothing), `progress` (True,
-            False, or a callable that gets `Progress` values), `max_retries`.
+            False, or a callable that gets `Progress` values), `max_retries`, `outage_patience_s`.
 
     Returns:
         For each prompt, in order: its `Reply`, the `AichatError` it ended with, or None.
@@ -138,6 +141,8 @@ async def batch_async(
             f"The run stopped after {made.progress().done:,} rows: {made.stopped_by} The finished ones are kept.",
             run=made,
         )
+    for line in replaced_line(made.replaced):
+        warnings.warn(line, UserWarning, stacklevel=2)
     return list(made.outcomes())
 
 
@@ -157,6 +162,34 @@ async def batch_iter_async(
     async with contextlib.aclosing(rows) as results:
         async for result in results:
             yield result
+
+
+async def iterate_rows(make: Callable[[Callable[[RowResult], None]], Batch]) -> AsyncGenerator[RowResult, None]:
+    """The rows of a run as they finish.
+
+    Args:
+        make: Makes the run; given what the run must tell of each row.
+
+    Yields:
+        Each row once, in the order in which they finish.
+
+    Raises:
+        AichatError: What stopped the run; the rows that finished before were given.
+    """
+    finished: asyncio.Queue[RowResult | None] = asyncio.Queue()
+    batch = make(finished.put_nowait)
+    task = asyncio.create_task(batch.run())
+    task.add_done_callback(lambda _: finished.put_nowait(None))
+    try:
+        while (result := await finished.get()) is not None:
+            yield result
+        task.result()
+        if batch.stopped_by is not None:
+            raise batch.stopped_by
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, AichatError, ChatInterrupt):
+            await task
 
 
 def _batch(

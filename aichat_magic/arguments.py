@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import keyword
+import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +16,9 @@ from .messages import Options
 from .settings import Given
 
 _FORMATS = ("markdown", "text", "json", "code")
+_SECONDS = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0, "y": 365 * 86_400.0}
+_BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_MEASURE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[A-Za-z]+)", re.ASCII)
 
 
 class ArgumentError(BadInputError):
@@ -43,6 +48,21 @@ class CellArguments:
     include: tuple[str, ...] = ()
     attach: tuple[str, ...] = ()
     batch_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreArguments:
+    """What an `%aichat store` line says.
+
+    Attributes:
+        action: ``"clear"``, ``"prune"``, or empty: only look.
+        older_s: Age from which on replies go, in seconds; None: whatever their age.
+        larger_bytes: Size down to which the oldest go; None: whatever the size.
+    """
+
+    action: str = ""
+    older_s: float | None = None
+    larger_bytes: int | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -124,6 +144,7 @@ def _cell_parser() -> _Parser:
     rows.add_argument("--max-cost-usd", type=_number, metavar="X", help="what the run may cost")
     rows.add_argument("--max-total-tokens", type=int, metavar="N", help="what the run may take")
     rows.add_argument("--max-retries", type=int, metavar="N", help="how often one request is sent again")
+    rows.add_argument("--outage-patience-s", type=_number, metavar="S", help="how long an outage is waited for")
     rows.add_argument("--fresh", action="store_true", help="ask again what the store knows")
     rows.add_argument("--no-store", action="store_true", help="neither look up nor keep replies")
     rows.add_argument("--no-progress", action="store_true", help="no bar")
@@ -247,6 +268,7 @@ def _batch_options(got: argparse.Namespace) -> dict[str, Any]:
         "max_cost_usd",
         "max_total_tokens",
         "max_retries",
+        "outage_patience_s",
     )
     options = {name: getattr(got, name) for name in names if getattr(got, name) is not None}
     if got.fresh:
@@ -268,6 +290,7 @@ class Command:
         does: What it does, in a few words.
         topic: Where it belongs in the manual; flags are there by their group.
         more: What else there is to know.
+        flags: Flags of its own.
     """
 
     name: str
@@ -275,6 +298,7 @@ class Command:
     does: str
     topic: str
     more: str = ""
+    flags: tuple[str, ...] = ()
 
 
 COMMANDS = (
@@ -310,7 +334,9 @@ COMMANDS = (
     Command("chats", "", "the conversations", "conversations"),
     Command("show", "[NAME]", "what was said in a conversation", "conversations"),
     Command("switch", "NAME", "the conversation from now on", "conversations",
-            "A name that there is not yet begins a new one. For one cell: %%aichat -c NAME."),
+            "A name that there is not yet begins a new one. For one cell: %%aichat -c NAME. main@..., as chats and "
+            "search show it, is another notebook's: main goes on here from where that one is, and that one stays as it "
+            "is."),
     Command("undo", "[N]", "take the last N turns out (default 1)", "conversations",
             "They are no longer sent; %aichat search finds them."),
     Command("fork", "NAME", "go on in a copy of the current conversation", "conversations"),
@@ -320,7 +346,10 @@ COMMANDS = (
             "All that is stored, other notebooks and earlier terminals included."),
     Command("export", "FILE [NAME]", "write a conversation: .md, .json or .ipynb", "conversations"),
     Command("import", "FILE [NAME]", "read one that was exported as .json", "conversations"),
-    Command("store", "[clear]", "stored replies of tables: how many, where", "tables"),
+    Command("store", "[clear|prune]", "stored replies of tables: how many, where", "tables",
+            "They are paid for: none is removed by itself. prune --older 90d removes what was stored more than 90 days "
+            "ago (h, d, w, y), prune --larger 500MB the oldest until the file is no larger (kB, MB, GB); clear all.",
+            ("--older", "--larger")),
     Command("usage", "[PERIOD]", "tokens and cost: session, day, month, all", "settings"),
     Command("help", "[TOPIC]", "this; or a command, a flag, a topic; all", "settings"),
 )  # fmt: skip
@@ -353,6 +382,48 @@ def parse_command(line: str) -> tuple[str, str]:
             f"%aichat help lists them; to ask in one line: %aichat ask TEXT"
         )
     return name, rest.strip()
+
+
+def parse_store(rest: str) -> StoreArguments:
+    """Read what follows `%aichat store`.
+
+    Args:
+        rest: The text.
+
+    Returns:
+        What is wanted.
+
+    Raises:
+        ArgumentError: It cannot be understood, or `prune` does not say what to remove.
+    """
+    form = "Write it as: %aichat store, %aichat store clear, or %aichat store prune --older 90d (or --larger 500MB)."
+    words = split_line(rest)
+    if not words or words == ["clear"]:
+        return StoreArguments(action="".join(words))
+    if words[0] != "prune":
+        raise ArgumentError(f"%aichat store knows no {shorten(words[0], 40)!r}. {form}")
+    parser = _Parser(prog="%aichat store prune", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
+    parser.add_argument("--older")
+    parser.add_argument("--larger")
+    got = parser.parse_words(words[1:])
+    if got.older is None and got.larger is None:
+        raise ArgumentError(f"prune must be told what to remove. {form}")
+    older_s = None if got.older is None else _measured("--older", got.older, _SECONDS, "90d, 12h, 8w or 2y")
+    larger = None if got.larger is None else _measured("--larger", got.larger, _BYTES, "500MB, 1.5GB or 800kB")
+    return StoreArguments(action="prune", older_s=older_s, larger_bytes=None if larger is None else int(larger))
+
+
+def _measured(flag: str, text: str, units: Mapping[str, float], form: str) -> float:
+    """A number with its unit, as the value of a flag.
+
+    Raises:
+        ArgumentError: It is none, or not more than 0.
+    """
+    match = _MEASURE.fullmatch(text.strip())
+    unit = None if match is None else next((n for n in units if n.casefold() == match["unit"].casefold()), None)
+    if match is None or unit is None or not 0 < (value := float(match["number"]) * units[unit]) < math.inf:
+        raise ArgumentError(f"{flag} takes a number with its unit, such as {form}, not {shorten(text, 40)!r}.")
+    return value
 
 
 def words_of(command: str, rest: str, *, least: int, most: int) -> list[str]:

@@ -8,26 +8,34 @@ taken from it; the rest are sent by a few workers. A reply is stored before it c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import math
 import time
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from .answers import no_answer
+from .budgets import Budget, Lease, counted
 from .chat import Call, Chat
-from .errors import AichatError, BadInputError, BatchStoppedError, ChatInterrupt
-from .limits import Outcome
-from .messages import Message, Reply, Tally, Usage, estimate_tokens
-from .outcomes import Outcomes
+from .errors import (
+    AichatError,
+    BadInputError,
+    BatchStoppedError,
+    ConnectionFailedError,
+    DeadlineError,
+    IncompleteReplyError,
+    ProviderError,
+)
+from .ledger import Job, Ledger
+from .limits import Outcome, outcome_of
+from .messages import Reply, Tally, Usage, estimate_tokens
+from .outages import MOST_OUTAGES, Outages
 from .plans import BatchPlan, Row
 from .progress import Progress, RowResult
 from .retry import RetryBudget, give_up, next_wait_s
-from .store import ReplyStore
+from .saver import Saver
 
 _BLOCK = 512
 # So many failures in a row, with no retry left, and the server is down rather than unlucky.
@@ -38,29 +46,9 @@ _HOME_S = 10.0
 _LAST_WRITE_S = 0.5
 # How often a run looks whether calls are stuck, in seconds.
 _LOOK_EVERY_S = 0.5
-# So many replies are stored at once, whether or not more are coming.
-_ENOUGH = 64
-_MISSING = -1
-
-
-@dataclass(slots=True)
-class _Job:
-    """One unique request while it is on its way."""
-
-    number: int
-    row: int
-    key: bytes
-    messages: tuple[Message, ...]
-    attempt: int = 0
-
-
-@dataclass(slots=True)
-class _Answer:
-    """A reply on its way into the store."""
-
-    job: _Job
-    reply: Reply
-    waiter: asyncio.Future[None] | None
+# How often a run says that it waits for the network, in seconds.
+_SAY_EVERY_S = 1.0
+_UNSENT = Outcome(latency_s=0.0, kind="lost")
 
 
 class Batch:
@@ -103,36 +91,25 @@ class Batch:
         """
         self._chat = chat
         self._plan = plan
-        self._source: Iterator[Row] = iter(rows)
+        self._rows = Ledger(plan, rows, on_row)
         self._n_rows = n_rows
         self._on_progress = on_progress
-        self._on_row = on_row
         self._clock = clock
         self._sleep = sleep
         self._progress_every_s = progress_every_s
         self._known = known
-        self._keys = plan.keys()
         self._retries = RetryBudget()
-        self._jobs: dict[bytes, int] = {}
-        self._job_of_row = array("q")
-        self._outcomes = Outcomes()
-        # Further rows that ask what an open job asks, by its number.
-        self._twins: dict[int, list[int]] = {}
-        self._ready: deque[_Job] = deque()
-        self._later: list[tuple[float, int, _Job]] = []
-        self._is_read = False
-        self._open = 0
+        self._outages: Outages[Job] = Outages(plan.outage_patience_s)
+        self._ready: deque[Job] = deque()
+        self._later: list[tuple[float, int, Job]] = []
         self._out = 0
         self._failures_in_a_row = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Task[None]] = set()
-        self._unsaved: list[_Answer] = []
-        self._storing = 0
-        self._savers: set[asyncio.Task[None]] = set()
+        self._saver = None if plan.store is None else Saver(plan.store, self._begin_task, self._stored)
         self._crash: BaseException | None = None
         self._changed = asyncio.Event()
         self._begin = self._told_at = 0.0
-        self._done = self._missing = self._hits = self._errors = 0
         self._tally = Tally()
         self.calls = 0
         self.latencies_s = array("d")
@@ -150,11 +127,16 @@ class Batch:
         """What the replies of this run took."""
         return self._tally.total
 
+    @property
+    def budget(self) -> Budget:
+        """What it may spend, and what it has spent."""
+        return self._plan.budget
+
     # What the caller reads ----------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """Rows read so far."""
-        return len(self._job_of_row)
+        return len(self._rows)
 
     @property
     def n_rows(self) -> int:
@@ -163,49 +145,51 @@ class Batch:
 
     def outcome(self, row: int) -> Reply | AichatError | None:
         """What a row has come to: its reply, its error, or None (nothing to ask, or not done)."""
-        job = self._job_of_row[row]
-        return None if job == _MISSING else self._outcomes[job]
+        return self._rows.outcome(row)
 
     def outcomes(self) -> Iterator[Reply | AichatError | None]:
         """What every row read so far has come to, in order, as `outcome` gives it."""
-        return self._outcomes.each(self._job_of_row)
+        return self._rows.outcomes()
 
     def texts(self) -> Iterator[str | None]:
         """The text of the reply of every row read so far, in order; None where there is none."""
-        text = self._outcomes.text
-        return (None if job == _MISSING else text(job) for job in self._job_of_row)
+        return self._rows.texts()
 
     def errors(self) -> dict[int, AichatError]:
         """The error of each row that failed, by the row's position."""
-        if not self._errors:
-            return {}
-        found = ((row, self._outcomes.error(job)) for row, job in enumerate(self._job_of_row) if job != _MISSING)
-        return {row: error for row, error in found if error is not None}
+        return self._rows.errors_by_row()
 
     @property
     def pending(self) -> int:
         """Rows read that have something to ask and are not done."""
-        return len(self) - self._done
+        return len(self) - self._rows.done
 
     def reply(self, key: bytes) -> Reply | None:
         """The reply to the request of this key, for a run over the same rows that need not ask it again."""
-        number = self._jobs.get(key)
-        outcome = None if number is None else self._outcomes[number]
-        return outcome if isinstance(outcome, Reply) else None
+        return self._rows.reply(key)
+
+    @property
+    def replaced(self) -> int:
+        """Replies of which characters were replaced that no text may hold."""
+        return self._rows.replaced
 
     def progress(self, *, is_last: bool = False) -> Progress:
         """Where the run stands now."""
+        rows, now = self._rows, self._clock()
+        away_s = self._outages.away_s(now)
         return Progress(
-            rows=self._n_rows if self._n_rows is not None else (len(self) if self._is_read else None),
-            done=self._done,
-            hits=self._hits,
-            errors=self._errors,
-            missing=self._missing,
+            rows=self._n_rows if self._n_rows is not None else (len(rows) if rows.is_read else None),
+            done=rows.done,
+            hits=rows.hits,
+            errors=rows.errors,
+            missing=rows.missing,
             calls=self.calls,
             in_flight=self._out,
             concurrency=self._plan.limits.concurrency,
             usage=self.usage,
-            elapsed_s=self.elapsed_s or self._clock() - self._begin,
+            elapsed_s=self.elapsed_s or now - self._begin,
+            away_s=away_s,
+            try_every_s=self._outages.try_every_s if away_s else 0.0,
             is_last=is_last,
         )
 
@@ -226,17 +210,19 @@ class Batch:
                 if self._is_over():
                     break
                 self._hire()
-                await self._wait_for_change(self._later[0][0] if self._later else math.inf)
+                await self._wait_for_change(self._next_at())
                 self._requeue()
+                self._try_if_due()
             home_at = self._clock() + _HOME_S
-            while (self._out or self._unsaved or self._savers) and self._clock() < home_at:
+            while (self._out or not self._is_saved) and self._clock() < home_at:
                 await self._wait_for_change(home_at)
         finally:
             await _end(self._watchers, 0.0)
             await _end(self._workers, 0.0)
             for patience_s in (_LAST_WRITE_S, 0.01):  # again for what came while a locked file was waited for
-                self._save()
-                await _end(self._savers, patience_s)
+                if self._saver is not None:
+                    self._saver.save()
+                    await _end(self._saver.tasks, patience_s)
             self._known = None
             self.elapsed_s = self._clock() - self._begin
             self._tell(is_last=True)
@@ -245,12 +231,25 @@ class Batch:
 
     def _is_over(self) -> bool:
         """Whether nothing is left to send."""
-        return self._is_stopped or (self._is_read and not self._open)
+        return self._is_stopped or (self._rows.is_read and not self._rows.open)
 
     @property
     def _is_stopped(self) -> bool:
         """Whether nothing may be sent any more."""
         return self.stopped_by is not None or self._crash is not None
+
+    @property
+    def _is_saved(self) -> bool:
+        """Whether every reply that has come is stored."""
+        return self._saver is None or self._saver.is_idle
+
+    def _next_at(self) -> float:
+        """When there will be something to do, if nothing changes before."""
+        found = min(self._later[0][0] if self._later else math.inf, self._outages.next_at)
+        if self._outages.is_on and self._on_progress is not None:
+            self._tell()
+            found = min(found, self._clock() + _SAY_EVERY_S)
+        return found
 
     async def _wait_for_change(self, until: float) -> None:
         """Until there is something to do for `run`, or that moment has come."""
@@ -276,6 +275,8 @@ class Batch:
 
     def _hire(self) -> None:
         """Have as many workers as the limits allow and the work is enough for."""
+        if self._outages.is_on:
+            return
         missing = min(self._plan.limits.workers_wanted - len(self._workers), len(self._ready))
         for _ in range(missing):
             self._begin_task(self._work(), self._workers)
@@ -298,7 +299,7 @@ class Batch:
 
     def _leave(self, task: asyncio.Task[None]) -> None:
         """A worker or a watcher has ended, or something was stored."""
-        for group in (self._workers, self._savers, self._watchers):
+        for group in (self._workers, self._watchers, *([] if self._saver is None else [self._saver.tasks])):
             group.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._crash = error
@@ -308,9 +309,9 @@ class Batch:
     async def _read(self) -> None:
         """Read rows until there is enough to send, or no row is left."""
         store = None if self._plan.is_fresh else self._plan.store
-        while not self._is_read and not self._is_stopped and len(self._ready) < _BLOCK:
+        while not self._rows.is_read and not self._is_stopped and len(self._ready) < _BLOCK:
             try:
-                fresh = self._read_block()
+                fresh = self._rows.read(_BLOCK)
             except Exception as error:  # the caller's own code makes the rows
                 self._crash = error
                 self._drop_all()
@@ -325,9 +326,9 @@ class Batch:
             # Rows from the store alone must not keep everybody else from running.
             await asyncio.sleep(0)
 
-    def _answer(self, jobs: list[_Job], known: Callable[[bytes], Reply | None]) -> list[_Job]:
+    def _answer(self, jobs: list[Job], known: Callable[[bytes], Reply | None]) -> list[Job]:
         """Finish those jobs whose reply is known; the others."""
-        others: list[_Job] = []
+        others: list[Job] = []
         for job in jobs:
             if (reply := known(job.key)) is None:
                 others.append(job)
@@ -335,99 +336,182 @@ class Batch:
                 self._finish(job, reply, is_hit=True)
         return others
 
-    def _read_block(self) -> list[_Job]:
-        """Read a block of rows; those jobs of it that are new."""
-        fresh: list[_Job] = []
-        first = len(self._job_of_row)
-        for number, row in enumerate(islice(self._source, _BLOCK), first):
-            if row is None:
-                self._job_of_row.append(_MISSING)
-                self._missing += 1
-                self._done += 1
-                if self._on_row is not None:
-                    self._on_row(RowResult(number, None, None, False))
-            elif isinstance(row, AichatError):
-                job = self._outcomes.add()
-                self._job_of_row.append(job)
-                self._outcomes.fail(job, row)
-                self._row_done(number, job, is_hit=False)
-            else:
-                self._take(number, self._plan.messages(row), fresh)
-        if len(self._job_of_row) - first < _BLOCK:
-            self._is_read = True
-        return fresh
-
-    def _take(self, row: int, messages: tuple[Message, ...], fresh: list[_Job]) -> None:
-        """Take a row: the first that asks this is a job."""
-        key = self._keys.key(messages)
-        job = self._jobs.setdefault(key, len(self._outcomes))
-        self._job_of_row.append(job)
-        if job == len(self._outcomes):
-            self._outcomes.add()
-            self._open += 1
-            fresh.append(_Job(job, row, key, messages))
-        elif self._outcomes.is_open(job):
-            self._twins.setdefault(job, []).append(row)
-        else:
-            self._row_done(row, job, is_hit=True)
-
     async def _work(self) -> None:
-        """Send what is ready, until nothing is, or there are enough others to do it."""
+        """Send what is ready, until nothing is, or there are enough others to do it, or all pause."""
         limits, workers = self._plan.limits, self._workers
-        while self._ready and not self._is_stopped:
+        while self._ready and not self._is_stopped and not self._outages.is_on:
             await self._send(self._ready.popleft())
             if (missing := limits.workers_wanted - len(workers)) > 0:
                 self._hire()
             elif missing < 0:
                 break
-            if len(self._ready) < _BLOCK // 2 and not self._is_read:
+            if len(self._ready) < _BLOCK // 2 and not self._rows.is_read:
                 self._changed.set()
 
-    async def _send(self, job: _Job) -> None:
-        """One attempt of one job, when the limits allow it."""
-        plan = self._plan
+    async def _send(self, job: Job, *, is_try: bool = False) -> None:
+        """One attempt of one job, when budget and limits allow it."""
+        limits, budget = self._plan.limits, self._plan.budget
         try:
-            call = plan.call.with_messages(job.messages)
+            call = self._plan.call.with_messages(job.messages)
         except BadInputError as error:
             self._finish(job, error)
             return
-        await plan.limits.acquire(estimate_tokens(job.messages) if plan.limits.counts_tokens else 0)
-        if not self._is_stopped and plan.budget.allows():
+        tokens = estimate_tokens(job.messages) if budget.is_bounded or limits.counts_tokens else 0
+        lease: Lease | None = None
+        if budget.is_bounded:
+            lease = await budget.acquire(tokens)
+            if lease is None:
+                if not self._is_stopped:
+                    self._stop(BatchStoppedError(budget.shortfall(tokens)))
+                return
+        await limits.acquire(tokens)
+        if not self._is_stopped and (is_try or not self._outages.is_on):
             self._out += 1
             try:
-                await self._attempt(job, call)
+                await self._attempt(job, call, lease)
             finally:
                 self._out -= 1
             return
-        plan.limits.release(Outcome(latency_s=0.0, kind="error"))
+        limits.release(_UNSENT)
+        if lease is not None:
+            budget.report(lease, None)
         if not self._is_stopped:
-            self._stop(BatchStoppedError(f"The budget of the run is spent: {_spent(plan.budget.spent)}."))
+            self._ready.appendleft(job)
 
-    async def _attempt(self, job: _Job, call: Call) -> None:
+    async def _attempt(self, job: Job, call: Call, lease: Lease | None) -> None:
         """One attempt of one job: its reply is stored, then counted."""
         job.attempt += 1
+        job.sent_at = self._clock()
         self.calls += 1
-        failed: AichatError | None = None
+        if self._outages.trying is job:
+            self._outages.sent(job.sent_at)
+            self._changed.set()
+        outcome: Reply | AichatError
         try:
-            reply = await self._chat.attempt(call, limits=self._plan.limits)
+            outcome = await self._chat.attempt(call)
         except AichatError as error:
-            failed = error
-        if failed is not None:
-            self._failed(job, failed)
+            outcome = error
+        took_s = outcome.elapsed_s if isinstance(outcome, Reply) else self._clock() - job.sent_at
+        self._plan.limits.release(outcome_of(outcome, took_s))
+        if lease is not None:
+            used = counted(outcome, job.messages, call.priced) if isinstance(outcome, Reply) else None
+            self._plan.budget.report(lease, used)
+        if not isinstance(outcome, Reply):
+            self._came_home(job, outcome)
+            return
+        self._answered()
+        self._tally.add(outcome.usage)
+        self.latencies_s.append(outcome.elapsed_s)
+        self.finished_s.append(self._clock() - self._begin)
+        if (empty := no_answer(outcome, call.request.options, call.provider.name)) is not None:  # it is paid for
+            self._failed(job, empty)
             return
         self._failures_in_a_row = 0
         self._retries.earn()
-        self._plan.budget.charge(_counted(reply, call))
-        self._tally.add(reply.usage)
-        self.latencies_s.append(reply.elapsed_s)
-        self.finished_s.append(self._clock() - self._begin)
-        if self._plan.store is None:
-            self._finish(job, reply)
+        if self._saver is None:
+            self._finish(job, outcome)
         else:
-            await self._keep(job, reply)
+            await self._saver.keep(job, outcome, most=self._plan.limits.most - len(self._workers))
         self._tell()
 
-    def _failed(self, job: _Job, error: AichatError) -> None:
+    # Failures -----------------------------------------------------------------------------------------------------
+
+    def _came_home(self, job: Job, error: AichatError) -> None:
+        """A call has failed: its connection has, or the server, or the request itself."""
+        outages, now = self._outages, self._clock()
+        # An answer that breaks off shows that somebody is there, unless others break at the same time.
+        is_broken = isinstance(error, ConnectionFailedError) or (
+            isinstance(error, IncompleteReplyError) and outages.has_answered and (self._out > 1 or not outages.is_calm)
+        )
+        is_late = isinstance(error, DeadlineError)
+        if not (is_broken or is_late):
+            if isinstance(error, ProviderError):
+                self._answered()
+            self._failed(job, error)
+        elif self._is_stopped and outages.is_on:
+            pass  # the row is pending, as those are that were not sent
+        elif job.outages >= MOST_OUTAGES or (job.breaks and not outages.is_on):
+            self._failed(job, error)
+        elif job.sent_at < outages.over_at or (is_late and outages.is_on):
+            job.attempt -= 1
+            self._forgive(job)
+        elif is_late:
+            self._failed(job, error)
+        elif outages.trying is job and isinstance(error, IncompleteReplyError):
+            self._over()  # somebody is there
+            self._failed(job, error)
+        else:
+            self._broke(job, error, now)
+
+    def _broke(self, job: Job, error: AichatError, now: float) -> None:
+        """A connection has broken: hold the job until it is known whether all have, or this one alone."""
+        outages, policy = self._outages, self._plan.call.policy
+        is_known, is_trying = outages.has_answered, outages.trying is job
+        is_paying = (is_trying and job.breaks > 0) or not (is_known or (outages.held and not is_trying))
+        wait_s = next_wait_s(error, job.attempt, policy, self._chat.random) if is_paying else 0.0
+        outages.broke(now, error, others_out=self._out - 1, wait_s=None if is_known else wait_s)
+        if wait_s is not None:
+            job.attempt -= not is_paying
+            outages.held.append((job, error, not is_paying))
+        else:
+            give_up(error, job.attempt, policy)
+            if not is_known and (outages.is_on or error.is_fatal):
+                self._stop(error)
+            self._finish(job, error)
+        self._changed.set()
+
+    def _try_if_due(self) -> None:
+        """Send one call to see whether an outage is over."""
+        outages, now = self._outages, self._clock()
+        if now < outages.next_at or self._is_stopped:
+            return
+        job = None if outages.trying is not None else outages.next_held() or (self._ready and self._ready.popleft())
+        if job:
+            outages.tries(job)
+            self._begin_task(self._try(job), self._workers)
+        else:  # one is out for so long that it must have got through, or there is nothing to ask
+            self._over()
+
+    async def _try(self, job: Job) -> None:
+        """Send a call; when it comes to nothing, the next one waits longer, or the run is over."""
+        outages = self._outages
+        await self._send(job, is_try=True)
+        if outages.trying is job:
+            outages.missed(now := self._clock())
+            if (error := outages.given_up(now)) is not None:
+                self._stop(error)
+        self._changed.set()
+
+    def _answered(self) -> None:
+        """The server has answered: whatever has broken is explained."""
+        self._outages.has_answered = True
+        if not self._outages.is_calm:
+            self._over()
+
+    def _over(self) -> None:
+        """Everybody goes on. What was held is sent again, or was a failure like any other."""
+        trying = self._outages.trying
+        was_outage, held = self._outages.over(self._clock())
+        if trying is not None:  # its call is out: what is known now is that of its last break
+            trying.outages += was_outage
+            trying.breaks += not was_outage
+        for job, error, attempts in held:
+            if was_outage:
+                self._forgive(job)
+            else:
+                job.attempt += attempts
+                job.breaks += 1
+                self._failed(job, error)
+        self._changed.set()
+
+    def _forgive(self, job: Job) -> None:
+        """Send a job again as if it had not been sent."""
+        job.outages += 1
+        if not self._is_stopped:
+            self._ready.appendleft(job)
+            self._changed.set()
+
+    def _failed(self, job: Job, error: AichatError) -> None:
         """Try a job again later, give it up, or stop the run."""
         self._failures_in_a_row += 1
         wait_s = next_wait_s(error, job.attempt, self._plan.call.policy, self._chat.random)
@@ -452,80 +536,22 @@ class Batch:
         """Nothing more is sent."""
         self._ready.clear()
         self._later.clear()
+        self._outages.held.clear()
         self._changed.set()
 
-    # Storing and counting -----------------------------------------------------------------------------------------
+    # Counting -----------------------------------------------------------------------------------------------------
 
-    async def _keep(self, job: _Job, reply: Reply) -> None:
-        """Have a reply stored, with all that come in the turns of the loop before one that brings none.
+    def _stored(self, answers: Sequence[tuple[Job, Reply]]) -> None:
+        """Replies are in the store: they count."""
+        for job, reply in answers:
+            self._finish(job, reply)
+        self._tell()
 
-        A process that is killed loses what was sent and is not stored. That is no more than may be in flight at most: a
-        worker that could make it more waits here.
-        """
-        loop = asyncio.get_running_loop()
-        if not self._unsaved:
-            loop.call_soon(self._save_at_rest, 1)
-        self._storing += 1
-        is_full = len(self._workers) + self._storing > self._plan.limits.most
-        waiter = loop.create_future() if is_full else None
-        self._unsaved.append(_Answer(job, reply, waiter))
-        if waiter is not None:
-            await waiter
-
-    def _save_at_rest(self, seen: int) -> None:
-        """Store the replies that have come, unless the last turn of the loop has brought one more: then, a turn later.
-
-        A commit that two threads have to be woken for costs as much as several rows. With few requests in flight most
-        of them come home one turn after the other.
-        """
-        count = len(self._unsaved)
-        if seen < count < _ENOUGH:
-            asyncio.get_running_loop().call_soon(self._save_at_rest, count)
-        else:
-            self._save()
-
-    def _save(self) -> None:
-        """Store the replies that have come."""
-        if self._unsaved and not self._savers and self._plan.store is not None:
-            self._begin_task(self._store(self._plan.store), self._savers)
-
-    async def _store(self, store: ReplyStore) -> None:
-        """Store replies until none is left; once stored, they count."""
-        while self._unsaved:
-            answers, self._unsaved = self._unsaved, []
-            await store.put_many([(answer.job.key, answer.reply) for answer in answers])
-            self._storing -= len(answers)
-            for answer in answers:
-                self._finish(answer.job, answer.reply)
-                if answer.waiter is not None and not answer.waiter.done():
-                    answer.waiter.set_result(None)
-            self._tell()
-
-    def _finish(self, job: _Job, outcome: Reply | AichatError, *, is_hit: bool = False) -> None:
-        """A job has its outcome; so have all its rows."""
-        if isinstance(outcome, Reply):
-            self._outcomes.answer(job.number, outcome)
-        else:
-            self._outcomes.fail(job.number, outcome)
-        self._open -= 1
-        if not self._open:
+    def _finish(self, job: Job, outcome: Reply | AichatError, *, is_hit: bool = False) -> None:
+        """A job has its outcome."""
+        self._rows.finish(job, outcome, is_hit=is_hit)
+        if not self._rows.open:
             self._changed.set()
-        self._row_done(job.row, job.number, is_hit=is_hit)
-        for row in self._twins.pop(job.number, ()):
-            self._row_done(row, job.number, is_hit=True)
-
-    def _row_done(self, row: int, job: int, *, is_hit: bool) -> None:
-        """A row has the outcome of its job."""
-        error = self._outcomes.error(job)
-        self._done += 1
-        if error is not None:
-            self._errors += 1
-        else:
-            self._hits += is_hit
-        if self._on_row is not None:  # most runs make no object for a row
-            outcome = self._outcomes[job]
-            reply = outcome if isinstance(outcome, Reply) else None
-            self._on_row(RowResult(row, reply, error, is_hit and error is None))
 
     def _tell(self, *, is_last: bool = False) -> None:
         """An event, if the last one was long enough ago."""
@@ -547,52 +573,3 @@ async def _end(tasks: set[asyncio.Task[None]], patience_s: float) -> None:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-
-
-def _spent(usage: Usage) -> str:
-    """What a run has cost, in words."""
-    cost = "" if usage.cost_usd is None else f", ${usage.cost_usd:.4f}"
-    return f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens{cost}"
-
-
-def _counted(reply: Reply, call: Call) -> Usage:
-    """The usage of a reply for a budget: what the server does not count is estimated, or no bound could be kept."""
-    usage = reply.usage
-    sent, came = usage.input_tokens, usage.output_tokens
-    if sent is not None and came is not None:
-        return usage
-    estimated = Usage(
-        input_tokens=estimate_tokens(call.request.messages) if sent is None else sent,
-        output_tokens=estimate_tokens((Message("assistant", reply.text),)) if came is None else came,
-        cached_tokens=usage.cached_tokens,
-        cost_usd=usage.cost_usd,
-    )
-    return call.priced(estimated)
-
-
-async def iterate_rows(make: Callable[[Callable[[RowResult], None]], Batch]) -> AsyncGenerator[RowResult, None]:
-    """The rows of a run as they finish.
-
-    Args:
-        make: Makes the run; given what the run must tell of each row.
-
-    Yields:
-        Each row once, in the order in which they finish.
-
-    Raises:
-        AichatError: What stopped the run; the rows that finished before were given.
-    """
-    finished: asyncio.Queue[RowResult | None] = asyncio.Queue()
-    batch = make(finished.put_nowait)
-    task = asyncio.create_task(batch.run())
-    task.add_done_callback(lambda _: finished.put_nowait(None))
-    try:
-        while (result := await finished.get()) is not None:
-            yield result
-        task.result()
-        if batch.stopped_by is not None:
-            raise batch.stopped_by
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, AichatError, ChatInterrupt):
-            await task

@@ -11,8 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from .errors import AichatError, DeadlineError, RateLimitError, UnexpectedError, shorten
-from .limits import Limits, Outcome
+from .errors import AichatError, UnexpectedError, shorten
 from .messages import ChatRequest, Chunk, Draft, Message, Reply, StatusCallback, Usage
 from .prices import PriceList
 from .providers.base import AsyncProvider
@@ -218,12 +217,11 @@ class Chat:
                 return dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
             await self._wait_or_raise(failed, call, attempt, status)
 
-    async def attempt(self, call: Call, *, limits: Limits | None = None, status: StatusCallback | None = None) -> Reply:
+    async def attempt(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
         """One attempt, whatever comes of it: no retry.
 
         Args:
             call: What to ask whom.
-            limits: A slot of theirs, which the caller has acquired, is given back with how it went.
             status: Told in words what goes on meanwhile.
 
         Returns:
@@ -234,21 +232,13 @@ class Chat:
         """
         begin = self._clock()
         failed: Exception | None = None
-        outcome = Outcome(latency_s=0.0, kind="error")
         try:
             await call.provider.prepare(status)
             reply = await call.provider.complete(call.request)
-            reply = reply.measured(call.priced(reply.usage), self._clock() - begin)
-            outcome = outcome_of(reply, reply.elapsed_s)
+            return reply.measured(call.priced(reply.usage), self._clock() - begin)
         except Exception as error:
             failed = _ours(error, call)
-            outcome = outcome_of(failed, self._clock() - begin)
-        finally:
-            if limits is not None:
-                limits.release(outcome)
-        if failed is not None:
-            raise failed
-        return reply
+        raise failed
 
     async def stream(
         self, call: Call, draft: Draft, *, status: StatusCallback | None = None
@@ -320,24 +310,6 @@ class Chat:
             cause = str(error).split(". ")[0].rstrip(".")
             status(f"{shorten(cause, 100)}. Trying again in {wait_s:.1f} s.", attempt, call.policy.max_retries)
         await self._sleep(wait_s)
-
-
-def outcome_of(result: Reply | AichatError, latency_s: float) -> Outcome:
-    """How an attempt went, as the limits want to know it."""
-    if isinstance(result, Reply):
-        usage = result.usage
-        return Outcome(
-            latency_s=latency_s,
-            kind="ok",
-            tokens=(usage.input_tokens or 0) + (usage.output_tokens or 0) or None,
-            rate_limits=result.rate_limits,
-        )
-    is_throttled = isinstance(result, RateLimitError) or getattr(result, "status", None) in (503, 529)
-    return Outcome(
-        latency_s=latency_s,
-        kind="throttled" if is_throttled else "timeout" if isinstance(result, DeadlineError) else "error",
-        retry_after_s=getattr(result, "retry_after_s", None),
-    )
 
 
 def _ours(error: Exception, call: Call) -> AichatError:

@@ -9,17 +9,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from . import manual
-from .arguments import words_of
+from .arguments import parse_store, words_of
 from .asides import recipe_table
 from .bridge import run
 from .chat import Chat
 from .display import show
 from .errors import AichatError, BadInputError, nearest, shorten
+from .identity import MAIN
 from .messages import Message
 from .recipes import Recipe
 from .render import Note, Table, Transcript
 from .settings import Given, Settings, config_path, held, setting_name
-from .talks import MAIN, Talks, named
+from .store import StoreSummary
+from .store.conversations import ConversationSummary
+from .talks import Talks, named
 from .totals import Totals, counted, usage_table
 
 _PERIODS_S = {"day": 86_400.0, "month": 30 * 86_400.0, "all": 0.0}
@@ -168,17 +171,14 @@ class Commands:
         words_of("chats", rest, least=0, most=0)
         current = self._talks.current
         rows = [
-            (
-                f"{'*' if found.name == current else ' '} {found.name}",
-                found.turns,
-                time.strftime("%Y-%m-%d %H:%M", time.localtime(found.updated)),
-                shorten(found.first_prompt, 40),
-            )
-            for found in self._talks.listed()
+            _chat_row(f"{'*' if found.name == current else ' '} {found.name}", found) for found in self._talks.listed()
         ]
         if not any(name == f"* {current}" for name, *_ in rows):
             rows.insert(0, (f"* {current}", 0, "", "(nothing was said yet)"))
         note = f"* the current one: {self._talks.lasting()}. %aichat switch NAME goes to another, -c NAME for one cell."
+        if older := self._talks.older():
+            rows += [_chat_row(f"  {name}", found) for name, found in older]
+            note += f" {MAIN}@...: older ones of these cells or this name; switch lets {MAIN} go on from there."
         show(Table("Conversations", ("name", "turns", "last", "begins with"), tuple(rows), note))
 
     def _do_show(self, rest: str) -> None:
@@ -189,6 +189,10 @@ class Commands:
 
     def _do_switch(self, rest: str) -> None:
         name = named(*words_of("switch", rest, least=1, most=1))
+        if self._talks.is_older(name):
+            turns = counted(self._talks.take_up(name), "turn")
+            show(Note(f"Conversation: {MAIN} ({turns}), taken up from {name}, which stays as it is."))
+            return
         is_begun = self._talks.is_begun(name)
         others = [found.name for found in self._talks.listed()]
         self._talks.current = name
@@ -213,7 +217,7 @@ class Commands:
             raise BadInputError(f"There is a conversation {name!r} already. Choose another name.")
         talk = self._talks.load(self._talks.current)
         if self._talks.is_begun(talk.name):  # its system message goes along
-            self._talks.store.fork(self._talks.scope_of(talk.name), talk.name, self._talks.scope_of(name), name)
+            self._talks.store.fork(*self._talks.key(talk.name), *self._talks.key(name))
         self._talks.current = name
         show(Note(f"Conversation: {name}, a copy with {counted(len(talk), 'turn')}"))
 
@@ -228,7 +232,7 @@ class Commands:
     def _do_delete(self, rest: str) -> None:
         (name,) = words_of("delete", rest, least=1, most=1)
         self._talks.existing(name)
-        self._talks.store.delete(self._talks.scope_of(name), name)
+        self._talks.store.delete(*self._talks.key(name))
         if was_current := name == self._talks.current:
             self._talks.current = MAIN
         show(Note(f"Conversation {name!r} is gone.{f' The current one is {MAIN!r}.' if was_current else ''}"))
@@ -238,7 +242,7 @@ class Commands:
             raise BadInputError("Write it as: %aichat search TEXT")
         rows = tuple(
             (
-                self._talks.name_with_owner(found.scope, found.name),
+                self._talks.name_with_owner(found),
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(found.turn.created)),
                 shorten(found.excerpt, 60),
             )
@@ -264,27 +268,32 @@ class Commands:
         if self._talks.is_begun(name):
             raise BadInputError(f"There is a conversation {name!r} already. Name another: %aichat import FILE NAME")
         system, records = transcripts.read(path)
-        for record in records:
-            self._talks.store.append(self._talks.scope_of(name), name, record, system=system)
+        self._talks.bring(name, system, records)
         self._talks.current = name
         show(Note(f"Conversation: {name} ({counted(len(records), 'turn')})"))
 
     def _do_store(self, rest: str) -> None:
-        words = words_of("store", rest, least=0, most=1)
-        if words and words[0] != "clear":
-            raise BadInputError("Write it as: %aichat store, or %aichat store clear")
+        wanted = parse_store(rest)
         store = self._chat.store
-        if words:
+        if wanted.action == "clear":
             show(Note(f"Removed {counted(store.clear(), 'stored reply', 'stored replies')}."))
             return
-        summary = store.summary()
+        before = store.summary()
+        if wanted.action == "prune":
+            removed = store.prune(older_s=wanted.older_s, larger_bytes=wanted.larger_bytes)
+            show(Note(_pruned(removed, before, store.summary())))
+            return
         rows = (
-            ("replies", f"{summary.rows:,}"),
-            ("size", f"{summary.size_bytes / 1e6:.1f} MB"),
-            ("place", str(summary.path) if summary.path else "memory"),
-            ("oldest", f"{summary.oldest:%Y-%m-%d %H:%M}" if summary.oldest else "-"),
+            ("replies", f"{before.rows:,}"),
+            ("size", _megabytes(before.size_bytes)),
+            ("place", str(before.path) if before.path else "memory"),
+            ("oldest", f"{before.oldest:%Y-%m-%d %H:%M}" if before.oldest else "-"),
         )
-        show(Table("Stored replies of runs over tables", ("", ""), rows, "%aichat store clear removes them."))
+        note = (
+            f"None is removed by itself; above {_megabytes(before.soft_limit_bytes)} a run says so in a line. "
+            f"%aichat store prune --older 90d (or --larger 500MB) removes the oldest, %aichat store clear all."
+        )
+        show(Table("Stored replies of runs over tables", ("", ""), rows, note))
 
     def _do_usage(self, rest: str) -> None:
         words = words_of("usage", rest, least=0, most=1)
@@ -297,3 +306,29 @@ class Commands:
             since = None if period == "all" else time.time() - _PERIODS_S[period]
             rows = [(row.model, row.conversation, row.replies, row.usage) for row in self._talks.store.usage(since)]
         show(usage_table(period, rows))
+
+
+def _pruned(removed: int, before: StoreSummary, after: StoreSummary) -> str:
+    """Say what was removed from the stored replies, and what is left."""
+    if not removed:
+        return f"Nothing to remove: {_left(after)}."
+    oldest = f"; the oldest was of {before.oldest:%Y-%m-%d %H:%M}" if before.oldest else ""
+    text = f"Removed {counted(removed, 'stored reply', 'stored replies')}{oldest}. Left: {_left(after)}."
+    if after.path is not None and after.size_bytes >= before.size_bytes:
+        text += " The file keeps its size while another program reads it or the disk is full; its space is used again."
+    return text
+
+
+def _left(summary: StoreSummary) -> str:
+    oldest = f", the oldest of {summary.oldest:%Y-%m-%d %H:%M}" if summary.oldest else ""
+    return f"{counted(summary.rows, 'reply', 'replies')}, {_megabytes(summary.size_bytes)}{oldest}"
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB"
+
+
+def _chat_row(name: str, found: ConversationSummary) -> tuple[str, int, str, str]:
+    """A line of the list of conversations."""
+    updated = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.updated))
+    return name, found.turns, updated, shorten(found.first_prompt, 40)

@@ -157,7 +157,11 @@ def _line(before: str, words: list[str], last: _Word, known: Known, after: str) 
     """On an `%aichat` line: a command, or what follows it."""
     if not words:
         return _among(before, last, (command.name for command in COMMANDS), "command", after)
-    what = next((command.usage for command in COMMANDS if command.name == words[0]), "").split()
+    command = next((command for command in COMMANDS if command.name == words[0]), None)
+    what = command.usage.split() if command is not None else []
+    if command is not None and command.flags and len(words) > 1:
+        free = [flag for flag in command.flags if flag not in words]
+        return _among(before, last, () if words[-1] in command.flags else free, "flag", after)
     if what and what[-1] == "[flags]" and any(text.startswith("-") for text in (*words[1:], last.text)):
         return _cell(before, words[1:], last, known, after)
     what = [word for word in what if word != "[flags]"]

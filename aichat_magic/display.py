@@ -316,8 +316,12 @@ class ProgressBar:
         facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens"]
         facts += [money(usage.cost_usd)] if usage.cost_usd is not None else []
         facts += [f"{n:,} {name}" for name, n in (("hits", progress.hits), ("errors", progress.errors)) if n]
+        if progress.away_s >= 1:
+            facts = [f"network away for {progress.away_s:.0f} s, trying every {progress.try_every_s:.0f} s"]
         self._bar.set_postfix_str(", ".join(facts), refresh=False)
         self._bar.update(progress.done - self._bar.n)
+        if progress.away_s >= 1:
+            self._bar.refresh()  # no row has moved it
         if progress.is_last:
             self._bar.close()
             _write_to(self._file, f"{wrapped(str(progress), terminal_width() or _BAR_WIDTH)}\n")

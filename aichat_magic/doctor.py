@@ -22,12 +22,13 @@ from typing import Any, Literal
 from .bridge import run
 from .chat import Chat
 from .errors import AichatError, BadInputError, MissingKeyError, nearest, shorten
+from .identity import Place
 from .providers.base import AsyncProvider
 from .render import Table, terminal_text
 from .secret import Secret
 from .settings import Settings, config_path, environment_names
+from .store.base import SOFT_LIMIT_BYTES, is_large
 from .store.checkup import state_of
-from .talks import Place
 from .urls import checked_proxy, proxy_name
 from .weights import SMOLLM2, default_cache_dir, inspect
 
@@ -355,7 +356,10 @@ def _store(what: str, environ: Mapping[str, str]) -> Finding:
     if state.problem:
         mend = "at its next use a damaged file is moved aside, and a new one is begun; nothing else need be done"
         return Finding(subject=what, state="mend", found=f"{state.path}: {shorten(state.problem, 120)}", mend=mend)
-    return Finding(subject=what, state="ok", found=f"{state.path} ({state.size_bytes / 1e6:.1f} MB)")
+    found = f"{state.path} ({state.size_bytes / 1e6:,.1f} MB)"
+    if what == "replies" and state.size_bytes > SOFT_LIMIT_BYTES:
+        return Finding(subject=what, state="note", found=f"{found}. {is_large(state.size_bytes)}")
+    return Finding(subject=what, state="ok", found=found)
 
 
 def _proxy(environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -27,6 +27,8 @@
         ├── RedirectError                F sent elsewhere; not followed
         ├── MalformedReplyError            what came is not what the dialect promises
         ├── RefusedReplyError              the provider says that it has no reply
+        ├── EmptyReplyError                a reply without an answer: cut before its first word, filtered, refused
+        │   └── BlankReplyError         R  for no reason that the provider gives
         ├── StreamError                    an error inside a response that began well
         └── StatusError                    an HTTP status of 400 or more
             ├── BadRequestError            400, 405, 406, 413, 415, 422 and other 4xx
@@ -196,6 +198,27 @@ class MalformedReplyError(ProviderError):
 
 class RefusedReplyError(ProviderError):
     """The provider answered, and says that it has no reply to give."""
+
+
+class EmptyReplyError(ProviderError):
+    """The reply is there and paid for, but it holds no answer. The message says why, and what to change.
+
+    Attributes:
+        finish_reason: Why the reply ended: ``length``, ``content_filter``, ``refusal``, ``tool_calls`` or ``stop``.
+    """
+
+    def __init__(
+        self, message: str, *, provider: str = "", retry_after_s: float | None = None, finish_reason: str = "stop"
+    ) -> None:
+        """Keep why the reply ended beside the message."""
+        super().__init__(message, provider=provider, retry_after_s=retry_after_s)
+        self.finish_reason = finish_reason
+
+
+class BlankReplyError(EmptyReplyError):
+    """The reply has no text, and the provider gives no reason."""
+
+    is_retryable = True
 
 
 class StreamError(ProviderError):

@@ -6,12 +6,19 @@ What libraries raise is never chained to our errors, because their texts and the
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from .connections import Pool
+from .decoding import (
+    CutOffError,
+    Decoder,
+    EncodedTooLargeError,
+    NotEncodedError,
+    UnknownCodingError,
+    decoder_for,
+)
 from .errors import (
     AichatError,
     DeadlineError,
@@ -25,6 +32,7 @@ from .failures import connection_error, status_error
 from .outgoing import HttpRequest
 from .routes import Route, is_loopback
 from .secret import Scrubber, Secret
+from .sockets import OverdueError
 from .sse import ServerSentEvent
 from .urls import proxy_name, without_password
 from .ways import Answer, Way
@@ -36,7 +44,6 @@ MAX_ERROR_BYTES = 64 * 1024
 # read to its end can be used again.
 _DRAIN_S = 0.1
 _DRAIN_BYTES = 64 * 1024
-_PIECE_BYTES = 64 * 1024
 
 
 class Exchange:
@@ -68,7 +75,7 @@ class Exchange:
         self._deadline = self._loop.time() + request.timeout_s
         self._way: Way | None = None
         self._answer: Answer | None = None
-        self._decoder: _Inflater | None = None
+        self._decoder: Decoder | None = None
         self._decoded: Iterator[bytes] | None = None
         self._read_bytes = 0
         self._is_whole = False
@@ -83,17 +90,28 @@ class Exchange:
         """Send the request and read status and headers; raise for a status of 300 or more."""
         request = self._request
         way = self._way = self._pool.take(self._route)
-        answer = await self._wait(lambda: way.send(request, is_stream=self._is_stream))
+        answer = await self._wait(lambda until: way.send(request, is_stream=self._is_stream, until=until))
         self._answer = answer
         self.status, self.headers = answer.status, answer.headers
-        # curl has undone the encoding already.
-        encoding = "" if self._route.impersonate else self.headers.get("content-encoding", "").lower().strip()
-        if encoding in ("gzip", "x-gzip", "deflate"):
-            self._decoder = _Inflater()
-        elif encoding not in ("", "identity"):
-            self._fail(MalformedReplyError, f"sent {shorten(encoding, 20)!r} encoding, which was not asked for.")
         if self.status >= 300:
             await self._refuse()
+        self._decode()
+
+    def _decode(self) -> None:
+        """Find out how the body is encoded."""
+        if self._route.impersonate:
+            return  # curl has undone it already
+        unknown = ""
+        try:
+            self._decoder = decoder_for(self.headers.get("content-encoding", ""), self._request.max_bytes)
+        except UnknownCodingError as error:
+            unknown = error.coding
+        if unknown:
+            self._fail(
+                MalformedReplyError,
+                f"sent its answer in the encoding {shorten(unknown, 20)!r}, which was not asked for. "
+                "A proxy or gateway on the way may have chosen it.",
+            )
 
     async def _refuse(self) -> None:
         """Raise for a status of 300 or more."""
@@ -124,32 +142,42 @@ class Exchange:
     async def next_piece(self) -> bytes:
         """The next decoded bytes; empty at the end."""
         while True:
-            piece = self._next_decoded() if self._decoder is not None else b""
+            piece = self._next_decoded() if self._decoded is not None else b""
             if not piece:
                 raw = await self._next_raw()
-                if not raw:
-                    if self._decoder is not None and not self._decoder.is_at_end:
-                        self._fail(IncompleteReplyError, "sent a compressed body that breaks off.")
-                    return b""
-                if self._decoder is not None:
+                if self._decoder is None:
+                    piece = raw
+                elif raw:
                     self._decoded = self._decoder.feed(raw)
                     continue
-                piece = raw
+                else:
+                    self._finish(self._decoder)
             self._read_bytes += len(piece)
             if self._read_bytes > self._request.max_bytes:
-                self._fail(TooLargeError, f"sent more than {self._request.max_bytes} bytes; reading stopped.")
+                self._fail_as_too_large()
             return piece
 
     def _next_decoded(self) -> bytes:
         """The next bytes of what was fed to the decoder; empty when it wants more."""
-        piece: bytes | None = None
+        assert self._decoded is not None
+        problem: type[Exception] | None = None
         try:
-            piece = next(self._decoded, b"") if self._decoded is not None else b""
-        except zlib.error:
-            pass
-        if piece is None:
-            self._fail(MalformedReplyError, "sent a body that is not compressed as its header says.")
-        return piece or b""
+            return next(self._decoded, b"")
+        except (NotEncodedError, EncodedTooLargeError) as error:
+            problem = type(error)
+        if problem is EncodedTooLargeError:
+            self._fail_as_too_large()
+        return self._fail(MalformedReplyError, "sent a body that is not compressed as its header says.")
+
+    def _finish(self, decoder: Decoder) -> None:
+        """Make sure that a compressed body came to its end."""
+        is_cut = False
+        try:
+            decoder.finish()
+        except CutOffError:
+            is_cut = True
+        if is_cut:
+            self._fail(IncompleteReplyError, "sent a compressed body that breaks off.")
 
     async def close(self) -> None:
         """Give the connection back when the response was read to its end, else close it."""
@@ -173,10 +201,10 @@ class Exchange:
         if task is not None and task.cancelling():
             return
         left = _DRAIN_BYTES
+        until = self._loop.time() + _DRAIN_S
         try:
-            async with asyncio.timeout(_DRAIN_S):
-                while left > 0 and (piece := await answer.piece()):
-                    left -= len(piece)
+            while left > 0 and (piece := await answer.piece(until)):
+                left -= len(piece)
             self._is_whole = left > 0
         except Exception:
             return  # then the connection is not used again, and that is all there is to it
@@ -186,6 +214,7 @@ class Exchange:
         pieces: list[bytes] = []
         size = 0
         try:
+            self._decode()
             while size < MAX_ERROR_BYTES and (piece := await self.next_piece()):
                 pieces.append(piece)
                 size += len(piece)
@@ -204,27 +233,21 @@ class Exchange:
         self._is_whole = not piece
         return piece
 
-    async def _wait(self, begin: Callable[[], Awaitable[_T]]) -> _T:
+    async def _wait(self, begin: Callable[[float], Awaitable[_T]]) -> _T:
         """Await one step within the deadline and the idle time; raise what goes wrong as one of our errors."""
         # Before the headers only the deadline counts: a model may think for as long as the caller lets it.
         idle_end = self._loop.time() + self._request.idle_timeout_s if self._answer is not None else self._deadline
-        task = asyncio.current_task()
-        before = task.cancelling() if task is not None else 0
-        timer = asyncio.timeout_at(min(self._deadline, idle_end))
-        error: AichatError | None = None
+        error: AichatError
         try:
-            async with timer:
-                return await begin()
+            return await begin(min(self._deadline, idle_end))
+        except OverdueError:
+            error = self._late(idle_end)
         except (Exception, BaseExceptionGroup) as caught:
-            self._has_failed = True
-            # anyio can turn a cancel during connect into another exception: then neither is reported.
-            if task is None or task.cancelling() <= before:
-                error = self._late(idle_end) if timer.expired() else self._broken(caught)
+            error = self._broken(caught)
         except BaseException:
             self._has_failed = True
             raise
-        if error is None:
-            raise asyncio.CancelledError
+        self._has_failed = True
         raise error
 
     def _late(self, idle_end: float) -> AichatError:
@@ -253,11 +276,14 @@ class Exchange:
         """The server, for messages."""
         return self._route.host if self._route.port in (80, 443) else f"{self._route.host}:{self._route.port}"
 
-    def _fail(self, kind: type[MalformedReplyError | TooLargeError | IncompleteReplyError], what: str) -> None:
+    def _fail(self, kind: type[MalformedReplyError | TooLargeError | IncompleteReplyError], what: str) -> NoReturn:
         self._has_failed = True
         raise kind(f"{self._request.provider or self._place} {what}", provider=self._request.provider)
 
-    def _refuse_redirect(self) -> None:
+    def _fail_as_too_large(self) -> NoReturn:
+        self._fail(TooLargeError, f"sent more than {self._request.max_bytes} bytes; reading stopped.")
+
+    def _refuse_redirect(self) -> NoReturn:
         where = without_password(self.headers.get("location", ""))
         to = f" to {where}" if where else ""
         raise RedirectError(
@@ -265,28 +291,6 @@ class Exchange:
             "nowhere else. If the address is right, make it the base URL.",
             provider=self._request.provider,
         )
-
-
-class _Inflater:
-    """Undoes gzip and deflate in pieces of bounded size."""
-
-    def __init__(self) -> None:
-        self._inflate = zlib.decompressobj(wbits=47)  # 32 + 15: the header says whether gzip or zlib
-        self._has_begun = False
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether what came so far is whole."""
-        return self._inflate.eof or not self._has_begun
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bytes that `data` stands for, at most 64 KiB at a time."""
-        while data:
-            if self._inflate.eof:
-                self._inflate = zlib.decompressobj(wbits=47)  # gzip may go on with another member
-            self._has_begun = True
-            yield self._inflate.decompress(data, _PIECE_BYTES)
-            data = self._inflate.unconsumed_tail or self._inflate.unused_data
 
 
 def _scrubber(request: HttpRequest, route: Route) -> Scrubber:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pandas as pd
 
+from .budgets import Budget
+from .characters import fit, replaced_line
 from .chat import Chat
-from .errors import AichatError
+from .errors import AichatError, BadInputError
+from .jsontext import without_unfit
 from .messages import Message, Reply
 from .plans import BatchOptions, Row
 from .runs import BatchRun, run_rows
 from .schemas import Schema, SchemaError, repair_prompt
 from .settings import Given
+
+
+class CutAnswerError(SchemaError):
+    """The answer was cut, by its limit or by a filter: asked again with the same, it would be cut again."""
 
 
 class Extraction:
@@ -37,10 +45,15 @@ class Extraction:
         self._chat = chat
         self._schema = schema
         self._options = options
-        provider = chat.call((Message("user", "-"),), given).provider
-        self._is_constrained = provider.supports_schema
+        call = chat.call((Message("user", "-"),), given)
+        self._is_constrained = call.provider.supports_schema
+        self._most_tokens = call.request.options.max_tokens
         wire = {"name": schema.name, "strict": schema.is_strict, "schema": schema.json_schema}
-        constrained = dataclasses.replace(given.options, schema=json.dumps(wire, ensure_ascii=False))
+        if (asked := json.dumps(wire, ensure_ascii=False)) != fit(asked):
+            raise BadInputError(
+                "The schema holds half of a surrogate pair, which no column may hold. Mend its names and values."
+            )
+        constrained = dataclasses.replace(given.options, schema=asked)
         self._given = dataclasses.replace(given, options=constrained) if self._is_constrained else given
 
     def frame(
@@ -65,42 +78,44 @@ class Extraction:
             BatchStoppedError: The run was stopped, or not one row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        first = self._run(lambda: self._asked(make_rows()), index, keep, self._options)
+        first = self._run(lambda: self._asked(make_rows()), index, keep)
         if first.stopped_by is not None and (stopped := first.stop_error()) is not None:
             raise stopped
         answers = [self._checked(outcome) for outcome in first.outcomes()]
-        wrong = {row: error for row, (_, error) in enumerate(answers) if isinstance(error, SchemaError)}
-        left = self._left(first)
-        if wrong and left is not None:
+        wrong = {
+            row: error
+            for row, (_, error) in enumerate(answers)
+            if isinstance(error, SchemaError) and not isinstance(error, CutAnswerError)
+        }
+        replaced = self._replaced(first)
+        if wrong and first.budget.allows():
             texts = {row: text for row, text in enumerate(first.texts()) if row in wrong}
             # Whatever stops it, what it has mended counts; the other rows keep their first error.
-            repaired = self._run(lambda: self._repairs(make_rows(), texts, wrong), index, _forget, left)
+            repaired = self._run(lambda: self._repairs(make_rows(), texts, wrong), index, _forget, first.budget)
             for row, outcome in enumerate(repaired.outcomes()):
                 if row in wrong and isinstance(outcome, Reply):
                     answers[row] = self._checked(outcome)
+            replaced += self._replaced(repaired)
+        for line in replaced_line(replaced):
+            warnings.warn(line, UserWarning, stacklevel=4)
         return self._columns(answers, index)
-
-    def _left(self, first: BatchRun) -> BatchOptions | None:
-        """The options of a second run, with what the first has left of the budget; None when that is nothing."""
-        options, usage = self._options, first.usage
-        cost_usd, tokens = options.max_cost_usd, options.max_total_tokens
-        if cost_usd is not None:
-            cost_usd -= first.cost_usd or 0.0
-        if tokens is not None:
-            tokens -= (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        if (cost_usd is not None and cost_usd <= 0) or (tokens is not None and tokens <= 0):
-            return None
-        return dataclasses.replace(options, max_cost_usd=cost_usd, max_total_tokens=tokens)
 
     def _run(
         self,
         make_rows: Callable[[], Iterable[Row]],
         index: pd.Index,
         keep: Callable[[BatchRun], None],
-        options: BatchOptions,
+        budget: Budget | None = None,
     ) -> BatchRun:
         return run_rows(
-            self._chat, make_rows, n_rows=len(index), given=self._given, options=options, index=index, keep=keep
+            self._chat,
+            make_rows,
+            n_rows=len(index),
+            given=self._given,
+            options=self._options,
+            index=index,
+            keep=keep,
+            budget=budget,
         )
 
     def _asked(self, rows: Iterable[Row]) -> Iterator[Row]:
@@ -132,7 +147,22 @@ class Extraction:
         try:
             return self._schema.row(self._schema.parse(outcome.text)), None
         except SchemaError as error:
-            return outcome.text, error
+            return outcome.text, self._cut(outcome) or error
+
+    def _cut(self, reply: Reply) -> CutAnswerError | None:
+        """The error of an answer that was cut, which explains whatever is wrong with it; None for a whole one."""
+        if reply.finish_reason == "length":
+            most = self._most_tokens
+            limit = "at the limit of tokens" if most is None else f"at max_tokens={most}"
+            return CutAnswerError(f"the answer was cut {limit}; raise max_tokens")
+        if reply.finish_reason == "content_filter":
+            return CutAnswerError("the answer was cut by the provider's content filter; change the prompt")
+        return None
+
+    def _replaced(self, run: BatchRun) -> int:
+        """Count the replies that held characters that no text may hold, also those written as escapes."""
+        texts = {text for text in run.texts() if text is not None and "\\u" in text}
+        return run.replaced + sum(without_unfit(text) != text for text in texts)
 
     def _columns(self, answers: list[tuple[Any, Exception | None]], index: pd.Index) -> pd.DataFrame:
         """The columns of the schema, and those for errors where there are any."""
@@ -143,7 +173,7 @@ class Extraction:
             dtype: Any = pd.CategoricalDtype(list(field.categories)) if field.dtype == "category" else field.dtype
             columns[field.name] = pd.Series(values, index=index, dtype=dtype)
         if any(error is not None for _, error in answers):
-            errors = [None if error is None else str(error) for _, error in answers]
+            errors = [None if error is None else fit(str(error)) for _, error in answers]
             raw = [row if isinstance(row, str) else None for row, _ in answers]
             columns["extract_error"] = pd.Series(errors, index=index, dtype="string")
             columns["extract_raw"] = pd.Series(raw, index=index, dtype="string")

@@ -35,7 +35,7 @@ from .errors import (
     UnexpectedError,
     shorten,
 )
-from .http1 import CutShortError, NoAnswerError, NotHttpError
+from .response import CutShortError, NoAnswerError, NotHttpError
 
 _CLASSES: dict[int, type[StatusError]] = {
     401: AuthenticationError,

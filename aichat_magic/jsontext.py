@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from .characters import fit
 from .errors import AichatError, shorten
 from .fences import blocks
 
@@ -23,7 +24,11 @@ _MAX_UNCLOSED = 8
 _OPENER = re.compile(r"[{\[]")
 # A string ends at the end of the text too, so that one pass is linear whatever the quotes are.
 _BRACKET_OR_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.S)
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# In JSON a character can be written as an escape. Those of a whole pair and of a backslash stay as they are.
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?P<unfit>[dD][89a-fA-F][0-9a-fA-F]{2}|0000)|.)",
+    re.S,
+)
 
 
 class SchemaError(AichatError, ValueError):
@@ -51,10 +56,26 @@ def _no_constant(text: str) -> Any:
 _DECODER = json.JSONDecoder(parse_int=_number, parse_float=_finite, parse_constant=_no_constant, strict=False)
 
 
+def without_unfit(text: str) -> str:
+    """Replace what no text may hold in a text with JSON, also where it is written as an escape.
+
+    Args:
+        text: The text as it came.
+
+    Returns:
+        The text with U+FFFD, or its escape, in place of each NUL and each half of a surrogate pair.
+    """
+    text = fit(text)
+    if "\\u" not in text:
+        return text
+    return _ESCAPE.sub(lambda escape: "\\ufffd" if escape["unfit"] else escape[0], text)
+
+
 def values_in(text: str) -> list[Any]:
     """The JSON values in a model's text: the whole text, or what stands in fences, or objects and arrays in prose.
 
-    Nothing is taken out of the inside of a broken value, since a part would pass for the whole.
+    Nothing is taken out of the inside of a broken value, since a part would pass for the whole. In their strings U+FFFD
+    stands for what no text may hold.
 
     Args:
         text: The text as it came.
@@ -67,7 +88,7 @@ def values_in(text: str) -> list[Any]:
     """
     if len(text) > _MAX_CHARS:
         raise SchemaError(f"the answer is too long to be read: {len(text):,} characters")
-    text = text.strip().removeprefix("\ufeff")
+    text = without_unfit(text).strip().removeprefix("\ufeff")
     if text.startswith("<think>"):
         # Reasoning that a server has left in the text; drafts in it are no answers.
         text = text.partition("</think>")[2].strip()
@@ -137,7 +158,7 @@ def _end_of(text: str, start: int) -> int | None:
 
 
 def _is_harmless(value: Any, trouble: list[str]) -> bool:
-    """Whether a value can go through recursive code and be written as UTF-8."""
+    """Whether a value can go through recursive code."""
     rest: list[tuple[Any, int]] = [(value, 0)]
     while rest:
         item, depth = rest.pop()
@@ -148,7 +169,4 @@ def _is_harmless(value: Any, trouble: list[str]) -> bool:
             rest += [(part, depth + 1) for pair in item.items() for part in pair]
         elif isinstance(item, list):
             rest += [(part, depth + 1) for part in item]
-        elif isinstance(item, str) and not item.isascii() and _SURROGATE.search(item):
-            trouble.append("a string holds half of a surrogate pair")
-            return False
     return True

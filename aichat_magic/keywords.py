@@ -50,12 +50,16 @@ class BatchKeywords(CallKeywords, total=False):
         concurrency: Most requests at once, or ``"auto"``: as many as the server takes well.
         requests_per_minute: Most requests a minute; None: as the server says.
         tokens_per_minute: Most tokens a minute; None: as the server says.
-        max_cost_usd: What the run may cost, in US dollars.
-        max_total_tokens: What the run may take, in tokens.
+        max_cost_usd: What the run may cost, in US dollars. What a call may take is reserved before it is sent: its
+            prompt and `max_tokens`, or, where that is not given, the longest reply so far and a quarter more. The run
+            begins with two calls.
+        max_total_tokens: What the run may take, in tokens, input and output; likewise.
         fresh: Ask again although the store has a reply, and replace it.
         store: Whether replies are looked up and kept.
         progress: Whether a bar is drawn, or a callable that gets `Progress` values.
         max_retries: How often one request is sent again; None: as the settings say.
+        outage_patience_s: How long a run waits when a server that has answered before cannot be reached any more, in
+            seconds, 0 or more; default: 600. Meanwhile one call tries now and then, and no row is lost.
     """
 
     concurrency: int | Literal["auto"]
@@ -67,3 +71,4 @@ class BatchKeywords(CallKeywords, total=False):
     store: bool
     progress: bool | Callable[[Progress], None]
     max_retries: int | None
+    outage_patience_s: float

@@ -1,4 +1,4 @@
-"""How many calls of a run at once, how fast, when all of them pause, and what a run may cost.
+"""How many calls of a run at once, how fast, and when all of them pause.
 
 The law, in plain words:
 
@@ -29,12 +29,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import OptionError
-from .messages import Tally, Usage
+from .errors import (
+    AichatError,
+    ConnectionFailedError,
+    DeadlineError,
+    IncompleteReplyError,
+    OptionError,
+    RateLimitError,
+)
+from .messages import Reply
 from .pacing import START, AdmittedRate, Outstanding, Pace, Window
 from .rate_headers import RateLimits, rate_limits_from
 
-__all__ = ["Budget", "Limits", "Outcome", "RateLimits", "rate_limits_from"]
+__all__ = ["Limits", "Outcome", "RateLimits", "outcome_of", "rate_limits_from"]
 
 # A server that asks for more is not waited for (`RetryPolicy.retry_after_cap_s` says the same of one request).
 LONGEST_PAUSE_S = 120.0
@@ -48,17 +55,39 @@ class Outcome:
 
     Attributes:
         latency_s: Seconds from sending to the end.
-        kind: ``"ok"``; ``"throttled"`` (429, 503, 529); ``"timeout"``; ``"error"`` for all else.
+        kind: ``"ok"``; ``"throttled"`` (429, 503, 529); ``"timeout"``; ``"lost"``: nothing that says something about
+            the server, because its connection broke or it was not sent at all; ``"error"`` for all else.
         tokens: Tokens it used, input and output together, where the server said so.
         retry_after_s: How long the server asked to wait.
         rate_limits: What the headers said.
     """
 
     latency_s: float
-    kind: Literal["ok", "throttled", "timeout", "error"] = "ok"
+    kind: Literal["ok", "throttled", "timeout", "lost", "error"] = "ok"
     tokens: int | None = None
     retry_after_s: float | None = None
     rate_limits: RateLimits | None = None
+
+
+def outcome_of(result: Reply | AichatError, latency_s: float) -> Outcome:
+    """How an attempt went, as the limits want to know it."""
+    if isinstance(result, Reply):
+        usage = result.usage
+        return Outcome(
+            latency_s=latency_s,
+            kind="ok",
+            tokens=(usage.input_tokens or 0) + (usage.output_tokens or 0) or None,
+            rate_limits=result.rate_limits,
+        )
+    return Outcome(latency_s=latency_s, kind=_kind_of(result), retry_after_s=getattr(result, "retry_after_s", None))
+
+
+def _kind_of(error: AichatError) -> Literal["throttled", "timeout", "lost", "error"]:
+    if isinstance(error, RateLimitError) or getattr(error, "status", None) in (503, 529):
+        return "throttled"
+    if isinstance(error, DeadlineError):
+        return "timeout"
+    return "lost" if isinstance(error, (ConnectionFailedError, IncompleteReplyError)) else "error"
 
 
 class _Doubt:
@@ -249,6 +278,9 @@ class Limits:
         sent_at = now - outcome.latency_s
         if not self._window.is_fixed:
             self._outstanding.ended(sent_at + INSTANT_S)
+        if outcome.kind == "lost":
+            self._tokens.correct(-self._tokens_charged)
+            return
         is_refused = outcome.kind in ("throttled", "timeout")
         if not is_refused:
             self._window.answered(outcome.latency_s, now)
@@ -352,52 +384,6 @@ class Limits:
         self._epoch_at = now
         self._ok = 0
         self._ok_sent: deque[float] = deque(maxlen=4096)
-
-
-class Budget:
-    """What a run may cost: a hard bound, passed by no more than the calls that were in flight when it was reached.
-
-    A price that is not known cannot be held to a bound: a caller refuses to start when `max_cost_usd` is set and the
-    model has no known price, and a reply without a price ends the run here.
-    """
-
-    def __init__(self, *, max_cost_usd: float | None = None, max_total_tokens: int | None = None) -> None:
-        """Begin a run.
-
-        Args:
-            max_cost_usd: Most that it may cost, in US dollars, > 0; None: no bound.
-            max_total_tokens: Most tokens, input and output together, > 0; None: no bound.
-
-        Raises:
-            OptionError: A bound that is not a positive number.
-        """
-        _check_positive("max_cost_usd", max_cost_usd)
-        _check_positive("max_total_tokens", max_total_tokens)
-        self._max_cost_usd = max_cost_usd
-        self._max_total_tokens = max_total_tokens
-        self._tally = Tally()
-        self._tally.add(Usage(input_tokens=0, output_tokens=0, cached_tokens=0, cost_usd=0.0))
-
-    @property
-    def spent(self) -> Usage:
-        """What was charged so far."""
-        return self._tally.total
-
-    def allows(self) -> bool:
-        """Whether another call may start."""
-        if self._max_cost_usd is not None:
-            cost_usd = self._tally.cost_usd
-            if cost_usd is None or cost_usd >= self._max_cost_usd:
-                return False
-        return self._max_total_tokens is None or self._tally.tokens < self._max_total_tokens
-
-    def charge(self, usage: Usage) -> None:
-        """Take what a reply has cost.
-
-        Args:
-            usage: As the provider counted it.
-        """
-        self._tally.add(usage)
 
 
 def _check_positive(name: str, value: float | None) -> None:

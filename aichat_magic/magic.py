@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -20,16 +19,17 @@ from .manual import overview
 if TYPE_CHECKING:
     from .completion import Known
     from .display import ShownReplies
+    from .identity import Place
     from .messages import Reply
     from .runs import BatchRun
     from .session import Session
-    from .talks import Place
 
 _MAX_ERROR_LINES = 5
 _TRAITS = (
     "model", "base_url", "proxy", "system", "temperature", "top_p", "max_tokens", "timeout", "max_history_tokens",
     "max_retries",
 )  # fmt: skip
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _QUESTION = re.compile(r"(\s*)%aichat\s+((?:ask|run|search)\s.*\?)\s*")
 
 
@@ -63,7 +63,10 @@ class AIChat(Magics):
         """
         self._session: Session | None = None
         self._shown: ShownReplies | None = None
-        self._began_s = time.time()
+        self._process = os.urandom(16).hex()
+        self._folder = os.getcwd()
+        self._seen_cells: set[str] = set()
+        self._is_inherited: bool | None = None
         self._user_ns: dict[str, Any] = shell.user_ns
         super().__init__(shell, **kwargs)
 
@@ -170,27 +173,65 @@ class AIChat(Magics):
 
     def _place(self) -> Place:
         """The notebook and the cell that are running, as far as the front end tells."""
-        from .talks import Place
+        from .identity import Place
 
         shell: Any = self.shell
         if getattr(shell, "kernel", None) is None:
-            return Place(scope=f"terminal:{os.getpid()}:{self._began_s:.0f}")
-        # Jupyter names the notebook in the environment of its kernel, VS Code in the namespace.
-        notebook = str(self._user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or "")
-        parent: Any = shell.get_parent() if hasattr(shell, "get_parent") else {}
-        cell_id = (parent.get("metadata") or {}).get("cellId") or ""
+            return Place(scope=f"terminal:{self._process}")
+        self.see_cell()
+        notebook, is_own_path = self._notebook_path()
+        # Jupyter calls the file kernel-UUID.json, also after a restart. A name without is not the kernel's own.
         own = os.path.basename(str(getattr(shell.config.IPKernelApp, "connection_file", "")))
+        kernel = found[0] if (found := _UUID.search(own)) else ""
         return Place(
-            scope=f"notebook:{notebook}" if notebook else f"kernel:{own}",
+            scope=f"notebook#{self._process}" if notebook else f"kernel:{kernel or self._process}",
             notebook=notebook,
-            cell_id=str(cell_id),
+            is_own_path=is_own_path,
+            cell_id=self._cell_id(),
+            text=self._text(),
+            seen=frozenset(self._seen_cells),
+            kernel=kernel,
+            process=self._process,
             is_notebook=True,
             execution=shell.execution_count,
         )
 
+    def _notebook_path(self) -> tuple[str, bool]:
+        """Return the absolute path of the notebook, and whether it is known to be this kernel's; empty: not told."""
+        # VS Code names the notebook in the namespace, Jupyter in the environment of its kernel.
+        if found := self._user_ns.get("__vsc_ipynb_file__"):
+            return os.path.join(self._folder, str(found)), True
+        name = os.environ.get("JPY_SESSION_NAME")
+        if not name:
+            return "", False
+        from .identity import is_inherited
+
+        if self._is_inherited is None:
+            self._is_inherited = is_inherited(os.environ)
+        # The name of a kernel that started this one is no name of this one.
+        return ("", False) if self._is_inherited else (os.path.join(self._folder, name), self._is_inherited is False)
+
+    def see_cell(self, *_: Any) -> None:
+        """Remember which cell is running: those that have run tell which notebook this is."""
+        if cell_id := self._cell_id():
+            self._seen_cells.add(cell_id)
+
+    def _cell_id(self) -> str:
+        """The front end's name for the running cell, empty where it tells none."""
+        shell: Any = self.shell
+        parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+        return str((parent.get("metadata") or {}).get("cellId") or "")
+
+    def _text(self) -> str:
+        """The source of the running cell; of the last one that ran here, where the running one is not kept."""
+        shell: Any = self.shell
+        return str(shell.history_manager.input_hist_raw[-1])
+
     def leave(self) -> None:
         """Take back what loading and the first cell put into the shell."""
         shell: Any = self.shell
+        with contextlib.suppress(ValueError):
+            shell.events.unregister("pre_run_cell", self.see_cell)
         matchers = shell.Completer.custom_matchers
         matchers[:] = [matcher for matcher in matchers if getattr(matcher, "__self__", None) is not self]
         if self._shown is not None:
@@ -258,6 +299,8 @@ def load(shell: Any) -> None:
         _forget(shell)  # one that was stopped halfway has put itself there
         magics = AIChat(shell)
     shell.register_magics(magics)
+    magics.see_cell()
+    shell.events.register("pre_run_cell", magics.see_cell)
     if shell.Completer is not None:  # a shell without a terminal may have none
         shell.Completer.custom_matchers.append(magics.matcher)
     shell.input_transformers_cleanup.append(keep_questions)

@@ -18,7 +18,8 @@ TOPICS: Mapping[str, str] = {
 A %%aichat cell is a prompt. It goes out with the conversation so far; the reply streams in below and is the value of
 the cell: str(_) is its text, and _.code, _.json, _.usage, _.model, _.finish_reason what else there is to know.
 
-Run again, a cell of a notebook replaces its own turn and leaves the later ones as they are.""",
+Run again, a cell of a notebook replaces its own turn and leaves the later ones as they are, where the front end names
+its cells, as JupyterLab and VS Code do.""",
     "models": """\
 A model is written provider/model: local/smollm2-135m, openai/gpt-5-mini, ollama/llama3.2. The embedded one, local/...,
 runs in this process: nothing leaves the machine, nothing is billed. local//path/to/file.gguf runs any GGUF file. A
@@ -34,7 +35,14 @@ for a key, so that none ends up in a notebook. In config.toml (chmod 600):
 with AICHAT_BASE_URL, or a table with base_url and api_key. The variables of the known providers:""",
     "conversations": """\
 Cells go on with the current conversation. `main` belongs to its notebook or terminal; every other name is shared by all
-and kept until it is deleted. -c NAME is for one cell, %aichat switch NAME from then on.""",
+and kept until it is deleted. -c NAME is for one cell, %aichat switch NAME from then on.
+
+A notebook is known by the ids of its cells, not by its name: it keeps `main` when the kernel restarts and when it is
+renamed or moved. A new notebook, a copy, and one whose cells have no ids (before nbformat 4.5) begin afresh; if there
+is an older `main` that may be meant, one line says how to go on from there: %aichat switch main@...
+
+VS Code names cells for one window only: there the saved file tells. Front ends that name no cell (qtconsole, nbclient)
+make each prompt a new turn, and a kernel without a notebook of its own keeps `main` until it ends.""",
     "context": """\
 {name} in a prompt is replaced by the notebook's variable of that name. Nothing is evaluated, and every other use of
 braces stays as it is. Tables go as their schema and first rows; figures as images, to models that see.""",
@@ -73,6 +81,8 @@ _FLAGS: Mapping[str, str] = {
     "into": "An existing column is replaced. Errors of rows go to COLUMN_error, where there are any.",
     "fresh": "Otherwise a reply that was paid for once is taken from the store.",
     "max_cost_usd": "In US dollars; the run stops before it is passed. It needs a model whose price is known.",
+    "outage_patience_s": "When the network or a server that has answered is away, all rows wait and one call tries now "
+    "and then; nothing is lost. After this many seconds (default: 600) the run stops; run it again to go on.",
     "include": "A variable by name (a table as its schema and first rows, a figure as an image), In[3] and Out[3], err "
     "(the last exception), cells:5 (the last five cells), df:schema (only the columns). May be given again.",
     "attach": "Text and tables are read; an image goes to models that see. May be given again.",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .rate_headers import RateLimits
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "content_filter", "interrupted", "truncated"]
+FinishReason = Literal["stop", "length", "content_filter", "refusal", "tool_calls", "interrupted", "truncated"]
 # Told what goes on while nothing arrives: words, how much is done, of how much (0: not known).
 StatusCallback = Callable[[str, int, int], None]
 
@@ -279,8 +279,9 @@ class Reply:
         text: The text, as it came.
         model: ``provider/model`` that answered.
         usage: What it took.
-        finish_reason: ``stop``, ``length`` (cut by max_tokens), ``content_filter``, ``interrupted`` (by the user) or
-            ``truncated`` (the stream broke off).
+        finish_reason: ``stop``, ``length`` (cut by max_tokens), ``content_filter``, ``refusal`` (the text, if there is
+            one, says why), ``tool_calls`` (the model asks for a tool), ``interrupted`` (by the user) or ``truncated``
+            (the stream broke off).
         elapsed_s: Seconds from sending to the last byte, retries included.
         messages: The messages that were sent.
         value: What the text stands for, where a form was asked for: parsed JSON, or what a schema says.

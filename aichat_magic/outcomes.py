@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from .characters import fit
 from .errors import AichatError
 from .messages import FinishReason, Reply, Usage
 
@@ -15,7 +16,11 @@ _MOST: Final = 2**63 - 1
 
 
 class Outcomes:
-    """Replies and errors by number, from 0. A reply is made anew each time it is asked for."""
+    """Replies and errors by number, from 0. A reply is made anew each time it is asked for.
+
+    Attributes:
+        replaced: Replies of which characters were replaced that no text may hold.
+    """
 
     def __init__(self) -> None:
         """Begin empty."""
@@ -27,6 +32,7 @@ class Outcomes:
         self._input, self._output, self._cached = array("q"), array("q"), array("q")
         self._cost_usd, self._elapsed_s = array("d"), array("d")
         self._errors: dict[int, AichatError] = {}
+        self.replaced = 0
 
     def __len__(self) -> int:
         """How many numbers were given out."""
@@ -48,9 +54,13 @@ class Outcomes:
         self._errors[number] = error
 
     def answer(self, number: int, reply: Reply) -> None:
-        """Keep a reply, without its messages and what the server said of its limits."""
+        """Keep a reply, without its messages and what the server said of its limits.
+
+        Characters that no text may hold are replaced, wherever the reply comes from: one would spoil the whole column.
+        """
         usage = reply.usage
-        self._texts[number] = reply.text
+        self._texts[number] = text = fit(reply.text)
+        self.replaced += text is not reply.text
         self._kind_of[number] = self._kind(reply.model, reply.finish_reason)
         self._input[number] = _kept(usage.input_tokens)
         self._output[number] = _kept(usage.output_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -62,6 +63,19 @@ class HttpRequest:
     verify: bool = True
     impersonate: str | None = None
     start: str = ""
+
+
+def request_bytes(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+    """Return a whole HTTP/1.1 request.
+
+    Args:
+        method: ``b"POST"``.
+        target: Path and query.
+        headers: All of them, ``host`` and ``content-length`` too, none of them with a line end (see `check_headers`).
+        body: The body, or nothing.
+    """
+    lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in headers), b"", body]
+    return b"\r\n".join(lines)
 
 
 def headers_of(request: HttpRequest, *, is_stream: bool) -> list[tuple[bytes, bytes]]:

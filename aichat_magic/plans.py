@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from .budgets import Budget
 from .chat import Call, Chat
 from .errors import AichatError, OptionError
-from .limits import Budget, Limits
+from .limits import Limits
 from .messages import Message, Usage, estimate_tokens
 from .progress import Progress
 from .settings import Given
@@ -20,6 +21,7 @@ Row = str | tuple[Message, ...] | AichatError | None
 
 _MAX_CONCURRENCY = 1000
 _MAX_AUTO = 256
+OUTAGE_PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class BatchPlan:
         budget: What the run may spend.
         store: Where replies are looked up and kept; None: nowhere.
         is_fresh: Ask again although the store has a reply, and replace it.
+        outage_patience_s: Longest time that the server may be away, in seconds, >= 0.
     """
 
     call: Call
@@ -41,6 +44,7 @@ class BatchPlan:
     budget: Budget
     store: ReplyStore | None = None
     is_fresh: bool = False
+    outage_patience_s: float = OUTAGE_PATIENCE_S
 
     def keys(self) -> RequestKeys:
         """Makes the keys of this run's requests."""
@@ -63,12 +67,13 @@ class BatchOptions:
         concurrency: Most requests at once, or ``"auto"``: as many as the server takes well.
         requests_per_minute: Most requests a minute; None: as the server says.
         tokens_per_minute: Most tokens a minute; None: as the server says.
-        max_cost_usd: What the run may cost, in US dollars; never passed by more than what was in flight.
+        max_cost_usd: What the run may cost, in US dollars: what a call may take is reserved before it is sent.
         max_total_tokens: What the run may take, in tokens; likewise.
         fresh: Ask again although the store has a reply, and replace it.
         store: Whether replies are looked up and kept.
         progress: Whether a bar is drawn, or a callable that gets `Progress` values.
         max_retries: How often one request is sent again; None: as the settings say.
+        outage_patience_s: How long a run waits for a server that has answered before and cannot be reached, in seconds.
     """
 
     concurrency: int | Literal["auto"] = "auto"
@@ -80,6 +85,7 @@ class BatchOptions:
     store: bool = True
     progress: bool | Callable[[Progress], None] = True
     max_retries: int | None = None
+    outage_patience_s: float = OUTAGE_PATIENCE_S
 
     def __post_init__(self) -> None:
         """Check every range.
@@ -100,6 +106,10 @@ class BatchOptions:
         retries = self.max_retries
         if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
             raise OptionError(f"max_retries must be a whole number, 0 or more, not {retries!r}.")
+        patience_s = self.outage_patience_s
+        is_number = isinstance(patience_s, (int, float)) and not isinstance(patience_s, bool)
+        if not (is_number and 0 <= patience_s < math.inf):
+            raise OptionError(f"outage_patience_s must be a number of seconds, 0 or more, not {patience_s!r}.")
         if not callable(self.progress) and not isinstance(self.progress, bool):
             raise OptionError(f"progress must be True, False or a callable, not {self.progress!r}.")
 
@@ -120,12 +130,13 @@ class BatchOptions:
         own = {name: value for name, value in keywords.items() if name in names and value is not None}
         return cls(**own), {name: value for name, value in keywords.items() if name not in names}
 
-    def plan(self, chat: Chat, given: Given) -> BatchPlan:
+    def plan(self, chat: Chat, given: Given, budget: Budget | None = None) -> BatchPlan:
         """The plan for these options; nothing is sent.
 
         Args:
             chat: Who will ask.
             given: Model, sampling options and so on.
+            budget: That of another run, which this one goes on with; None: one of its own.
 
         Raises:
             BadInputError: Something given cannot be used.
@@ -151,9 +162,16 @@ class BatchOptions:
                 tokens_per_minute=self.tokens_per_minute,
                 max_concurrency=_MAX_CONCURRENCY if self.concurrency != "auto" else _MAX_AUTO,
             ),
-            budget=Budget(max_cost_usd=self.max_cost_usd, max_total_tokens=self.max_total_tokens),
+            budget=budget
+            or Budget(
+                max_cost_usd=self.max_cost_usd,
+                max_total_tokens=self.max_total_tokens,
+                max_tokens=call.request.options.max_tokens,
+                priced=call.priced,
+            ),
             store=chat.store if self.store else None,
             is_fresh=self.fresh,
+            outage_patience_s=self.outage_patience_s,
         )
 
 

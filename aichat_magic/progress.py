@@ -24,6 +24,8 @@ class Progress:
         concurrency: Most requests out at once, as it stands now.
         usage: What the replies of this run took; hits cost nothing.
         elapsed_s: Seconds since the run began.
+        away_s: For how many seconds the server could not be reached now; 0: it can.
+        try_every_s: How often that is tried, in seconds.
         is_last: Whether the run is over.
     """
 
@@ -37,6 +39,8 @@ class Progress:
     concurrency: int = 0
     usage: Usage = field(default_factory=Usage)
     elapsed_s: float = 0.0
+    away_s: float = 0.0
+    try_every_s: float = 0.0
     is_last: bool = False
 
     def facts(self) -> tuple[tuple[str, str], ...]:

@@ -118,6 +118,7 @@ _CLOSING_TAGS = re.compile(r"(?:</[a-z0-9]+>\s*)+\Z")
 _FINISH_MARKS = {
     "length": "cut by max_tokens",
     "content_filter": "stopped by the provider's content filter",
+    "refusal": "refused",
     "interrupted": "interrupted",
     "truncated": "broke off before its end",
 }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .errors import AichatError, DeadlineError, NotRunningError, OptionError, ProviderError
+from .errors import AichatError, BlankReplyError, DeadlineError, NotRunningError, OptionError, ProviderError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class RetryPolicy:
         max_deadline_retries: Retries after a deadline that ran out: each costs the whole time again.
         max_not_running_retries: Retries when nobody listens on this machine: who has to start a server waits for the
             error.
+        max_blank_retries: Retries after a reply without text and without a reason: each is paid for.
     """
 
     max_retries: int = 4
@@ -29,6 +30,7 @@ class RetryPolicy:
     retry_after_cap_s: float = 120.0
     max_deadline_retries: int = 2
     max_not_running_retries: int = 1
+    max_blank_retries: int = 1
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no policy.
@@ -36,7 +38,7 @@ class RetryPolicy:
         Raises:
             OptionError: A count below 0, or a time that is not a positive number.
         """
-        for name in ("max_retries", "max_deadline_retries", "max_not_running_retries"):
+        for name in ("max_retries", "max_deadline_retries", "max_not_running_retries", "max_blank_retries"):
             count = getattr(self, name)
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                 raise OptionError(f"{name} must be a whole number, 0 or more, not {count!r}.")
@@ -109,6 +111,8 @@ def stop_reason(error: AichatError, attempt: int, policy: RetryPolicy) -> str | 
         most = min(most, policy.max_deadline_retries)
     elif isinstance(error, NotRunningError):
         most = min(most, policy.max_not_running_retries)
+    elif isinstance(error, BlankReplyError):
+        most = min(most, policy.max_blank_retries)
     if attempt > most:
         return f"It was tried {attempt} times." if attempt > 1 else ""
     return None

@@ -14,7 +14,7 @@ from .urls import PORTS, checked_proxy, checked_url
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """What requests must have in common to share a connection."""
+    """What requests must have in common to share a connection; `is_direct`: one of our own, else httpx carries them."""
 
     scheme: str
     host: str
@@ -22,6 +22,7 @@ class Route:
     proxy: Secret | None
     verify: bool
     impersonate: str | None
+    is_direct: bool = True
 
 
 @lru_cache(maxsize=64)  # every request of a run asks for the same one

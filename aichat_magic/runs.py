@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .batches import Batch
 from .bridge import run
+from .budgets import Budget
+from .characters import fit, replaced_line
 from .charts import histogram, image, line, quantile
 from .chat import Chat
 from .display import progress_bar
@@ -68,6 +70,11 @@ class BatchRun:
     def cost_usd(self) -> float | None:
         """What this run cost, in US dollars; None when a price is not known."""
         return self._batch.usage.cost_usd if self._batch.finished_s else 0.0
+
+    @property
+    def budget(self) -> Budget:
+        """What the run may spend, and what it has spent."""
+        return self._batch.budget
 
     @property
     def progress(self) -> Progress:
@@ -132,7 +139,7 @@ class BatchRun:
         frame[column] = pd.Series(values, index=frame.index, dtype=dtype)
         errors, name = self.errors, f"{column}_error"
         if errors:
-            texts = [str(errors[row]) if row in errors else None for row in range(len(frame))]
+            texts = [fit(str(errors[row])) if row in errors else None for row in range(len(frame))]
             frame[name] = pd.Series(texts, index=frame.index, dtype="string")
             # pandas would take a plain attribute for a column.
             object.__setattr__(frame, _ERROR_COLUMNS, _error_columns(frame) | {name})
@@ -144,6 +151,15 @@ class BatchRun:
         """Model, usage and number of the replies that this run has paid for."""
         paid = len(self._batch.finished_s)
         return [(self._batch.model, self.usage, paid)] if paid else []
+
+    @property
+    def replaced(self) -> int:
+        """Replies of which characters were replaced that no text may hold: NULs, halves of surrogate pairs."""
+        return self._batch.replaced
+
+    def remarks(self) -> list[str]:
+        """What else there is to know of the replies, a line each."""
+        return replaced_line(self.replaced)
 
     def stop_error(self) -> BatchStoppedError | None:
         """The error to raise where a run has no use: it was stopped, or not one row was answered. Else None."""
@@ -169,7 +185,7 @@ class BatchRun:
 
         outcomes = list(self.outcomes())
         replies = [outcome if isinstance(outcome, Reply) else None for outcome in outcomes]
-        errors = [str(outcome) if isinstance(outcome, AichatError) else None for outcome in outcomes]
+        errors = [fit(str(outcome)) if isinstance(outcome, AichatError) else None for outcome in outcomes]
 
         def column(dtype: str, pick: Callable[[Reply], Any]) -> Any:
             return pd.array([None if reply is None else pick(reply) for reply in replies], dtype=dtype)
@@ -209,6 +225,7 @@ class BatchRun:
         lines = [f"<BatchRun {self.summary()}>"]
         if self.stopped_by is not None:
             lines.append(f"- stopped: {self.stopped_by}")
+        lines += [f"- {remark}" for remark in self.remarks()]
         lines += [f"- {count:,} x {kind}: {text}" for kind, count, text in self._kinds()]
         return wrapped(terminal_text("\n".join(lines)), _WIDTH)
 
@@ -242,6 +259,7 @@ class BatchRun:
             html.append(f"<div>{pictures}</div>")
         if self.stopped_by is not None:
             html.append(Note(f"Stopped: {self.stopped_by}")._repr_mimebundle_()["text/html"])
+        html += [Note(remark)._repr_mimebundle_()["text/html"] for remark in self.remarks()]
         if kinds := self._kinds():
             table = Table("Errors", ("kind", "rows", "the first says"), tuple(kinds), "")
             html.append(table._repr_mimebundle_()["text/html"])
@@ -260,6 +278,8 @@ def check_columns(frame: pd.DataFrame, column: str) -> None:
     """
     name = f"{column}_error"
     names = list(frame.columns)
+    if fit(column) != column:
+        raise BadInputError(f"{column!r} cannot be the name of a column: it holds characters that no text may hold.")
     for each in (column, name):
         if (count := names.count(each)) > 1:
             raise BadInputError(f"There are {count} columns called {each!r}. Rename one first.")
@@ -286,6 +306,7 @@ def run_rows(
     index: Any = None,
     keep: Callable[[BatchRun], None] = lambda run: None,
     known: Callable[[bytes], Reply | None] | None = None,
+    budget: Budget | None = None,
 ) -> BatchRun:
     """Run rows to their end, with a progress bar, from synchronous code.
 
@@ -298,6 +319,7 @@ def run_rows(
         index: Labels of the rows.
         keep: Handed the run before it begins, so that an interrupt loses nothing of it.
         known: Replies of an earlier run over the same rows by key, which are not asked again.
+        budget: That of another run, which this one goes on with; None: one of its own, as `BatchRun.retry` has it.
 
     Returns:
         The run, finished or stopped by an error (`stopped_by`).
@@ -319,7 +341,7 @@ def run_rows(
             known=batch.reply,
         )
 
-    plan = options.plan(chat, given)
+    plan = options.plan(chat, given, budget)
     show = progress_bar(options.progress, n_rows)
     batch = Batch(chat, plan, make_rows(), n_rows=n_rows, on_progress=show, known=known)
     result = BatchRun(batch, again, index)

@@ -15,7 +15,8 @@ from .chat import Call, Chat
 from .commands import Commands
 from .conversation import Conversation, History, Turn
 from .display import ReplyView, show
-from .errors import AichatError, ChatInterrupt, UnknownNameError, nearest, shorten
+from .errors import AichatError, BadInputError, ChatInterrupt, UnknownNameError, nearest, shorten
+from .identity import MAIN, Files, Place
 from .includes import Included, included
 from .jsontext import SchemaError
 from .manual import cell_manual
@@ -27,7 +28,7 @@ from .runs import BatchRun, check_columns
 from .settings import Given, config_path, setting_names
 from .shaping import ReplyFormat, reply_format_of, reply_in_format
 from .store.conversations import ConversationStore, MemoryConversations
-from .talks import MAIN, Place, Talks
+from .talks import Talks
 from .totals import Totals
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Session:
         place: Callable[[], Place] = lambda: Place(),
         store: Callable[[], ConversationStore] = MemoryConversations,
         notebook: Notebook | None = None,
+        files: Files | None = None,
     ) -> None:
         """Begin.
 
@@ -60,13 +62,14 @@ class Session:
             place: Tells which cell of which notebook is running.
             store: Opens where conversations are kept from one session to the next; called at the first turn.
             notebook: Its cells, and the way to put one below.
+            files: The notebooks on the disk; default: those that are there.
         """
         self._chat = chat
         self._variables = variables
         self._view = view
         self._shown = shown
         self._notebook = notebook or Notebook()
-        self._talks = Talks(chat, place=place, store=store)
+        self._talks = Talks(chat, place=place, store=store, files=files)
         self._totals = Totals()
         self._commands = Commands(chat, self._talks, self._totals, self._recipes)
         self._told: set[str] = set()
@@ -124,7 +127,11 @@ class Session:
             models=lambda: models_known(
                 chat.registry, chat.settings, (*self._totals.by_model(), *self._commands.listed_models)
             ),
-            conversations=lambda: [MAIN, *(found.name for found in self._talks.listed())],
+            conversations=lambda: [
+                MAIN,
+                *(found.name for found in self._talks.listed()),
+                *(name for name, _ in self._talks.older()),
+            ],
             templates=lambda: {name: recipe.placeholders for name, recipe in self._recipes().items()},
             settings=setting_names,
         )
@@ -152,6 +159,8 @@ class Session:
         shape = reply_format_of(arguments.format, arguments.schema, self._variables)
         asked, given = self._in_format(shape, text, dataclasses.replace(arguments.given, is_dry=arguments.is_dry_run))
         name = arguments.chat or self._talks.current
+        if self._talks.is_older(name):
+            raise BadInputError(f"{name!r} is another notebook's. To go on with it here: %aichat switch {name}")
         kept = self._talks.load(name)
         cell_id = self._talks.cell_id(cell, name, is_line=is_line)
         place = None if arguments.is_without_history else kept.place_of(cell_id)
@@ -167,6 +176,8 @@ class Session:
             return None
         view = self._view(arguments.is_streamed and shape.is_streamed)
         for line in self._remarks(prompt, data, history, name):
+            view.note(line)
+        if name == MAIN and not arguments.is_without_history and (line := self._talks.greeting()):
             view.note(line)
         reply, problem = self._asked(call, view, shape, arguments.output)
         if problem:

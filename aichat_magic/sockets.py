@@ -6,10 +6,10 @@ import asyncio
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
-from .http1 import CutShortError, Head, ResponseReader, request_bytes
+from .response import CutShortError, Head, ResponseReader
 
 # Arrived and not yet read; above it the socket is left alone until somebody reads. It is more than one turn of the loop
 # brings, because uvloop loses the end of what was sent over TLS when the other side closes while it is left alone.
@@ -22,6 +22,10 @@ _Address = tuple[int, tuple[str, int] | tuple[str, int, int, int] | tuple[int, b
 
 class ConnectTimeout(Exception):
     """There was no connection within the time to connect."""
+
+
+class OverdueError(Exception):
+    """The time until which the caller would wait is over."""
 
 
 class Line(asyncio.BufferedProtocol):
@@ -58,10 +62,10 @@ class Line(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes have come."""
-        self.take(self._inbox[:nbytes].tobytes())
+        self.take(self._inbox[:nbytes])
 
-    def take(self, data: bytes) -> None:
-        """Keep these bytes for the reader."""
+    def take(self, data: bytes | memoryview) -> None:
+        """Give these bytes to the reader."""
         self.reader.feed(data)
         self._unread += len(data)
         if self._unread > _MOST_UNREAD_BYTES and not self._is_paused and self._transport is not None:
@@ -108,13 +112,22 @@ class Line(asyncio.BufferedProtocol):
             return False
         return self.reader.is_reusable and transport.get_write_buffer_size() == 0
 
-    def send(self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send a request. What goes wrong shows when the answer is read, which may say more."""
+    def send(self, request: bytes) -> None:
+        """Send a whole request. What goes wrong shows when the response is read, which may say more."""
         if self._transport is not None:
-            self._transport.write(request_bytes(method, target, headers, body))
+            self._transport.write(request)
 
-    async def head(self) -> Head:
-        """Status and headers of the response. Raises what `ResponseReader.head` does."""
+    async def head(self, until: float) -> Head:
+        """Return status and headers of the response.
+
+        Args:
+            until: How long to wait, in seconds of the loop's clock.
+
+        Raises:
+            OverdueError: It takes longer.
+            NotHttpError: See `ResponseReader.head`.
+            CutShortError: See there.
+        """
         while True:
             try:
                 head = self.reader.head()
@@ -122,10 +135,10 @@ class Line(asyncio.BufferedProtocol):
                 raise cut from self._error
             if head is not None:
                 return head
-            await self._more()
+            await self._more(until)
 
-    async def piece(self) -> bytes:
-        """The next bytes of the body; empty at its end. Raises what `ResponseReader.piece` does."""
+    async def piece(self, until: float) -> bytes:
+        """Return the next bytes of the body; empty at its end. Takes and raises what `head` does."""
         while True:
             try:
                 piece = self.reader.piece()
@@ -133,16 +146,21 @@ class Line(asyncio.BufferedProtocol):
                 raise cut from self._error
             if piece is not None:
                 return piece
-            await self._more()
+            await self._more(until)
 
-    async def _more(self) -> None:
-        """Wait until something comes."""
+    async def _more(self, until: float) -> None:
+        """Wait until something comes, or the time is over."""
         self._unread = 0
         if self._is_paused and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
-        self._waiter = self._loop.create_future()
-        await self._waiter
+        waiter = self._waiter = self._loop.create_future()
+        # Cheaper than `asyncio.timeout`, and it cancels nobody.
+        timer = self._loop.call_at(until, _expire, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
 
     async def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Begin TLS.
@@ -187,6 +205,12 @@ class _Decrypted(asyncio.Protocol):
         self._line.connection_lost(error)
 
 
+def _expire(waiter: asyncio.Future[None]) -> None:
+    """Wait no longer."""
+    if not waiter.done():
+        waiter.set_exception(OverdueError())
+
+
 def _looks_at(descriptor: int) -> Callable[[], bool]:
     """Looks whether a socket has something to read, or its end; reads nothing."""
     if not hasattr(select, "poll"):  # as on Windows, where `select` takes any descriptor
@@ -204,6 +228,7 @@ async def connect(
     *,
     inbox: memoryview,
     timeout_s: float,
+    until: float,
     is_literal: bool,
 ) -> Line:
     """Open a connection.
@@ -215,15 +240,19 @@ async def connect(
         context: What TLS is checked with.
         inbox: Where what arrives is put; see `Line`.
         timeout_s: Longest time, in seconds.
+        until: How long to wait at most, whatever `timeout_s` says, in seconds of the loop's clock.
         is_literal: Whether the host is an address and need not be looked up.
 
     Raises:
-        ConnectTimeout: It took longer.
+        ConnectTimeout: It took longer than `timeout_s`.
+        OverdueError: It took until `until`.
         OSError: There is no such host, nobody listens there, or TLS failed.
     """
     loop = asyncio.get_running_loop()
+    end = loop.time() + timeout_s
+    timer = asyncio.timeout_at(min(end, until))
     try:
-        async with asyncio.timeout(timeout_s):
+        async with timer:
             addresses = await _addresses(loop, host, port, is_literal)
             sock = await (_reach(loop, addresses[0]) if len(addresses) == 1 else _reach_any(loop, addresses))
             line = Line(loop, inbox)
@@ -232,7 +261,9 @@ async def connect(
                 await line.secure(context, host)
             return line
     except TimeoutError as error:
-        raise ConnectTimeout from error
+        if not timer.expired():
+            raise  # the system's own time is over
+        raise (OverdueError if until <= end else ConnectTimeout) from error
 
 
 async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, is_literal: bool) -> list[_Address]:

@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
 from .chat import Chat
 from .conversation import Conversation, Turn
 from .errors import BadInputError, UnknownNameError, nearest, shorten
+from .identity import MAIN, Files, Identity, NotebookFiles, Older, Place, cell_of
 from .messages import Image
 from .store.conversations import (
     ConversationStore,
     ConversationSummary,
+    Found,
     MemoryConversations,
+    Origin,
     StoredTurn,
     TurnRecord,
 )
 
-MAIN = "main"
 _HASH_DIGITS = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a cell runs.
-
-    Attributes:
-        scope: To whom the conversation `main` belongs: a notebook, a kernel, a terminal.
-        notebook: Path of the notebook, where the front end tells it.
-        cell_id: The notebook's name for the cell, where the front end tells it.
-        is_notebook: Whether cells can be run again in their place.
-        execution: Which execution of a cell this is, as the front end counts; 0: it does not tell.
-    """
-
-    scope: str = "here"
-    notebook: str = ""
-    cell_id: str = ""
-    is_notebook: bool = False
-    execution: int = 0
+_OLDER_DIGITS = 6
+_MOST_OLDER = 5
 
 
 class Talks:
     """The conversations that one notebook or terminal knows."""
 
     def __init__(
-        self, chat: Chat, *, place: Callable[[], Place], store: Callable[[], ConversationStore] = MemoryConversations
+        self,
+        chat: Chat,
+        *,
+        place: Callable[[], Place],
+        store: Callable[[], ConversationStore] = MemoryConversations,
+        files: Files | None = None,
     ) -> None:
         """Begin with `main`.
 
@@ -55,9 +46,12 @@ class Talks:
             chat: Who asks.
             place: Tells which cell of which notebook is running.
             store: Opens where conversations are kept from one session to the next; called at the first turn.
+            files: The notebooks on the disk; default: those that are there.
         """
         self.current = MAIN
         self.place = place
+        self._identity = Identity(place, lambda: self.store, files or NotebookFiles())
+        self._is_greeted = False
         self._chat = chat
         self._open_store = store
         self._stored: ConversationStore | None = None
@@ -79,13 +73,83 @@ class Talks:
             self._stored = self._open_store()
         return self._stored
 
-    def scope_of(self, name: str) -> str:
-        """To whom a conversation belongs: `main` to its notebook, every other one to all."""
-        return self.place().scope if name == MAIN else ""
+    def key(self, name: str) -> tuple[str, str]:
+        """Return the scope and the name by which the store knows a conversation.
+
+        `main` belongs to its notebook, `main@...` to another one, and every other conversation to all.
+        """
+        if name == MAIN:
+            return self._identity.scope, MAIN
+        scope = self._scope_of_older(name)
+        return ("", name) if scope is None else (scope, MAIN)
 
     def listed(self) -> list[ConversationSummary]:
         """The conversations there are, by name."""
-        return self.store.names(self.place().scope)
+        return self.store.names(self._identity.scope)
+
+    def older(self) -> list[tuple[str, ConversationSummary]]:
+        """Return the names and summaries of older conversations that may be this notebook's, the newest first."""
+        found = []
+        for one in self._identity.older:
+            summary = self._main_of(one.known.scope)
+            if summary is not None and summary.turns:
+                found.append((name_of_older(one.known.scope), summary))
+        return found[:_MOST_OLDER]
+
+    def is_older(self, name: str) -> bool:
+        """Return whether a name is that of another notebook's, kernel's or terminal's `main`."""
+        return self._scope_of_older(name) is not None
+
+    def greeting(self) -> str:
+        """Say once that `main` begins although there is an older one, and how to take that up; empty: nothing to say.
+
+        To be asked before the first turn is kept.
+        """
+        if self._is_greeted or self.is_begun(MAIN):
+            return ""
+        self._is_greeted = True
+        found = [(one, summary) for one in self._identity.older if (summary := self._main_of(one.known.scope))]
+        found = [(one, summary) for one, summary in found if summary.turns]
+        if not found:
+            return ""
+        # One whose cells are here is the likelier one.
+        one, summary = max(found, key=lambda pair: (pair[0].is_copied, pair[1].updated))
+        return _greeting(one, summary, n_more=len(found) - 1)
+
+    def take_up(self, name: str) -> int:
+        """Let `main` of this notebook go on where another one is, which stays as it is. Nothing is destroyed.
+
+        Args:
+            name: Its name, as `older` gives it.
+
+        Returns:
+            How many turns `main` has now.
+
+        Raises:
+            UnknownNameError: There is none of this name.
+        """
+        scope = self._scope_of_older(name)
+        stored = None if scope is None else self.store.load(scope, MAIN)
+        if scope is None or stored is None:
+            raise UnknownNameError(f"There is no conversation {shorten(name, 40)!r}. %aichat chats lists them.")
+        own = self._identity.scope
+        self._is_greeted = True
+        self.current = MAIN
+        if scope != own:
+            self._identity.settle()
+            for number, turn in enumerate(stored.turns):
+                cell = cell_of(turn, scope)
+                record = TurnRecord(
+                    prompt=turn.prompt,
+                    reply=turn.reply,
+                    options=turn.options,
+                    cell_id=f"{own}#{turn.cell_id.removeprefix(f'{scope}#')}" if cell else turn.cell_id,
+                    notebook=turn.notebook,
+                    created=turn.created,
+                    origin=self._origin(cell if self._identity.stands_here(cell) else ""),
+                )
+                self.store.append(own, MAIN, record, system=stored.system, is_new=number == 0)
+        return len(self.load(MAIN))
 
     def lasting(self) -> str:
         """How long the current conversation stays, in a few words."""
@@ -100,27 +164,33 @@ class Talks:
             return "kept until this kernel ends"
         return "of this terminal only; a named one stays"
 
-    def name_with_owner(self, scope: str, name: str) -> str:
-        """What to call a conversation that was found: `main` is somebody's.
+    def bring(self, name: str, system: str, records: Iterable[TurnRecord]) -> None:
+        """Store turns from elsewhere at the end of a conversation.
 
         Args:
-            scope: To whom it belongs.
             name: Its name.
+            system: Its system message; empty: as before.
+            records: The turns.
         """
-        if not scope or scope == self.place().scope:
-            return name
-        kind, _, owner = scope.partition(":")
-        owner = PurePath(owner).name if kind == "notebook" else f"another {kind}"
-        return f"{name} of {owner}"
+        self._identity.settle()
+        for record in records:
+            self.store.append(*self.key(name), dataclasses.replace(record, origin=self._origin("")), system=system)
+
+    def name_with_owner(self, found: Found) -> str:
+        """Return what to call the conversation of a turn that was found: `main` is somebody's."""
+        if not found.scope or found.scope == self._identity.scope:
+            return found.name
+        owner = PurePath(found.turn.notebook).name or f"another {found.scope.partition(':')[0]}"
+        return f"{name_of_older(found.scope)} of {owner}"
 
     def is_begun(self, name: str) -> bool:
         """Whether something was said in a conversation."""
-        return self.store.load(self.scope_of(name), name) is not None
+        return self.store.load(*self.key(name)) is not None
 
     def load(self, name: str) -> Conversation:
         """A conversation as it stands now, whoever added to it; a new one where there is none."""
         self._see_execution()
-        stored = self.store.load(self.scope_of(name), name)
+        stored = self.store.load(*self.key(name))
         if stored is None:
             return Conversation(name=name, chat=self._chat)
         turns = (
@@ -145,15 +215,16 @@ class Talks:
     def records(self, name: str) -> tuple[StoredTurn, ...]:
         """The turns of a conversation as they are stored."""
         self._see_execution()
-        stored = self.store.load(self.scope_of(name), name)
+        stored = self.store.load(*self.key(name))
         return stored.turns if stored is not None else ()
 
     def cell_id(self, prompt: str, name: str, *, is_line: bool) -> str:
         """What tells that a cell is run again, so that its turn is replaced; empty: every run is a new turn.
 
-        A notebook names its cells. One that does not is told by the prompt itself. Lines of `ask` share a cell, so that
-        the prompt is part of their name. One execution of a cell may ask several times, in a loop: each call makes its
-        own turn. In a terminal everything is new.
+        Where the front end does not name the cell, everything is new, as in a terminal: two cells may ask the same. A
+        name that is good for this kernel only is told from the same one in another. Lines of `ask` share a cell, so
+        that the prompt is part of their name. One execution of a cell may ask several times, in a loop: each call makes
+        its own turn.
 
         Args:
             prompt: Text of the cell.
@@ -161,10 +232,10 @@ class Talks:
             is_line: Whether it is a line of `ask`.
         """
         place = self.place()
-        if not place.is_notebook:
+        if not place.is_notebook or not place.cell_id:
             return ""
-        parts = [place.scope, place.cell_id]
-        if is_line or not place.cell_id:
+        parts = [self._identity.scope, place.lasting_cell_id or f"{place.process}#{place.cell_id}"]
+        if is_line:
             parts.append(hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS])
         self._see_execution()
         self._n_begun += 1
@@ -203,13 +274,14 @@ class Talks:
             options=options,
             cell_id=turn.cell_id,
             notebook=self.place().notebook,
+            origin=self._origin(self._identity.cell),
         )
-        scope = self.scope_of(talk.name)
+        self._identity.settle()
         if place is None:
-            stored = self.store.append(scope, talk.name, record, system=system or talk.system, is_new=is_new)
+            stored = self.store.append(*self.key(talk.name), record, system=system or talk.system, is_new=is_new)
         else:
-            stored = self.store.replace(scope, talk.name, talk.turns[place].number, record, system=system)
-        if self._execution:
+            stored = self.store.replace(*self.key(talk.name), talk.turns[place].number, record, system=system)
+        if self._execution and turn.cell_id:
             self._made.add((talk.name, turn.cell_id))
         if turn.images:
             self._images[stored.created, stored.prompt] = turn.images
@@ -226,11 +298,11 @@ class Talks:
         made = self._made if len(self._made) == self._n_begun else set()
         self._execution, self._made, self._n_begun = execution, set(), 0
         for name in {name for name, _ in made}:
-            stored = self.store.load(self.scope_of(name), name)
+            stored = self.store.load(*self.key(name))
             known = {cell_id for talk, cell_id in made if talk == name}
             surplus = [turn.id for turn in stored.turns if _is_surplus(turn.cell_id, known)] if stored else []
             if surplus:
-                self.store.drop(self.scope_of(name), name, surplus)
+                self.store.drop(*self.key(name), surplus)
 
     def rewind(self, talk: Conversation, before: tuple[Turn, ...]) -> None:
         """Let a stored conversation end where `talk` now ends. Nothing is destroyed.
@@ -240,7 +312,47 @@ class Talks:
             before: The turns it had.
         """
         if before:
-            self.store.rewind(self.scope_of(talk.name), talk.name, talk.turns[-1].number if talk.turns else None)
+            self.store.rewind(*self.key(talk.name), talk.turns[-1].number if talk.turns else None)
+
+    def _origin(self, cell: str) -> Origin | None:
+        """Which cell of which notebook makes a turn, where the notebook can be known again."""
+        place = self.place()
+        if not place.notebook:
+            return None
+        return Origin(scope=self._identity.scope, path=place.notebook, kernel=place.kernel, cell=cell)
+
+    def _main_of(self, scope: str) -> ConversationSummary | None:
+        """The conversation `main` of somebody."""
+        return next((one for one in self.store.names(scope) if (one.scope, one.name) == (scope, MAIN)), None)
+
+    def _scope_of_older(self, name: str) -> str | None:
+        """To whom a conversation called `main@...` belongs; None for every other name."""
+        if not name.startswith(f"{MAIN}@"):
+            return None
+        return next((scope for scope in self.store.scopes(MAIN) if name_of_older(scope) == name), None)
+
+
+def name_of_older(scope: str) -> str:
+    """Return what another notebook's, kernel's or terminal's `main` is called.
+
+    Args:
+        scope: Whose it is.
+    """
+    digest = hashlib.sha256(scope.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{MAIN}@{digest[:_OLDER_DIGITS]}"
+
+
+def _greeting(older: Older, summary: ConversationSummary, *, n_more: int) -> str:
+    """One line on a conversation that is not taken up by itself."""
+    file = shorten(PurePath(older.known.path).name, 40)
+    turns = f"{summary.turns} turn{'s' if summary.turns > 1 else ''}"
+    day = time.strftime("%Y-%m-%d", time.localtime(summary.updated))
+    why = f"these cells are also in {file}" if older.is_copied else "none of its cells is known to be in this notebook"
+    more = f"; {n_more} more: %aichat chats" if n_more else ""
+    return (
+        f"A new conversation begins. An older one of {file} ({turns}, {day}) was not taken up, because {why}. "
+        f"To take it up: %aichat switch {name_of_older(older.known.scope)}{more}"
+    )
 
 
 def _is_surplus(cell_id: str, made: set[str]) -> bool:

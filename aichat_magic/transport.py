@@ -16,15 +16,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .by_httpx import ByHttpx, browser_connections, single_connection
 from .connections import Pool
 from .exchange import Exchange
 from .failures import parse_json
+from .instrumentation import is_httpx_replaced
 from .outgoing import Auth, Cookie, HttpRequest, check_headers
 from .routes import Route, proxy_for, target
 from .secret import Environment
 from .sse import EventParser, ServerSentEvent
 from .urls import checked_proxy
-from .ways import ByHttpx, Direct, Way, browser_connections, new_inbox, single_connection, tls_context
+from .ways import Direct, Way, new_inbox, tls_context
 
 if TYPE_CHECKING:
     import httpx
@@ -77,7 +79,8 @@ class Transport:
             mock: Replaces the network (tests).
             wall_clock: Seconds since 1970, for HTTP dates.
             environ: Where proxies and certificates are read; default `os.environ`.
-            is_direct: Whether connections without a proxy are our own; else httpx carries them, like those with one.
+            is_direct: Whether connections without a proxy are our own, as long as nobody stands in for httpx or watches
+                it; else httpx carries them, like those with one.
         """
         self._mock = mock
         self._wall_clock = wall_clock
@@ -169,6 +172,7 @@ class Transport:
             proxy=proxy,
             verify=request.verify,
             impersonate=request.impersonate,
+            is_direct=proxy is None and self._is_direct and not is_httpx_replaced(),
         )
         return Exchange(request, route, await self._pool(), self._wall_clock, is_stream)
 
@@ -191,7 +195,7 @@ class Transport:
             return ByHttpx(self._mock, is_shared=True)
         if route.impersonate is not None:
             return browser_connections(route)
-        if route.proxy is None and self._is_direct:
+        if route.is_direct:
             return Direct(route, self._context(route.verify), inbox)
         return single_connection(route, self._context(route.verify))
 

@@ -31,6 +31,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from effort import PATIENCE_S
 from kernels import clean_environment
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _ARGUMENTS = (
 _NUMBER = re.compile(r"\[\d+\]")
 # A page of JupyterLab takes seconds on a small machine, and much longer on a busy one.
 _START_MS = 60_000
-_MS = 20_000
+_MS = 60_000
 # JupyterLab's own questions about news and updates, and its look for extensions, would go to the network.
 _SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"checkForUpdates": False, "fetchNews": "false"},
@@ -142,12 +143,12 @@ class Lab:
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(10)
+            self._process.wait(PATIENCE_S)
         self._log.close()
 
     def _wait_until_up(self) -> None:
         """The server writes a file about itself once it listens; the port may differ from the one asked for."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         info = self._home / "jupyter-runtime" / f"jpserver-{self._process.pid}.json"
         while time.monotonic() < end:
             assert self._process.poll() is None, f"JupyterLab did not start\n{self.log}"

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import zmq
+from effort import PATIENCE_S
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
@@ -42,6 +43,14 @@ __import__("gc").collect() and 0 or sum(
     for task in __import__("gc").get_objects()
     if isinstance(task, __import__("asyncio").Task) and not task.done()
 )
+"""
+
+# From then on, what is interrupted has an hour to end by itself: that it ends at all shows that the interrupt has ended
+# it, and not the grace time.
+PATIENT = """
+from aichat_magic import batches, bridge
+bridge.run.__kwdefaults__["grace_s"] = bridge.iterate.__kwdefaults__["grace_s"] = batches._HOME_S = 3600.0
+del batches, bridge
 """
 
 
@@ -150,7 +159,7 @@ class Kernel:
             self._client.load_connection_file()
             # No heartbeat: on a busy machine it takes a kernel that is slow to start for a dead one.
             self._client.start_channels(hb=False)
-            self._wait_for_ready(60)
+            self._wait_for_ready(PATIENCE_S)
         except BaseException:
             self.__exit__()
             raise
@@ -166,7 +175,7 @@ class Kernel:
             if self.is_alive:
                 self._client.shutdown()
                 try:
-                    self.process.wait(10)
+                    self.process.wait(PATIENCE_S)
                 except subprocess.TimeoutExpired:
                     self.kill()
             self._client.stop_channels()
@@ -215,7 +224,7 @@ class Kernel:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
 
     def interrupt(self, *, by_message: bool = False, times: int = 1) -> None:
         """SIGINT, as Jupyter sends it by default; or the `interrupt_request` message on the control channel."""
@@ -230,13 +239,13 @@ class Kernel:
         message = self._client.session.msg(kind, content)
         self._client.control_channel.send(message)
         identity = message["header"]["msg_id"]
-        self._receive_until(lambda: identity in self._replies, 30, f"no reply to {kind}")
+        self._receive_until(lambda: identity in self._replies, PATIENCE_S, f"no reply to {kind}")
         return self._replies.pop(identity)
 
     def complete(self, code: str, cursor: int | None = None) -> dict[str, Any]:
         """What Tab offers at a place of a cell (default: its end): the content of the `complete_reply`."""
         identity = self._client.complete(code, len(code) if cursor is None else cursor)
-        self._receive_until(lambda: identity in self._replies, 30, "no completions")
+        self._receive_until(lambda: identity in self._replies, PATIENCE_S, "no completions")
         return self._replies.pop(identity)
 
     # --- cells
@@ -260,36 +269,46 @@ class Kernel:
         self._client.shell_channel.send(message)
         return key
 
-    def begun(self, key: str, timeout: float = 30) -> None:
+    def begun(self, key: str, timeout: float = PATIENCE_S) -> None:
         """Wait until the kernel has taken the cell up."""
         outcome = self._outcomes[key]
         self._receive_until(lambda: outcome.is_begun, timeout, "the cell did not begin")
 
-    def seen(self, key: str, text: str, timeout: float = 30) -> None:
+    def seen(self, key: str, text: str, timeout: float = PATIENCE_S) -> None:
         """Wait until the cell has printed or displayed `text`."""
         outcome = self._outcomes[key]
         self._receive_until(
             lambda: text in outcome.stdout or text in outcome.shown, timeout, f"the cell did not show {text!r}"
         )
 
-    def finish(self, key: str, timeout: float = 30) -> Outcome:
+    def finish(self, key: str, timeout: float = PATIENCE_S) -> Outcome:
         """Wait until the cell is over."""
         outcome = self._outcomes[key]
         self._receive_until(lambda: outcome.is_done, timeout, "the cell did not end")
         return self._outcomes.pop(key)
 
+    def is_done(self, key: str) -> bool:
+        """Whether the cell is over, as far as was heard."""
+        return self._outcomes[key].is_done
+
+    def listen(self) -> None:
+        """Hear what the kernel says within a fifth of a second."""
+        end = time.monotonic() + 0.2
+        while (left_s := end - time.monotonic()) > 0:
+            self._receive(left_s)
+
     def run(
-        self, code: str, *, timeout: float = 30, cell_id: str | None = None, subshell: str | None = None
+        self, code: str, *, timeout: float = PATIENCE_S, cell_id: str | None = None, subshell: str | None = None
     ) -> Outcome:
         """Run one cell."""
         return self.finish(self.start(code, cell_id=cell_id, subshell=subshell), timeout)
 
-    def run_all(self, codes: Iterable[str], *, timeout: float = 30) -> list[Outcome]:
+    def run_all(self, codes: Iterable[str], *, timeout: float = PATIENCE_S) -> list[Outcome]:
         """Queue all cells, then wait for all."""
         keys = [self.start(code) for code in codes]
         return [self.finish(key, timeout) for key in keys]
 
-    def value(self, code: str, *, timeout: float = 30) -> str:
+    def value(self, code: str, *, timeout: float = PATIENCE_S) -> str:
         """Run a cell that must succeed, and return its value as text."""
         outcome = self.run(code, timeout=timeout)
         assert outcome.status == "ok", "\n".join(outcome.traceback) or outcome.status
@@ -312,12 +331,16 @@ class Kernel:
         while not condition():
             assert self.is_alive, f"the kernel died\n{self.log}"
             assert time.monotonic() < end, f"{complaint} within {timeout} s\n{self.log}"
-            for socket, _ in self._poller.poll(200):
-                try:
-                    message = self._channels[socket].get_msg(timeout=0)
-                except queue.Empty:
-                    continue
-                self._take(message)
+            self._receive(0.2)
+
+    def _receive(self, timeout: float) -> None:
+        """Take the messages that are there; wait so many seconds for the first."""
+        for socket, _ in self._poller.poll(timeout * 1000):
+            try:
+                message = self._channels[socket].get_msg(timeout=0)
+            except queue.Empty:
+                continue
+            self._take(message)
 
     def _take(self, message: dict[str, Any]) -> None:
         kind, content = message["msg_type"], message["content"]

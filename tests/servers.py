@@ -31,6 +31,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from effort import PATIENCE_S
+
 MODEL = "test-model"
 _T = TypeVar("_T")
 _REASONS = {
@@ -404,12 +406,12 @@ class ChatServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10), "the server did not start"
+        assert self._ready.wait(PATIENCE_S), "the server did not start"
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive(), "the server did not stop"
 
     def close_idle(self) -> None:
@@ -423,7 +425,15 @@ class ChatServer:
 
         self._call(close())
 
-    def wait_until(self, condition: Callable[[ChatServer], bool], timeout_s: float = 5) -> bool:
+    def go_away(self) -> None:
+        """Close the listening socket and every connection, whatever is being answered."""
+        self._call(self._close())
+
+    def come_back(self) -> None:
+        """Listen again, at the same port."""
+        self._call(self._listen(self.port))
+
+    def wait_until(self, condition: Callable[[ChatServer], bool], timeout_s: float = PATIENCE_S) -> bool:
         """Wait, in the calling thread, until the condition holds; False when it does not in time."""
 
         async def poll() -> bool:
@@ -436,7 +446,7 @@ class ChatServer:
         return self._call(poll())
 
     def _call(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(2 * PATIENCE_S)
 
     def _run(self) -> None:
         # A selector loop, whatever policy the test has set.
@@ -446,19 +456,25 @@ class ChatServer:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        listener = await self._loop.create_server(
-            lambda: _Connection(self), "127.0.0.1", 0, ssl=self._tls_context, backlog=2048
-        )
-        self.port = listener.sockets[0].getsockname()[1]
+        await self._listen(0)
         self._ready.set()
         await self._stopped.wait()
-        listener.close()
+        await self._close()
+        await asyncio.sleep(0)  # transports close in the next turn of the loop
+
+    async def _listen(self, port: int) -> None:
+        self._listener = await self._loop.create_server(
+            lambda: _Connection(self), "127.0.0.1", port, ssl=self._tls_context, backlog=2048
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def _close(self) -> None:
+        self._listener.close()
         connections = list(self._open)
         for connection in connections:
             connection.task.cancel()
         await asyncio.gather(*(connection.task for connection in connections), return_exceptions=True)
-        await listener.wait_closed()
-        await asyncio.sleep(0)  # transports close in the next turn of the loop
+        await self._listener.wait_closed()
 
     def _choose(self, received: Received) -> Answer:
         self.requests.append(received)

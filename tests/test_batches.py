@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from aichat_magic.batches import Batch, iterate_rows
+from aichat_magic.api import iterate_rows
+from aichat_magic.batches import Batch
+from aichat_magic.budgets import Budget
 from aichat_magic.chat import Call, Chat
 from aichat_magic.errors import (
     AichatError,
@@ -20,7 +22,7 @@ from aichat_magic.errors import (
     RateLimitError,
     ServerError,
 )
-from aichat_magic.limits import Budget, Limits
+from aichat_magic.limits import Limits
 from aichat_magic.messages import ChatRequest, Chunk, Message, Reply, Usage
 from aichat_magic.plans import BatchOptions, BatchPlan, estimate
 from aichat_magic.prices import Price
@@ -117,7 +119,7 @@ def batch(
 
 async def done(*args: Any, **keywords: Any) -> Batch:
     made = batch(*args, **keywords)
-    await asyncio.wait_for(made.run(), 30)
+    await asyncio.wait_for(made.run(), 60)
     return made
 
 
@@ -331,7 +333,7 @@ async def test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place() 
     server.complete = stuck  # type: ignore[method-assign]  # more than the first window of "auto" has places
     made = batch([str(n) for n in range(100)], server, concurrency="auto")
     task = asyncio.create_task(made.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while sum(server.answered.values()) < 82:  # noqa: ASYNC110  # a few turns of the loop
             await asyncio.sleep(0)
     for_ever.set()
@@ -383,12 +385,12 @@ async def test_replies_that_have_come_home_are_stored_when_a_run_is_cancelled() 
 
 
 @pytest.mark.parametrize(
-    ("budget", "least"), [(Budget(max_total_tokens=1500), 100), (Budget(max_cost_usd=1.0), 100)], ids=["tokens", "cost"]
+    ("budget", "most"), [(Budget(max_total_tokens=1500), 100), (Budget(max_cost_usd=1.0), 100)], ids=["tokens", "cost"]
 )
-async def test_budget_is_never_passed_by_more_than_what_was_in_flight(budget: Budget, least: int) -> None:
+async def test_budget_is_used_up_and_not_passed(budget: Budget, most: int) -> None:
     server = Server()
     made = await done([str(n) for n in range(1000)], server, budget=budget, concurrency=8)
-    assert least <= sum(server.calls.values()) <= least + 8
+    assert most - 2 <= sum(server.calls.values()) <= most
     assert isinstance(made.stopped_by, BatchStoppedError)
     assert "budget" in str(made.stopped_by)
     assert sum(isinstance(outcome, Reply) for outcome in made.outcomes()) == sum(server.calls.values())
@@ -433,7 +435,7 @@ async def test_bad_row_of_the_source_ends_the_run_with_its_error(good: int) -> N
         raise BadRequestError("the row is bad", status=400)
 
     with pytest.raises(BadRequestError, match="the row is bad"):
-        await asyncio.wait_for(done(rows(), Server()), 10)
+        await asyncio.wait_for(done(rows(), Server()), 60)
 
 
 async def test_error_of_the_progress_callback_is_not_lost() -> None:
@@ -441,7 +443,7 @@ async def test_error_of_the_progress_callback_is_not_lost() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(done(map(str, range(3000)), Server(), on_progress=show), 10)
+        await asyncio.wait_for(done(map(str, range(3000)), Server(), on_progress=show), 60)
 
 
 async def test_requests_that_are_out_when_a_run_stops_come_home_and_nobody_else_is_waited_for() -> None:
@@ -459,7 +461,7 @@ async def test_requests_that_are_out_when_a_run_stops_come_home_and_nobody_else_
         await (forever.wait() if seconds > 60 else asyncio.sleep(0))
 
     made._plan.limits._sleep = sleep
-    await asyncio.wait_for(made.run(), 5)
+    await asyncio.wait_for(made.run(), 60)
     assert isinstance(made.stopped_by, AuthenticationError)
     assert texts(made)[1:3] == ["reply to 1", "reply to 2"]
 

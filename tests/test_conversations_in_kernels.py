@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 from kernels import Kernel
 from servers import ChatServer, Received, chunks, hang, text
@@ -36,6 +37,12 @@ def notebook(server: ChatServer, folder: Path, name: str = "a.ipynb") -> Iterato
         yield kernel
 
 
+def save(folder: Path, cells: dict[str, str], name: str = "a.ipynb") -> None:
+    """Write a notebook with these cells."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text, id=key) for key, text in cells.items()])
+    nbformat.write(book, folder / name)
+
+
 def sent(server: ChatServer) -> list[str]:
     """Contents of the messages that came last."""
     return [message["content"] for message in server.requests[-1].json["messages"]]
@@ -59,9 +66,11 @@ def test_kernel_killed_in_the_middle_loses_only_the_turn_in_flight(server: ChatS
         for number in range(1, 4):
             kernel.run(f"%%aichat\nq{number}", cell_id=f"id-{number}")
         kernel.start("%%aichat\nlong")
-        assert server.wait_until(lambda server: len(server.requests) == 4, 10)
+        assert server.wait_until(lambda server: len(server.requests) == 4)
         kernel.kill()
+    save(tmp_path, {f"id-{number}": f"%%aichat\nq{number}" for number in range(1, 5)})
     with notebook(server, tmp_path) as kernel:
+        kernel.run("1", cell_id="id-4")
         shown = kernel.run("%aichat show").outputs
         kernel.run("%%aichat\nq4", cell_id="id-4")
     assert "echo: q3" in str(shown)
@@ -104,7 +113,7 @@ def test_interrupted_turn_is_not_kept(server: ChatServer, tmp_path: Path) -> Non
     with notebook(server, tmp_path) as kernel:
         kernel.run("%%aichat\nq1")
         key = kernel.start("%%aichat\nhang")
-        assert server.wait_until(lambda server: len(server.requests) == 2, 10)
+        assert server.wait_until(lambda server: len(server.requests) == 2)
         kernel.interrupt()
         assert kernel.finish(key).status == "error"
         kernel.run("%%aichat\nq2")
@@ -118,3 +127,43 @@ def test_history_switched_off_writes_no_file(server: ChatServer, tmp_path: Path)
         kernel.run("%%aichat\nq2")
         assert sent(server) == ["q1", "echo: q1", "q2"]
         assert list(tmp_path.iterdir()) == []
+
+
+def test_notebook_in_vs_code_goes_on_by_its_file_and_not_by_the_names_of_its_window(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    """Row 93. VS Code names the file in the namespace, and cells by URIs that begin anew with each window."""
+    first, second = (f"vscode-notebook-cell:/a.ipynb#W{number}sZmlsZQ%3D%3D" for number in range(2))
+    save(tmp_path, {"1f0e3dad": "%%aichat\nq1", "2a0b3c4d": "%%aichat\nq2"})
+    with notebook(server, tmp_path) as kernel:  # in JupyterLab
+        kernel.run("%%aichat\nq1", cell_id="1f0e3dad")
+    vs_code = {"AICHAT_CONVERSATIONS": str(tmp_path / "talk.sqlite3"), "AICHAT_MODEL": "vllm/m"}
+    asked: list[list[str]] = []
+    for _ in range(2):
+        with Kernel(env={**vs_code, "AICHAT_BASE_URL": server.url}) as kernel:
+            # What JupyterLab's cell made has an id; what a window's cell makes has a name of this kernel only.
+            kernel.run(f"__vsc_ipynb_file__ = {str(tmp_path / 'a.ipynb')!r}")
+            kernel.run("%load_ext aichat_magic", cell_id=first)
+            kernel.run("%%aichat\nq2", cell_id=second)
+            kernel.run("%%aichat\nagain", cell_id=second)
+            assert sent(server)[::2][-1] == "again"
+            asked.append(sent(server)[::2])
+    assert asked == [["q1", "again"], ["q1", "again", "again"]]
+
+
+def test_front_end_without_cell_ids_asks_the_same_twice_as_two_turns(server: ChatServer, tmp_path: Path) -> None:
+    """Row 92: qtconsole, jupyter-console, nbclient."""
+    with notebook(server, tmp_path) as kernel:
+        kernel.run("%%aichat\nmore")
+        kernel.run("%%aichat\nmore")
+        kernel.run("%%aichat\nmore")
+    assert sent(server)[::2] == ["more", "more", "more"]
+
+
+def test_kernel_that_is_unloaded_and_loaded_again_is_the_same_notebook_until_then(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    with notebook(server, tmp_path) as kernel:
+        assert kernel.run("%reload_ext aichat_magic").status == "ok"
+        assert kernel.run("%unload_ext aichat_magic").status == "ok"
+        assert kernel.value("get_ipython().events.callbacks['pre_run_cell']").count("see_cell") == 0

@@ -184,6 +184,18 @@ def test_sound_store_is_told_with_its_size(machine: Machine) -> None:
     assert str(path) in machine.found("conversations").found
 
 
+def test_large_store_of_replies_is_noted_with_the_way_to_prune_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlite3.connect(machine.environ["AICHAT_STORE"]) as file:
+        file.execute("CREATE TABLE x (y)")
+    file.close()
+    assert machine.found("replies").state == "ok"
+    monkeypatch.setattr(doctor, "SOFT_LIMIT_BYTES", 1000)
+    assert machine.found("replies").state == "note"
+    assert "%aichat store prune" in machine.found("replies").found
+
+
 def test_store_in_a_place_that_is_no_folder_is_told(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     machine.environ["AICHAT_STORE"] = str(tmp_path / "file" / "replies.sqlite3")

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from effort import PATIENCE_S
 
 from aichat_magic import engine as engine_room
 from aichat_magic.engine import Engine, Room, close_all, engine_for, free_cores, loaded
@@ -64,7 +65,7 @@ async def test_listens_on_loopback_and_demands_its_key(environ: dict[str, str]) 
     body = b'{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}'
     statuses = []
     for key in ("wrong", "", engine.key.reveal()):
-        connection = http.client.HTTPConnection(place.netloc, timeout=30)
+        connection = http.client.HTTPConnection(place.netloc, timeout=PATIENCE_S)
         headers = {"authorization": f"Bearer {key}", "origin": "http://evil.example"} if key else {}
         connection.request("POST", "/v1/chat/completions", body, headers)
         response = connection.getresponse()
@@ -77,7 +78,7 @@ async def test_listens_on_loopback_and_demands_its_key(environ: dict[str, str]) 
 async def test_closing_stops_listening_and_the_next_call_loads_anew(environ: dict[str, str]) -> None:
     engine = await engine_for(MODEL, environ=environ)
     close_all()
-    connection = http.client.HTTPConnection(urlsplit(engine.base_url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(engine.base_url).netloc, timeout=PATIENCE_S)
     with pytest.raises(OSError, match="refused"):
         connection.connect()
     again = await engine_for(MODEL, environ=environ)
@@ -91,9 +92,7 @@ async def test_closing_ends_requests_under_way(environ: dict[str, str]) -> None:
         request = ChatRequest(model=MODEL, messages=(asked,), options=options)
         stream = Local(Endpoint(provider="local"), http).stream(request)
         await anext(stream)
-        begin = time.monotonic()
-        close_all()
-        assert time.monotonic() - begin < 10
+        close_all()  # the whole reply would take minutes
         with pytest.raises((IncompleteReplyError, ConnectionFailedError)):
             async for _ in stream:
                 pass
@@ -143,7 +142,7 @@ async def test_cancelling_waits_until_nothing_partial_is_left(tmp_path: Path) ->
     await begun.wait()
     for task in (second, first):
         task.cancel()
-    await asyncio.wait([first, second], timeout=20)
+    await asyncio.wait([first, second], timeout=PATIENCE_S)
     assert first.cancelled()
     assert second.cancelled()
     assert ended.is_set()
@@ -180,18 +179,15 @@ def program(code: str, model_cache: Path, **more: str) -> subprocess.Popen[str]:
 def ran(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     with process:
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
     return process.returncode, out, err
 
 
-def test_process_says_nothing_and_ends_at_once(model_cache: Path) -> None:
-    code, out, err = ran(program("ask(); print(time.time())", model_cache))
-    ended = time.time()
-    assert (code, err) == (0, "")
-    assert ended - float(out) < 5  # 0.1 s on an idle machine
+def test_process_says_nothing_and_ends(model_cache: Path) -> None:
+    assert ran(program("ask(); print('asked')", model_cache)) == (0, "asked\n", "")
 
 
 def test_process_ends_while_a_request_is_under_way(model_cache: Path) -> None:
@@ -200,17 +196,15 @@ def test_process_ends_while_a_request_is_under_way(model_cache: Path) -> None:
             """
             ask()
             for _ in range(3):
-                threading.Thread(target=lambda: ask(5000), daemon=True).start()
+                threading.Thread(target=lambda: print("whole", ask(5000)), daemon=True).start()
             time.sleep(0.7)
             threading.excepthook = lambda args: None  # their requests break off
-            print(time.time())
+            print("the end", flush=True)
             """,
             model_cache,
         )
     )
-    ended = time.time()
-    assert (code, err) == (0, "")
-    assert ended - float(out) < 10  # 1 s on an idle machine; the replies would take minutes
+    assert (code, out, err) == (0, "the end\n", "")  # the replies would take minutes
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -303,8 +297,8 @@ async def test_room_is_given_back_by_the_cancelled() -> None:
     await asyncio.sleep(0)
     for waiter in waiters:
         waiter.cancel()
-    await asyncio.wait([holder, *waiters], timeout=10)
-    async with asyncio.timeout(10), room.taken(10):
+    await asyncio.wait([holder, *waiters], timeout=PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S), room.taken(10):
         pass
 
 

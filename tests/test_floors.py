@@ -9,15 +9,18 @@ import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
 FLOORS = (
-    set("errors messages fences tables secret render wrapping quoting kinds urls sse rate_headers http1".split()),
-    set("transport exchange connections ways sockets outgoing failures routes".split())
-    | set("retry settings bridge engine weights store limits pacing prices".split()),
+    set("errors messages characters answers fences tables secret urls".split())
+    | set("render wrapping quoting kinds".split())
+    | set("sse rate_headers response decoding instrumentation".split()),
+    set("transport exchange connections ways by_httpx sockets outgoing failures routes".split())
+    | set("retry settings bridge engine weights store limits pacing prices budgets outages".split()),
     {"providers"},
     {"registry"},
     {"chat"},
     set("conversation prompts context includes templates arguments charts previews transcripts".split())
-    | set("batches plans progress outcomes".split())
-    | set("excerpts pictures sheets schemas annotations validation jsontext recipes failing keywords".split()),
+    | set("batches ledger saver plans progress outcomes".split())
+    | set("excerpts pictures sheets schemas annotations validation jsontext recipes failing keywords".split())
+    | {"identity"},
     set("api session accessor extraction runs display pandas_hook completion asides shaping".split())
     | set("talks totals commands manual doctor".split()),
     {"magic"},
@@ -25,6 +28,9 @@ FLOORS = (
 # Rooms of one floor that may look at each other, each with its reason.
 NEIGHBOURS = {
     ("messages", "errors"): "an option out of range is an error",
+    ("answers", "characters"): "a blank text is no answer",
+    ("answers", "errors"): "but an error",
+    ("answers", "messages"): "that a reply stands for",
     ("messages", "rate_headers"): "a reply carries what the server said of its limits",
     ("messages", "fences"): "a reply knows the code in it",
     ("messages", "tables"): "and the tables",
@@ -44,7 +50,13 @@ NEIGHBOURS = {
     ("transport", "outgoing"): "what is sent is worded there",
     ("transport", "routes"): "and where it goes",
     ("transport", "failures"): "what is no JSON is put into words there",
+    ("transport", "by_httpx"): "or httpx carries it",
+    ("by_httpx", "ways"): "a way over httpx",
+    ("by_httpx", "outgoing"): "on which a request goes out",
+    ("by_httpx", "routes"): "to where its route says",
     ("exchange", "connections"): "a connection is taken and given back",
+    ("exchange", "sockets"): "which may be overdue",
+    ("by_httpx", "sockets"): "or overdue",
     ("exchange", "ways"): "and carries the request",
     ("exchange", "outgoing"): "which is worded there",
     ("exchange", "routes"): "and goes there",
@@ -57,7 +69,12 @@ NEIGHBOURS = {
     ("engine", "weights"): "an engine is made from weights",
     ("batches", "plans"): "a run does what its plan says",
     ("batches", "progress"): "and tells where it stands",
-    ("batches", "outcomes"): "and keeps what comes of it",
+    ("batches", "ledger"): "and keeps what comes of it, row by row",
+    ("batches", "saver"): "and has it stored",
+    ("saver", "ledger"): "what is stored is the reply to a job",
+    ("ledger", "plans"): "a plan says what a row asks",
+    ("ledger", "progress"): "a row that is done is told",
+    ("ledger", "outcomes"): "replies are kept in columns",
     ("plans", "progress"): "a plan says who is told",
     ("limits", "pacing"): "the laws of control that a run obeys",
     ("settings", "prices"): "the user's own prices are settings",
@@ -107,8 +124,9 @@ NEIGHBOURS = {
     ("accessor", "runs"): "a column is a run over its rows",
 }
 ONLY_IN = {
-    "httpx": {"transport", "ways"},  # transport: for the types only
-    "httpcore": {"ways"},
+    "httpx": {"transport", "by_httpx"},  # transport: for the types only
+    "httpcore": {"by_httpx"},  # for the types only
+    "httptools": {"response"},
     "nest_asyncio": {"bridge"},
     "nest_asyncio2": {"bridge"},
     "IPython": {"magic", "display"},

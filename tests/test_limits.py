@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from simulation import bucket, fixed_window, in_virtual_time, random_faults, simulate
 
 from aichat_magic.errors import OptionError
-from aichat_magic.limits import Budget, Limits, Outcome, RateLimits, rate_limits_from
-from aichat_magic.messages import Usage
+from aichat_magic.limits import Limits, Outcome, RateLimits, rate_limits_from
 
 OK = Outcome(latency_s=0.1, tokens=10)
 
@@ -426,35 +425,3 @@ def test_headers_of_any_content_are_read_or_ignored(headers):
 
         # Whatever a server says, no call waits for more than a minute for it.
         assert play(script) <= 200
-
-
-# --- budget
-
-
-def test_budget_ends_a_run_at_its_bound():
-    budget = Budget(max_cost_usd=1.0, max_total_tokens=100)
-    assert budget.allows()
-    budget.charge(Usage(input_tokens=30, output_tokens=10, cost_usd=0.2))
-    assert budget.allows()
-    budget.charge(Usage(input_tokens=50, output_tokens=10, cost_usd=0.2))
-    assert not budget.allows()
-    assert budget.spent.cost_usd == pytest.approx(0.4)
-    assert budget.spent.output_tokens == 20
-
-
-def test_budget_in_money_ends_with_the_first_unknown_price():
-    budget = Budget(max_cost_usd=1.0)
-    budget.charge(Usage(input_tokens=1))
-    assert not budget.allows()
-
-
-def test_budget_without_bounds_allows_all():
-    budget = Budget()
-    budget.charge(Usage(input_tokens=10**9))
-    assert budget.allows()
-
-
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), True, "1"])
-def test_bound_that_is_none_is_refused(value):
-    with pytest.raises(OptionError, match="max_cost_usd"):
-        Budget(max_cost_usd=value)

@@ -565,6 +565,43 @@ def test_stored_replies_are_counted_and_cleared(run: Cell, table: Any) -> None:
     assert not run("%aichat store burn")[0].success
 
 
+def test_stored_replies_are_pruned_and_what_went_is_said(run: Cell, table: Any) -> None:
+    run("%aichat store clear")
+    run("%%aichat --batch df --into label --no-progress\n{title}")
+    printed = " ".join(run("%aichat store")[1].split())
+    assert "None is removed by itself; above 256.0 MB" in printed
+    assert "prune --older 90d" in printed
+    assert "Nothing to remove: 2 replies, 0.0 MB, the oldest of 2" in run("%aichat store prune --older 90d")[1]
+    printed = " ".join(run("%aichat store prune --larger=0.001kB")[1].split())
+    assert "Removed 2 stored replies; the oldest was of 2" in printed
+    assert "Left: 0 replies, 0.0 MB." in printed
+
+
+@pytest.mark.parametrize(
+    ("rest", "words"),
+    [
+        ("prune", "must be told what to remove"),
+        ("prune --older", "expected one argument"),
+        ("prune --older 90", "--older takes a number with its unit, such as 90d"),
+        ("prune --older 90m", "such as 90d"),
+        ("prune --older -1d", "argument"),
+        ("prune --older 0d", "such as 90d"),
+        ("prune --larger 5", "such as 500MB"),
+        ("prune --larger " + "9" * 400 + "MB", "such as 500MB"),
+        ("prune --oldr 90d", "Did you mean '--older'"),
+        ("prune 90d", "is no flag"),
+        ("burn", "knows no 'burn'"),
+        ("clear all", "knows no 'clear'"),
+    ],
+)
+def test_line_of_store_that_cannot_be_understood_removes_nothing(run: Cell, table: Any, rest: str, words: str) -> None:
+    run("%%aichat --batch df --into label --no-progress\n{title}")
+    result, printed = run(f"%aichat store {rest}")
+    assert not result.success
+    assert words in " ".join(printed.split())
+    assert "2" in run("%aichat store")[1]
+
+
 def test_included_data_reaches_the_server_between_fences_and_a_line_says_so(run: Cell, shell: InteractiveShell) -> None:
     shell.user_ns["rows"] = list(range(100_000))
     with ChatServer() as server:

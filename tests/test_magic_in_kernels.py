@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from kernels import Kernel, Outcome, clean_environment
+from effort import PATIENCE_S
+from kernels import PATIENT, Kernel, Outcome, clean_environment
 from servers import Answer, ChatServer, Received, chunks, hang, status, text
 
 
@@ -53,7 +54,7 @@ def kernel(shared_kernel: Kernel) -> Iterator[Kernel]:
 
 def prepare(kernel: Kernel, server: ChatServer) -> None:
     cells = ["%load_ext aichat_magic", "%aichat use vllm/test-model", f"%config AIChat.base_url = '{server.url}'"]
-    assert [outcome.status for outcome in kernel.run_all(cells)] == ["ok"] * 3
+    assert [outcome.status for outcome in kernel.run_all([*cells, PATIENT])] == ["ok"] * 4
 
 
 def reply(kernel: Kernel, cell: str) -> str:
@@ -107,10 +108,9 @@ def test_an_interrupted_stream_stays_visible_and_out_of_the_history(
     left = server.closed_early
     cell = kernel.start("%%aichat\nlong")
     kernel.seen(cell, "word20 ")
-    begin = time.monotonic()
     kernel.interrupt(by_message=by_message)
     outcome = kernel.finish(cell)
-    assert time.monotonic() - begin < 1
+    assert "word399" not in outcome.shown  # it has ended before the stream
     assert is_interrupted(outcome)
     assert is_marked(outcome)
     assert "word20 " in outcome.outputs[-1]["data"]["text/plain"]
@@ -126,15 +126,15 @@ def is_marked(outcome: Outcome) -> bool:
 
 
 @pytest.mark.parametrize("by_message", [False, True], ids=["signal", "message"])
-def test_an_interrupted_hang_ends_within_a_second(kernel: Kernel, server: ChatServer, by_message: bool) -> None:
+def test_an_interrupted_hang_ends_while_the_server_still_hangs(
+    kernel: Kernel, server: ChatServer, by_message: bool
+) -> None:
     kernel.run("%%aichat\nfirst")
     left = server.closed_early
     cells = [kernel.start(code) for code in ("%%aichat\nhang", "'behind'")]
     assert server.wait_until(lambda server: server.in_flight == 1)
-    begin = time.monotonic()
     kernel.interrupt(by_message=by_message)
     outcomes = [kernel.finish(cell) for cell in cells]
-    assert time.monotonic() - begin < 1
     assert is_interrupted(outcomes[0])
     assert outcomes[1].status == "aborted"
     assert server.wait_until(lambda server: server.closed_early == left + 1)
@@ -177,13 +177,17 @@ def test_25_interrupts_at_random_moments(server: ChatServer, code: str) -> None:
         assert reply(kernel, "%%aichat\nwarm") == "echo: warm"
         kernel.value(CLOSE_POOL)
         fds = kernel.fds
-        for _ in range(25):
+        for number in range(25):
             before = len(server.requests)
             cell = kernel.start(code)
             assert server.wait_until(lambda server: len(server.requests) > before)  # noqa: B023  # called at once
+            if code == CELL and number % 3 == 1:
+                kernel.seen(cell, "word0 ")
+            elif code == BATCH and number == 1:  # the rows that are answered are, and stay
+                assert server.wait_until(lambda server: server.in_flight == 200)
             time.sleep(chance.uniform(0, 0.3))
             kernel.interrupt()
-            outcome = kernel.finish(cell, timeout=10)
+            outcome = kernel.finish(cell)
             assert is_interrupted(outcome), outcome
             assert server.wait_until(lambda server: server.in_flight == 0)
             if code == BATCH:
@@ -194,7 +198,7 @@ def test_25_interrupts_at_random_moments(server: ChatServer, code: str) -> None:
                 assert whole.startswith(text_of(outcome))
                 assert is_marked(outcome)
                 n_kept += 1
-        assert n_kept > 5
+        assert n_kept >= 8
         quiet = len(server.requests)
         assert reply(kernel, "%%aichat\nafter") == "echo: after"
         assert len(server.requests) == quiet + 1  # none that was interrupted goes on, or comes later
@@ -234,7 +238,7 @@ def nested(progress):
     aichat_magic.ask("nested")
 pd.Series(["a", "b"]).aichat.complete(progress=nested)
 """
-    outcome = kernel.run(code, timeout=15)
+    outcome = kernel.run(code)
     assert (outcome.status, outcome.error_name) == ("error", "NestedCallError")
     assert "Await the asynchronous form" in outcome.error_value
     assert "nested" not in [received.last_message for received in server.requests[before:]]
@@ -294,7 +298,7 @@ def test_a_terminal_shows_each_token_once(server: ChatServer, tmp_path: Path) ->
         ["-m", "IPython", "--simple-prompt", "--no-banner", "--no-confirm-exit", "--colors=NoColor"],
         env=clean_environment(tmp_path, {"TERM": "dumb", "AICHAT_BASE_URL": server.url, "AICHAT_MODEL": "vllm/m"}),
         cwd=str(tmp_path),
-        timeout=30,
+        timeout=PATIENCE_S,
         encoding="utf-8",
     )
     try:

@@ -75,7 +75,7 @@ from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 loaded = set(sys.modules)
 shell.run_line_magic("load_ext", "aichat_magic")
-heavy = {"pandas", "httpx", "numpy", "pydantic", "markdown_it", "nest_asyncio", "xllamacpp", "tqdm"}
+heavy = {"pandas", "httpx", "httptools", "numpy", "pydantic", "markdown_it", "nest_asyncio", "xllamacpp", "tqdm"}
 heavy &= set(sys.modules) - loaded
 assert not heavy, heavy
 after = set()

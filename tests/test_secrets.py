@@ -61,7 +61,7 @@ CORE = "Canary7Zq4Wx"
 # What JSON, URLs and base64 change: a slash, a plus, a quote, padding.
 CANARY = f'sk-{CORE}/9+"k='
 PASSWORD = f"pw-{CORE}"
-WIRE = ("exchange", "connections", "ways", "sockets", "http1")
+WIRE = ("exchange", "connections", "ways", "by_httpx", "sockets", "response", "decoding", "instrumentation")
 MODES = ("Plain", "Context", "Verbose", "Minimal", "Docs")
 
 

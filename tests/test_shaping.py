@@ -171,7 +171,7 @@ def test_reply_is_kept_and_counted_when_asking_again_is_interrupted(
     server.answer = lambda received, attempt: text("no") if len(server.requests) == 1 else hang()
 
     def interrupt() -> None:
-        assert server.wait_until(lambda server: len(server.requests) == 2 and server.in_flight == 1, 30)
+        assert server.wait_until(lambda server: len(server.requests) == 2 and server.in_flight == 1)
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from hashlib import sha256
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from effort import PATIENCE_S, calls_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -179,8 +179,16 @@ async def test_reply_comes_back_as_it_was_without_its_messages(store: SqliteStor
 
 
 async def test_reply_without_usage_comes_back_without_usage(store: SqliteStore) -> None:
-    await store.put(KEY, Reply(text=""))
-    assert await store.get([KEY]) == {KEY: Reply(text="")}
+    await store.put(KEY, Reply(text="x"))
+    assert await store.get([KEY]) == {KEY: Reply(text="x")}
+
+
+@pytest.mark.parametrize("reply", [Reply(text=""), Reply(text=" \n\u200b"), Reply(text="No.", finish_reason="refusal")])
+async def test_reply_without_an_answer_is_not_stored(store: SqliteStore, path: Path, reply: Reply) -> None:
+    await store.put(KEY, reply)
+    await store.put(OTHER, Reply(text="x", finish_reason="tool_calls"))
+    assert list(await store.get([KEY, OTHER])) == [OTHER]
+    assert rows_in(path) == 1
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "\ud800", "\udfff\x00é😀", "\x00"])
@@ -264,7 +272,7 @@ def test_what_was_written_does_not_stay_in_memory(tmp_path: Path) -> None:
         """,
         str(tmp_path / "replies.sqlite3"),
     )
-    assert int(program.communicate(timeout=60)[0]) < 50_000_000
+    assert int(program.communicate(timeout=PATIENCE_S)[0]) < 50_000_000
 
 
 async def test_rows_that_are_cleared_before_they_are_written_are_no_trouble(path: Path) -> None:
@@ -415,27 +423,34 @@ async def test_summary_and_clear(path: Path) -> None:
     store.close()
 
 
-async def test_the_rows_written_first_go_when_there_are_too_many(path: Path) -> None:
+async def test_nothing_goes_by_itself_however_large_the_file_and_one_line_says_so(path: Path) -> None:
+    """Row 120."""
     now_s = 1e9
-
-    def clock() -> float:
-        nonlocal now_s
-        now_s -= 1  # a clock that is set back does not change what is old
-        return now_s
-
-    store = SqliteStore(path, clock=clock, max_bytes=400_000)
-    for number in range(1200):
-        await store.put(key_of(number), Reply(text="x" * 1000))
-    assert path.stat().st_size < 450_000
-    found = await store.get([key_of(number) for number in range(1200)])
-    assert 100 < len(found) < 400
-    assert set(found) == {key_of(number) for number in range(1200 - len(found), 1200)}
+    store = SqliteStore(path, clock=lambda: now_s, soft_limit_bytes=200_000)
+    with pytest.warns(UserWarning, match=r"none is removed by itself\. %aichat store prune --older 90d") as caught:
+        for number in range(1200):
+            now_s += 86_400  # years go by, too
+            await store.put(key_of(number), Reply(text="x" * 1000))
+        store.close()
+    assert len(caught) == 1
+    assert path.stat().st_size > 1_200_000
+    assert len(await store.get([key_of(number) for number in range(1200)])) == 1200
+    assert store.summary().soft_limit_bytes == 200_000
     store.close()
 
 
-async def test_old_replies_are_misses_and_go(path: Path) -> None:
+async def test_file_below_the_soft_limit_is_passed_over_in_silence(path: Path) -> None:
+    store = SqliteStore(path, soft_limit_bytes=10_000_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(100):
+            await store.put(key_of(number), Reply(text="x" * 1000))
+        store.close()
+
+
+async def test_old_replies_are_misses_and_stay_in_the_file(path: Path) -> None:
     now_s = 1000.0
-    store = SqliteStore(path, clock=lambda: now_s, max_age_s=60, max_bytes=400_000)
+    store = SqliteStore(path, clock=lambda: now_s, max_age_s=60)
     long = Reply(text="x" * 10_000)
     await store.put(KEY, long)
     now_s += 59
@@ -443,9 +458,112 @@ async def test_old_replies_are_misses_and_go(path: Path) -> None:
     assert len(await store.get([KEY, OTHER])) == 2
     now_s += 2
     assert await store.get([KEY, OTHER]) == {OTHER: long}
-    await store.put(OTHER, long)
     store.close()
-    assert rows_in(path) == 1
+    assert rows_in(path) == 2
+
+
+# Pruning
+
+
+@pytest.fixture(params=["file", "memory"])
+def pruned(request: pytest.FixtureRequest, path: Path) -> Iterator[SqliteStore | MemoryStore]:
+    """A store with 300 replies of 1 kB, the first stored at 1e9 and each a day after the one before."""
+    now_s = 1e9
+
+    def clock() -> float:
+        return now_s
+
+    store = SqliteStore(path, clock=clock) if request.param == "file" else MemoryStore(clock=clock)
+
+    async def fill() -> None:
+        nonlocal now_s
+        for number in range(300):
+            await store.put(key_of(number), Reply(text="x" * 1000))
+            now_s += 86_400
+
+    asyncio.run(fill())
+    yield store
+    store.close()
+
+
+async def numbers_in(store: SqliteStore | MemoryStore) -> list[int]:
+    return [number for number in range(300) if await store.get([key_of(number)])]
+
+
+def left_in(store: SqliteStore | MemoryStore) -> list[int]:
+    return asyncio.run(numbers_in(store))
+
+
+def test_pruning_by_age_removes_what_is_older(pruned: SqliteStore | MemoryStore) -> None:
+    before = pruned.summary().size_bytes
+    assert pruned.prune(older_s=90.5 * 86_400) == 210
+    assert left_in(pruned) == list(range(210, 300))
+    assert pruned.summary().rows == 90
+    assert pruned.summary().size_bytes < before / 2
+    assert pruned.prune(older_s=90.5 * 86_400) == 0
+
+
+def test_pruning_by_size_removes_the_oldest_and_no_more_than_it_must(pruned: SqliteStore | MemoryStore) -> None:
+    removed = pruned.prune(larger_bytes=200_000)
+    assert pruned.summary().size_bytes <= 200_000
+    assert left_in(pruned) == list(range(removed, 300))
+    assert pruned.summary().size_bytes > 150_000
+    assert pruned.prune(larger_bytes=200_000) == 0
+
+
+def test_pruning_by_both_removes_what_either_says(pruned: SqliteStore | MemoryStore) -> None:
+    removed = pruned.prune(older_s=250.5 * 86_400, larger_bytes=100_000)
+    assert removed > 200
+    assert left_in(pruned) == list(range(removed, 300))
+
+
+def test_pruning_to_next_to_nothing_ends(pruned: SqliteStore | MemoryStore) -> None:
+    assert pruned.prune(larger_bytes=1) == 300
+    assert left_in(pruned) == []
+    assert pruned.summary().rows == 0
+
+
+def test_reply_stored_anew_is_the_newest(pruned: SqliteStore | MemoryStore) -> None:
+    asyncio.run(pruned.put(key_of(0), Reply(text="new")))
+    pruned.prune(larger_bytes=100_000)
+    assert 0 in left_in(pruned)
+    assert 1 not in left_in(pruned)
+
+
+def test_pruning_where_there_is_no_file_makes_none(path: Path) -> None:
+    assert SqliteStore(path).prune(older_s=1, larger_bytes=1) == 0
+    assert not path.parent.exists()
+
+
+async def test_pruning_while_another_program_reads_keeps_the_file_usable(path: Path) -> None:
+    store = SqliteStore(path, patience_s=0.1)
+    for number in range(300):
+        await store.put(key_of(number), Reply(text="x" * 1000))
+    with other_program(path) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM replies").fetchone()
+        assert 0 < store.prune(larger_bytes=200_000) < 300
+        connection.execute("COMMIT")
+    assert key_of(299) in await store.get([key_of(299)])
+    assert is_intact(path)
+    store.close()
+
+
+async def test_pruning_goes_in_parts_so_that_others_can_write_in_between(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aichat_magic.store import prune
+
+    monkeypatch.setattr(prune, "_SLICE", 7)
+    now_s = 1e9
+    store = SqliteStore(path, clock=lambda: now_s)
+    for number in range(30):
+        now_s += 1
+        await store.put(key_of(number), Reply(text="x" * 1000))
+    assert store.prune(older_s=9.5) == 20
+    assert store.prune(larger_bytes=20_000) > 0
+    assert (await numbers_in(store))[-1] == 29
+    store.close()
 
 
 # Many at once
@@ -502,7 +620,7 @@ def test_what_is_waiting_is_written_at_the_end_of_the_program(path: Path) -> Non
         """,
         str(path),
     )
-    program.communicate(timeout=30)
+    program.communicate(timeout=PATIENCE_S)
     assert program.returncode == 0
     assert rows_in(path) == 200
 
@@ -540,8 +658,7 @@ def test_twenty_five_kills_lose_no_acknowledged_reply(path: Path) -> None:
     for turn in range(25):
         program = run_program(WRITE, str(path), str(turn), "1000000")
         assert program.stdout is not None
-        lines = [program.stdout.readline()]
-        time.sleep(chance.uniform(0, 0.12))
+        lines = [program.stdout.readline() for _ in range(chance.randrange(1, 200))]
         program.send_signal(signal.SIGKILL)
         lines += program.stdout.read().splitlines(keepends=True)
         program.wait()
@@ -559,7 +676,7 @@ def test_two_processes_write_into_one_store(path: Path) -> None:
     """Row 31. They make the file at the same moment, too."""
     programs = [run_program(WRITE, str(path), str(part), "2000") for part in range(2)]
     for program in programs:
-        program.communicate(timeout=60)
+        program.communicate(timeout=PATIENCE_S)
         assert program.returncode == 0
     assert rows_in(path) == 4000
     assert is_intact(path)
@@ -588,7 +705,7 @@ def test_child_after_fork_has_its_own_connection(path: Path) -> None:
         """,
         str(path),
     )
-    program.communicate(timeout=30)
+    program.communicate(timeout=PATIENCE_S)
     assert program.returncode == 0
     assert rows_in(path) == 400
     assert is_intact(path)
@@ -597,14 +714,11 @@ def test_child_after_fork_has_its_own_connection(path: Path) -> None:
 # Trouble
 
 
-async def longest_gap_s(until: "asyncio.Task[object]") -> float:
-    """The longest time in which the loop did nothing else."""
-    longest_s = 0.0
-    while not until.done():
-        begin_s = time.perf_counter()
+async def has_time_beside(task: "asyncio.Task[object]") -> bool:
+    """Whether the loop goes on while the task waits for a lock: then it is not done when the loop has turned."""
+    for _ in range(20):
         await asyncio.sleep(0.005)
-        longest_s = max(longest_s, time.perf_counter() - begin_s)
-    return longest_s
+    return not task.done()
 
 
 async def test_locked_store_keeps_the_reply_and_writes_it_later(path: Path) -> None:
@@ -614,11 +728,11 @@ async def test_locked_store_keeps_the_reply_and_writes_it_later(path: Path) -> N
     with other_program(path) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         with pytest.warns(UserWarning, match="locked by another program") as caught:
-            put = asyncio.create_task(store.put(OTHER, REPLY))
-            assert await longest_gap_s(put) < 0.7
-            begin_s = time.perf_counter()
+            await store.put(OTHER, REPLY)
+            # From now on nobody waits; who did would wait for ever.
+            writer = store._life().writer
+            writer._limits = dataclasses.replace(writer._limits, patience_s=1e9)
             await asyncio.gather(*(store.put(key_of(number), REPLY) for number in range(10)))
-            assert time.perf_counter() - begin_s < 0.7
             assert len(await store.get([KEY, OTHER, key_of(9)])) == 3
         assert len(caught) == 1
         assert not store.summary().is_persistent
@@ -631,33 +745,50 @@ async def test_locked_store_keeps_the_reply_and_writes_it_later(path: Path) -> N
 
 
 async def test_lock_that_is_soon_free_is_waited_for_without_a_word(path: Path) -> None:
+    """Row 32: the lock is let go by the loop, which is not blocked meanwhile."""
     store = SqliteStore(path, patience_s=20)
     await store.put(KEY, REPLY)
     with other_program(path) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         put = asyncio.create_task(store.put(OTHER, REPLY))
-        await asyncio.sleep(0.6)
-        assert not put.done()
+        assert await has_time_beside(put)
         connection.execute("ROLLBACK")
         await put
     assert rows_in(path) == 2
     store.close()
 
 
-async def test_store_that_cannot_even_be_read_for_a_lock(path: Path) -> None:
-    store = SqliteStore(path, patience_s=1)
-    await store.put(KEY, REPLY)
-    store.close()
+@contextlib.contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Another program has the file for itself alone."""
     with other_program(path) as connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("UPDATE replies SET id = id")
+        yield
+
+
+async def test_store_that_cannot_even_be_read_for_a_lock(path: Path) -> None:
+    store = SqliteStore(path, patience_s=0.5)
+    await store.put(KEY, REPLY)
+    store.close()
+    with unreadable(path):
         with pytest.warns(UserWarning, match="locked by another program") as caught:
-            get = asyncio.create_task(store.get([KEY]))
-            assert await longest_gap_s(get) < 0.7
-            assert await get == {}
+            assert await store.get([KEY]) == {}
         assert len(caught) == 1
     assert await store.get([KEY]) == {KEY: REPLY}
+    store.close()
+
+
+async def test_loop_goes_on_while_a_store_cannot_be_read_for_a_lock(path: Path) -> None:
+    """Row 32: were it blocked, nobody would let go of the lock, and the reply would not be found."""
+    store = SqliteStore(path, patience_s=20)
+    await store.put(KEY, REPLY)
+    store.close()
+    with unreadable(path):
+        get = asyncio.create_task(store.get([KEY]))
+        assert await has_time_beside(get)
+    assert await get == {KEY: REPLY}
     store.close()
 
 
@@ -675,13 +806,13 @@ async def test_full_disk_loses_nothing(path: Path) -> None:
         store.close()
 
 
-async def test_memory_is_bounded_while_the_disk_is_full(path: Path) -> None:
-    store = SqliteStore(path, max_pages=12, max_unsaved_bytes=20_000)
+async def test_no_reply_is_given_up_while_the_disk_is_full(path: Path) -> None:
+    """Row 120."""
+    store = SqliteStore(path, max_pages=12)
     with pytest.warns(UserWarning, match="full"):
         for number in range(100):
             await store.put(key_of(number), Reply(text="x" * 2000))
-    assert key_of(99) in await store.get([key_of(99)])
-    assert len(await store.get([key_of(number) for number in range(100)])) < 40
+    assert len(await store.get([key_of(number) for number in range(100)])) == 100
     with pytest.warns(UserWarning, match="could not be written"):
         store.close()
 
@@ -861,16 +992,19 @@ def test_many_connections_make_one_file_at_once(path: Path) -> None:
 # In memory, and where the store is
 
 
-async def test_memory_store_is_bounded_and_forgets() -> None:
+async def test_memory_store_keeps_all_and_says_once_that_it_is_large() -> None:
+    """Row 120."""
     now_s = 0.0
-    store = MemoryStore(clock=lambda: now_s, max_bytes=3000, max_age_s=60)
-    for number in range(10):
-        await store.put(key_of(number), Reply(text="x" * 850))
-    assert list(await store.get([key_of(number) for number in range(10)])) == [key_of(7), key_of(8), key_of(9)]
-    assert (store.summary().rows, store.summary().path, store.summary().is_persistent) == (3, None, False)
+    store = MemoryStore(clock=lambda: now_s, soft_limit_bytes=3000, max_age_s=60)
+    with pytest.warns(UserWarning, match="none is removed by itself") as caught:
+        for number in range(10):
+            await store.put(key_of(number), Reply(text="x" * 850))
+    assert len(caught) == 1
+    assert len(await store.get([key_of(number) for number in range(10)])) == 10
+    assert (store.summary().rows, store.summary().path, store.summary().is_persistent) == (10, None, False)
     now_s = 61.0
     assert await store.get([key_of(9)]) == {}
-    assert store.clear() == 3
+    assert store.clear() == 10
     assert store.summary().size_bytes == 0
 
 
@@ -897,11 +1031,8 @@ def test_user_without_a_home_gets_memory(monkeypatch: pytest.MonkeyPatch) -> Non
         assert isinstance(open_store(environ={}), MemoryStore)
 
 
-def test_keys_are_fast_enough_for_a_million_rows() -> None:
-    """About 3 microseconds each; the bound is wide because test machines are slow."""
+def test_keys_are_cheap_enough_for_a_million_rows() -> None:
+    """About 3 microseconds each: what all requests of a run have in common is hashed once."""
     keys = RequestKeys(provider="p", host="h", model="m", options=Options())
-    prompts = [(Message("user", json.dumps({"row": number})),) for number in range(2000)]
-    begin_s = time.process_time()
-    for prompt in prompts:
-        keys.key(prompt)
-    assert time.process_time() - begin_s < 0.2
+    prompts = [(Message("user", json.dumps({"row": number})),) for number in range(200)]
+    assert calls_of(lambda: [keys.key(prompt) for prompt in prompts]) <= 20 * len(prompts)

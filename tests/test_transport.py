@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import importlib
 import json
 import logging
@@ -14,16 +15,18 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import traceback
 import warnings
+import zlib
 
 import httpx
 import pytest
 import respx
 import trustme
+from effort import PATIENCE_S
 from needs import needs
 from servers import (
+    Answer,
     ChatServer,
     bomb,
     chunked,
@@ -44,6 +47,7 @@ from servers import (
     status,
     text,
 )
+from simulation import in_virtual_time
 
 from aichat_magic import errors
 from aichat_magic.secret import Secret
@@ -72,7 +76,7 @@ def chat(server, prompt="hello", *, stream=False, **changes):
         "url": (server if isinstance(server, str) else server.url) + "/chat/completions",
         "body": json.dumps(body).encode(),
         "auth": Auth(header="authorization", prefix="Bearer ", secret=Secret(KEY)),
-        "timeout_s": 5.0,
+        "timeout_s": PATIENCE_S,
     }
     return HttpRequest(**fields | changes)
 
@@ -249,19 +253,20 @@ async def test_nothing_is_left_when_a_stream_is_abandoned(http):
 async def test_a_cancel_passes_through_and_closes_the_connection(http, answer):
     with ChatServer(only(answer)) as server:
         task = asyncio.create_task(stream(http, server))
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(server.wait_until, lambda s: s.in_flight == 1)
+        await asyncio.sleep(0.1)  # mostly, the body has begun
         task.cancel()
-        began = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - began < 0.5
         assert server.wait_until(lambda s: s.open_connections == 0 and s.in_flight == 0)
+        assert server.closed_early == 1  # before the server was done
 
 
 async def test_a_cancel_inside_a_tls_handshake_is_a_cancel_and_leaves_no_socket(http):
     with ChatServer() as server:  # it waits for the end of headers that never come
         task = asyncio.create_task(http.send(chat(server.url.replace("http:", "https:"))))
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(server.wait_until, lambda s: s.connections == 1)
+        await asyncio.sleep(0.1)  # mostly, the handshake has begun
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -274,17 +279,48 @@ async def test_a_cancel_inside_a_tls_handshake_is_a_cancel_and_leaves_no_socket(
 @pytest.mark.parametrize("answer", [hang(), drip(), drip(stream=True)], ids=["hang", "drip", "stream"])
 @pytest.mark.parametrize("how", [ask, stream])
 async def test_the_total_deadline_holds(http, answer, how):
-    with ChatServer(only(answer)) as server:
-        began = time.monotonic()
+    with ChatServer(only(answer)) as server:  # it never comes to an end
         error = await failure(how(http, server, timeout_s=0.7), errors.DeadlineError)
-        assert 0.6 < time.monotonic() - began < 1.2
         assert "0.7 s" in str(error)
         assert "127.0.0.1" in str(error)
         assert server.wait_until(lambda s: s.open_connections == 0)
+        assert server.closed_early == 1
+
+
+class Slow(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
+    """A server without a network that answers never, or with a byte every 0.1 s."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    async def handle_async_request(self, request):
+        if self.kind is None:
+            await asyncio.Event().wait()
+        return httpx.Response(200, headers={"content-type": self.kind}, stream=self)
+
+    async def __aiter__(self):
+        while True:
+            yield b":"
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("kind", [None, "application/json", "text/event-stream"], ids=["hang", "drip", "stream"])
+@pytest.mark.parametrize("how", [ask, stream])
+@pytest.mark.parametrize("changes", [{}, {"idle_timeout_s": 0.3}], ids=["total", "with an idle time"])
+def test_the_total_deadline_comes_at_its_time(how, kind, changes, anyio_backend):
+    """Neither before it nor after it, by the clock of the loop."""
+
+    async def main(clock):
+        http = Transport(mock=Slow(kind), environ={})
+        begin = clock()
+        await failure(how(http, "http://api.example/v1", timeout_s=0.75, **changes), errors.DeadlineError)
+        return clock() - begin
+
+    assert in_virtual_time(main) == pytest.approx(0.75)
 
 
 async def test_a_silence_inside_a_stream_ends_it(http):
-    with ChatServer(only(chunks(["a", "b"], delay_s=5))) as server:
+    with ChatServer(only(chunks(["a", "b"], delay_s=3600))) as server:
         error = await failure(stream(http, server, idle_timeout_s=0.3), errors.DeadlineError)
     assert "silent for 0.3 s" in str(error)
 
@@ -370,6 +406,48 @@ async def test_a_body_cut_short_is_never_a_short_answer(http, answer):
     assert error.is_retryable
 
 
+@pytest.mark.parametrize("size", [1, 7, 25, 1000])
+@pytest.mark.parametrize(
+    "parts",
+    [['{"text": "You should ', "NOT ", 'delete it."}'], ["", '{"text": "You should NOT', "", "", ' delete it."}', ""]],
+    ids=["three", "some empty"],
+)
+async def test_no_member_of_gzip_is_lost_however_the_body_is_cut(http, parts, size):
+    """A proxy that packs each block on its own sends one member after the other."""
+    body = b"".join(gzip.compress(part.encode()) for part in parts)
+    pieces = [body[i : i + size] for i in range(0, len(body), size)]
+    answer = raw(
+        head(200, {"content-type": "application/json", "content-encoding": "gzip", "transfer-encoding": "chunked"})
+        + b"".join(chunked(piece) for piece in pieces)
+        + b"0\r\n\r\n"
+    )
+    with ChatServer(only(answer)) as server:
+        assert (await http.send(chat(server))).json() == {"text": "You should NOT delete it."}
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"),
+    [
+        ("deflate", zlib.compress),
+        ("deflate", lambda data: zlib.compress(data)[2:-4]),
+        ("X-Gzip", gzip.compress),
+        ("deflate, gzip", lambda data: gzip.compress(zlib.compress(data))),
+        ("identity", bytes),
+    ],
+    ids=["deflate", "deflate without a frame", "x-gzip", "two", "identity"],
+)
+async def test_every_usual_coding_is_undone(http, coding, encode):
+    with ChatServer(only(payload(encode(b'{"a": 1}'), headers={"content-encoding": coding}))) as server:
+        assert (await http.send(chat(server))).json() == {"a": 1}
+
+
+async def test_garbage_after_a_compressed_body_is_malformed(http):
+    body = gzip.compress(b"{}") + b"garbage"
+    with ChatServer(only(payload(body, headers={"content-encoding": "gzip"}))) as server:
+        error = await failure(http.send(chat(server)), errors.MalformedReplyError)
+    assert "not compressed as its header says" in str(error)
+
+
 async def test_json_cut_at_the_end_of_the_connection_is_incomplete(http):
     answer = raw(head(200, {"content-type": "application/json"}) + b'{"choices": [{"mess')
     with ChatServer(only(answer)) as server:
@@ -443,11 +521,20 @@ async def test_events_are_the_same_however_the_bytes_are_cut(http, size):
 
 
 async def test_events_come_while_the_stream_goes_on(http):
-    with ChatServer(only(event_stream([sse("a"), sse("b")], delay_s=1))) as server:
-        began = time.monotonic()
+    has_come = threading.Event()
+
+    async def play(exchange):
+        opening = head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+        await exchange.send(opening + chunked(sse("a")))
+        await asyncio.to_thread(has_come.wait, PATIENCE_S)
+        await exchange.send(chunked(sse("b")) + b"0\r\n\r\n")
+        return True
+
+    with ChatServer(only(Answer(play))) as server:
         async with contextlib.aclosing(http.events(chat(server, stream=True))) as events:
             assert (await anext(events)).data == "a"
-            assert time.monotonic() - began < 0.8
+            has_come.set()
+            assert (await anext(events)).data == "b"
 
 
 async def test_a_server_that_does_not_stream_gives_one_event(http):
@@ -526,9 +613,22 @@ async def test_an_endless_error_body_is_read_in_part(http):
     assert len(str(error)) < 400
 
 
-async def test_an_encoding_nobody_asked_for_is_refused(http):
+async def test_an_encoding_nobody_asked_for_is_refused_and_named(http):
     with ChatServer(only(payload(b"x", headers={"content-encoding": "br"}))) as server:
-        await failure(http.send(chat(server)), errors.MalformedReplyError)
+        error = await failure(http.send(chat(server)), errors.MalformedReplyError)
+    assert "'br'" in str(error)
+
+
+async def test_a_status_says_more_than_an_encoding_that_is_not_known(http):
+    answer = payload(b"x", code=401, headers={"content-encoding": "br"})
+    with ChatServer(only(answer)) as server:
+        await failure(http.send(chat(server)), errors.AuthenticationError)
+
+
+async def test_a_compressed_body_that_gives_nothing_stops_at_the_cap(http):
+    body = gzip.compress(b"") + bytes(1_000_000)
+    with ChatServer(only(payload(body, headers={"content-encoding": "gzip"}))) as server:
+        await failure(http.send(chat(server, max_bytes=1000)), errors.TooLargeError)
 
 
 # --- statuses
@@ -695,7 +795,7 @@ def test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once(
                 pass
             secure.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + length + b"\r\n" + b"x" * 1_000_000)
             if says_goodbye:
-                secure.settimeout(2)
+                secure.settimeout(PATIENCE_S)
                 secure.unwrap()
 
     async def main(port):
@@ -705,6 +805,47 @@ def test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once(
     with served_by_threads(talk) as port, asyncio.Runner(loop_factory=make_loop) as runner:
         for _ in range(4):
             assert len(runner.run(main(port)).body) == 1_000_000
+
+
+FRAMED = {
+    "length": b"content-length: 8\r\n\r\n" + b'{"a": 1}',
+    "chunks": b'transfer-encoding: chunked\r\n\r\n3;x\r\n{"a\r\n5\r\n": 1}\r\n0\r\ntrailer: x\r\n\r\n',
+    "end": b'connection: close\r\n\r\n{"a": 1}',
+}
+
+
+@pytest.mark.parametrize("make_loop", LOOPS)
+@pytest.mark.parametrize("is_secure", [True, False])
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(("framing", "connections"), [("length", 1), ("chunks", 1), ("end", 3), ("surplus", 3)])
+def test_a_connection_is_used_again_when_a_response_ended_where_it_says(
+    make_loop, is_secure, size, framing, connections, tls_context, anyio_backend
+):
+    answer = b"HTTP/1.1 200 OK\r\n" + FRAMED.get(framing, FRAMED["length"])
+    surplus = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}" if framing == "surplus" else b""
+    seen = []
+
+    def talk(connection):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        seen.append(connection)
+        with tls_context.wrap_socket(connection, server_side=True) if is_secure else connection as stream:
+            while received := stream.recv(65536):
+                if received.endswith(b"}"):
+                    pieces = [answer[i : i + size] for i in range(0, len(answer) - size, size)]
+                    for piece in (*pieces, answer[len(pieces) * size :] + surplus):
+                        stream.sendall(piece)
+                    if framing == "end":
+                        return
+
+    async def main(port):
+        async with contextlib.aclosing(Transport(environ={})) as http:
+            url = f"{'https' if is_secure else 'http'}://127.0.0.1:{port}"
+            for _ in range(3):
+                assert (await http.send(chat(url, verify=False))).json() == {"a": 1}
+
+    with served_by_threads(talk) as port, asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(main(port))
+    assert len(seen) == connections
 
 
 @pytest.mark.parametrize("make_loop", LOOPS)

@@ -38,11 +38,11 @@ _MAX_TOKENS = 16_000
 _FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
-    "tool_use": "stop",
+    "tool_use": "tool_calls",
     "pause_turn": "stop",
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
-    "refusal": "content_filter",
+    "refusal": "refusal",
 }
 # Inside a stream the status is 200 and the type of the error stands for the status it would have had ("Errors").
 _STATUSES = {

@@ -30,8 +30,13 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "max_tokens": "length",
     "model_length": "length",  # Mistral
     "content_filter": "content_filter",
-    "safety": "content_filter",  # Gemini
+    **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii"), "content_filter"),  # Gemini
+    "refusal": "refusal",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
 }
+# DeepSeek's word for a reply that its servers have broken off (API reference, 2026-11).
+_BROKEN_OFF = "insufficient_system_resource"
 
 
 class OpenAI(AsyncProvider):
@@ -85,7 +90,7 @@ class OpenAI(AsyncProvider):
             text=chunk.text,
             model=f"{self.name}/{request.model}",
             usage=chunk.usage or Usage(),
-            finish_reason=chunk.finish_reason or "stop",
+            finish_reason="refusal" if self._is_refusal(content) else chunk.finish_reason or "stop",
             rate_limits=rate_limits_from(response.headers, time.time()),
         )
 
@@ -94,6 +99,7 @@ class OpenAI(AsyncProvider):
         finish_reason: FinishReason | None = None
         is_done = False
         usage: Usage | None = None
+        is_refused = has_text = False
         try:
             async with contextlib.aclosing(self._http.events(self._post(request, is_streamed=True))) as events:
                 async for event in events:
@@ -108,7 +114,10 @@ class OpenAI(AsyncProvider):
                     chunk = self._chunk(content)
                     finish_reason = chunk.finish_reason or finish_reason
                     usage = chunk.usage or usage
+                    # The words of a refusal come piece by piece, and the last one ends as any reply does.
+                    is_refused = is_refused or (not has_text and bool(chunk.text) and self._is_refusal(content))
                     if chunk.text:
+                        has_text = True
                         yield Chunk(text=chunk.text, model=chunk.model)
         except IncompleteReplyError:
             # With the reason why it ended, the reply is whole; only the totals after it are lost.
@@ -119,7 +128,7 @@ class OpenAI(AsyncProvider):
                 f"The stream of provider {self.name!r} broke off before its end. Run the cell again.",
                 provider=self.name,
             )
-        yield Chunk(finish_reason=finish_reason or "stop", usage=usage)
+        yield Chunk(finish_reason="refusal" if is_refused else finish_reason or "stop", usage=usage)
 
     async def models(self) -> list[str]:
         """Names of the models the server offers, sorted."""
@@ -188,26 +197,38 @@ class OpenAI(AsyncProvider):
 
     def _chunk(self, content: dict[str, Any]) -> Chunk:
         """One response or one event, which differ only in `message` and `delta`."""
-        choices = content.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else {}
-        if not isinstance(choice, dict):
-            raise self._malformed("a choice is not an object")
+        choice, part = self._choice(content)
         reason = choice.get("finish_reason")
         # OpenRouter and others report a failure of the server behind them like this, with status 200.
         if choice.get("error") or str(reason).lower() == "error":
             raise self._reported(choice.get("error"))
-        part = choice.get("delta") or choice.get("message") or {}
-        if not isinstance(part, dict):
-            raise self._malformed("a message is not an object")
-        is_refused = isinstance(part.get("refusal"), str) and not part.get("content")
-        text = part["refusal"] if is_refused else self._text(part.get("content"))
-        finish_reason = _FINISH_REASONS.get(reason.lower(), "stop") if isinstance(reason, str) and reason else None
+        if reason == _BROKEN_OFF:
+            raise IncompleteReplyError(
+                f"Provider {self.name!r} broke its reply off: {_BROKEN_OFF.replace('_', ' ')}. Run the cell again.",
+                provider=self.name,
+            )
         return Chunk(
-            text=text,
-            finish_reason="content_filter" if is_refused and finish_reason else finish_reason,
+            text=part["refusal"] if self._is_refusal(content) else self._text(part.get("content")),
+            finish_reason=_finish_reason(reason),
             usage=_usage(content),
             model=content["model"] if isinstance(content.get("model"), str) else None,
         )
+
+    def _choice(self, content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The first choice of a response or an event, and its message or the piece of one."""
+        choices = content.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else {}
+        if not isinstance(choice, dict):
+            raise self._malformed("a choice is not an object")
+        part = choice.get("delta") or choice.get("message") or {}
+        if not isinstance(part, dict):
+            raise self._malformed("a message is not an object")
+        return choice, part
+
+    def _is_refusal(self, content: dict[str, Any]) -> bool:
+        """Tell whether the text of a response or an event says why there is no reply."""
+        _, part = self._choice(content)
+        return isinstance(part.get("refusal"), str) and bool(part["refusal"]) and not part.get("content")
 
     def _text(self, content: Any) -> str:
         """The text of a message: a string, nothing, or a list of parts of which the text parts count."""
@@ -241,6 +262,14 @@ class OpenAI(AsyncProvider):
             f"{shorten(str(words or 'no details'))} Run the cell again.",
             provider=self.name,
         )
+
+
+def _finish_reason(reason: Any) -> FinishReason | None:
+    """Why a reply ended, in our words; None while it goes on."""
+    if not isinstance(reason, str) or not reason:
+        return None
+    # Gemini adds its own word after a colon: "content_filter: RECITATION".
+    return _FINISH_REASONS.get(reason.lower().partition(":")[0].strip(), "stop")
 
 
 def _wire_message(message: Message) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Any, Final, Protocol, TypeVar
 from ..messages import Usage
 from . import forest as operations
 from .database import in_memory
-from .forest import Forest, Key
 from .journal import Journal
-from .sql_forest import CONVERSATIONS, SqlForest
+from .origins import KnownNotebook, Origin
+from .sql_forest import CONVERSATIONS, Key, SqlForest
 from .turns import (
     ConversationSummary,
     Found,
@@ -34,7 +34,9 @@ __all__ = [
     "ConversationStore",
     "ConversationSummary",
     "Found",
+    "KnownNotebook",
     "MemoryConversations",
+    "Origin",
     "SqliteConversations",
     "StoredConversation",
     "StoredTurn",
@@ -116,6 +118,18 @@ class ConversationStore(Protocol):
     def names(self, scope: str) -> list[ConversationSummary]:
         """The conversations of this scope and the shared ones, by name."""
 
+    def scopes(self, name: str) -> list[str]:
+        """Return the scopes that have a conversation of this name."""
+
+    def notebooks(self, *, cells: Collection[str] = (), path: str = "", kernel: str = "") -> list[KnownNotebook]:
+        """Return the notebooks that have made turns and may be meant, the one with the newest turn first.
+
+        Args:
+            cells: Ids of cells, of which it has one;
+            path: or where it was when it made the last turn; empty: not asked for;
+            kernel: or the id of the kernel that it had then; empty: not asked for.
+        """
+
     def search(self, text: str, *, limit: int = 20) -> list[Found]:
         """Turns of all scopes and branches that hold a text, whatever its case; the newest first."""
 
@@ -138,11 +152,11 @@ class _Conversations:
 
     _clock: Callable[[], float]
 
-    def _change(self, task: Callable[[Forest], T], *, is_first: bool = False) -> T:
+    def _change(self, task: Callable[[SqlForest], T], *, is_first: bool = False) -> T:
         """Change the forest; only what may be the first thing in it (`is_first`) makes a file."""
         raise NotImplementedError
 
-    def _look(self, task: Callable[[Forest], T]) -> T:
+    def _look(self, task: Callable[[SqlForest], T]) -> T:
         raise NotImplementedError
 
     def load(self, scope: str, name: str) -> StoredConversation | None:
@@ -183,6 +197,15 @@ class _Conversations:
         found = self._look(lambda forest: forest.names(scope))
         return sorted(found, key=lambda summary: (summary.name, summary.scope))
 
+    def scopes(self, name: str) -> list[str]:
+        """Return the scopes that have a conversation of this name."""
+        return self._look(lambda forest: forest.scopes(name))
+
+    def notebooks(self, *, cells: Collection[str] = (), path: str = "", kernel: str = "") -> list[KnownNotebook]:
+        """Return the notebooks that may be meant, the newest first."""
+        found = self._look(lambda forest: forest.notebooks(frozenset(cells), path, kernel))
+        return sorted(found, key=lambda known: (-known.updated, known.scope))
+
     def search(self, text: str, *, limit: int = 20) -> list[Found]:
         """Turns that hold a text, the newest first."""
         return self._look(lambda forest: forest.search(text, limit))
@@ -208,14 +231,16 @@ class _Conversations:
             for (day, model, name), (replies, usage) in sorted(rows.items(), key=lambda item: item[0])
         ]
 
-    def _kept(self, key: Key, turn: TurnRecord, task: Callable[[Forest, Any], int]) -> StoredTurn:
+    def _kept(self, key: Key, turn: TurnRecord, task: Callable[[SqlForest, Any], int]) -> StoredTurn:
         """Store a turn and what it has used."""
         now_s = self._clock()
         said = said_from(turn, now_s)
         spent = None if turn.created is not None else spent_from(turn.reply.model, turn.reply.usage, now_s)
 
-        def change(forest: Forest) -> int:
+        def change(forest: SqlForest) -> int:
             number = task(forest, said)
+            if turn.origin is not None:
+                forest.note(turn.origin, now_s)
             if spent is not None:
                 forest.spend(key, 1, spent)
             return number
@@ -243,7 +268,7 @@ class MemoryConversations(_Conversations):
     def close(self) -> None:
         """Nothing to do."""
 
-    def _change(self, task: Callable[[Forest], T], *, is_first: bool = False) -> T:
+    def _change(self, task: Callable[[SqlForest], T], *, is_first: bool = False) -> T:
         with self._locks.setdefault(os.getpid(), threading.Lock()):
             return task(self._forest)
 
@@ -290,7 +315,7 @@ class SqliteConversations(_Conversations):
         """Write what is waiting, and let go of the file. The store may be used again afterwards."""
         _close(self._journals)
 
-    def _change(self, task: Callable[[Forest], T], *, is_first: bool = False) -> T:
+    def _change(self, task: Callable[[SqlForest], T], *, is_first: bool = False) -> T:
         journal = self._journal()
         try:
             with journal.lock:
@@ -298,7 +323,7 @@ class SqliteConversations(_Conversations):
         finally:
             journal.notices.give()
 
-    def _look(self, task: Callable[[Forest], T]) -> T:
+    def _look(self, task: Callable[[SqlForest], T]) -> T:
         journal = self._journal()
         with journal.lock:
             found = journal.look(task)

@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 
 from ..errors import AichatError
 from .database import Database, UnusableFileError, connect, in_memory, is_busy, is_corrupt
-from .forest import Forest
 from .notices import Notices
 from .sql_forest import CONVERSATIONS, SqlForest
 
@@ -32,9 +31,9 @@ class _Change:
     """
 
     number: int
-    task: Callable[[Forest], Any]
+    task: Callable[[SqlForest], Any]
 
-    def carry_out(self, forest: Forest) -> Any:
+    def carry_out(self, forest: SqlForest) -> Any:
         """Do it; the error, where it is refused: what comes after it is done all the same."""
         forest.begin(self.number)
         try:
@@ -66,7 +65,7 @@ class Journal:
         self._is_unusable = False
         self._said: set[str] = set()
 
-    def change(self, task: Callable[[Forest], T], *, is_first: bool) -> T:
+    def change(self, task: Callable[[SqlForest], T], *, is_first: bool) -> T:
         """Do something now, in the file; or later, and for now in memory.
 
         Args:
@@ -95,7 +94,7 @@ class Journal:
         result: T = results[-1]
         return result
 
-    def look(self, task: Callable[[Forest], T]) -> T:
+    def look(self, task: Callable[[SqlForest], T]) -> T:
         """See what is in the file, and what waits to be written."""
         if self._waiting:
             self._regret(self._flush() or [])
@@ -133,7 +132,7 @@ class Journal:
         is_patient = is_last or len(self._waiting) == 1
         return self._attempt(write, busy_timeout_s=self._busy_timeout_s if is_patient else 0.0)
 
-    def _view(self, task: Callable[[Forest, list[Any]], T]) -> T:
+    def _view(self, task: Callable[[SqlForest, list[Any]], T]) -> T:
         """Look at the file as it will be once all that waits is written, and at the results."""
 
         def over(file: sqlite3.Connection | None) -> T:

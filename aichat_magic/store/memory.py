@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..messages import Reply
-from .base import StoreSummary, date_of
-from .rows import StoredRow, reply_from, row_from, size_of
+from .base import StoreSummary, date_of, is_large
+from .notices import Notices
+from .rows import StoredRow, answer_from, answer_row, size_of
 
-MAX_MEMORY_BYTES: Final = 256_000_000
+SOFT_LIMIT_BYTES: Final = 256_000_000  # a quarter of what a file is told of: a process has less room
 
 
 class MemoryStore:
@@ -22,18 +23,19 @@ class MemoryStore:
         self,
         *,
         clock: Callable[[], float] = time.time,
-        max_bytes: int = MAX_MEMORY_BYTES,
+        soft_limit_bytes: int = SOFT_LIMIT_BYTES,
         max_age_s: float | None = None,
     ) -> None:
         """Begin empty.
 
         Args:
             clock: Seconds since 1970.
-            max_bytes: Size from which on the oldest replies go.
+            soft_limit_bytes: Size from which on one line tells that nothing is removed by itself.
             max_age_s: Age from which on a reply is not given any more, in seconds; None: any age.
         """
         self._clock = clock
-        self._max_bytes = max_bytes
+        self._soft_limit_bytes = soft_limit_bytes
+        self._notices = Notices()
         self._max_age_s = max_age_s
         self._lock = threading.Lock()
         self._rows: dict[bytes, StoredRow] = {}
@@ -43,7 +45,7 @@ class MemoryStore:
         """Return the replies under these keys."""
         oldest_s = -math.inf if self._max_age_s is None else self._clock() - self._max_age_s
         rows = ((key, self._rows.get(key)) for key in keys)
-        found = ((key, reply_from(row, oldest_s)) for key, row in rows if row is not None)
+        found = ((key, answer_from(row, oldest_s)) for key, row in rows if row is not None)
         return {key: reply for key, reply in found if reply is not None}
 
     async def put(self, key: bytes, reply: Reply) -> None:
@@ -55,14 +57,16 @@ class MemoryStore:
         now_s = self._clock()
         with self._lock:
             for key, reply in replies:
-                row = row_from(reply, now_s)
+                row = answer_row(reply, now_s)
                 if row is None:
                     continue
                 previous = self._rows.pop(key, None)
                 self._rows[key] = row
                 self._size_bytes += size_of(row) - (size_of(previous) if previous else 0)
-            while self._size_bytes > self._max_bytes and self._rows:
-                self._size_bytes -= size_of(self._rows.pop(next(iter(self._rows))))
+            size_bytes = self._size_bytes
+        if size_bytes > self._soft_limit_bytes:
+            self._notices.once("large", is_large(size_bytes))
+            self._notices.give()
 
     def summary(self) -> StoreSummary:
         """What is kept."""
@@ -75,7 +79,25 @@ class MemoryStore:
                 oldest=date_of(min(times, default=None)),
                 newest=date_of(max(times, default=None)),
                 is_persistent=False,
+                soft_limit_bytes=self._soft_limit_bytes,
             )
+
+    def prune(self, *, older_s: float | None = None, larger_bytes: int | None = None) -> int:
+        """Forget the replies that are older than so many seconds, then the oldest until there are so many bytes."""
+        with self._lock:
+            before_s = -math.inf if older_s is None else self._clock() - older_s
+            gone = {key for key, row in self._rows.items() if row[0] < before_s}
+            left = self._size_bytes - sum(size_of(self._rows[key]) for key in gone)
+            for key, row in self._rows.items():
+                if larger_bytes is None or left <= larger_bytes:
+                    break
+                if key not in gone:
+                    gone.add(key)
+                    left -= size_of(row)
+            for key in gone:
+                del self._rows[key]
+            self._size_bytes = left
+        return len(gone)
 
     def clear(self) -> int:
         """Forget all replies."""

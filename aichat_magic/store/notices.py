@@ -13,11 +13,11 @@ _log = logging.getLogger(__name__)
 class Notices:
     """Keeps warnings until a caller comes by. In the writer's thread they would be lost, or raised at nobody."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         """Begin with none.
 
         Args:
-            path: The file that they are about.
+            path: The file that they are about; None: memory.
         """
         self._path = path
         self._waiting: deque[str] = deque()
@@ -34,9 +34,18 @@ class Notices:
             kind: Any word.
             reason: Why, as the end of a sentence.
         """
+        self.once(kind, f"Replies are kept in memory only, because the store {self._path} cannot be used: {reason}.")
+
+    def once(self, kind: str, text: str) -> None:
+        """Keep a warning, unless one of this kind was kept before.
+
+        Args:
+            kind: Any word.
+            text: The warning.
+        """
         if kind not in self._said:
             self._said.add(kind)
-            self.add(f"Replies are kept in memory only, because the store {self._path} cannot be used: {reason}.")
+            self.add(text)
 
     def give(self) -> None:
         """Warn of what has been kept. Never raises: a reply must not be lost to ``-W error``."""

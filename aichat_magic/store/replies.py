@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Final
 
 from ..messages import Reply
-from .base import ReplyStore, StoreSummary, date_of
+from . import prune
+from .base import SOFT_LIMIT_BYTES, ReplyStore, StoreSummary, date_of
 from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
-from .memory import MAX_MEMORY_BYTES, MemoryStore
+from .memory import MemoryStore
 from .notices import Notices
-from .rows import COLUMNS, LAYOUT, reply_from, row_from
+from .rows import COLUMNS, LAYOUT, answer_from, answer_row
 from .writer import StoreLimits, Writer
-
-MAX_BYTES: Final = 1_000_000_000
 
 _KEYS_IN_THREAD: Final = 10_000
 _KEYS_AT_ONCE: Final = 512  # a block of a run; SQLite before 3.32 takes 999 parameters
@@ -35,14 +34,14 @@ _PATIENCE_S: Final = 5.0
 class _Life:
     """What a store has in one process: a child after fork must not touch its parent's connections."""
 
-    def __init__(self, path: Path, limits: StoreLimits, clock: Callable[[], float], max_pages: int | None) -> None:
+    def __init__(self, path: Path, limits: StoreLimits, max_pages: int | None) -> None:
         self._path = path
         self._patience_s = limits.patience_s
         self._max_pages = max_pages
         self._lock = threading.Lock()  # for the reading connection
         self._database: Database | None = None
         self.notices = Notices(path)
-        self.writer = Writer(self.open_database, self.notices, limits, clock)
+        self.writer = Writer(self.open_database, self.notices, limits)
 
     def open_database(self) -> Database:
         return connect(
@@ -111,7 +110,7 @@ class SqliteStore:
     """Replies in an SQLite file. A reply that `put` has acknowledged survives the death of the process.
 
     Nothing is made before the first `put`. A file that is corrupt is moved aside, one that cannot be used is left
-    alone: then replies are kept in memory, with one warning. The replies stored first are the first to go.
+    alone: then replies are kept in memory, with one warning. No reply is removed but by `prune` and `clear`.
     """
 
     def __init__(
@@ -119,31 +118,27 @@ class SqliteStore:
         path: Path,
         *,
         clock: Callable[[], float] = time.time,
-        max_bytes: int = MAX_BYTES,
+        soft_limit_bytes: int = SOFT_LIMIT_BYTES,
         max_age_s: float | None = None,
         patience_s: float = _PATIENCE_S,
         max_pages: int | None = None,
-        max_unsaved_bytes: int = MAX_MEMORY_BYTES,
     ) -> None:
         """Remember where the file is.
 
         Args:
             path: The file.
             clock: Seconds since 1970.
-            max_bytes: Size from which on the oldest replies go; the file may be larger by a fiftieth.
+            soft_limit_bytes: Size from which on one line tells that nothing is removed by itself.
             max_age_s: Age from which on a reply is not given any more, in seconds; None: any age, because what was
                 paid for once is the journal of a run, too.
             patience_s: Longest wait for a file that another process has locked, in seconds.
             max_pages: Largest number of SQLite pages; None for SQLite's own limit.
-            max_unsaved_bytes: Most bytes kept in memory while the file cannot be written.
         """
         self._path = Path(os.path.abspath(path))
         self._clock = clock
         self._max_age_s = max_age_s
         self._max_pages = max_pages
-        self._limits = StoreLimits(
-            patience_s=patience_s, max_bytes=max_bytes, max_age_s=max_age_s, max_unsaved_bytes=max_unsaved_bytes
-        )
+        self._limits = StoreLimits(patience_s=patience_s, soft_limit_bytes=soft_limit_bytes)
         # By process. The parent's stays referenced in a child: closing a connection there is not allowed.
         self._lives: dict[int, _Life] = {}
         self._finalizer = weakref.finalize(self, _close_life, self._lives, patience_s)
@@ -174,7 +169,7 @@ class SqliteStore:
 
         Args:
             key: The key of its request.
-            reply: The reply. Its messages are not stored; a reply that is not complete is not stored at all.
+            reply: The reply. Its messages are not stored; a reply that is cut off or empty is not stored at all.
         """
         await self.put_many([(key, reply)])
 
@@ -185,7 +180,7 @@ class SqliteStore:
             replies: Keys and replies.
         """
         now_s = self._clock()
-        rows = [(key, row) for key, reply in replies if (row := row_from(reply, now_s)) is not None]
+        rows = [(key, row) for key, reply in replies if (row := answer_row(reply, now_s)) is not None]
         if rows:
             life = self._life()
             await life.writer.submit(rows, asyncio.get_running_loop())
@@ -218,7 +213,39 @@ class SqliteStore:
             oldest=date_of(min(times, default=None)),
             newest=date_of(max(times, default=None)),
             is_persistent=is_fine and life.writer.is_persistent,
+            soft_limit_bytes=self._limits.soft_limit_bytes,
         )
+
+    def prune(self, *, older_s: float | None = None, larger_bytes: int | None = None) -> int:
+        """Remove old replies from the file, and give the space back.
+
+        Those that wait to be written are the newest, and stay.
+
+        Args:
+            older_s: Age from which on a reply is removed, in seconds; None: whatever its age.
+            larger_bytes: The oldest are removed until the file is no larger; None: whatever its size.
+
+        Returns:
+            How many were removed. 0, with a warning, when the file cannot be written.
+        """
+        life = self._life()
+        before_s = None if older_s is None else self._clock() - older_s
+        count = 0
+
+        def remove(database: Database) -> None:
+            nonlocal count
+            if before_s is not None:
+                for removed in prune.older(database, before_s):
+                    count += removed
+                if count:  # before the size is looked at
+                    prune.give_back(database)
+            if larger_bytes is not None:
+                for removed in prune.larger(database, larger_bytes):
+                    count += removed
+
+        life.read(remove)
+        life.notices.give()
+        return count
 
     def clear(self) -> int:
         """Remove all replies, and give the space back.
@@ -234,9 +261,7 @@ class SqliteStore:
             with database.transaction() as connection:
                 deleted = connection.execute("DELETE FROM replies").rowcount
             count += deleted
-            with contextlib.suppress(sqlite3.Error):  # others are reading: the space is used again later
-                database.connection.execute("VACUUM")
-                database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            prune.give_back(database)
 
         life.read(empty)
         life.notices.give()
@@ -250,7 +275,7 @@ class SqliteStore:
         pid = os.getpid()
         life = self._lives.get(pid)
         if life is None:  # no lock: one that another thread held during a fork would never be free again
-            life = self._lives.setdefault(pid, _Life(self._path, self._limits, self._clock, self._max_pages))
+            life = self._lives.setdefault(pid, _Life(self._path, self._limits, self._max_pages))
         return life
 
     def _read(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
@@ -263,7 +288,7 @@ class SqliteStore:
         for key in dict.fromkeys(keys):
             if (row := life.writer.unsaved.get(key)) is None:
                 missing.append(key)
-            elif (reply := reply_from(row, oldest_s)) is not None:
+            elif (reply := answer_from(row, oldest_s)) is not None:
                 found[key] = reply
 
         def select(database: Database) -> None:
@@ -271,7 +296,7 @@ class SqliteStore:
                 some = missing[start : start + _KEYS_AT_ONCE]
                 some += [some[-1]] * (_KEYS_AT_ONCE - len(some))
                 for values in database.connection.execute(_SELECT, some).fetchall():
-                    if (reply := reply_from(values[1:], oldest_s)) is not None:
+                    if (reply := answer_from(values[1:], oldest_s)) is not None:
                         found[values[0]] = reply
 
         if missing:
@@ -288,7 +313,7 @@ def open_store(
     *,
     environ: Mapping[str, str],
     clock: Callable[[], float] = time.time,
-    max_bytes: int = MAX_BYTES,
+    soft_limit_bytes: int = SOFT_LIMIT_BYTES,
     max_age_s: float | None = None,
 ) -> ReplyStore:
     """The store of this user. Nothing is made on the disk yet.
@@ -297,7 +322,7 @@ def open_store(
         path: The file; None: ``AICHAT_STORE``, or else ``replies.sqlite3`` in the user's data directory.
         environ: The environment. ``AICHAT_STORE=none`` or ``memory`` keeps replies in memory only.
         clock: Seconds since 1970.
-        max_bytes: Size from which on the oldest replies go.
+        soft_limit_bytes: Size from which on one line tells that nothing is removed by itself.
         max_age_s: Age from which on a reply is not given any more, in seconds; None: any age.
 
     Returns:
@@ -320,7 +345,7 @@ def open_store(
                 stacklevel=2,
             )
             return MemoryStore(clock=clock, max_age_s=max_age_s)
-    return SqliteStore(path, clock=clock, max_bytes=max_bytes, max_age_s=max_age_s)
+    return SqliteStore(path, clock=clock, soft_limit_bytes=soft_limit_bytes, max_age_s=max_age_s)
 
 
 def _close_life(lives: Mapping[int, _Life], wait_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+from ..answers import is_answer
 from ..messages import FinishReason, Reply, Usage
 from .database import Layout
 from .keys import SCHEMA
@@ -51,18 +52,33 @@ LAYOUT: Final = Layout(
 )
 
 LONGEST_TEXT: Final = 64_000_000
-_OVERHEAD: Final = 150
+OVERHEAD_BYTES: Final = 150
 
 # Only these are complete. The keys are what SQLite gives (bytes) and what we hand to it.
 _FINISH_REASONS: Final[dict[Any, FinishReason]] = {
     "stop": "stop",
     "length": "length",
     "content_filter": "content_filter",
+    "refusal": "refusal",
+    "tool_calls": "tool_calls",
     b"stop": "stop",
     b"length": "length",
     b"content_filter": "content_filter",
+    b"refusal": "refusal",
+    b"tool_calls": "tool_calls",
 }
 _MAX_INT: Final = 2**63 - 1
+
+
+def answer_row(reply: Reply, created_s: float) -> StoredRow | None:
+    """The row of a reply as `row_from` gives it; None also for a reply without an answer, which is asked for again."""
+    return row_from(reply, created_s) if is_answer(reply) else None
+
+
+def answer_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
+    """The reply of a row as `reply_from` gives it; None also for one without an answer, such as 0.1 has stored."""
+    reply = reply_from(row, oldest_s)
+    return reply if reply is not None and is_answer(reply) else None
 
 
 def row_from(reply: Reply, created_s: float) -> StoredRow | None:
@@ -136,4 +152,4 @@ def _is_sound(row: StoredRow, oldest_s: float = -math.inf) -> bool:
 
 def size_of(row: StoredRow) -> int:
     """About how many bytes the row takes in the file and in memory."""
-    return len(row[-1]) + _OVERHEAD
+    return len(row[-1]) + OVERHEAD_BYTES

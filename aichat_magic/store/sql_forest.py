@@ -6,10 +6,12 @@ import contextlib
 import itertools
 import sqlite3
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
+from ..messages import Usage
 from .database import Layout
-from .forest import Key, Spent, Talk
+from .origins import KnownNotebook, Origin
 from .turns import (
     FIRST_PROMPT_CHARS,
     SAID,
@@ -28,9 +30,43 @@ from .turns import (
 # A turn grows from one with a lower id, always: so no path has a circle, whatever stands in the file. Ids are not used
 # again, because other kernels may hold them. What was said stands apart: a turn that is copied onto another branch says
 # the same. Usage stands apart, too: it outlives what was said. Texts are BLOBs and stand last, as in `rows`.
+# Version 2 knows notebooks by their cells. Release 0.1 knew them by their paths: its scopes stay what they are called,
+# and the cells are found in the names of its turns (scope#cell, scope#cell#...).
+_NOTEBOOKS: Final = (
+    """
+    CREATE TABLE notebooks (
+        scope BLOB PRIMARY KEY,
+        path BLOB NOT NULL,
+        kernel BLOB NOT NULL,
+        is_certain INTEGER NOT NULL,
+        updated_s REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE cells (cell BLOB NOT NULL, scope BLOB NOT NULL, PRIMARY KEY (cell, scope)) WITHOUT ROWID",
+    "CREATE INDEX cells_by_scope ON cells (scope)",
+)
+_TAKEN_OVER: Final = (
+    """
+    INSERT INTO notebooks SELECT scope, substr(scope, 10), x'', 0, max(updated_s) FROM conversations
+    WHERE substr(scope, 1, 9) = CAST('notebook:' AS BLOB) GROUP BY scope
+    """,
+    """
+    INSERT OR IGNORE INTO cells
+    WITH named AS (
+        SELECT scope, substr(said.cell_id, length(scope) + 2) || '#' AS rest
+        FROM conversations JOIN turns ON turns.conversation = conversations.id JOIN said ON said.id = turns.said
+        WHERE scope IN (SELECT scope FROM notebooks)
+        AND substr(said.cell_id, 1, length(scope) + 1) = CAST(scope || '#' AS BLOB)
+    ), parted AS (
+        SELECT scope, substr(rest, 1, instr(rest, '#') - 1) AS cell FROM named
+    )
+    SELECT CAST(cell AS BLOB), scope FROM parted WHERE cell <> '' AND cell NOT GLOB '*[^a-zA-Z0-9_-]*'
+    """,
+)
+
 CONVERSATIONS: Final = Layout(
     application_id=0x61694D32,
-    version=1,
+    version=2,
     create=(
         """
         CREATE TABLE said (
@@ -87,7 +123,9 @@ CONVERSATIONS: Final = Layout(
         "CREATE INDEX turns_by_conversation ON turns (conversation)",
         "CREATE INDEX turns_by_said ON turns (said)",
         "CREATE INDEX spent_by_time ON spent (created_s)",
+        *_NOTEBOOKS,
     ),
+    migrations={1: (*_NOTEBOOKS, *_TAKEN_OVER)},
 )
 
 _SAID: Final = ", ".join(f"said.{column}" for column in SAID)
@@ -117,7 +155,45 @@ _NAMES: Final = """
 # Above every id that a file will ever give; those of an operation stand apart from the next one's.
 _TEMPORARY: Final = 1 << 52
 _TURNS_AT_ONCE: Final = 1 << 24
+_MOST_VALUES: Final = 500  # of one statement; SQLite takes 999 or more
 _FIND: Final = "SELECT id FROM conversations WHERE scope = ? AND name = ?"
+
+# Scope and name of a conversation.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation: where it is, and its system message.
+
+    Attributes:
+        head: Its newest turn, None before the first.
+        system: Its system message.
+        updated: When it was last changed, in seconds since 1970.
+    """
+
+    head: int | None
+    system: str
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What was used at one time.
+
+    Attributes:
+        created: When, in seconds since 1970.
+        model: ``provider/model``.
+        conversation: Name of the conversation, empty for none.
+        replies: How many replies.
+        usage: Their sum.
+    """
+
+    created: float
+    model: str
+    conversation: str
+    replies: int
+    usage: Usage
 
 
 class SqlForest:
@@ -140,11 +216,11 @@ class SqlForest:
         self._temporary: Iterator[int] = _temporary_ids(1)
 
     def begin(self, number: int) -> None:
-        """Remember the temporary names of the turns that follow."""
+        """Say which operation follows, so that its turns get the same names each time it is carried out."""
         self._temporary = _temporary_ids(number)
 
     def resolve(self, turn: int) -> int:
-        """The turn's id in the file."""
+        """Return the turn's id in the file, if the name is one from before it was written."""
         return self.fresh.get(turn) or self._written.get(turn, turn)
 
     def talk(self, key: Key) -> Talk | None:
@@ -169,12 +245,12 @@ class SqlForest:
             )
 
     def keep(self, said: Said) -> int:
-        """Store what was said."""
+        """Store what was said, and give it a number."""
         sql = f"INSERT INTO said ({', '.join(SAID)}) VALUES ({', '.join('?' * len(SAID))})"
         return self._execute(sql, said).lastrowid or 0
 
     def add(self, key: Key, parent: int | None, said: int) -> int:
-        """Add a turn."""
+        """Let a turn of a conversation grow from another one, and give it a name."""
         temporary = next(self._temporary)
         sql = f"INSERT INTO turns (id, parent, said, conversation) VALUES (?, ?, ?, ({_FIND}))"
         values = (temporary if self._is_draft else None, parent, said, *_bytes(key))
@@ -183,7 +259,7 @@ class SqlForest:
         return turn
 
     def path(self, head: int | None) -> list[tuple[int, int]]:
-        """The turns up to a head."""
+        """Return the turns up to a head, from the first on, each with the number of what was said."""
         return sorted(self._execute(f"{_UP} SELECT id, said FROM up", (head,)).fetchall())
 
     def _line(self, head: int | None) -> list[tuple[int, int, Said]]:
@@ -201,7 +277,7 @@ class SqlForest:
         return self._execute(sql, (turn, *_bytes(key))).fetchone() is not None
 
     def delete(self, key: Key) -> bool:
-        """Remove a conversation; turns that others grew from are theirs from now on."""
+        """Remove a conversation, if there is one; turns that others grew from are theirs from now on."""
         found = self._execute(_FIND, _bytes(key)).fetchone()
         if found is None:
             return False
@@ -227,10 +303,13 @@ class SqlForest:
         )
         self._execute("DELETE FROM turns WHERE conversation = ?", (dead,))
         self._execute("UPDATE spent SET conversation = NULL WHERE conversation = ?", (dead,))
+        if key[0]:
+            self._execute("DELETE FROM notebooks WHERE scope = ?", (encoded(key[0]),))
+            self._execute("DELETE FROM cells WHERE scope = ?", (encoded(key[0]),))
         return True
 
     def spend(self, key: Key | None, replies: int, values: tuple[Any, ...]) -> None:
-        """Note what was used."""
+        """Note what was used, as `spent_from` gives it."""
         self._execute(
             "INSERT INTO spent (created_s, model, input_tokens, output_tokens, cached_tokens, cost_usd, replies, "
             f"conversation) VALUES (?, ?, ?, ?, ?, ?, ?, ({_FIND}))",
@@ -260,8 +339,13 @@ class SqlForest:
                 )
         return found
 
+    def scopes(self, name: str) -> list[str]:
+        """Return the scopes that have a conversation of this name."""
+        rows = self._execute("SELECT scope FROM conversations WHERE name = ?", (encoded(name),)).fetchall()
+        return [scope for (value,) in rows if (scope := decoded(value)) is not None]
+
     def search(self, text: str, limit: int) -> list[Found]:
-        """Turns that hold a text."""
+        """Return the turns that hold a text, the newest first."""
         found: list[Found] = []
         with contextlib.closing(
             self._execute(f"SELECT said.id, {_SAID} FROM said ORDER BY created_s DESC, id DESC")
@@ -285,6 +369,47 @@ class SqlForest:
             used = usage_from(tuple(values))
             if used is not None and type(replies) is int and 0 <= replies < 2**63:
                 yield Spent(used[0], used[1], decoded(name) or "", replies, used[2])
+
+    def note(self, origin: Origin, now_s: float) -> None:
+        """Remember that a cell of a notebook has made a turn."""
+        scope = encoded(origin.scope)
+        self._execute(
+            "INSERT OR REPLACE INTO notebooks (scope, path, kernel, is_certain, updated_s) VALUES (?, ?, ?, 1, ?)",
+            (scope, encoded(origin.path), encoded(origin.kernel), max(0.0, now_s)),
+        )
+        if origin.cell:
+            self._execute("INSERT OR IGNORE INTO cells (cell, scope) VALUES (?, ?)", (encoded(origin.cell), scope))
+
+    def notebook(self, scope: str) -> KnownNotebook | None:
+        """Return the notebook of a scope; None where none has made a turn."""
+        sql = "SELECT path, kernel, is_certain, updated_s FROM notebooks WHERE scope = ?"
+        row = self._execute(sql, (encoded(scope),)).fetchone()
+        if row is None:
+            return None
+        path, kernel, is_certain, updated_s = decoded(row[0]), decoded(row[1]), row[2], row[3]
+        if path is None or kernel is None or not is_time(updated_s):
+            return None
+        rows = self._execute("SELECT cell FROM cells WHERE scope = ?", (encoded(scope),)).fetchall()
+        return KnownNotebook(
+            scope=scope,
+            path=path,
+            kernel=kernel,
+            cells=frozenset(cell for (value,) in rows if (cell := decoded(value))),
+            is_certain=is_certain == 1,
+            updated=updated_s,
+        )
+
+    def notebooks(self, cells: frozenset[str], path: str, kernel: str) -> list[KnownNotebook]:
+        """Return those that have one of the cells, were last at the path or ran in the kernel; empty: not asked."""
+        sql = "SELECT scope FROM notebooks WHERE (path = ?1 AND ?1 <> x'') OR (kernel = ?2 AND ?2 <> x'')"
+        found: dict[Any, None] = dict.fromkeys(self._execute(sql, (encoded(path), encoded(kernel))))
+        wanted = [encoded(cell) for cell in sorted(cells)]
+        for at in range(0, len(wanted), _MOST_VALUES):
+            some = wanted[at : at + _MOST_VALUES]
+            sql = f"SELECT DISTINCT scope FROM cells WHERE cell IN ({', '.join('?' * len(some))})"
+            found |= dict.fromkeys(self._execute(sql, some))
+        scopes = [scope for (value,) in found if (scope := decoded(value)) is not None]
+        return [known for scope in scopes if (known := self.notebook(scope)) is not None]
 
     def _found(self, number: int, said: Said, excerpt: str) -> Found | None:
         """The newest turn in which this was said, and whose it is."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ..errors import BadInputError
 from ..messages import Reply, Usage
+from .origins import Origin
 from .rows import LONGEST_TEXT, reply_from, row_from
 
 # What was said, in the order of `SAID`: the nine values of a reply as in `rows`, but for the text, then these.
@@ -46,6 +47,7 @@ class TurnRecord:
         notebook: Path of the notebook, empty where it is not known.
         created: When it was said, in seconds since 1970, for a turn from elsewhere: nothing was spent for it now.
             None: now.
+        origin: The notebook and the cell that made it, for those that can be known again.
     """
 
     prompt: str
@@ -54,6 +56,7 @@ class TurnRecord:
     cell_id: str = ""
     notebook: str = ""
     created: float | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

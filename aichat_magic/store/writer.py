@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+from .base import is_large
 from .database import Database, UnusableFileError, is_busy, is_corrupt
 from .notices import Notices
 from .rows import COLUMNS, StoredRow, size_of
@@ -27,24 +28,20 @@ _BYTES_AT_ONCE: Final = 64 * 1024
 _SHORTEST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
 _MOST_MOVES: Final = 3
-_EVICTED_PART: Final = 20
+_LOOKS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreLimits:
-    """How large, how old and how patient.
+    """How patient, and from where on large.
 
     Attributes:
         patience_s: Longest time a put waits for a locked file, in seconds.
-        max_bytes: Size of the file from which on its oldest rows go.
-        max_age_s: Age from which on rows go, in seconds, or None.
-        max_unsaved_bytes: Most bytes kept in memory while the file cannot be written; beyond, the oldest go.
+        soft_limit_bytes: Size of the file from which on one line tells that nothing is removed by itself.
     """
 
     patience_s: float
-    max_bytes: int
-    max_age_s: float | None
-    max_unsaved_bytes: int
+    soft_limit_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,27 +54,25 @@ class _Waiter:
 
 
 class Writer:
-    """Writes rows in grouped transactions, and keeps them in memory while the file cannot be written."""
+    """Writes rows in grouped transactions, and keeps them in memory while the file cannot be written.
 
-    def __init__(
-        self, open_database: Callable[[], Database], notices: Notices, limits: StoreLimits, clock: Callable[[], float]
-    ) -> None:
+    They are paid for: none is given up, in the file or in memory, to make room for another.
+    """
+
+    def __init__(self, open_database: Callable[[], Database], notices: Notices, limits: StoreLimits) -> None:
         """Prepare; the thread starts with the first row.
 
         Args:
             open_database: Opens the file, with a short wait for a lock.
             notices: Takes warnings.
-            limits: How large, how old and how patient.
-            clock: Seconds since 1970.
+            limits: How patient, and from where on large.
         """
         # Rows that are not in the file. What is taken out of here is not written.
         self.unsaved: dict[bytes, StoredRow] = {}
         self.is_persistent = True
-        self._unsaved_bytes = 0
         self._open_database = open_database
         self._notices = notices
         self._limits = limits
-        self._clock = clock
         self._arrived: queue.SimpleQueue[_Waiter | None] = queue.SimpleQueue()  # None: wake up and stop
         self._lock = threading.Lock()  # for all above, and for the thread's beginning and end
         self._thread: threading.Thread | None = None
@@ -88,7 +83,7 @@ class Writer:
         self._moves = 0
         self._try_at_s = 0.0
         self._pause_s = _SHORTEST_PAUSE_S
-        self._unchecked_bytes = limits.max_bytes
+        self._unchecked_bytes = limits.soft_limit_bytes
 
     def submit(self, rows: Sequence[tuple[bytes, StoredRow]], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """Take rows.
@@ -102,8 +97,7 @@ class Writer:
         """
         done: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            for key, row in rows:
-                self._set_unsaved(key, row)
+            self.unsaved.update(rows)
             self._arrived.put(_Waiter(loop=loop, done=done, since_s=time.monotonic()))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="aichat_magic store", daemon=True)
@@ -120,7 +114,6 @@ class Writer:
         with self._lock:
             keys = list(self.unsaved)
             self.unsaved.clear()
-            self._unsaved_bytes = 0
         return keys
 
     def stop(self, wait_s: float) -> None:
@@ -151,7 +144,7 @@ class Writer:
                 if error is None:
                     self.is_persistent, self._pause_s = True, _SHORTEST_PAUSE_S
                     _release(waiting)
-                    self._evict()
+                    self._note_size()
                 else:
                     self._bear(error, waiting)
             if self._is_over():
@@ -197,7 +190,6 @@ class Writer:
             for key, row in rows:
                 if self.unsaved.get(key) is row:
                     del self.unsaved[key]
-                    self._unsaved_bytes -= size_of(row)
                 self._unchecked_bytes += size_of(row)
         return None
 
@@ -237,20 +229,14 @@ class Writer:
             return False
         return True
 
-    def _evict(self) -> None:
-        """Remove the oldest rows when there are too many, looked at now and then."""
-        if self._unchecked_bytes * 64 < self._limits.max_bytes or self._database is None:
+    def _note_size(self) -> None:
+        """Tell once that the file has become large, looked at now and then."""
+        if self._unchecked_bytes * _LOOKS < self._limits.soft_limit_bytes or self._database is None:
             return
         self._unchecked_bytes = 0
         with contextlib.suppress(sqlite3.Error):  # the next write meets the same trouble, and deals with it
-            if self._limits.max_age_s is not None:
-                before_s = self._clock() - self._limits.max_age_s
-                while _delete_oldest(self._database, before_s):
-                    continue
-            if self._database.live_bytes() > self._limits.max_bytes:
-                while self._database.live_bytes() > self._limits.max_bytes * 0.9:
-                    if not _delete_oldest(self._database):
-                        return
+            if (size_bytes := self._database.live_bytes()) > self._limits.soft_limit_bytes:
+                self._notices.once("large", is_large(size_bytes))
 
     def _is_over(self) -> bool:
         """Whether the thread ends now; if so, it has let go of the file."""
@@ -270,14 +256,6 @@ class Writer:
         if self._database is not None:
             self._database.close()
             self._database = None
-
-    def _set_unsaved(self, key: bytes, row: StoredRow) -> None:
-        """Note a row as not in the file. The lock is held."""
-        previous = self.unsaved.get(key)
-        self.unsaved[key] = row
-        self._unsaved_bytes += size_of(row) - (size_of(previous) if previous is not None else 0)
-        while not self.is_persistent and self._unsaved_bytes > self._limits.max_unsaved_bytes:
-            self._unsaved_bytes -= size_of(self.unsaved.pop(next(iter(self.unsaved))))
 
 
 def _insert(database: Database, rows: Sequence[tuple[bytes, StoredRow]]) -> None:
@@ -318,15 +296,6 @@ def _insert_some(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, Sto
 def _insert_of(count: int) -> str:
     """The statement that writes so many rows."""
     return _INSERT + ",".join([_VALUES] * count)
-
-
-def _delete_oldest(database: Database, before_s: float = float("inf")) -> int:
-    """Delete the first part of the rows, those of them that are older than a time; how many that were."""
-    with database.transaction() as connection:
-        return connection.execute(
-            "DELETE FROM replies WHERE created_s < ? AND id <= (SELECT min(id) + (max(id) - min(id)) / ? FROM replies)",
-            (before_s, _EVICTED_PART),
-        ).rowcount
 
 
 def _release(waiting: list[_Waiter]) -> None:

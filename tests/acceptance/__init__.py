@@ -6,9 +6,16 @@ Each row names its tests, and the defences: a text of the package, and what stan
 
 from __future__ import annotations
 
-from acceptance import kernels, network, secrets, stores
+from acceptance import kernels, network, replies, secrets, stores, wire
 from acceptance.rows import Removal, Row
 
-ROWS: tuple[Row, ...] = (*network.ROWS, *stores.ROWS, *secrets.ROWS, *kernels.ROWS)
+ROWS: tuple[Row, ...] = (
+    *network.ROWS,
+    *stores.ROWS,
+    *secrets.ROWS,
+    *kernels.ROWS,
+    *replies.ROWS,
+    *wire.ROWS,
+)
 
 __all__ = ["ROWS", "Removal", "Row"]

@@ -105,7 +105,7 @@ ROWS: tuple[Row, ...] = (
             Removal(
                 file=BRIDGE,
                 old="call_later(self._grace_s, self._expire)",
-                new="call_later(5 + self._grace_s, self._expire)",
+                new="call_later(3600 + self._grace_s, self._expire)",
                 tests=("test_kernels.py::test_cleanup_that_hangs_ends_within_the_grace_time",),
             ),
             Removal(
@@ -147,7 +147,7 @@ ROWS: tuple[Row, ...] = (
         tests=(
             "test_kernels.py::test_interrupts_reach_every_kind_of_cell",
             "test_magic_in_kernels.py::test_an_interrupted_stream_stays_visible_and_out_of_the_history",
-            "test_magic_in_kernels.py::test_an_interrupted_hang_ends_within_a_second",
+            "test_magic_in_kernels.py::test_an_interrupted_hang_ends_while_the_server_still_hangs",
         ),
         removals=(
             Removal(
@@ -164,7 +164,7 @@ ROWS: tuple[Row, ...] = (
         outcome="report aborted",
         tests=(
             "test_magic_in_kernels.py::test_cells_behind_one_that_failed_are_aborted",
-            "test_magic_in_kernels.py::test_an_interrupted_hang_ends_within_a_second",
+            "test_magic_in_kernels.py::test_an_interrupted_hang_ends_while_the_server_still_hangs",
             "test_batch_in_kernels.py::test_interrupt_of_200_in_flight_keeps_what_is_finished",
             "test_kernels.py::test_cells_behind_a_failed_one_are_aborted",
             "test_kernels.py::test_cells_behind_an_interrupted_one_are_aborted",

@@ -11,7 +11,7 @@ ROWS: tuple[Row, ...] = (
         outcome="idle within 1 s; the server sees the socket close; no task of ours left; partial text marked "
         "interrupted; <= 3 lines shown; history unchanged",
         tests=(
-            "test_magic_in_kernels.py::test_an_interrupted_hang_ends_within_a_second",
+            "test_magic_in_kernels.py::test_an_interrupted_hang_ends_while_the_server_still_hangs",
             "test_magic_in_kernels.py::test_an_interrupted_stream_stays_visible_and_out_of_the_history",
             "test_bridge.py::test_interrupted_connections_are_closed_even_if_their_task_does_not_end",
         ),
@@ -20,7 +20,7 @@ ROWS: tuple[Row, ...] = (
                 file="aichat_magic/bridge.py",
                 old="            self._task.cancel()",
                 new="            pass",
-                tests=("test_magic_in_kernels.py::test_an_interrupted_hang_ends_within_a_second",),
+                tests=("test_magic_in_kernels.py::test_an_interrupted_hang_ends_while_the_server_still_hangs",),
             ),
             Removal(
                 file="aichat_magic/bridge.py",
@@ -195,6 +195,7 @@ ROWS: tuple[Row, ...] = (
             "test_stores_in_trouble.py::test_event_loop_is_not_blocked_by_a_locked_store",
             "test_store.py::test_locked_store_keeps_the_reply_and_writes_it_later",
             "test_store.py::test_store_that_cannot_even_be_read_for_a_lock",
+            "test_store.py::test_loop_goes_on_while_a_store_cannot_be_read_for_a_lock",
             "test_conversation_store.py::test_locked_file_keeps_turns_and_writes_them_later",
         ),
         removals=(
@@ -214,7 +215,7 @@ ROWS: tuple[Row, ...] = (
                 file="aichat_magic/store/replies.py",
                 old="await asyncio.to_thread(self._read, keys[start : start + _KEYS_IN_THREAD])",
                 new="self._read(keys[start : start + _KEYS_IN_THREAD])",
-                tests=("test_store.py::test_store_that_cannot_even_be_read_for_a_lock",),
+                tests=("test_store.py::test_loop_goes_on_while_a_store_cannot_be_read_for_a_lock",),
             ),
         ),
     ),

@@ -290,8 +290,8 @@ async def test_stream_gives_pieces_and_then_reason_and_usage() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "ours"),
-    [("end_turn", "stop"), ("stop_sequence", "stop"), ("tool_use", "stop"), ("pause_turn", "stop"),
-     ("max_tokens", "length"), ("model_context_window_exceeded", "length"), ("refusal", "content_filter"),
+    [("end_turn", "stop"), ("stop_sequence", "stop"), ("tool_use", "tool_calls"), ("pause_turn", "stop"),
+     ("max_tokens", "length"), ("model_context_window_exceeded", "length"), ("refusal", "refusal"),
      ("something new", "stop")],
 )  # fmt: skip
 async def test_stop_reasons_become_ours(reason: str, ours: str) -> None:
@@ -352,14 +352,14 @@ async def test_strange_usage_is_unknown_and_no_error(usage: Any) -> None:
     assert (await completed(payload(message(usage=usage)))).usage == Usage()
 
 
-async def test_refusal_is_a_filtered_reply_with_the_servers_reason_where_it_gives_one() -> None:
+async def test_refusal_has_the_servers_reason_where_it_gives_one() -> None:
     details = {"stop_details": {"type": "refusal", "category": "bio", "explanation": "I cannot."}}
     reply = await completed(payload(message([], stop="refusal", **details)))
-    assert (reply.text, reply.finish_reason) == ("I cannot.", "content_filter")
+    assert (reply.text, reply.finish_reason) == ("I cannot.", "refusal")
     reply = await streamed(event_stream([begins(), ends("refusal", **details), STOP]))
-    assert (reply.text, reply.finish_reason) == ("I cannot.", "content_filter")
+    assert (reply.text, reply.finish_reason) == ("I cannot.", "refusal")
     reply = await streamed(event_stream([begins(), piece("Well"), ends("refusal", **details), STOP]))
-    assert (reply.text, reply.finish_reason) == ("Well", "content_filter")
+    assert (reply.text, reply.finish_reason) == ("Well", "refusal")
     assert (await completed(payload(message([], stop="refusal", stop_details=None)))).text == ""
 
 

@@ -28,7 +28,7 @@ from aichat_magic.transport import Transport
 
 pytestmark = pytest.mark.anyio
 CANARY = "sk-canary-contract"
-FINISH_REASONS = {"stop", "length", "content_filter"}
+FINISH_REASONS = {"stop", "length", "content_filter", "refusal", "tool_calls"}
 Stage = Callable[[Path], AbstractAsyncContextManager[tuple[AsyncProvider, str]]]
 
 

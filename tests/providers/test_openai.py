@@ -125,7 +125,8 @@ async def test_stream_gives_pieces_and_then_reason_and_usage() -> None:
 @pytest.mark.parametrize(
     ("reason", "ours"),
     [("stop", "stop"), ("length", "length"), ("max_tokens", "length"), ("content_filter", "content_filter"),
-     ("SAFETY", "content_filter"), ("eos", "stop"), ("tool_calls", "stop")],
+     ("SAFETY", "content_filter"), ("content_filter: RECITATION", "content_filter"), ("refusal", "refusal"),
+     ("eos", "stop"), ("tool_calls", "tool_calls"), ("function_call", "tool_calls")],
 )  # fmt: skip
 async def test_finish_reasons_of_all_servers_become_ours(reason: str, ours: str) -> None:
     answer = payload({"choices": [{"message": {"content": "x"}, "finish_reason": reason}]})
@@ -147,10 +148,32 @@ async def test_content_in_every_form_servers_use(message: dict[str, Any], text_:
     assert (await completed(payload({"choices": [{"message": message}]}))).text == text_
 
 
-async def test_refusal_is_shown_as_a_filtered_reply() -> None:
-    answer = payload({"choices": [{"message": {"content": None, "refusal": "I cannot."}, "finish_reason": "stop"}]})
+@pytest.mark.parametrize("reason", ["stop", None])
+async def test_words_of_a_refusal_are_the_text_of_a_refusal(reason: str | None) -> None:
+    answer = payload({"choices": [{"message": {"content": None, "refusal": "I cannot."}, "finish_reason": reason}]})
     reply = await completed(answer)
-    assert (reply.text, reply.finish_reason) == ("I cannot.", "content_filter")
+    assert (reply.text, reply.finish_reason) == ("I cannot.", "refusal")
+
+
+async def test_refusal_in_pieces_is_a_refusal() -> None:
+    def piece(text: str) -> str:
+        return "data: " + json.dumps({"choices": [{"delta": {"refusal": text}}]}) + "\n\n"
+
+    reply = await streamed(event_stream([piece("I "), piece("cannot."), delta("", "stop"), "data: [DONE]\n\n"]))
+    assert (reply.text, reply._finish_reason) == ("I cannot.", "refusal")
+
+
+async def test_empty_refusal_is_none() -> None:
+    answer = payload({"choices": [{"message": {"content": "yes", "refusal": ""}, "finish_reason": "stop"}]})
+    assert (await completed(answer)).finish_reason == "stop"
+
+
+async def test_reply_that_the_server_broke_off_may_be_tried_again() -> None:
+    reason = "insufficient_system_resource"
+    with pytest.raises(IncompleteReplyError, match="insufficient system resource"):
+        await completed(payload({"choices": [{"message": {"content": "half"}, "finish_reason": reason}]}))
+    with pytest.raises(IncompleteReplyError, match="insufficient system resource"):
+        await streamed(event_stream([delta("half"), delta("", reason), "data: [DONE]\n\n"]))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,186 @@
+"""Replies as they are paid for, kept and put into columns: rows 75, 108 and 120."""
+
+from __future__ import annotations
+
+from acceptance.rows import Removal, Row
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        number=75,
+        fault="empty text with length (thinking used the budget), content_filter, null content, a refusal",
+        outcome="in a run <NA> and an error that names the cause and the mend; paid; asked again by a rerun and by "
+        "retry(); stored empty replies of 0.1 are misses; an extraction names a cut and a refusal",
+        tests=(
+            "test_answers.py::test_row_without_an_answer_is_an_error_that_names_cause_and_mend",
+            "test_answers.py::test_row_without_an_answer_is_asked_again_by_a_rerun_and_by_retry",
+            "test_answers.py::test_row_without_an_answer_is_counted_as_paid",
+            "test_answers.py::test_rows_without_an_answer_spend_the_budget",
+            "test_answers.py::test_blank_reply_is_asked_for_once_more_and_then_an_answer",
+            "test_answers.py::test_empty_replies_that_0_1_has_stored_are_misses",
+            "test_answers.py::test_extraction_names_a_cut_and_a_refusal_and_does_not_ask_again",
+            "test_store.py::test_reply_without_an_answer_is_not_stored",
+            "providers/test_openai.py::test_words_of_a_refusal_are_the_text_of_a_refusal",
+            "providers/test_openai.py::test_refusal_in_pieces_is_a_refusal",
+            "providers/test_openai.py::test_finish_reasons_of_all_servers_become_ours",
+            "providers/test_openai.py::test_reply_that_the_server_broke_off_may_be_tried_again",
+            "providers/test_anthropic.py::test_refusal_has_the_servers_reason_where_it_gives_one",
+        ),
+        removals=(
+            Removal(
+                file="aichat_magic/batches.py",
+                old="if (empty := no_answer(outcome, call.request.options, call.provider.name)) is not None:",
+                new="if (empty := None) is not None:",
+                tests=("test_answers.py::test_row_without_an_answer_is_an_error_that_names_cause_and_mend",),
+            ),
+            Removal(
+                file="aichat_magic/store/rows.py",
+                old="return reply if reply is not None and is_answer(reply) else None",
+                new="return reply",
+                tests=("test_answers.py::test_empty_replies_that_0_1_has_stored_are_misses",),
+            ),
+            Removal(
+                file="aichat_magic/store/rows.py",
+                old="return row_from(reply, created_s) if is_answer(reply) else None",
+                new="return row_from(reply, created_s)",
+                tests=("test_store.py::test_reply_without_an_answer_is_not_stored",),
+            ),
+            Removal(
+                file="aichat_magic/retry.py",
+                old="most = min(most, policy.max_blank_retries)",
+                new="most = 0",
+                tests=("test_answers.py::test_blank_reply_is_asked_for_once_more_and_then_an_answer",),
+            ),
+            Removal(
+                file="aichat_magic/extraction.py",
+                old="return outcome.text, self._cut(outcome) or error",
+                new="return outcome.text, error",
+                tests=("test_answers.py::test_extraction_names_a_cut_and_a_refusal_and_does_not_ask_again",),
+            ),
+            Removal(
+                file="aichat_magic/providers/openai.py",
+                old='finish_reason="refusal" if is_refused else finish_reason or "stop"',
+                new='finish_reason=finish_reason or "stop"',
+                tests=("providers/test_openai.py::test_refusal_in_pieces_is_a_refusal",),
+            ),
+            Removal(
+                file="aichat_magic/providers/openai.py",
+                old="if reason == _BROKEN_OFF:",
+                new="if False:",
+                tests=("providers/test_openai.py::test_reply_that_the_server_broke_off_may_be_tried_again",),
+            ),
+            Removal(
+                file="aichat_magic/providers/anthropic.py",
+                old='    "refusal": "refusal",',
+                new='    "refusal": "stop",',
+                tests=("providers/test_anthropic.py::test_refusal_has_the_servers_reason_where_it_gives_one",),
+            ),
+        ),
+    ),
+    Row(
+        number=108,
+        fault="a lone surrogate, a NUL or a tag character in one reply, in a stored one, in a value of extract, in "
+        "an error, in a prompt, in the name of a column",
+        outcome="replaced in that reply (tag characters stay: all take them), the rest unharmed; one line says so; "
+        "what cannot be replaced is refused before anything is sent",
+        tests=(
+            "test_characters.py::test_one_reply_with_such_characters_leaves_the_column_whole_on_every_run",
+            "test_characters.py::test_stored_replies_of_0_1_with_such_characters_are_mended_as_they_are_read",
+            "test_characters.py::test_run_and_its_frame_and_its_file_hold_the_mended_text",
+            "test_characters.py::test_batch_says_it_once",
+            "test_characters.py::test_extracted_values_are_mended_too",
+            "test_characters.py::test_whatever_json_holds_can_be_written_as_utf_8",
+            "test_characters.py::test_tag_characters_stay_because_flags_are_made_of_them",
+            "test_characters.py::test_preview_shows_a_prompt_with_such_characters",
+            "test_characters.py::test_column_name_that_no_table_can_hold_is_refused_before_it_is_paid_for",
+            "test_characters.py::test_schema_that_no_column_can_hold_is_refused_before_it_is_paid_for",
+        ),
+        removals=(
+            Removal(
+                file="aichat_magic/outcomes.py",
+                old="self._texts[number] = text = fit(reply.text)",
+                new="self._texts[number] = text = reply.text",
+                tests=("test_characters.py::test_one_reply_with_such_characters_leaves_the_column_whole_on_every_run",),
+            ),
+            Removal(
+                file="aichat_magic/jsontext.py",
+                old="text = without_unfit(text).strip()",
+                new="text = text.strip()",
+                tests=("test_characters.py::test_extracted_values_are_mended_too",),
+            ),
+            Removal(
+                file="aichat_magic/accessor.py",
+                old="return fit(row) if isinstance(row, str) else None",
+                new="return row if isinstance(row, str) else None",
+                tests=("test_characters.py::test_preview_shows_a_prompt_with_such_characters",),
+            ),
+            Removal(
+                file="aichat_magic/accessor.py",
+                old="for remark in result.remarks():",
+                new="for remark in ():",
+                tests=("test_characters.py::test_one_reply_with_such_characters_leaves_the_column_whole_on_every_run",),
+            ),
+            Removal(
+                file="aichat_magic/runs.py",
+                old="if fit(column) != column:",
+                new="if False:",
+                tests=("test_characters.py::test_column_name_that_no_table_can_hold_is_refused_before_it_is_paid_for",),
+            ),
+        ),
+    ),
+    Row(
+        number=120,
+        fault="the reply store is larger than its soft limit, or its file cannot be written",
+        outcome="no reply is removed by itself; one line says that it is large; %aichat store shows the size and "
+        "prunes by age and by size, the oldest first, and says what went",
+        tests=(
+            "test_store.py::test_nothing_goes_by_itself_however_large_the_file_and_one_line_says_so",
+            "test_store.py::test_no_reply_is_given_up_while_the_disk_is_full",
+            "test_store.py::test_memory_store_keeps_all_and_says_once_that_it_is_large",
+            "test_store.py::test_pruning_by_age_removes_what_is_older",
+            "test_store.py::test_pruning_by_size_removes_the_oldest_and_no_more_than_it_must",
+            "test_store.py::test_pruning_goes_in_parts_so_that_others_can_write_in_between",
+            "test_magic.py::test_stored_replies_are_pruned_and_what_went_is_said",
+            "test_magic.py::test_line_of_store_that_cannot_be_understood_removes_nothing",
+            "test_doctor.py::test_large_store_of_replies_is_noted_with_the_way_to_prune_it",
+        ),
+        removals=(
+            # A store that makes room, as that of 0.1 did.
+            Removal(
+                file="aichat_magic/store/writer.py",
+                old='self._notices.once("large", is_large(size_bytes))',
+                new='self._database.connection.execute("DELETE FROM replies WHERE id % 2")',
+                tests=("test_store.py::test_nothing_goes_by_itself_however_large_the_file_and_one_line_says_so",),
+            ),
+            Removal(
+                file="aichat_magic/store/memory.py",
+                old='self._notices.once("large", is_large(size_bytes))',
+                new="self._rows.clear()",
+                tests=("test_store.py::test_memory_store_keeps_all_and_says_once_that_it_is_large",),
+            ),
+            Removal(
+                file="aichat_magic/store/prune.py",
+                old="        if not give_back(database):\n            return",
+                new="        return",
+                tests=("test_store.py::test_pruning_by_size_removes_the_oldest_and_no_more_than_it_must",),
+            ),
+            Removal(
+                file="aichat_magic/store/prune.py",
+                old="        if removed < _SLICE:\n            return",
+                new="        return",
+                tests=("test_store.py::test_pruning_goes_in_parts_so_that_others_can_write_in_between",),
+            ),
+            Removal(
+                file="aichat_magic/arguments.py",
+                old="if got.older is None and got.larger is None:",
+                new="if False:",
+                tests=("test_magic.py::test_line_of_store_that_cannot_be_understood_removes_nothing",),
+            ),
+            Removal(
+                file="aichat_magic/doctor.py",
+                old='if what == "replies" and state.size_bytes > SOFT_LIMIT_BYTES:',
+                new="if False:",
+                tests=("test_doctor.py::test_large_store_of_replies_is_noted_with_the_way_to_prune_it",),
+            ),
+        ),
+    ),
+)
