@@ -228,8 +228,8 @@ class FrameChat(_Chat):
 
         Args:
             template: As `complete`.
-            schema: What every answer must satisfy: a pydantic model, a dataclass, a TypedDict, an enum, a JSON schema
-                as a dict, or an annotation such as ``Literal["good", "bad"]``.
+            schema: What every answer must satisfy: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an enum,
+                a JSON schema as a dict, or an annotation such as ``Literal["good", "bad"]``.
             **options: As `complete`.
 
         Returns:

@@ -335,8 +335,7 @@ COMMANDS = (
     Command("show", "[NAME]", "what was said in a conversation", "conversations"),
     Command("switch", "NAME", "the conversation from now on", "conversations",
             "A name that there is not yet begins a new one. For one cell: %%aichat -c NAME. main@..., as chats and "
-            "search show it, is another notebook's: main goes on here from where that one is, and that one stays as it "
-            "is."),
+            "search show it, is another notebook's: main goes on here from there, and that one stays as it is."),
     Command("undo", "[N]", "take the last N turns out (default 1)", "conversations",
             "They are no longer sent; %aichat search finds them."),
     Command("fork", "NAME", "go on in a copy of the current conversation", "conversations"),

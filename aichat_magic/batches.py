@@ -8,38 +8,25 @@ taken from it; the rest are sent by a few workers. A reply is stored before it c
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 import time
 from array import array
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from .answers import no_answer
 from .budgets import Budget, Lease, counted
 from .chat import Call, Chat
-from .errors import (
-    AichatError,
-    BadInputError,
-    BatchStoppedError,
-    ConnectionFailedError,
-    DeadlineError,
-    IncompleteReplyError,
-    ProviderError,
-)
-from .ledger import Job, Ledger
+from .errors import AichatError, BadInputError, BatchStoppedError
+from .jobs import Job, JobQueue
+from .ledger import Ledger
 from .limits import Outcome, outcome_of
 from .messages import Reply, Tally, Usage, estimate_tokens
-from .outages import MOST_OUTAGES, Outages
 from .plans import BatchPlan, Row
 from .progress import Progress, RowResult
-from .retry import RetryBudget, give_up, next_wait_s
 from .saver import Saver
 
 _BLOCK = 512
-# So many failures in a row, with no retry left, and the server is down rather than unlucky.
-_LAST_STRAW = 20
 # How long requests that are out when a run stops may take to come home, in seconds: they are paid for.
 _HOME_S = 10.0
 # How long a run that is interrupted waits for the store to write what has come home, in seconds.
@@ -98,12 +85,10 @@ class Batch:
         self._sleep = sleep
         self._progress_every_s = progress_every_s
         self._known = known
-        self._retries = RetryBudget()
-        self._outages: Outages[Job] = Outages(plan.outage_patience_s)
-        self._ready: deque[Job] = deque()
-        self._later: list[tuple[float, int, Job]] = []
+        self._queue = JobQueue(
+            self, plan.call.policy, patience_s=plan.outage_patience_s, clock=clock, random=chat.random
+        )
         self._out = 0
-        self._failures_in_a_row = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Task[None]] = set()
         self._saver = None if plan.store is None else Saver(plan.store, self._begin_task, self._stored)
@@ -176,7 +161,7 @@ class Batch:
     def progress(self, *, is_last: bool = False) -> Progress:
         """Where the run stands now."""
         rows, now = self._rows, self._clock()
-        away_s = self._outages.away_s(now)
+        away_s = self._queue.outages.away_s(now)
         return Progress(
             rows=self._n_rows if self._n_rows is not None else (len(rows) if rows.is_read else None),
             done=rows.done,
@@ -189,7 +174,7 @@ class Batch:
             usage=self.usage,
             elapsed_s=self.elapsed_s or now - self._begin,
             away_s=away_s,
-            try_every_s=self._outages.try_every_s if away_s else 0.0,
+            try_every_s=self._queue.outages.try_every_s if away_s else 0.0,
             is_last=is_last,
         )
 
@@ -211,8 +196,8 @@ class Batch:
                     break
                 self._hire()
                 await self._wait_for_change(self._next_at())
-                self._requeue()
-                self._try_if_due()
+                if (job := self._queue.wake()) is not None:
+                    self._begin_task(self._try(job), self._workers)
             home_at = self._clock() + _HOME_S
             while (self._out or not self._is_saved) and self._clock() < home_at:
                 await self._wait_for_change(home_at)
@@ -245,8 +230,8 @@ class Batch:
 
     def _next_at(self) -> float:
         """When there will be something to do, if nothing changes before."""
-        found = min(self._later[0][0] if self._later else math.inf, self._outages.next_at)
-        if self._outages.is_on and self._on_progress is not None:
+        found = self._queue.next_at
+        if self._queue.outages.is_on and self._on_progress is not None:
             self._tell()
             found = min(found, self._clock() + _SAY_EVERY_S)
         return found
@@ -268,25 +253,20 @@ class Batch:
         """Wait so long."""
         await self._sleep(seconds)
 
-    def _requeue(self) -> None:
-        """Jobs whose time has come to be tried again are ready."""
-        while self._later and self._later[0][0] <= self._clock():
-            self._ready.append(heapq.heappop(self._later)[2])
-
     def _hire(self) -> None:
         """Have as many workers as the limits allow and the work is enough for."""
-        if self._outages.is_on:
+        if not self._queue.may_send:
             return
-        missing = min(self._plan.limits.workers_wanted - len(self._workers), len(self._ready))
+        missing = min(self._plan.limits.workers_wanted - len(self._workers), len(self._queue.ready))
         for _ in range(missing):
             self._begin_task(self._work(), self._workers)
         limits = self._plan.limits
-        if len(self._ready) > len(self._workers) and limits.concurrency < limits.most and not self._watchers:
+        if len(self._queue.ready) > len(self._workers) and limits.concurrency < limits.most and not self._watchers:
             self._begin_task(self._replace_stuck(), self._watchers)
 
     async def _replace_stuck(self) -> None:
         """Now and then, while rows wait, let other workers begin in place of those whose calls are stuck."""
-        while self._ready:
+        while self._queue.ready:
             await self._wait_s(_LOOK_EVERY_S)
             if self._plan.limits.has_stuck:
                 self._hire()
@@ -309,7 +289,7 @@ class Batch:
     async def _read(self) -> None:
         """Read rows until there is enough to send, or no row is left."""
         store = None if self._plan.is_fresh else self._plan.store
-        while not self._rows.is_read and not self._is_stopped and len(self._ready) < _BLOCK:
+        while not self._rows.is_read and not self._is_stopped and len(self._queue.ready) < _BLOCK:
             try:
                 fresh = self._rows.read(_BLOCK)
             except Exception as error:  # the caller's own code makes the rows
@@ -320,7 +300,7 @@ class Batch:
                 fresh = self._answer(fresh, self._known)
             if fresh and store is not None:
                 fresh = self._answer(fresh, (await store.get([job.key for job in fresh])).get)
-            self._ready += fresh
+            self._queue.add(fresh)
             self._hire()
             self._tell()
             # Rows from the store alone must not keep everybody else from running.
@@ -333,19 +313,19 @@ class Batch:
             if (reply := known(job.key)) is None:
                 others.append(job)
             else:
-                self._finish(job, reply, is_hit=True)
+                self.finish(job, reply, is_hit=True)
         return others
 
     async def _work(self) -> None:
         """Send what is ready, until nothing is, or there are enough others to do it, or all pause."""
         limits, workers = self._plan.limits, self._workers
-        while self._ready and not self._is_stopped and not self._outages.is_on:
-            await self._send(self._ready.popleft())
+        while self._queue.may_send and not self._is_stopped:
+            await self._send(self._queue.ready.popleft())
             if (missing := limits.workers_wanted - len(workers)) > 0:
                 self._hire()
             elif missing < 0:
                 break
-            if len(self._ready) < _BLOCK // 2 and not self._rows.is_read:
+            if len(self._queue.ready) < _BLOCK // 2 and not self._rows.is_read:
                 self._changed.set()
 
     async def _send(self, job: Job, *, is_try: bool = False) -> None:
@@ -354,7 +334,7 @@ class Batch:
         try:
             call = self._plan.call.with_messages(job.messages)
         except BadInputError as error:
-            self._finish(job, error)
+            self.finish(job, error)
             return
         tokens = estimate_tokens(job.messages) if budget.is_bounded or limits.counts_tokens else 0
         lease: Lease | None = None
@@ -362,10 +342,10 @@ class Batch:
             lease = await budget.acquire(tokens)
             if lease is None:
                 if not self._is_stopped:
-                    self._stop(BatchStoppedError(budget.shortfall(tokens)))
+                    self.stop(BatchStoppedError(budget.shortfall(tokens)))
                 return
         await limits.acquire(tokens)
-        if not self._is_stopped and (is_try or not self._outages.is_on):
+        if not self._is_stopped and (is_try or not self._queue.outages.is_on):
             self._out += 1
             try:
                 await self._attempt(job, call, lease)
@@ -375,17 +355,12 @@ class Batch:
         limits.release(_UNSENT)
         if lease is not None:
             budget.report(lease, None)
-        if not self._is_stopped:
-            self._ready.appendleft(job)
+        self._queue.put_back(job)
 
     async def _attempt(self, job: Job, call: Call, lease: Lease | None) -> None:
         """One attempt of one job: its reply is stored, then counted."""
-        job.attempt += 1
-        job.sent_at = self._clock()
+        self._queue.sent(job)
         self.calls += 1
-        if self._outages.trying is job:
-            self._outages.sent(job.sent_at)
-            self._changed.set()
         outcome: Reply | AichatError
         try:
             outcome = await self._chat.attempt(call)
@@ -397,136 +372,31 @@ class Batch:
             used = counted(outcome, job.messages, call.priced) if isinstance(outcome, Reply) else None
             self._plan.budget.report(lease, used)
         if not isinstance(outcome, Reply):
-            self._came_home(job, outcome)
+            self._queue.failed(job, outcome, others_out=self._out - 1)
+            self._tell()
             return
-        self._answered()
         self._tally.add(outcome.usage)
         self.latencies_s.append(outcome.elapsed_s)
         self.finished_s.append(self._clock() - self._begin)
         if (empty := no_answer(outcome, call.request.options, call.provider.name)) is not None:  # it is paid for
-            self._failed(job, empty)
+            self._queue.failed(job, empty, others_out=self._out - 1)
+            self._tell()
             return
-        self._failures_in_a_row = 0
-        self._retries.earn()
+        self._queue.succeeded()
         if self._saver is None:
-            self._finish(job, outcome)
+            self.finish(job, outcome)
         else:
             await self._saver.keep(job, outcome, most=self._plan.limits.most - len(self._workers))
         self._tell()
 
-    # Failures -----------------------------------------------------------------------------------------------------
-
-    def _came_home(self, job: Job, error: AichatError) -> None:
-        """A call has failed: its connection has, or the server, or the request itself."""
-        outages, now = self._outages, self._clock()
-        # An answer that breaks off shows that somebody is there, unless others break at the same time.
-        is_broken = isinstance(error, ConnectionFailedError) or (
-            isinstance(error, IncompleteReplyError) and outages.has_answered and (self._out > 1 or not outages.is_calm)
-        )
-        is_late = isinstance(error, DeadlineError)
-        if not (is_broken or is_late):
-            if isinstance(error, ProviderError):
-                self._answered()
-            self._failed(job, error)
-        elif self._is_stopped and outages.is_on:
-            pass  # the row is pending, as those are that were not sent
-        elif job.outages >= MOST_OUTAGES or (job.breaks and not outages.is_on):
-            self._failed(job, error)
-        elif job.sent_at < outages.over_at or (is_late and outages.is_on):
-            job.attempt -= 1
-            self._forgive(job)
-        elif is_late:
-            self._failed(job, error)
-        elif outages.trying is job and isinstance(error, IncompleteReplyError):
-            self._over()  # somebody is there
-            self._failed(job, error)
-        else:
-            self._broke(job, error, now)
-
-    def _broke(self, job: Job, error: AichatError, now: float) -> None:
-        """A connection has broken: hold the job until it is known whether all have, or this one alone."""
-        outages, policy = self._outages, self._plan.call.policy
-        is_known, is_trying = outages.has_answered, outages.trying is job
-        is_paying = (is_trying and job.breaks > 0) or not (is_known or (outages.held and not is_trying))
-        wait_s = next_wait_s(error, job.attempt, policy, self._chat.random) if is_paying else 0.0
-        outages.broke(now, error, others_out=self._out - 1, wait_s=None if is_known else wait_s)
-        if wait_s is not None:
-            job.attempt -= not is_paying
-            outages.held.append((job, error, not is_paying))
-        else:
-            give_up(error, job.attempt, policy)
-            if not is_known and (outages.is_on or error.is_fatal):
-                self._stop(error)
-            self._finish(job, error)
-        self._changed.set()
-
-    def _try_if_due(self) -> None:
-        """Send one call to see whether an outage is over."""
-        outages, now = self._outages, self._clock()
-        if now < outages.next_at or self._is_stopped:
-            return
-        job = None if outages.trying is not None else outages.next_held() or (self._ready and self._ready.popleft())
-        if job:
-            outages.tries(job)
-            self._begin_task(self._try(job), self._workers)
-        else:  # one is out for so long that it must have got through, or there is nothing to ask
-            self._over()
-
     async def _try(self, job: Job) -> None:
-        """Send a call; when it comes to nothing, the next one waits longer, or the run is over."""
-        outages = self._outages
+        """Send a call to see whether an outage is over."""
         await self._send(job, is_try=True)
-        if outages.trying is job:
-            outages.missed(now := self._clock())
-            if (error := outages.given_up(now)) is not None:
-                self._stop(error)
-        self._changed.set()
+        self._queue.tried(job)
 
-    def _answered(self) -> None:
-        """The server has answered: whatever has broken is explained."""
-        self._outages.has_answered = True
-        if not self._outages.is_calm:
-            self._over()
+    # What becomes of it -------------------------------------------------------------------------------------------
 
-    def _over(self) -> None:
-        """Everybody goes on. What was held is sent again, or was a failure like any other."""
-        trying = self._outages.trying
-        was_outage, held = self._outages.over(self._clock())
-        if trying is not None:  # its call is out: what is known now is that of its last break
-            trying.outages += was_outage
-            trying.breaks += not was_outage
-        for job, error, attempts in held:
-            if was_outage:
-                self._forgive(job)
-            else:
-                job.attempt += attempts
-                job.breaks += 1
-                self._failed(job, error)
-        self._changed.set()
-
-    def _forgive(self, job: Job) -> None:
-        """Send a job again as if it had not been sent."""
-        job.outages += 1
-        if not self._is_stopped:
-            self._ready.appendleft(job)
-            self._changed.set()
-
-    def _failed(self, job: Job, error: AichatError) -> None:
-        """Try a job again later, give it up, or stop the run."""
-        self._failures_in_a_row += 1
-        wait_s = next_wait_s(error, job.attempt, self._plan.call.policy, self._chat.random)
-        if wait_s is not None and not self._is_stopped and self._retries.spend():
-            heapq.heappush(self._later, (self._clock() + wait_s, job.number, job))
-            if self._later[0][2] is job:
-                self._changed.set()
-        else:
-            give_up(error, job.attempt, self._plan.call.policy)
-            if error.is_fatal or (wait_s is not None and self._failures_in_a_row >= _LAST_STRAW):
-                self._stop(error)
-            self._finish(job, error)
-        self._tell()
-
-    def _stop(self, error: AichatError) -> None:
+    def stop(self, error: AichatError) -> None:
         """No further request; those that are out may come home."""
         if self.stopped_by is None:
             self.stopped_by = error
@@ -534,20 +404,20 @@ class Batch:
 
     def _drop_all(self) -> None:
         """Nothing more is sent."""
-        self._ready.clear()
-        self._later.clear()
-        self._outages.held.clear()
-        self._changed.set()
+        self._queue.close()
+        self.changed()
 
-    # Counting -----------------------------------------------------------------------------------------------------
+    def changed(self) -> None:
+        """There is something to do for `run`."""
+        self._changed.set()
 
     def _stored(self, answers: Sequence[tuple[Job, Reply]]) -> None:
         """Replies are in the store: they count."""
         for job, reply in answers:
-            self._finish(job, reply)
+            self.finish(job, reply)
         self._tell()
 
-    def _finish(self, job: Job, outcome: Reply | AichatError, *, is_hit: bool = False) -> None:
+    def finish(self, job: Job, outcome: Reply | AichatError, *, is_hit: bool = False) -> None:
         """A job has its outcome."""
         self._rows.finish(job, outcome, is_hit=is_hit)
         if not self._rows.open:

@@ -31,6 +31,7 @@ _DISPLAY_ID_PREFIX = "aichat-"
 # A line that is broken at the edge of a window cannot be rewritten. So much fits into a narrow notebook.
 _BAR_WIDTH = 72
 _BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{remaining} left, {rate_fmt}{postfix}]"
+_BAR_AWAY = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{desc}]"
 
 
 class ReplyView(Protocol):
@@ -294,6 +295,7 @@ class ProgressBar:
         self._file = file or (sys.stdout if type(sys.stdout).__name__ == "OutStream" else sys.stderr)
         self._n_rows = n_rows
         self._bar: tqdm[Any] | None = None
+        self._is_away = False
 
     def __call__(self, progress: Progress) -> None:
         """Draw where the run stands."""
@@ -316,11 +318,15 @@ class ProgressBar:
         facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens"]
         facts += [money(usage.cost_usd)] if usage.cost_usd is not None else []
         facts += [f"{n:,} {name}" for name, n in (("hits", progress.hits), ("errors", progress.errors)) if n]
-        if progress.away_s >= 1:
-            facts = [f"network away for {progress.away_s:.0f} s, trying every {progress.try_every_s:.0f} s"]
+        is_away, was_away = progress.away_s >= 1, self._is_away
+        self._is_away = is_away
+        if self._n_rows is not None:
+            self._bar.bar_format = _BAR_AWAY if is_away else _BAR
+        away = f"network away for {progress.away_s:.0f} s, trying every {progress.try_every_s:.0f} s"
+        self._bar.set_description_str(away if is_away else "", refresh=False)
         self._bar.set_postfix_str(", ".join(facts), refresh=False)
         self._bar.update(progress.done - self._bar.n)
-        if progress.away_s >= 1:
+        if is_away or was_away:
             self._bar.refresh()  # no row has moved it
         if progress.is_last:
             self._bar.close()

@@ -21,6 +21,10 @@ from .runs import BatchRun, run_rows
 from .schemas import Schema, SchemaError, repair_prompt
 from .settings import Given
 
+# The columns beside those of the schema, where rows failed.
+_ERROR = "extract_error"
+_RAW = "extract_raw"
+
 
 class CutAnswerError(SchemaError):
     """The answer was cut, by its limit or by a filter: asked again with the same, it would be cut again."""
@@ -42,6 +46,12 @@ class Extraction:
             BadInputError: Something given cannot be used.
             MissingKeyError: No key for the provider.
         """
+        taken = sorted({field.name for field in schema.fields} & {_ERROR, _RAW})
+        if taken:
+            raise BadInputError(
+                f"The schema has a field called {taken[0]!r}, and so is the column that tells what went wrong. "
+                "Give the field another name."
+            )
         self._chat = chat
         self._schema = schema
         self._options = options
@@ -170,13 +180,17 @@ class Extraction:
         columns: dict[str, Any] = {}
         for field in self._schema.fields:
             values = [row.get(field.name) for row in rows]
-            dtype: Any = pd.CategoricalDtype(list(field.categories)) if field.dtype == "category" else field.dtype
+            dtype: Any = field.dtype
+            if dtype == "category":
+                # A validator may have made another value of one that was allowed: it is right, and no gap.
+                made = [value for value in values if value is not None]
+                dtype = pd.CategoricalDtype(list(dict.fromkeys([*field.categories, *made])))
             columns[field.name] = pd.Series(values, index=index, dtype=dtype)
         if any(error is not None for _, error in answers):
             errors = [None if error is None else fit(str(error)) for _, error in answers]
             raw = [row if isinstance(row, str) else None for row, _ in answers]
-            columns["extract_error"] = pd.Series(errors, index=index, dtype="string")
-            columns["extract_raw"] = pd.Series(raw, index=index, dtype="string")
+            columns[_ERROR] = pd.Series(errors, index=index, dtype="string")
+            columns[_RAW] = pd.Series(raw, index=index, dtype="string")
         return pd.DataFrame(columns, index=index)
 
 

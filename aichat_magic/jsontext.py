@@ -1,4 +1,7 @@
-"""JSON out of a model's text, which may be prose, fenced, cut short or hostile."""
+"""JSON out of a model's text, which may be prose, fenced, cut short or hostile.
+
+This is the one reader: `Reply.json`, ``--format json`` and schemas see the same value in the same text.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,8 @@ _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?P<unfit>[dD][89a-fA-F][0-9a-fA-F]{2}|0000)|.)",
     re.S,
 )
+# What other parsers read in another way, or at all: numbers beyond a float, numbers of many digits.
+_LARGE_NUMBER = re.compile(r"[0-9](?:[eE]\+?[0-9]{3}|[0-9]{299})")
 
 
 class SchemaError(AichatError, ValueError):
@@ -102,9 +107,20 @@ def values_in(text: str) -> list[Any]:
             found += _whole(body.strip()) or itertools.islice(_scan(body, trouble, hints), _MAX_CANDIDATES)
             if trouble or len(found) > _MAX_CANDIDATES:
                 break
-    if all(_is_harmless(value, trouble) for value in found) and found and not trouble:
+    if all(is_harmless(value, trouble) for value in found) and found and not trouble:
         return found
     raise SchemaError(next(iter([*trouble, *hints]), "the answer holds no JSON"))
+
+
+def is_plain(text: str) -> bool:
+    """Tell whether a text, if it is JSON, is read alike by every strict parser: nothing in it needs this module's care.
+
+    Args:
+        text: The text as it came.
+    """
+    is_small = len(text) < 100_000 and text.count("{") + text.count("[") <= _MAX_DEPTH
+    has_plain_numbers = "NaN" not in text and "Infinity" not in text and _LARGE_NUMBER.search(text) is None
+    return is_small and has_plain_numbers and without_unfit(text) == text
 
 
 def _whole(text: str) -> tuple[Any] | None:
@@ -157,7 +173,7 @@ def _end_of(text: str, start: int) -> int | None:
     return None
 
 
-def _is_harmless(value: Any, trouble: list[str]) -> bool:
+def is_harmless(value: Any, trouble: list[str]) -> bool:
     """Whether a value can go through recursive code."""
     rest: list[tuple[Any, int]] = [(value, 0)]
     while rest:

@@ -4,41 +4,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from .errors import AichatError
+from .jobs import Job
 from .messages import Message, Reply
 from .outcomes import Outcomes
 from .plans import BatchPlan, Row
 from .progress import RowResult
 
 _MISSING = -1
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One unique request while it is on its way.
-
-    Attributes:
-        number: Its number, from 0.
-        row: The first row that asks it.
-        key: The key of the request.
-        messages: What is sent.
-        attempt: Attempts that count.
-        sent_at: When the last one was sent.
-        breaks: How often its connection broke while others were answered.
-        outages: How many outages it has met.
-    """
-
-    number: int
-    row: int
-    key: bytes
-    messages: tuple[Message, ...]
-    attempt: int = 0
-    sent_at: float = 0.0
-    breaks: int = 0
-    outages: int = 0
 
 
 class Ledger:

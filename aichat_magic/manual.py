@@ -89,8 +89,9 @@ _FLAGS: Mapping[str, str] = {
     "raw": "For prompts about LaTeX, JSON or templates.",
     "output": "str(answer) is the text; answer.code, .json, .value, .usage, .finish_reason the rest.",
     "format": "code shows only the code; json is checked, and asked for once more if it is none.",
-    "schema": "NAME is a variable of the notebook: a pydantic model, a dataclass, a TypedDict, an Enum or a JSON "
-    "schema as a dict. The reply is checked, asked for once more if it does not fit, and _.value is the object.",
+    "schema": "NAME is a variable of the notebook: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an "
+    "Enum or a JSON schema as a dict. The reply is checked, asked for once more if it does not fit, and _.value is "
+    "the object.",
     "code": "The Python blocks of the reply, or those of its first language.",
     "dry_run": "The exact messages, the options, the address, and about how many tokens. It needs no key.",
     "debug": "Without it an error is shown in a few lines.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json as jsonlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import MalformedReplyError, OptionError, PromptError
 from .fences import blocks
+from .jsontext import SchemaError, values_in
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -326,17 +326,17 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        """The JSON value in the text: the whole text, or else its first fenced block.
+        """The JSON value in the text: the whole text, or what stands in a fence, or the first object or array in prose.
 
         Raises:
-            MalformedReplyError: The text holds no JSON.
+            MalformedReplyError: The text holds no JSON, it breaks off, or it holds what is not JSON, such as ``NaN``.
         """
-        for candidate in (self.text, *(block.text for block in blocks(self.text))):
-            try:
-                return jsonlib.loads(candidate)
-            except (ValueError, RecursionError):
-                continue
-        raise MalformedReplyError("The reply holds no JSON. Look at reply.text, or ask again for JSON only.")
+        try:
+            return values_in(self.text)[0]
+        except SchemaError as error:
+            raise MalformedReplyError(
+                f"The reply cannot be read as JSON: {error}. Look at reply.text, or ask again for JSON only."
+            ) from None
 
     @property
     def tables(self) -> list[DataFrame]:

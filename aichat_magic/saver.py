@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .ledger import Job
+from .jobs import Job
 from .messages import Reply
 from .store import ReplyStore
 

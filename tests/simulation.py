@@ -248,10 +248,11 @@ class Network(AsyncProvider):
         usage: Callable[[str], Usage] = lambda prompt: Usage(input_tokens=10, output_tokens=5),
         fault: Callable[[str, int], ProviderError | None] = lambda prompt, attempt: None,
         hangs_s: Callable[[str], float] = lambda prompt: 0.0,
+        late: type[ProviderError] = DeadlineError,
     ) -> None:
         """`away`: from when to when. `broken` is what calls meet that are out then, `refused` what new ones do.
 
-        `hangs_s`: how long such a call hangs before that, which is then its deadline.
+        `hangs_s`: how long such a call hangs before that, and `late` is what it meets then.
         """
         super().__init__(Endpoint(provider="vllm", base_url="http://127.0.0.1:8000/v1"), Transport())
         self._clock = clock
@@ -261,6 +262,7 @@ class Network(AsyncProvider):
         self._usage = usage
         self._fault = fault
         self._hangs_s = hangs_s
+        self._late = late
         self.reached: Counter[str] = Counter()
         self.sent_at: list[float] = []
         self.in_flight = self.most_in_flight = 0
@@ -281,7 +283,7 @@ class Network(AsyncProvider):
         if breaks_at < home_at and (hangs_s := self._hangs_s(prompt)):
             await asyncio.sleep(hangs_s)
             self.in_flight -= 1
-            raise DeadlineError("127.0.0.1:8000 did not finish within 600 s.")
+            raise self._late("127.0.0.1:8000 did not finish within 600 s.")
         self.in_flight -= 1
         if breaks_at < home_at:
             raise self._broken("Cannot reach http://127.0.0.1:8000/v1/chat/completions: the connection was reset.")

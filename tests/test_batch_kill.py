@@ -62,6 +62,8 @@ def check(database: Path) -> int:
     """How many rows a sound file holds."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone():
+            return 0  # killed after the file was made and before there was anything in it
         return int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pydantic
 import pytest
 from servers import ChatServer, Received, text
 
@@ -86,12 +87,45 @@ def test_row_that_never_validates_keeps_its_text_and_its_error() -> None:
     assert found["extract_error"].notna().tolist() == [False, True]
 
 
+def test_second_questions_come_out_of_the_same_budget() -> None:
+    """Also where the server counts no tokens."""
+    frame = pd.DataFrame({"body": [f"a{number}" for number in range(20)]})
+    with ChatServer(lambda received, attempt: text("five stars, I would say", usage=False)) as server:
+        found = extract(frame, server, max_total_tokens=400, concurrency=4)  # the first 20 take 300
+        assert 20 <= len(server.requests) <= 21
+    assert found["extract_error"].notna().all()
+
+
 def test_provider_without_constrained_output_is_instructed() -> None:
     found = pd.DataFrame({"body": ["x"]}).aichat.extract(
         "{body}", schema=Literal["a", "b"], model="echo/echo", store=False
     )
     assert found["extract_raw"].notna().all()
     assert "JSON only" in found["extract_raw"].iloc[0]
+
+
+def test_value_that_a_validator_makes_is_no_gap() -> None:
+    class Loud(pydantic.BaseModel):
+        mood: Literal["good", "bad"]
+
+        @pydantic.field_validator("mood")
+        @classmethod
+        def shout(cls, mood: str) -> str:
+            return mood.upper()
+
+    with ChatServer(lambda received, attempt: text('{"mood": "good"}')) as server:
+        found = extract(pd.DataFrame({"body": ["a", None]}), server, schema=Loud)
+    assert found["mood"].dtype == "category"
+    assert found["mood"].tolist()[0] == "GOOD"
+    assert found["mood"].isna().tolist() == [False, True]
+
+
+def test_field_that_is_called_as_our_own_columns_is_refused() -> None:
+    schema = {"type": "object", "properties": {"extract_error": {"type": "string"}}}
+    with ChatServer() as server:
+        with pytest.raises(BadInputError, match=r"'extract_error'.*another name"):
+            extract(pd.DataFrame({"body": ["a"]}), server, schema=schema)
+        assert server.requests == []
 
 
 def test_wrong_schema_or_template_sends_nothing() -> None:

@@ -8,18 +8,23 @@ import pytest
 import aichat_magic
 
 PACKAGE = Path(aichat_magic.__file__).parent
+SCHEMA = (
+    *("schemas", "schema_types", "schema_dicts", "schema_records", "schema_wire", "schema_columns"),
+    *("schema_problems", "schema_tree"),
+)
 FLOORS = (
     set("errors messages characters answers fences tables secret urls".split())
     | set("render wrapping quoting kinds".split())
-    | set("sse rate_headers response decoding instrumentation".split()),
+    | set("sse rate_headers jsontext response decoding instrumentation".split()),
     set("transport exchange connections ways by_httpx sockets outgoing failures routes".split())
     | set("retry settings bridge engine weights store limits pacing prices budgets outages".split()),
     {"providers"},
     {"registry"},
     {"chat"},
     set("conversation prompts context includes templates arguments charts previews transcripts".split())
-    | set("batches ledger saver plans progress outcomes".split())
-    | set("excerpts pictures sheets schemas annotations validation jsontext recipes failing keywords".split())
+    | set("batches jobs ledger saver plans progress outcomes".split())
+    | set("excerpts pictures sheets recipes failing keywords".split())
+    | set(SCHEMA)
     | {"identity"},
     set("api session accessor extraction runs display pandas_hook completion asides shaping".split())
     | set("talks totals commands manual doctor".split()),
@@ -27,6 +32,7 @@ FLOORS = (
 )
 # Rooms of one floor that may look at each other, each with its reason.
 NEIGHBOURS = {
+    ("jsontext", "characters"): "what no text may hold is replaced before JSON is read",
     ("messages", "errors"): "an option out of range is an error",
     ("answers", "characters"): "a blank text is no answer",
     ("answers", "errors"): "but an error",
@@ -71,7 +77,9 @@ NEIGHBOURS = {
     ("batches", "progress"): "and tells where it stands",
     ("batches", "ledger"): "and keeps what comes of it, row by row",
     ("batches", "saver"): "and has it stored",
-    ("saver", "ledger"): "what is stored is the reply to a job",
+    ("batches", "jobs"): "what waits to be sent stands in a queue",
+    ("ledger", "jobs"): "a row asks by a job",
+    ("saver", "jobs"): "and what is stored is the reply to it",
     ("ledger", "plans"): "a plan says what a row asks",
     ("ledger", "progress"): "a row that is done is told",
     ("ledger", "outcomes"): "replies are kept in columns",
@@ -89,11 +97,14 @@ NEIGHBOURS = {
     ("includes", "excerpts"): "a file may be too long",
     ("includes", "pictures"): "or an image",
     ("kinds", "errors"): "a long name is cut short as in errors",
-    ("schemas", "annotations"): "a schema is made from annotations",
-    ("schemas", "validation"): "and serves to validate",
-    ("schemas", "jsontext"): "what is validated is found in a text",
-    ("annotations", "jsontext"): "a class that refuses a value is a schema error",
-    ("annotations", "validation"): "what cannot be made into a schema is said in the same words",
+    ("messages", "jsontext"): "a reply knows the JSON in it",
+    ("jsontext", "errors"): "where there is none, it is an error",
+    ("jsontext", "fences"): "JSON may stand in a fence",
+    **{
+        (room, other): "rooms of one package-to-be, in this order"
+        for number, room in enumerate(SCHEMA)
+        for other in SCHEMA[number + 1 :]
+    },
     ("recipes", "prompts"): "a recipe is a prompt in a file",
     ("failing", "context"): "how a value becomes text is said there",
     ("keywords", "batches"): "for the types only: a caller may take the events of a run",
@@ -133,6 +144,11 @@ ONLY_IN = {
     "tqdm": {"display"},
     "pandas": {"accessor", "previews", "runs", "extraction", "tables", "messages"},  # messages: for the types only
     "sqlite3": {"store"},
+    "pydantic": {"schema_types", "schema_records"},
+    "pydantic_core": {"schema_types", "schema_records", "schema_columns"},
+    "jsonschema": {"schema_dicts"},
+    "jsonschema_specifications": {"schema_dicts"},
+    "referencing": {"schema_dicts"},
     "xllamacpp": {"engine"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

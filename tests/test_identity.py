@@ -560,3 +560,27 @@ def test_store_knows_notebooks_by_cell_path_and_kernel(tmp_path: Path, kind: str
     finally:
         blocker.close()
     store.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE notebooks SET path = 5",
+        "UPDATE notebooks SET kernel = x'ff'",
+        "UPDATE notebooks SET updated_s = 'x'",
+        "UPDATE notebooks SET is_certain = 'x'",
+        "UPDATE notebooks SET scope = 7",
+        "UPDATE cells SET scope = x'ff'",
+        "UPDATE cells SET cell = 7",
+        "DELETE FROM notebooks",
+    ],
+)
+def test_no_tampering_with_notebooks_raises(tmp_path: Path, disk: Disk, statement: str) -> None:
+    """Row 49."""
+    store = SqliteConversations(tmp_path / "c.sqlite3")
+    Kernel(store, disk, UNTITLED).run(ONE, "q1")
+    with contextlib.closing(sqlite3.connect(tmp_path / "c.sqlite3", isolation_level=None)) as connection:
+        connection.execute(statement)
+    assert Kernel(store, disk, UNTITLED).run(TWO, "q2")[-1] == "q2"
+    assert store.load(store.notebooks(path=UNTITLED)[0].scope, "main") is not None
+    store.close()

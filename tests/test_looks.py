@@ -1,6 +1,7 @@
 """How views look where HTML is cleaned, converted or not shown at all: saved notebooks elsewhere, and terminals."""
 
 import base64
+import io
 import os
 import re
 import sys
@@ -176,6 +177,22 @@ def test_plain_text_of_every_view_says_the_same(views: dict[str, Any]) -> None:
     assert "- 1 x BadRequestError" in plain["run"]
     for name in ("run", "preview", "usage", "note"):
         assert max(map(text_width, plain[name].split("\n"))) <= 80, name
+
+
+def test_bar_says_that_the_network_is_away() -> None:
+    screen = io.StringIO()
+    bar = ProgressBar(1000, file=screen)
+    bar(Progress(rows=1000, done=10, usage=Usage(input_tokens=10, output_tokens=5)))
+    bar._bar.start_t -= 10  # type: ignore[union-attr]  # it has been going on for a while
+    bar(Progress(rows=1000, done=400, usage=Usage(input_tokens=400, output_tokens=200)))
+    for away_s in (12.0, 13.0):
+        bar(Progress(rows=1000, done=400, away_s=away_s, try_every_s=8.0))
+    drawn = screen.getvalue()
+    assert "network away for 12 s, trying every 8 s" in drawn
+    assert "network away for 13 s" in drawn
+    bar(Progress(rows=1000, done=500, usage=Usage(input_tokens=500, output_tokens=250)))
+    assert "750 tokens" in screen.getvalue().rpartition("\r")[2]
+    bar(Progress(rows=1000, done=1000, is_last=True))
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -1,5 +1,6 @@
 """The public door: what it offers, and what walking through it costs."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -75,7 +76,8 @@ from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 loaded = set(sys.modules)
 shell.run_line_magic("load_ext", "aichat_magic")
-heavy = {"pandas", "httpx", "httptools", "numpy", "pydantic", "markdown_it", "nest_asyncio", "xllamacpp", "tqdm"}
+heavy = {"pandas", "httpx", "httptools", "numpy", "pydantic", "markdown_it", "nest_asyncio", "xllamacpp", "tqdm",
+         "jsonschema"}
 heavy &= set(sys.modules) - loaded
 assert not heavy, heavy
 after = set()
@@ -85,6 +87,36 @@ assert not [name for name in after - before if "ipython" not in name], after - b
 assert "aichat" in shell.magics_manager.magics["cell"]
 print("quiet")
 """
+
+
+CHAT = """
+import sys
+import aichat_magic
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_line_magic("load_ext", "aichat_magic")
+shell.run_cell("%%aichat -m echo/echo --format json\\n{}")
+reply = shell.run_cell("%%aichat -m echo/echo --new\\nhello").result
+assert "hello" in reply.text, reply
+loaded = {"pydantic", "pydantic_core", "jsonschema", "referencing"} & set(sys.modules)
+assert not loaded, loaded
+shell.run_cell("from enum import Enum\\nMood = Enum('Mood', {'GOOD': 'good'})")
+shell.run_cell("%%aichat -m echo/echo --schema Mood\\ngood")
+assert "pydantic" in sys.modules
+print("late")
+"""
+
+
+def test_chat_without_a_schema_loads_no_library_for_schemas(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHAT],
+        env={"HOME": str(tmp_path), "PATH": "", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.strip().endswith("late"), done.stdout + done.stderr
 
 
 def test_loading_touches_no_network_no_file_and_no_heavy_package(tmp_path: Path) -> None:

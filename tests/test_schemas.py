@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import Enum, IntEnum
@@ -88,6 +88,14 @@ def wrong(source: object, value: Any) -> str:
         Schema.of(source).parse(json.dumps(value))
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """A schema that is nested as deeply."""
+    schema: dict[str, Any] = {}
+    for _ in range(depth):
+        schema = {"items": schema}
+    return schema
 
 
 def walk(schema: Any) -> list[dict[str, Any]]:
@@ -221,31 +229,35 @@ def test_change_of_the_callers_dict_changes_nothing() -> None:
         (None, "Accepted are"),
         (object(), "Accepted are"),
         (print, "Accepted are"),
-        (complex, "complex"),
-        (bytes, "bytes"),
-        (dict[int, str], "must be str"),
+        (slice, "slice"),
+        (type[int], "type[int]"),
+        (Callable[[int], int], "Callable"),
         (Aspect("a"), "Give the class Aspect"),
         (Enum("Empty", []), "no members"),
         (Enum("Pairs", {"A": (1, 2)}), "no JSON form"),
-        (list[complex], "complex"),
+        (list[slice], "slice"),
+        (dict[str, Callable[[int], int]], "Callable"),
         ({"type": "int"}, "Did you mean 'integer'"),
         ({"typ": "integer"}, "Did you mean 'type'"),
-        ({"type": "object", "properties": {"a": {"if": {}}}}, "'if' at #/properties/a"),
-        ({"properties": 3}, "an object of schemas"),
-        ({"properties": {"a": 3}}, "3 at #/properties/a"),
-        ({"items": [{"type": "string"}]}, "a schema"),
-        ({"pattern": "("}, "a regular expression"),
-        ({"minLength": -1}, "a count"),
-        ({"exclusiveMinimum": True}, "a number"),
-        ({"multipleOf": 0}, "above 0"),
-        ({"enum": []}, "not empty"),
-        ({"$lenient": True}, "'$lenient' at #"),
-        ({"anyOf": []}, "not empty"),
+        ({"type": "object", "properties": {"a": {"nullable": True}}}, "'nullable' at #/properties/a"),
+        ({"not": {"allOf": [{"unevaluatedProperty": False}]}}, "Did you mean 'unevaluatedProperties'"),
+        ({"properties": 3}, "wrong at #/properties: 3 is not of type 'object'"),
+        ({"properties": {"a": 3}}, "wrong at #/properties/a: 3 is not of type"),
+        ({"items": [{"type": "string"}]}, "wrong at #/items"),
+        ({"pattern": "("}, "wrong at #/pattern: '(' is not a 'regex'"),
+        ({"minLength": -1}, "wrong at #/minLength: -1 is less"),
+        ({"exclusiveMinimum": True}, "wrong at #/exclusiveMinimum: True is not of type 'number'"),
+        ({"multipleOf": 0}, "wrong at #/multipleOf: 0 is less"),
+        ({"enum": []}, "the enum is empty"),
+        ({"anyOf": []}, "wrong at #/anyOf: [] should be non-empty"),
+        ({"$schema": "https://example.org/mine"}, "not known here"),
         ({"$ref": "#/$defs/No"}, "not in it"),
         ({"$ref": "https://example.org/s.json"}, "not in it"),
         ({"$ref": "#"}, "refers to itself"),
         ({"a": {1, 2}}, "not JSON"),
         ({"minimum": float("nan")}, "not JSON"),
+        (nested(500), "nested more than 64 deep"),
+        ({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}, "refers to itself"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -255,13 +267,18 @@ def test_what_cannot_be_a_schema_is_refused_with_words(source: object, words: st
     assert words in str(caught.value)
 
 
+def test_schema_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(BadInputError, match="not JSON"):
+        Schema.of(nested(10_000))
+
+
 def test_refusal_names_the_member() -> None:
     @dataclass
     class Bad:
-        picture: bytes
+        picture: slice
 
-    with pytest.raises(BadInputError, match=r"^Bad\.picture: .*bytes"):
-        Schema.of(Bad)
+    with pytest.raises(BadInputError, match=r"^Bad\.picture: .*slice"):
+        Schema.of(list[Bad])
 
 
 def test_names_that_lead_nowhere_are_refused() -> None:
@@ -399,13 +416,13 @@ def test_extra_properties_are_dropped_from_classes_and_refused_where_a_schema_cl
         ({"rating": 2**63}, "rating: must fit into 64 bits, got 9223372036854775808"),
         ({"share": "1"}, "share: must be a number, got '1'"),
         ({"is_first": 1}, "is_first: must be true or false, got 1"),
-        ({"mood": "fine"}, "mood: must be one of 'good', 'bad', got 'fine'"),
-        ({"language": "fr"}, "language: must be one of 'en', 'de' or null, got 'fr'"),
+        ({"mood": "fine"}, "mood: must be 'good' or 'bad', got 'fine'"),
+        ({"language": "fr"}, "language: must be 'en' or 'de', got 'fr'"),
         ({"seen": "yesterday"}, "seen: must be a date-time as ISO 8601 writes it, got 'yesterday'"),
         ({"day": "2024-02-30"}, "day: must be a date as ISO 8601 writes it, got '2024-02-30'"),
         ({"aspects": [{"name": "a"}, {"name": 1}]}, "aspects[1].name: must be a string, got 1"),
         ({"aspects": {"name": "a"}}, "aspects: must be an array, got {'name': 'a'}"),
-        ({"pair": [1]}, "pair: must have 2 items, got 1"),
+        ({"pair": [1]}, "pair[1]: is required"),
         ({"notes": {"a": "b"}}, "notes.a: must be an integer, got 'b'"),
         ({"either": {"score": 1}}, "either.name: is required"),
         ({"either": []}, "either: must be an object or an integer or a string, got []"),
@@ -722,17 +739,12 @@ def test_what_is_written_is_what_is_read(review: Review, indent: int | None, fra
 # --- pydantic
 
 
-def test_pydantic_is_not_imported_by_us() -> None:
-    import subprocess
-
-    code = "import sys, aichat_magic.schemas; print('pydantic' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
-
-
 class TestPydantic:
-    @pytest.fixture(autouse=True)
+    @pytest.fixture
     def pydantic(self) -> Any:
-        return pytest.importorskip("pydantic", reason="pydantic is the user's own; its models are tested where it is")
+        import pydantic
+
+        return pydantic
 
     @pytest.fixture
     def model(self, pydantic: Any) -> Any:
@@ -778,10 +790,10 @@ class TestPydantic:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"rating": 9}, "rating: Input should be less than or equal to 5, got 9"),
-            ({"Title": "nothing"}, "Title: Value error, a title is needed, got 'nothing'"),
-            ({"parts": [{"n": "a"}]}, "parts[0].n: String should have at least 2 characters, got 'a'"),
-            ({"main": {}}, "main.n: Field required"),
+            ({"rating": 9}, "rating: must be less than or equal to 5, got 9"),
+            ({"Title": "nothing"}, "Title: a title is needed, got 'nothing'"),
+            ({"parts": [{"n": "a"}]}, "parts[0].n: must have at least 2 characters, got 'a'"),
+            ({"main": {}}, "main.n: is required"),
         ],
     )
     def test_its_errors_are_ours_in_one_line(self, model: Any, change: dict[str, Any], words: str) -> None:
@@ -828,7 +840,7 @@ class TestPydantic:
         model = pydantic.create_model("Strict", day=(date, ...), pair=(tuple[int, str], ...), __config__=config)
         assert Schema.of(model).parse('{"day": "2024-05-01", "pair": [1, "a"]}').pair == (1, "a")
         words = wrong(model, {"day": "2024-05-01", "pair": [1, "a"], "more": 1})
-        assert words == "more: Extra inputs are not permitted, got 1"
+        assert words == "more: is not in the schema"
 
     def test_root_models_are_wrapped(self, pydantic: Any) -> None:
         schema = Schema.of(pydantic.RootModel[list[int]])
@@ -837,7 +849,5 @@ class TestPydantic:
         assert schema.row(value) == {"value": [1, 2]}
 
     def test_model_without_a_json_form_is_refused(self, pydantic: Any) -> None:
-        from collections.abc import Callable
-
         with pytest.raises(BadInputError, match="Bad has no JSON schema"):
             Schema.of(pydantic.create_model("Bad", call=(Callable[[int], int], ...)))

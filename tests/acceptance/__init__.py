@@ -6,7 +6,7 @@ Each row names its tests, and the defences: a text of the package, and what stan
 
 from __future__ import annotations
 
-from acceptance import kernels, network, replies, secrets, stores, wire
+from acceptance import kernels, network, notebooks, outages, replies, schemas, secrets, stores, wire
 from acceptance.rows import Removal, Row
 
 ROWS: tuple[Row, ...] = (
@@ -14,7 +14,10 @@ ROWS: tuple[Row, ...] = (
     *stores.ROWS,
     *secrets.ROWS,
     *kernels.ROWS,
+    *notebooks.ROWS,
+    *outages.ROWS,
     *replies.ROWS,
+    *schemas.ROWS,
     *wire.ROWS,
 )
 

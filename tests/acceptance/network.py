@@ -7,6 +7,7 @@ from acceptance.rows import Removal, Row
 BATCHES = "aichat_magic/batches.py"
 CHAT = "aichat_magic/chat.py"
 DECODING = "aichat_magic/decoding.py"
+JOBS = "aichat_magic/jobs.py"
 EXCHANGE = "aichat_magic/exchange.py"
 FAILURES = "aichat_magic/failures.py"
 LIMITS = "aichat_magic/limits.py"
@@ -24,7 +25,12 @@ NO_RETRY = Removal(
     old="wait_s = next_wait_s(error, attempt, ",
     new="wait_s = None and next_wait_s(error, attempt, ",
 )
-NO_RETRY_OF_ROWS = Removal(file=BATCHES, old="wait_s is not None and not self._is_stopped and", new="False and")
+NO_RETRY_OF_ROWS = Removal(file=JOBS, old="wait_s is not None and not self._is_closed and", new="False and")
+NO_RETRY_OF_BROKEN_ROWS = Removal(
+    file=JOBS,
+    old="wait_s = next_wait_s(error, job.attempt, self._policy, self._random) if is_paying else 0.0",
+    new="wait_s = None",
+)
 BEGUN_OR_NOT = Removal(file=FAILURES, old="if has_begun:", new="if False:")
 
 ROWS: tuple[Row, ...] = (
@@ -105,9 +111,9 @@ ROWS: tuple[Row, ...] = (
         removals=(
             Removal(file=RETRY, old="asked_s > policy.retry_after_cap_s:", new="False:"),
             Removal(
-                file=BATCHES,
-                old="give_up(error, job.attempt, self._plan.call.policy)",
-                new="pass",
+                file=JOBS,
+                old="give_up(error, job.attempt, self._policy)\n            if error.is_fatal",
+                new="if error.is_fatal",
                 tests=("test_faults.py::test_wait_above_the_cap_is_named_and_not_waited",),
             ),
         ),
@@ -150,7 +156,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("test_faults.py::test_exhausted_quota_is_one_call",),
             ),
             Removal(
-                file=BATCHES,
+                file=JOBS,
                 old="if error.is_fatal or (",
                 new="if (",
                 tests=("test_faults.py::test_exhausted_quota_stops_a_run_and_keeps_what_is_finished",),
@@ -169,13 +175,13 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BATCHES,
+                file=JOBS,
                 old="and self._retries.spend()",
                 new="and True",
                 tests=("test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",),
             ),
             Removal(
-                file=BATCHES,
+                file=JOBS,
                 old="_LAST_STRAW = 20",
                 new="_LAST_STRAW = 10**9",
                 tests=("test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",),
@@ -189,7 +195,7 @@ ROWS: tuple[Row, ...] = (
         tests=("test_faults.py::test_closed_port_is_tried_again_and_then_named",),
         removals=(
             NO_RETRY,
-            NO_RETRY_OF_ROWS,
+            NO_RETRY_OF_BROKEN_ROWS,
             Removal(file=FAILURES, old="return _REFUSED", new='return ""'),
         ),
     ),
@@ -203,7 +209,7 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             NO_RETRY,
-            NO_RETRY_OF_ROWS,
+            NO_RETRY_OF_BROKEN_ROWS,
             Removal(
                 file=FAILURES,
                 old='return "the server closed the connection without an answer"',
@@ -299,7 +305,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("test_chat.py::test_stream_is_never_tried_again_after_its_first_text",),
             ),
             Removal(
-                file=BATCHES,
+                file=JOBS,
                 old=NO_RETRY_OF_ROWS.old,
                 new=NO_RETRY_OF_ROWS.new,
                 tests=("test_faults.py::test_body_that_breaks_off_once_is_asked_for_again",),

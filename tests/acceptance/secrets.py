@@ -371,7 +371,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         number=52,
         fault="a clean install",
-        outcome="no more than 11 packages beyond IPython and pandas",
+        outcome="no more than 16 packages beyond IPython and pandas",
         tests=(
             "test_packages.py::test_clean_install_brings_these_packages_and_no_other",
             "test_packages.py::test_next_python_takes_the_maintained_successor_and_nothing_more",

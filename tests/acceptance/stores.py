@@ -132,7 +132,7 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/batches.py",
+                file="aichat_magic/jobs.py",
                 old="if error.is_fatal or (",
                 new="if True or (",
             ),
