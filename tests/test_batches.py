@@ -481,7 +481,7 @@ async def test_estimate_counts_and_sends_nothing() -> None:
     "keywords",
     [{"concurrency": 0}, {"concurrency": "many"}, {"concurrency": True}, {"concurrency": 10_000}, {"max_cost_usd": -1},
      {"requests_per_minute": 0}, {"tokens_per_minute": float("nan")}, {"max_total_tokens": "x"}, {"max_retries": -1},
-     {"progress": "yes"}],
+     {"progress": "yes"}, {"outage_patience_s": -1}, {"outage_patience_s": float("inf")}, {"outage_patience_s": "1"}],
 )  # fmt: skip
 def test_option_out_of_range_is_refused_before_anything_is_sent(keywords: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=next(iter(keywords))):
