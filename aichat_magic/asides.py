@@ -16,9 +16,9 @@ from .errors import BadInputError, UnknownNameError, nearest, shorten
 from .excerpts import cut_to
 from .failing import failure_of, previous_cell
 from .fences import Block, next_cell
-from .includes import fenced
 from .kinds import kind_of
 from .prompts import Filled, fill, placeholders
+from .quoting import fenced
 from .recipes import Recipe, recipe_named
 from .render import Table, terminal_text
 

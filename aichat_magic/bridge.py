@@ -64,13 +64,13 @@ def run(coroutine: Coroutine[Any, Any, T], *, grace_s: float = 2.0) -> T:
         NestedCallError: Called from a callback that such a call is running.
         UnexpectedError: The coroutine raised an exception group.
     """
-    job = _Coroutine(coroutine)
+    driver = _Coroutine(coroutine)
     try:
-        broken, is_interrupted = _advance(_host(), job, grace_s)
+        broken, is_interrupted = _advance(_host(), driver, grace_s)
     finally:
-        if job.task is None:
+        if driver.task is None:
             coroutine.close()
-    result: T = _outcome(job, broken, is_interrupted)
+    result: T = _outcome(driver, broken, is_interrupted)
     return result
 
 
@@ -103,8 +103,8 @@ def iterate(source: AsyncGenerator[T, None], *, grace_s: float = 2.0) -> Iterato
         _release(host, pump, grace_s)
 
 
-class _Job(Protocol):
-    """What a loop is driven for: a task, and whether it has something to give."""
+class _Driver(Protocol):
+    """What a loop runs for: starts a task, and knows when there is something to give."""
 
     task: asyncio.Task[Any] | None
 
@@ -116,7 +116,7 @@ class _Job(Protocol):
 
 
 class _Coroutine(Generic[T]):
-    """A job that is ready when it is done."""
+    """A driver that is ready when it is done."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._coroutine = coroutine
@@ -132,7 +132,7 @@ class _Coroutine(Generic[T]):
 
 
 class _Pump(Generic[T]):
-    """A job that is ready whenever its generator has yielded.
+    """A driver that is ready whenever its generator has yielded.
 
     One task for the whole generator: deadlines and cancel scopes that span a `yield` are bound to the task in which
     they were entered.
@@ -327,21 +327,21 @@ class _Host:
             self.owner = None
             self._lock.release()
 
-    def advance(self, job: _Job, interrupts: _Interrupts) -> BaseException | None:
-        """One turn of the loop: until the job is ready or the time after an interrupt has run out.
+    def advance(self, driver: _Driver, interrupts: _Interrupts) -> BaseException | None:
+        """One turn of the loop: until the driver is ready or the time after an interrupt has run out.
 
         Returns:
             What broke out of the loop, or None.
         """
-        if job.task is None:
+        if driver.task is None:
             loop = self._open()
-        elif isinstance(own := job.task.get_loop(), _PrivateLoop) and not own.is_closed():
+        elif isinstance(own := driver.task.get_loop(), _PrivateLoop) and not own.is_closed():
             loop = own
         else:
             return None
-        task = job.start(loop)
+        task = driver.start(loop)
         interrupts.watch(loop, task)
-        broken = _spin(loop, lambda: interrupts.is_expired or job.is_ready(), interrupts)
+        broken = _spin(loop, lambda: interrupts.is_expired or driver.is_ready(), interrupts)
         interrupts.unwatch()
         if task.done() or broken is not None or interrupts.hits:
             self.parked.discard(task)
@@ -405,8 +405,8 @@ def _host() -> _Host:
     return host
 
 
-def _advance(host: _Host, job: _Job, grace_s: float) -> tuple[BaseException | None, bool]:
-    """One turn for a job, with SIGINT in our hands from before the task is made until all is disarmed.
+def _advance(host: _Host, driver: _Driver, grace_s: float) -> tuple[BaseException | None, bool]:
+    """One turn for a driver, with SIGINT in our hands from before the task is made until all is disarmed.
 
     Returns:
         What broke out of the loop, or None; whether SIGINT came.
@@ -419,7 +419,7 @@ def _advance(host: _Host, job: _Job, grace_s: float) -> tuple[BaseException | No
     try:
         interrupts.install()
         with host.occupied(interrupts):
-            broken = host.advance(job, interrupts)
+            broken = host.advance(driver, interrupts)
     finally:
         interrupts.restore()
     return broken, interrupts.hits > 0
@@ -489,12 +489,12 @@ def _release(host: _Host, pump: _Pump[Any], grace_s: float) -> None:
         task.get_loop().call_soon_threadsafe(task.cancel)
 
 
-def _outcome(job: Any, broken: BaseException | None, is_interrupted: bool) -> Any:
+def _outcome(driver: Any, broken: BaseException | None, is_interrupted: bool) -> Any:
     """What the caller gets, outside of every `except` block.
 
     IPython sends no error at all for an exception that has an exception group anywhere behind it.
     """
-    task = job.task
+    task = driver.task
     is_lost = task.get_loop().is_closed() and (task.cancelled() or not task.done())
     failure = None if not task.done() or task.cancelled() else task.exception()
     try:
@@ -510,7 +510,7 @@ def _outcome(job: Any, broken: BaseException | None, is_interrupted: bool) -> An
             _cut_groups(failure)
         return task.result() if task.done() else None  # not done: a generator that has yielded
     finally:
-        del task, job, broken, failure  # an exception that holds the frame that holds the exception
+        del task, driver, broken, failure  # an exception that holds the frame that holds the exception
 
 
 def _summary(group: BaseExceptionGroup[BaseException]) -> str:

@@ -18,8 +18,9 @@ from .errors import ConfigError, MissingExtraError
 from .instrumentation import is_client_replaced
 from .outgoing import HttpRequest, headers_of
 from .response import CutShortError, NotHttpError, ResponseReader
-from .routes import Route, proxy_name
+from .routes import Route
 from .sockets import OverdueError
+from .urls import proxy_name
 from .ways import KEEPALIVE_S, Answer, Way, close_quietly
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class ByHttpx(Way):
         self.is_shared = is_shared
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
-        self._wire = _Wire()
+        self._watch = _Watch()
 
     async def send(self, request: HttpRequest, *, is_stream: bool, until: float) -> Answer:
         """Send, and wait for the headers."""
@@ -55,7 +56,7 @@ class ByHttpx(Way):
                 response = await self._transport.handle_async_request(self._worded(request, is_stream))
             has_answered = True
         finally:
-            half_open = self._wire.take_half_open()
+            half_open = self._watch.take_half_open()
             if half_open is not None and not has_answered:
                 await close_quietly(half_open.aclose())
         return response
@@ -73,14 +74,14 @@ class ByHttpx(Way):
             content=request.body,
             extensions={
                 "timeout": {"connect": request.connect_timeout_s, "read": read_s, "write": None, "pool": None},
-                **({} if self.is_shared else {"trace": self._wire.note}),
+                **({} if self.is_shared else {"trace": self._watch.note}),
             },
         )
 
     @property
     def is_reusable(self) -> bool:
         """Whether nothing came after the response: httpcore would take it for the response to the next request."""
-        return self.is_shared or self._wire.is_clean
+        return self.is_shared or self._watch.is_clean
 
     async def aclose(self) -> None:
         """Close the transport."""
@@ -90,7 +91,7 @@ class ByHttpx(Way):
             await sleep(0)
 
 
-class _Wire:
+class _Watch:
     """Reads along what a connection of httpcore's reads.
 
     httpcore keeps what comes after a response and reads it as the next one; how much that is it does not tell. It does

@@ -12,17 +12,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from .errors import AichatError, UnexpectedError, shorten
-from .messages import ChatRequest, Chunk, Draft, Message, Reply, Usage
+from .messages import ChatRequest, Chunk, Draft, Message, Reply, StatusCallback, Usage
 from .prices import PriceList
 from .providers.base import AsyncProvider
 from .registry import Registry
-from .retry import RetryBudget, RetryPolicy, give_up, next_wait_s
+from .retry import RetryPolicy, give_up, next_wait_s
 from .secret import Secret
-from .settings import Given, Settings, changed, host_of, load_settings, setting_name
+from .settings import Given, Settings, changed, load_settings, setting_name
 from .store import ReplyStore, open_store
 from .transport import Transport
-
-Status = Callable[[str, int, int], None]
+from .urls import host_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,12 +192,11 @@ class Chat:
             prices=PriceList(settings.prices),
         )
 
-    async def ask(self, call: Call, *, budget: RetryBudget | None = None, status: Status | None = None) -> Reply:
+    async def ask(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
         """The whole reply.
 
         Args:
             call: What to ask whom.
-            budget: Retries that a run of many calls shares; None: only the call's own policy counts.
             status: Told in words what goes on meanwhile: ``(text, done, total)``.
 
         Returns:
@@ -217,9 +215,9 @@ class Chat:
                 failed = error
             else:
                 return dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
-            await self._wait_or_raise(failed, call, attempt, budget, status)
+            await self._wait_or_raise(failed, call, attempt, status)
 
-    async def attempt(self, call: Call, *, status: Status | None = None) -> Reply:
+    async def attempt(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
         """One attempt, whatever comes of it: no retry.
 
         Args:
@@ -243,14 +241,13 @@ class Chat:
         raise failed
 
     async def stream(
-        self, call: Call, draft: Draft, *, budget: RetryBudget | None = None, status: Status | None = None
+        self, call: Call, draft: Draft, *, status: StatusCallback | None = None
     ) -> AsyncGenerator[Chunk, None]:
         """The reply in pieces, each also added to `draft`. After the first text nothing is tried again.
 
         Args:
             call: What to ask whom.
             draft: Collects the pieces; it is the caller's, so that an interrupt loses nothing.
-            budget: Retries that a run of many calls shares.
             status: Told in words what goes on meanwhile.
 
         Yields:
@@ -277,10 +274,10 @@ class Chat:
                 return
             if draft.text:
                 raise _ours(failed, call)
-            await self._wait_or_raise(failed, call, attempt, budget, status)
+            await self._wait_or_raise(failed, call, attempt, status)
 
     async def reply(
-        self, call: Call, draft: Draft, *, status: Status | None = None, show: Callable[[str], None]
+        self, call: Call, draft: Draft, *, status: StatusCallback | None = None, show: Callable[[str], None]
     ) -> Reply:
         """The whole reply, its text shown while it grows.
 
@@ -303,18 +300,11 @@ class Chat:
                     show(draft.text)
         return draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
 
-    async def _wait_or_raise(
-        self,
-        failed: Exception,
-        call: Call,
-        attempt: int,
-        budget: RetryBudget | None,
-        status: Status | None,
-    ) -> None:
+    async def _wait_or_raise(self, failed: Exception, call: Call, attempt: int, status: StatusCallback | None) -> None:
         """Wait as the policy says, or raise the error when it says that trying again is over."""
         error = _ours(failed, call)
         wait_s = next_wait_s(error, attempt, call.policy, self.random)
-        if wait_s is None or (budget is not None and not budget.spend()):
+        if wait_s is None:
             raise give_up(error, attempt, call.policy)
         if status is not None:
             cause = str(error).split(". ")[0].rstrip(".")

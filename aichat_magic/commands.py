@@ -301,7 +301,7 @@ class Commands:
         if period not in _PERIODS_S and period != "session":
             raise BadInputError(f"%aichat usage takes session, day, month or all, not {shorten(period, 20)!r}.")
         if period == "session":
-            rows = [(model, "", tally.replies, tally.usage) for model, tally in self._totals.by_model().items()]
+            rows = [(model, "", used.replies, used.usage) for model, used in self._totals.by_model().items()]
         else:
             since = None if period == "all" else time.time() - _PERIODS_S[period]
             rows = [(row.model, row.conversation, row.replies, row.usage) for row in self._talks.store.usage(since)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .messages import Reply
@@ -412,36 +411,6 @@ class ShownReplies:
             return getattr(hook, "msg", None) is not None
         # Older shells (8.18 to 9.0) do not say it: there, that one line may also stand for an explicit display.
         return bool(getattr(hook, "is_active", True))
-
-
-@contextlib.contextmanager
-def download_progress(total_bytes: int, title: str) -> Iterator[Advance]:
-    """A bar on the error stream while bytes arrive.
-
-    Args:
-        total_bytes: How many will come; 0 when it is not known.
-        title: What is fetched.
-
-    Yields:
-        An object with ``advance(n)``, to be called with the number of bytes that came.
-    """
-    # Not tqdm.auto: without ipywidgets that one warns, and a line of text does in any front end.
-    from tqdm import tqdm
-
-    with tqdm(total=total_bytes or None, desc=title, unit="B", unit_scale=True, mininterval=0.2, ncols=80) as bar:
-        yield Advance(bar)
-
-
-class Advance:
-    """The moving end of a bar."""
-
-    def __init__(self, bar: Any) -> None:
-        """Keep the bar, one of tqdm's."""
-        self._bar = bar
-
-    def advance(self, n: int) -> None:
-        """`n` more bytes have come."""
-        self._bar.update(n)
 
 
 def _final_bundle(text: str, reply: Reply | None, note: str, notes: list[str]) -> dict[str, str]:

@@ -25,11 +25,11 @@ from .errors import AichatError, BadInputError, MissingKeyError, nearest, shorte
 from .identity import Place
 from .providers.base import AsyncProvider
 from .render import Table, terminal_text
-from .routes import checked_proxy, proxy_name
 from .secret import Secret
 from .settings import Settings, config_path, environment_names
 from .store.base import SOFT_LIMIT_BYTES, is_large
 from .store.checkup import state_of
+from .urls import checked_proxy, proxy_name
 from .weights import SMOLLM2, default_cache_dir, inspect
 
 State = Literal["ok", "note", "mend"]

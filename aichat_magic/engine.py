@@ -28,8 +28,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import MissingExtraError, ModelFileError, shorten
+from .messages import StatusCallback
 from .secret import Secret
-from .weights import Download, Status, find_or_fetch, locate
+from .weights import Download, find_or_fetch, locate
 
 # How the memory for the context is shared: every request sees all of it up to what the model was trained for, and
 # `Room` sees to it that requests at the same time do not need more. 16 slots give the best throughput (measured);
@@ -187,7 +188,7 @@ async def engine_for(
     model: str,
     *,
     environ: Mapping[str, str],
-    status: Status | None = None,
+    status: StatusCallback | None = None,
     cache_dir: Path | None = None,
     download: Download | None = None,
 ) -> Engine:

@@ -32,10 +32,11 @@ from .errors import (
 )
 from .failures import connection_error, status_error
 from .outgoing import HttpRequest
-from .routes import Route, is_loopback, proxy_name, without_password
+from .routes import Route, is_loopback
 from .secret import Scrubber, Secret
 from .sockets import OverdueError
 from .sse import ServerSentEvent
+from .urls import proxy_name, without_password
 from .ways import Answer, Way
 
 _T = TypeVar("_T")

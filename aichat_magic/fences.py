@@ -91,7 +91,7 @@ def _parted(text: str) -> tuple[list[Block], list[str]]:
             lines = []
             # A fence parts what is above it from what is below.
             beside.append("" if opened else line)
-        elif _closes(line, opened["fence"]):
+        elif closes(line, opened["fence"]):
             found.append(_block(opened, lines))
             opened = None
         else:
@@ -99,6 +99,22 @@ def _parted(text: str) -> tuple[list[Block], list[str]]:
     if opened is not None:
         found.append(_block(opened, lines))
     return found, beside
+
+
+def opened_by(line: str) -> str:
+    """Return the fence that a line opens, ``` or longer; empty when it opens none.
+
+    Args:
+        line: A line, or its beginning, outside of any fence.
+    """
+    opened = _OPEN.match(line)
+    return opened["fence"] if opened else ""
+
+
+def closes(line: str, fence: str) -> bool:
+    """Tell whether a line ends what `fence` began: the same character, at least as often, and nothing else."""
+    line = line.strip()
+    return len(line) >= len(fence) and line == fence[0] * len(line)
 
 
 def next_cell(text: str, *, is_wanted: Callable[[Block], bool] = lambda block: True) -> NextCell:
@@ -136,12 +152,6 @@ def _is_python(code: str) -> bool:
             return bool(ast.parse("\n".join(lines)).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-
-
-def _closes(line: str, fence: str) -> bool:
-    """Whether a line ends what `fence` began: the same character, at least as often, and nothing else."""
-    line = line.strip()
-    return len(line) >= len(fence) and line == fence[0] * len(line)
 
 
 def _block(opened: re.Match[str], lines: list[str]) -> Block:

@@ -32,6 +32,7 @@ from .excerpts import cut_to
 from .kinds import kind_of
 from .messages import Image
 from .pictures import media_type_of
+from .quoting import fenced
 
 MAX_TEXT_BYTES = 200_000
 MAX_FILE_BYTES = 20_000_000
@@ -41,7 +42,6 @@ _NAME = re.compile(r"[^\W\d]\w*\Z")
 _ENTRY = re.compile(r"(In|Out)\[(\d+)\]\Z")
 _CELLS = re.compile(r"cells:(\d+)\Z")
 _SCHEMA = re.compile(r"([^\W\d]\w*):schema\Z")
-_BACKTICKS = re.compile(r"`+")
 # A cell of ours, as IPython keeps it: the conversation has it already.
 _OUR_CELL = re.compile(r"\s*(get_ipython\(\)\.run_(cell|line)_magic\('aichat'|%%?aichat\b)")
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")
@@ -123,13 +123,6 @@ def included(
     if not blocks:
         return Included()
     return Included("\n\n".join([_INTRODUCTION, *blocks]), tuple(images), tuple(remarks))
-
-
-def fenced(text: str) -> str:
-    """A text between fences of backticks that nothing in it can end."""
-    longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text}\n{fence}"
 
 
 # Names ------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "refusal", "tool_calls", "interrupted", "truncated"]
+# Told what goes on while nothing arrives: words, how much is done, of how much (0: not known).
+StatusCallback = Callable[[str, int, int], None]
 
 _ROLES = ("system", "user", "assistant")
 # What the servers that take images have in common (OpenAI and Anthropic, vision guides, 2026-11).

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .errors import ConfigError, shorten
-from .routes import Cookie, cookie_header
 from .secret import Secret
 
 
@@ -21,6 +20,14 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cookie:
+    """One cookie, to be sent with one request."""
+
+    name: str
+    value: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
     """One request as a provider words it.
 
@@ -30,7 +37,7 @@ class HttpRequest:
         body: JSON bytes to POST; None for a GET.
         headers: Plain headers, in order. Nothing secret belongs here.
         auth: The header that carries the key, or None.
-        cookies: Cookies to choose from.
+        cookies: Cookies to send, chosen for this URL by the provider; none that a server sets is kept.
         proxy: http, https, socks5 or socks5h URL of a proxy (a Secret: it may hold a password); None: as the
             environment says.
         timeout_s: Total deadline in seconds, from connecting to the last byte.
@@ -102,7 +109,7 @@ def _plain_headers(
 
 
 def _secret_headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
-    """The key's header and the cookies that belong to the host."""
+    """Return the headers that hold the key and the cookies."""
     auth = request.auth
     headers = (
         [(auth.header.encode("ascii"), (auth.prefix + auth.secret.reveal()).encode("ascii"))]
@@ -110,9 +117,8 @@ def _secret_headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
         else []
     )
     if request.cookies:
-        headers += [
-            (b"cookie", text.encode("ascii")) for text in (cookie_header(request.cookies, request.url),) if text
-        ]
+        pairs = (f"{cookie.name}={cookie.value.reveal()}".encode("ascii") for cookie in request.cookies)
+        headers.append((b"cookie", b"; ".join(pairs)))
     return headers
 
 
@@ -131,7 +137,7 @@ def check_headers(request: HttpRequest) -> None:
     for cookie in request.cookies:
         if not _is_header(cookie.name + cookie.value.reveal()) or ";" in cookie.value.reveal():
             raise ConfigError(
-                f"The cookie {shorten(cookie.name, 40)!r} for {shorten(cookie.domain, 60)} holds a character that "
+                f"The cookie {shorten(cookie.name, 40)!r} for provider {request.provider!r} holds a character that "
                 "no cookie has. It was not sent."
             )
     for name, value in request.headers:

@@ -23,18 +23,19 @@ _LONGEST_MARKDOWN: Final = 80_000
 _DEEPEST: Final = 60
 
 
-def fenced(text: str) -> str:
-    """A code block that holds any text as it is.
+def fenced(text: str, language: str = "") -> str:
+    """Put a text as it is into a code block that nothing in it can end.
 
     Args:
         text: Any text.
+        language: What is written behind the fence.
 
     Returns:
         Markdown.
     """
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def tamed(text: str) -> str:
@@ -56,7 +57,7 @@ def tamed(text: str) -> str:
                 return result
     except (ValueError, RecursionError):
         pass
-    return fenced(text)
+    return fenced(text, "text")
 
 
 def _attempt(text: str, keeps_spans: bool) -> str:

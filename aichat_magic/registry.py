@@ -23,7 +23,7 @@ _FAMILIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ResolvedModel:
     """Where a request goes: a provider, and the model's name as that provider knows it."""
 
     provider: AsyncProvider
@@ -95,7 +95,7 @@ class Registry:
         proxy: Secret | None = None,
         allow_not_working: bool = False,
         is_dry: bool = False,
-    ) -> Route:
+    ) -> ResolvedModel:
         """The provider and model that a name means.
 
         Args:
@@ -144,7 +144,7 @@ class Registry:
         home = settings.aliases.get(settings.model, settings.model).strip().partition("/")[0]
         configured = settings.base_url if prefix in ("openai", home) else ""
         endpoint = settings.endpoint(prefix, preset, base_url=base_url or configured, proxy=proxy, is_dry=is_dry)
-        return Route(cls(endpoint, self._http), model)
+        return ResolvedModel(cls(endpoint, self._http), model)
 
     def _meant(self, name: str, settings: Settings) -> str:
         """The sentence that names the model or provider somebody who left the provider out has most likely meant."""

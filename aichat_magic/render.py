@@ -137,19 +137,6 @@ def terminal_text(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text.translate(_FORBIDDEN))
 
 
-def markdown_html(text: str) -> str:
-    """Markdown as a safe HTML fragment: one ``div``.
-
-    Args:
-        text: What a model wrote.
-
-    Returns:
-        HTML whose tags, attributes and styles all come from this module, fit for light and dark themes. Formulas keep
-        their delimiters, for the front end to typeset. A text that is very long or deeply nested stays as it is.
-    """
-    return _wrapped(_body_html(text))
-
-
 def reply_html(
     text: str, *, header: Sequence[str] = (), footer: str = "", mark: str = "", is_growing: bool = False
 ) -> str:

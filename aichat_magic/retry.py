@@ -156,7 +156,6 @@ class RetryBudget:
         """
         self._left = float(reserve)
         self._ratio = ratio
-        self.spent = 0
 
     def earn(self) -> None:
         """A request has succeeded."""
@@ -168,10 +167,4 @@ class RetryBudget:
         if self._left < 1 - 1e-9:
             return False
         self._left -= 1
-        self.spent += 1
         return True
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the next retry would be refused."""
-        return self._left < 1 - 1e-9

@@ -1,29 +1,15 @@
-"""Where a request may go, and by which way: URLs, proxies of the environment, cookies that belong to a host."""
+"""Where a request may go, and by which way: URLs and proxies of the environment."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-from .errors import ConfigError, shorten
 from .secret import Secret
-
-_PORTS = {"http": 80, "https": 443}
-_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cookie:
-    """One cookie, sent only to its own domain and that domain's subdomains, and only over TLS when `secure`."""
-
-    domain: str
-    name: str
-    value: Secret
-    path: str = "/"
-    secure: bool = True
+from .urls import PORTS, checked_proxy, checked_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,43 +27,9 @@ class Route:
 
 @lru_cache(maxsize=64)  # every request of a run asks for the same one
 def target(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of a URL.
-
-    Args:
-        url: An absolute http or https URL.
-
-    Returns:
-        Scheme and host in lower case, and the port.
-
-    Raises:
-        ConfigError: It is no such URL. The error does not show user name or password.
-    """
-    parts = _split(url)
-    if parts is None:
-        raise ConfigError(f"{without_password(url)!r} is not a URL: check its host and port.")
-    if parts.scheme not in _PORTS:
-        raise ConfigError(f"{without_password(url)!r} must begin with http:// or https://.")
-    if parts.username is not None:
-        raise ConfigError("The base URL holds a user name or password. Keys belong in the environment.")
-    if not parts.hostname or any(char <= " " or char == "\x7f" for char in url):
-        raise ConfigError(f"{without_password(url)!r} names no host that can be called.")
-    return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme]
-
-
-def _split(url: str) -> SplitResult | None:
-    """The parts of a URL; None when it is none."""
-    try:
-        parts = urlsplit(url)
-        return None if parts.port == 0 else parts
-    except ValueError:
-        return None
-
-
-def without_password(url: str) -> str:
-    """A URL for a message: short, without user name, password, query and fragment."""
-    head, found, tail = url.split("?")[0].split("#")[0].rpartition("@")
-    scheme = head.split("://")[0] + "://" if found and "://" in head else ""
-    return shorten(scheme + tail, 120)
+    """Return scheme and host of a URL, in lower case, and its port. Raises what `checked_url` does."""
+    parts = urlsplit(checked_url(url))
+    return parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme]
 
 
 def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> Secret | None:
@@ -104,41 +56,6 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> 
         if _read(environ, name):
             return checked_proxy(Secret(_read(environ, name)), name.upper())
     return None
-
-
-def checked_proxy(proxy: Secret, source: str) -> Secret:
-    """The URL of a proxy, completed and checked.
-
-    Args:
-        proxy: URL or ``host:port``; ``socks://`` is taken for ``socks5://``.
-        source: Where it was read, for the error.
-
-    Returns:
-        The whole URL.
-
-    Raises:
-        ConfigError: It is no URL of a proxy. The error does not show it.
-    """
-    if "://" not in proxy.reveal():
-        proxy = Secret(f"http://{proxy.reveal()}")
-    elif proxy.reveal().startswith("socks://"):
-        proxy = Secret(proxy.reveal().replace("socks://", "socks5://", 1))
-    if not _is_proxy(_split(proxy.reveal())):
-        raise ConfigError(
-            f"The proxy in {source} is not a URL that can be used. "
-            f"It must begin with {', '.join(scheme + '://' for scheme in _PROXY_SCHEMES)}, and name a host."
-        )
-    return proxy
-
-
-def _is_proxy(parts: SplitResult | None) -> bool:
-    """Whether these parts make the URL of a proxy."""
-    return parts is not None and parts.scheme in _PROXY_SCHEMES and bool(parts.hostname)
-
-
-def proxy_name(proxy: Secret) -> str:
-    """``scheme://host:port`` of a proxy, for messages."""
-    return without_password(proxy.reveal()).rstrip("/")
 
 
 def _read(environ: Mapping[str, str], name: str) -> str:
@@ -194,30 +111,3 @@ def _contains(entry: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address
         return address in ipaddress.ip_network(entry.strip("[]"), strict=False)
     except ValueError:
         return False
-
-
-def cookie_header(cookies: Iterable[Cookie], url: str) -> str:
-    """The Cookie header for a URL; empty when no cookie belongs there.
-
-    Args:
-        cookies: Cookies to choose from.
-        url: Where the request goes.
-    """
-    parts = urlsplit(url)
-    return "; ".join(f"{cookie.name}={cookie.value.reveal()}" for cookie in cookies if _belongs(cookie, parts))
-
-
-def _belongs(cookie: Cookie, parts: SplitResult) -> bool:
-    """Whether a cookie goes with a request to this URL.
-
-    Source: RFC 6265, sections 5.1.3, 5.1.4 and 5.4.
-    """
-    host = (parts.hostname or "").rstrip(".")
-    domain = cookie.domain.strip(".").lower()
-    # A name below the domain; never below an address, nor below a top-level domain, which is nobody's own.
-    is_below = host.endswith(f".{domain}") and "." in domain and _address(host) is None
-    path, prefix = parts.path or "/", cookie.path if cookie.path.startswith("/") else "/"
-    is_in_path = path == prefix or path.startswith(prefix if prefix.endswith("/") else f"{prefix}/")
-    return (
-        bool(domain) and (host == domain or is_below) and is_in_path and (parts.scheme == "https" or not cookie.secure)
-    )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from .errors import BadInputError, MissingExtraError, nearest, shorten
 from .jsontext import SchemaError, is_harmless
-from .schema_problems import DROP, Place, Problem, mended, rendered, shown
+from .schema_problems import DROP, Problem, ValuePlace, mended, rendered, shown
 from .schema_tree import SchemaTree
 
 try:
@@ -122,9 +122,9 @@ class DictReader:
             raise SchemaError(rendered(place.told()))
         return value
 
-    def _attempt(self, value: Any) -> tuple[Any, Place | None]:
+    def _attempt(self, value: Any) -> tuple[Any, ValuePlace | None]:
         self._count.left, self._count.open = _MAX_REFERENCES, set()
-        place = Place()
+        place = ValuePlace()
         for error in self._validator.iter_errors(value):
             _note(place, error)
         return value, (place if any(True for _ in place.leaves()) else None)
@@ -244,7 +244,7 @@ def _targets(root: dict[str, Any], known: frozenset[str]) -> dict[int, Any]:
     return found
 
 
-def _note(place: Place, error: ValidationError) -> None:
+def _note(place: ValuePlace, error: ValidationError) -> None:
     """Put one error of the library where it belongs."""
     for key in error.relative_path:
         place = place.part(key)

@@ -47,21 +47,21 @@ DROP = object()
 
 
 @dataclass(slots=True)
-class Place:
+class ValuePlace:
     """All that is wrong at one place of an answer, below it, and in the alternatives that were tried for it."""
 
     path: Path = ()
     problems: list[Problem] = field(default_factory=list)
-    parts: dict[str | int, Place] = field(default_factory=dict)
-    branches: dict[Any, Place] = field(default_factory=dict)
+    parts: dict[str | int, ValuePlace] = field(default_factory=dict)
+    branches: dict[Any, ValuePlace] = field(default_factory=dict)
 
-    def part(self, key: str | int) -> Place:
+    def part(self, key: str | int) -> ValuePlace:
         """Return the place of a property or item."""
-        return self.parts.setdefault(key, Place((*self.path, key)))
+        return self.parts.setdefault(key, ValuePlace((*self.path, key)))
 
-    def branch(self, label: Any) -> Place:
+    def branch(self, label: Any) -> ValuePlace:
         """Return the same place as one of several alternatives sees it."""
-        return self.branches.setdefault(label, Place(self.path))
+        return self.branches.setdefault(label, ValuePlace(self.path))
 
     def leaves(self) -> Iterator[Problem]:
         """Yield all problems, those of every alternative included."""
@@ -85,7 +85,7 @@ class Place:
         return [*found, Problem(path=self.path, must=must, got=here[0].got, is_kind=True)]
 
 
-def mended(value: Any, attempt: Callable[[Any], tuple[Any, Place | None]]) -> tuple[Any, Place | None]:
+def mended(value: Any, attempt: Callable[[Any], tuple[Any, ValuePlace | None]]) -> tuple[Any, ValuePlace | None]:
     """Try a value, and if it fails, try it again with what stands for the same.
 
     Null stands for a property that may be left out, because strict schemas require every property; 3.0 for 3.

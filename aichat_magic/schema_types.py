@@ -14,11 +14,13 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import SchemaError as NotBuiltError
 
+from .characters import fit
 from .errors import BadInputError, shorten
 from .jsontext import SchemaError, is_plain
 from .schema_columns import is_pydantic
-from .schema_problems import DROP, Place, Problem, mended, rendered, shown
+from .schema_problems import DROP, Problem, ValuePlace, mended, rendered, shown
 from .schema_records import Converter, is_type, refusal
 from .schema_tree import SchemaTree
 
@@ -69,6 +71,11 @@ class TypeReader:
         except PydanticUserError as error:
             words = shorten(error.message.splitlines()[0], 200)
             raise BadInputError(f"{self.name} cannot be a schema: {words}") from None
+        except NotBuiltError as error:
+            words = shorten(fit(str(error).rpartition("SchemaError: ")[2]), 160)
+            raise BadInputError(
+                f"{self.name} cannot be a schema: {words}. Mend its values: none may hold half of a surrogate pair."
+            ) from None
         except NameError as error:
             raise BadInputError(f"The annotations of {self.name} cannot be read: {error}") from None
         self.tree = SchemaTree(root, lambda schema: _target(root, schema["$ref"]))
@@ -107,12 +114,12 @@ class TypeReader:
             raise SchemaError(rendered(place.told()))
         return result
 
-    def _attempt(self, value: Any) -> tuple[Any, Place | None]:
+    def _attempt(self, value: Any) -> tuple[Any, ValuePlace | None]:
         try:
             # From JSON, not from Python: only so are dates and sets read in strict models too.
             return self._adapter.validate_json(json.dumps(value)), None
         except ValidationError as error:
-            place = Place()
+            place = ValuePlace()
             if error.error_count() > _MAX_ERRORS:
                 place.problems.append(Problem(must=f"is wrong in {error.error_count():,} places"))
                 return None, place
@@ -121,9 +128,9 @@ class TypeReader:
             return None, place
         except Exception as error:  # what a model's own code raises is up to the user
             text = shorten(str(error) or type(error).__name__, 200)
-            return None, Place(problems=[Problem(path=(self.name,), must=text)])
+            return None, ValuePlace(problems=[Problem(path=(self.name,), must=text)])
 
-    def _note(self, place: Place, entry: Any, value: Any) -> None:
+    def _note(self, place: ValuePlace, entry: Any, value: Any) -> None:
         """Put one of pydantic's errors where it belongs."""
         kind, got, path = entry["type"], entry["input"], entry["loc"]
         is_missing, parent = kind == "missing", None

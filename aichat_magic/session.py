@@ -26,7 +26,7 @@ from .recipes import Recipe, recipes
 from .render import Note, Transcript
 from .runs import BatchRun, check_columns
 from .settings import Given, config_path, setting_names
-from .shaping import Shape, reply_in_shape, shape_of
+from .shaping import ReplyFormat, reply_format_of, reply_in_format
 from .store.conversations import ConversationStore, MemoryConversations
 from .talks import Talks
 from .totals import Totals
@@ -156,8 +156,8 @@ class Session:
         prompt = prompt or self._prompt(arguments, cell)
         data = included(arguments.include, self._variables, attached=arguments.attach, last_error=self._last_error)
         text, images = data.before(prompt.text), data.images + prompt.images
-        shape = shape_of(arguments.format, arguments.schema, self._variables)
-        asked, given = self._in_shape(shape, text, dataclasses.replace(arguments.given, is_dry=arguments.is_dry_run))
+        shape = reply_format_of(arguments.format, arguments.schema, self._variables)
+        asked, given = self._in_format(shape, text, dataclasses.replace(arguments.given, is_dry=arguments.is_dry_run))
         name = arguments.chat or self._talks.current
         if self._talks.is_older(name):
             raise BadInputError(f"{name!r} is another notebook's. To go on with it here: %aichat switch {name}")
@@ -254,7 +254,7 @@ class Session:
             return Filled(text, (), ())
         return fill(text, self._variables, is_strict=arguments.is_strict)
 
-    def _in_shape(self, shape: Shape, prompt: str, given: Given) -> tuple[str, Given]:
+    def _in_format(self, shape: ReplyFormat, prompt: str, given: Given) -> tuple[str, Given]:
         """The prompt and the options that ask for a form. The words that do are no part of the conversation."""
         provider = self._chat.call((Message("user", "-"),), given).provider if shape.schema else None
         return shape.asked(prompt, given, supports_schema=provider is not None and provider.supports_schema)
@@ -281,7 +281,7 @@ class Session:
                 f"More: %aichat set max_history_tokens N; afresh: --new"
             )
 
-    def _asked(self, call: Call, view: ReplyView, shape: Shape, output: str) -> tuple[Reply, str]:
+    def _asked(self, call: Call, view: ReplyView, shape: ReplyFormat, output: str) -> tuple[Reply, str]:
         """The reply, shown while it grows, and what is wrong with its form.
 
         It is counted, and put into the variable `output`. What arrived before an error or an interrupt stays visible;
@@ -316,7 +316,7 @@ class Session:
                 silence.cancel()
 
         try:
-            reply, problem = run(reply_in_shape(asked, call, shape))
+            reply, problem = run(reply_in_format(asked, call, shape))
         except (AichatError, ChatInterrupt) as error:
             failed = error
         if failed is not None:

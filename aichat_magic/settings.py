@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError, MissingKeyError, OptionError, UnknownNameError, nearest, shorten
 from .messages import Options
 from .prices import Price
 from .secret import Environment, Secret, key_from
+from .urls import checked_proxy, checked_url, host_of
 
 DEFAULT_MODEL = "local/smollm2-135m"
 
@@ -183,7 +183,7 @@ class Settings:
             ConfigError: An address or a key that cannot be used.
             MissingKeyError: The provider needs a key and there is none for that host.
         """
-        through = _checked_proxy(proxy) if proxy else self.proxy
+        through = checked_proxy(proxy, "--proxy or proxy=") if proxy else self.proxy
         if preset is None:
             return Endpoint(provider=provider, proxy=through)
         mine = self.providers.get(provider, ProviderSettings())
@@ -193,7 +193,7 @@ class Settings:
         url = base_url or mine.base_url or env_url or preset.base_url
         if not url:
             raise ConfigError(f"Provider {provider!r} has no address. Give one: --base-url http://host:port/v1")
-        url = checked_url(url, "base URL").rstrip("/")
+        url = checked_url(url.strip(), "base URL").rstrip("/")
         host = host_of(url)
 
         key_env = mine.key_env or preset.key_env
@@ -238,9 +238,6 @@ class Settings:
             return self.endpoint(provider, preset).key is not None
         except (MissingKeyError, ConfigError):
             return False
-
-
-_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,67 +305,6 @@ class Given:
         return {**self.options.sent(), **plain, **timeout}
 
 
-def checked_url(url: str, what: str) -> str:
-    """`url`, if it is one that can be called.
-
-    Args:
-        url: What the user gave.
-        what: What it is for, for the error: ``"base URL"``.
-
-    Returns:
-        The same URL.
-
-    Raises:
-        ConfigError: No scheme or host, an unknown scheme, a port that is none, or a password where none belongs.
-    """
-    if problem := _url_problem(url, what, ("http", "https")):
-        raise ConfigError(problem)
-    return url.strip()
-
-
-def _checked_proxy(url: Secret) -> Secret:
-    """The URL of a proxy, if it is one; a secret, because it may hold a password.
-
-    Raises:
-        ConfigError: As `checked_url`. Neither the error nor its frames show the password.
-    """
-    if problem := _url_problem(url.reveal(), "proxy", _PROXY_SCHEMES):
-        raise ConfigError(problem)
-    return Secret(url.reveal().strip())
-
-
-def _url_problem(url: str, what: str, schemes: tuple[str, ...]) -> str:
-    """Why a URL cannot be called; empty when it can. Raised by the callers, whose variables tell less."""
-    shown = _without_password(url)
-    try:
-        parts = urlsplit(url.strip())
-        port = parts.port
-    except ValueError:
-        return f"The {what} {shown!r} is not a URL: check its port."
-    if parts.scheme not in schemes:
-        return f"The {what} {shown!r} must begin with {' or '.join(s + '://' for s in schemes)}."
-    if not parts.hostname or any(char <= " " or char == "\x7f" for char in url.strip()) or port == 0:
-        return f"The {what} {shown!r} names no host that can be called."
-    if what != "proxy" and (parts.username or parts.password):
-        return f"The {what} holds a user name or password. Keys belong in the environment."
-    return ""
-
-
-def _without_password(url: str) -> str:
-    """The URL, short, with everything before an `@` left out."""
-    head, found, tail = url.rpartition("@")
-    scheme = head.split("://")[0] + "://" if found and "://" in head else ""
-    return shorten(scheme + tail, 80)
-
-
-def host_of(url: str) -> str:
-    """``host:port`` of a URL, in lower case, with the scheme's own port where none is written."""
-    parts: SplitResult = urlsplit(url)
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-    # The scheme is part of the binding: a key for https must not leave over http.
-    return f"{parts.scheme}://{(parts.hostname or '').rstrip('.').lower()}:{port}"
-
-
 def config_path(environ: Mapping[str, str]) -> Path:
     """The TOML file: ``AICHAT_CONFIG``, or ``aichat_magic/config.toml`` in the user's configuration directory."""
     if named := environ.get("AICHAT_CONFIG"):
@@ -421,7 +357,7 @@ def _merged(
     if unknown:
         raise ConfigError(f"Unknown option {unknown[0]!r} in [options].{nearest(unknown[0], _OPTION_KINDS)}")
     if proxy := values.pop("proxy", None):
-        values["proxy"] = _checked_proxy(proxy)
+        values["proxy"] = checked_proxy(proxy, origins["proxy"])
     for name, value in options.items():
         if problem := _range_problem(Options, name, value):
             raise ConfigError(f"{problem} It stands in {origins[name]}.")
@@ -539,7 +475,7 @@ def _provider_settings(name: str, table: Any) -> ProviderSettings:
             raise ConfigError(f"{entry} in [providers.{name}] must be a text.")
     key = table.get("api_key")
     return ProviderSettings(
-        base_url=checked_url(table["base_url"], "base URL") if "base_url" in table else "",
+        base_url=checked_url(table["base_url"].strip(), "base URL") if "base_url" in table else "",
         key=key_from(key, f"[providers.{name}]") if key else None,
         key_env=table.get("api_key_env", ""),
         default_model=table.get("default_model", ""),
@@ -613,12 +549,12 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
         stop = () if is_unset else (value,)
         return dataclasses.replace(settings, options=dataclasses.replace(settings.options, stop=stop))
     if name == "proxy":
-        proxy = None if is_unset else _checked_proxy(Secret(value))
+        proxy = None if is_unset else checked_proxy(Secret(value), "%aichat set proxy")
         return dataclasses.replace(settings, proxy=proxy)
     if name not in _SETTING_KINDS:
         raise ConfigError(f"Unknown setting {name!r}.{nearest(name, setting_names())}")
     defaults = {f.name: f.default for f in dataclasses.fields(Settings)}
     if name == "base_url" and not is_unset:
-        checked_url(value, "base URL")
+        checked_url(value.strip(), "base URL")
     new: Any = defaults[name] if is_unset else _converted(value, _SETTING_KINDS[name], name)
     return dataclasses.replace(settings, **{name: new})

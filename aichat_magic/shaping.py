@@ -11,9 +11,9 @@ from typing import Any
 from .chat import Call
 from .errors import AichatError, BadInputError, UnknownNameError, nearest, shorten
 from .fences import blocks
-from .includes import fenced
 from .jsontext import SchemaError, values_in
 from .messages import Message, Reply
+from .quoting import fenced
 from .schemas import Schema, repair_prompt
 from .settings import Given
 
@@ -21,7 +21,7 @@ _JSON_ONLY = "Answer with JSON only, without any other words."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class ReplyFormat:
     """What a reply shall be.
 
     Attributes:
@@ -76,19 +76,19 @@ class Shape:
     def shown(self, text: str, *, is_notebook: bool) -> str:
         """What is shown of a text, whole or growing: Markdown for a notebook, plain text for a terminal."""
         if self.format == "text":
-            return _block(text, "") if is_notebook else text
+            return fenced(text) if is_notebook else text
         if self.format == "json":
             try:
                 text = json.dumps(values_in(text)[0], ensure_ascii=False, indent=2)
             except (SchemaError, ValueError, RecursionError):
                 return text
-            return _block(text, "json") if is_notebook else text
+            return fenced(text, "json") if is_notebook else text
         if self.format == "code" and (found := blocks(text)):
-            return "\n\n".join(_block(block.text, block.language) if is_notebook else block.text for block in found)
+            return "\n\n".join(fenced(block.text, block.language) if is_notebook else block.text for block in found)
         return text
 
 
-def shape_of(format: str, schema: str, variables: Mapping[str, Any]) -> Shape:
+def reply_format_of(format: str, schema: str, variables: Mapping[str, Any]) -> ReplyFormat:
     """What the flags of a cell ask for.
 
     Args:
@@ -101,7 +101,7 @@ def shape_of(format: str, schema: str, variables: Mapping[str, Any]) -> Shape:
         BadInputError: It is no schema.
     """
     if not schema:
-        return Shape(format=format or "markdown")
+        return ReplyFormat(format=format or "markdown")
     if format not in ("", "json"):
         raise BadInputError(f"--schema asks for JSON, and --format for {format}. Leave one out.")
     if schema not in variables:
@@ -110,10 +110,10 @@ def shape_of(format: str, schema: str, variables: Mapping[str, Any]) -> Shape:
             f"--schema takes the name of a class or a JSON schema; there is no variable {shorten(schema, 40)!r}."
             f"{nearest(schema, known)}"
         )
-    return Shape(format="json", schema=Schema.of(variables[schema]))
+    return ReplyFormat(format="json", schema=Schema.of(variables[schema]))
 
 
-async def reply_in_shape(ask: Callable[[Call], Awaitable[Reply]], call: Call, shape: Shape) -> tuple[Reply, str]:
+async def reply_in_format(ask: Callable[[Call], Awaitable[Reply]], call: Call, shape: ReplyFormat) -> tuple[Reply, str]:
     """The reply to a call, asked for once more when it is not of the form.
 
     Args:
@@ -147,10 +147,3 @@ async def reply_in_shape(ask: Callable[[Call], Awaitable[Reply]], call: Call, sh
         return dataclasses.replace(reply, value=shape.value_of(second.text)), ""
     except SchemaError as error:
         return reply, f", twice: {error}"
-
-
-def _block(text: str, language: str) -> str:
-    """A text between fences of Markdown."""
-    block = fenced(text)
-    ticks = block[: block.index("\n")]
-    return f"{ticks}{language}{block[len(ticks) :]}"

@@ -15,7 +15,7 @@ _BAR = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ModelUsage:
     """What one model has been asked in this session."""
 
     replies: int
@@ -23,32 +23,32 @@ class Tally:
 
 
 class Totals:
-    """Tallies by model."""
+    """Replies and usage by model."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._tallies: dict[str, Tally] = {}
+        self._by_model: dict[str, ModelUsage] = {}
         self._counting = threading.Lock()
 
     def count(self, model: str, usage: Usage, replies: int = 1) -> None:
         """Add replies of a model."""
         with self._counting:  # cells may ask from threads
-            before = self._tallies.get(model)
-            self._tallies[model] = (
-                Tally(replies, usage) if before is None else Tally(before.replies + replies, before.usage + usage)
-            )
+            before = self._by_model.get(model)
+            if before is not None:
+                replies, usage = before.replies + replies, before.usage + usage
+            self._by_model[model] = ModelUsage(replies, usage)
 
-    def by_model(self) -> dict[str, Tally]:
-        """A copy of the tallies, models sorted."""
+    def by_model(self) -> dict[str, ModelUsage]:
+        """Return a copy, models sorted."""
         with self._counting:
-            return dict(sorted(self._tallies.items()))
+            return dict(sorted(self._by_model.items()))
 
     def line(self) -> str:
         """All of it in a few words."""
         replies, total = 0, None
-        for tally in self.by_model().values():
-            replies += tally.replies
-            total = tally.usage if total is None else total + tally.usage
+        for used in self.by_model().values():
+            replies += used.replies
+            total = used.usage if total is None else total + used.usage
         return f"{counted(replies, 'reply', 'replies')}, {_tokens(total)}"
 
 

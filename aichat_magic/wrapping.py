@@ -6,9 +6,10 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from .fences import closes, opened_by
+
 # Where a word may end: white space, and each character of a script that is written without any.
 _PARTS = re.compile(r"\n|[^\S\n]+|\S+")
-_FENCE = re.compile(r"\s*(`{3,}|~{3,})")
 _MARKER = re.compile(r"[-*+>]|\d{1,3}[.)]")
 # Narrower than this, lines of words are no longer lines.
 _MIN_WIDTH = 20
@@ -116,15 +117,15 @@ class WordWrap:
 
     def _is_verbatim(self) -> bool:
         """Whether a break in this line would change what it says."""
-        return bool(self._fence or _FENCE.match(self._line)) or self._line.lstrip().startswith("|")
+        return bool(self._fence) or self._line.lstrip().startswith(("```", "~~~", "|"))
 
     def _end_line(self) -> None:
-        """Whether the line that ends here begins a piece of code, or ends it."""
+        """Begin the next line, inside a fence or outside."""
         if self._fence:
-            if self._line.strip().strip(self._fence[0]) == "" and self._line.strip().startswith(self._fence):
+            if closes(self._line, self._fence):
                 self._fence = ""
-        elif found := _FENCE.match(self._line):
-            self._fence = found[1]
+        else:
+            self._fence = opened_by(self._line)
         self._line = self._space = ""
         self._column = self._indent = 0
         self._is_inside = False

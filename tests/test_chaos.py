@@ -170,7 +170,7 @@ class Trial:
             elif outcome is not None:
                 self.blame(outcome, wire(row))
         keys = {batch._plan.keys().key(messages_of(row)): reply_to(wire(row)) for row in rows if row is not None}
-        stored = {key: reply.text for key, reply in self.user.store.get_now(list(keys)).items()}
+        stored = {key: reply.text for key, reply in run(self.user.store.get(list(keys))).items()}
         assert stored == {key: keys[key] for key in stored}
         assert done <= set(stored.values())
 

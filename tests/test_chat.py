@@ -21,7 +21,7 @@ from aichat_magic.errors import (
 )
 from aichat_magic.messages import ChatRequest, Chunk, Draft, Image, Message, Options, Reply
 from aichat_magic.providers.base import AsyncProvider
-from aichat_magic.retry import RetryBudget, RetryPolicy
+from aichat_magic.retry import RetryPolicy
 from aichat_magic.settings import Endpoint, Given, Settings
 from aichat_magic.store import MemoryStore
 from aichat_magic.transport import Transport
@@ -123,14 +123,6 @@ async def test_retry_after_above_the_cap_is_not_waited_for_and_is_named() -> Non
     with pytest.raises(RateLimitError, match="300"):
         await chat.ask(call)
     assert (provider.calls, clock.slept) == (1, [])
-
-
-async def test_retry_budget_of_a_run_ends_its_retries() -> None:
-    chat, call, _, provider = setup(*[ServerError("down", status=500)] * 9, ["hi"])
-    budget = RetryBudget(reserve=1, ratio=0.0)
-    with pytest.raises(ServerError):
-        await chat.ask(call, budget=budget)
-    assert provider.calls == 2
 
 
 async def test_stream_is_tried_again_before_its_first_text() -> None:

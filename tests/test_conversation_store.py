@@ -2,6 +2,7 @@
 
 # ruff: noqa: PT031  # that several calls together warn once is what is tested
 
+import asyncio
 import contextlib
 import os
 import random
@@ -727,7 +728,7 @@ def test_locked_file_keeps_turns_and_writes_them_later(path: Path) -> None:
             store.replace(SCOPE, "main", waiting.id, said("C"))
             store.append("", "fresh", said("x"))
             assert statements.count("PRAGMA busy_timeout=200") == 1  # nobody waits again
-            assert waiting.id < 0 < ids[0]
+            assert waiting.id > 2**52 > ids[0]
             assert prompts(store) == "a b C d e"
             assert [one.name for one in store.names(SCOPE)] == ["fresh", "main"]
             assert [hit.turn.prompt for hit in store.search("d")] == ["d"]
@@ -894,7 +895,7 @@ def test_store_of_replies_is_not_taken_for_one_of_conversations(path: Path) -> N
     talk(store, "a")
     store.close()
     with pytest.warns(UserWarning, match="another program"):
-        assert SqliteStore(path).get_now([b"k" * 32]) == {}
+        assert asyncio.run(SqliteStore(path).get([b"k" * 32])) == {}
 
 
 def test_trouble_is_logged_where_warnings_are_errors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

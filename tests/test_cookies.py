@@ -15,9 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aichat_magic import cookies
-from aichat_magic.cookies import CookieStore, Found, StoredCookie, get_cookies, parse_cookies, set_cookies
 from aichat_magic.errors import ConfigError
+from aichat_magic.providers.aichat import cookies
+from aichat_magic.providers.aichat.cookies import (
+    Cookies,
+    CookieStore,
+    StoredCookie,
+    get_cookies,
+    parse_cookies,
+    sendable_to,
+    set_cookies,
+)
 from aichat_magic.secret import Secret
 
 CANARY = "canary-4f1c"
@@ -28,7 +36,7 @@ def stored(domain: str, name: str = "a", value: str = "1", expires_s: float | No
     return StoredCookie(domain=domain, name=name, value=Secret(value), expires_s=expires_s)
 
 
-def plain(found: Found) -> list[tuple[str, str, str]]:
+def plain(found: Cookies) -> list[tuple[str, str, str]]:
     return [(cookie.domain, cookie.name, cookie.value.reveal()) for cookie in found]
 
 
@@ -110,6 +118,57 @@ def test_what_is_more_or_less_than_a_domain_is_refused(domain: str, process: Coo
 def test_an_ipv6_address_is_a_domain(process: CookieStore) -> None:
     set_cookies("::1", {"a": "1"})
     assert get_cookies("::1") == {"a": "1"}
+
+
+# --- which cookies go to a URL
+
+
+def sent(url: str, **changes: object) -> bool:
+    return bool(
+        sendable_to(url, [StoredCookie(**{"domain": "chat-gpt.org", "name": "cf", "value": Secret("v"), **changes})])
+    )
+
+
+def test_a_cookie_goes_to_its_own_host() -> None:
+    assert sent("https://chat-gpt.org/api")
+    assert sent("https://CHAT-GPT.org.:8443/api?a=b")
+    assert sent("https://127.0.0.1/", domain="127.0.0.1")
+    assert sent("https://localhost:8443/", domain="localhost")
+    assert sent("https://[::1]:8443/", domain="::1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://notchat-gpt.org/",
+        "https://chat-gpt.org.evil.com/",
+        "https://evil.com/chat-gpt.org",
+        "https://www.chat-gpt.org/",
+        "https://org/",
+        "http://chat-gpt.org/",
+        "http://127.0.0.1/",
+    ],
+)
+def test_a_cookie_goes_nowhere_else(url: str) -> None:
+    assert not sent(url)
+
+
+@pytest.mark.parametrize("domain", ["org", "", ".", "www.chat-gpt.org", "local"])
+def test_a_cookie_of_another_domain_stays(domain: str) -> None:
+    assert not sent("https://chat-gpt.org/", domain=domain)
+
+
+def test_a_cookie_of_an_address_stays_away_from_those_that_end_alike() -> None:
+    assert not sent("https://127.0.0.1/", domain="0.0.1")
+    assert not sent("https://[::1:1]/", domain="::1")
+
+
+def test_a_cookie_keeps_to_its_path() -> None:
+    assert sent("https://chat-gpt.org/api/x", path="/api")
+    assert sent("https://chat-gpt.org/api", path="/api")
+    assert sent("https://chat-gpt.org", path="")
+    assert not sent("https://chat-gpt.org/apix", path="/api")
+    assert not sent("https://chat-gpt.org", path="/api")
 
 
 # --- set in the process
@@ -196,7 +255,7 @@ def test_browsers_are_read_once_until_what_they_gave_has_expired() -> None:
     reads: list[str] = []
     now_s = [NOW_S]
 
-    def browsers(domain: str) -> Found:
+    def browsers(domain: str) -> Cookies:
         reads.append(domain)
         return (stored("a.org", expires_s=now_s[0] + 10),)
 

@@ -18,7 +18,6 @@ from aichat_magic.display import (
     NotebookView,
     ShownReplies,
     TerminalView,
-    download_progress,
     show,
     view_for,
 )
@@ -457,15 +456,6 @@ def test_printer_of_the_user_is_asked_and_put_back(shell: InteractiveShell, caps
 
 
 # Progress ---------------------------------------------------------------------------------------------------------
-
-
-def test_download_bar_counts_bytes_without_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    with download_progress(2_000_000, "the model") as bar:
-        bar.advance(1_000_000)
-        bar.advance(1_000_000)
-    err = capsys.readouterr().err
-    assert "the model: 100%" in err
-    assert "2.00M/2.00M" in err
 
 
 def test_room_is_loaded_without_heavy_imports() -> None:

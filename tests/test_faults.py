@@ -483,7 +483,7 @@ def with_secrets(url: str) -> HttpRequest:
         url=f"{url}/chat/completions",
         body=b"{}",
         auth=Auth(header="x-api-key", secret=Secret(KEY)),
-        cookies=(Cookie(domain="127.0.0.1", name="a", value=Secret(KEY), secure=False),),
+        cookies=(Cookie(name="a", value=Secret(KEY)),),
         timeout_s=10,
     )
 

@@ -13,11 +13,11 @@ SCHEMA = (
     *("schema_problems", "schema_tree"),
 )
 FLOORS = (
-    set("errors messages characters answers fences tables secret".split())
+    set("errors messages characters answers fences tables secret urls".split())
     | set("render wrapping quoting kinds".split())
     | set("sse rate_headers jsontext response decoding instrumentation".split()),
     set("transport exchange connections connection_limit ways by_httpx sockets outgoing failures routes".split())
-    | set("retry settings bridge cookies engine weights store limits pacing prices budgets outages".split()),
+    | set("retry settings bridge engine weights store limits pacing prices budgets outages".split()),
     {"providers"},
     {"registry"},
     {"chat"},
@@ -43,9 +43,12 @@ NEIGHBOURS = {
     ("tables", "fences"): "a table may stand in a fence",
     ("messages", "render"): "a reply knows how a notebook shows it",
     ("render", "messages"): "what is rendered is a message or a reply",
+    ("wrapping", "fences"): "code in a fence is not wrapped",
     ("render", "wrapping"): "a table knows how wide a text is",
     ("quoting", "errors"): "what is cut short is cut as in errors",
     ("secret", "errors"): "a key that cannot be used is an error",
+    ("urls", "errors"): "a URL that cannot be called is an error",
+    ("urls", "secret"): "and that of a proxy may hold a password",
     ("sse", "errors"): "a stream that is no stream is an error",
     ("transport", "exchange"): "a call is one exchange",
     ("transport", "connections"): "over a connection that is kept",
@@ -71,7 +74,6 @@ NEIGHBOURS = {
     ("ways", "sockets"): "a way straight to the server",
     ("ways", "outgoing"): "on which a request goes out",
     ("ways", "routes"): "to where its route says",
-    ("outgoing", "routes"): "cookies go where they belong",
     ("engine", "weights"): "an engine is made from weights",
     ("batches", "plans"): "a run does what its plan says",
     ("batches", "progress"): "and tells where it stands",
@@ -145,7 +147,7 @@ ONLY_IN = {
     "pandas": {"accessor", "previews", "runs", "extraction", "tables", "messages"},  # messages: for the types only
     "sqlite3": {"store"},
     "pydantic": {"schema_types", "schema_records"},
-    "pydantic_core": {"schema_records", "schema_columns"},
+    "pydantic_core": {"schema_types", "schema_records", "schema_columns"},
     "jsonschema": {"schema_dicts"},
     "jsonschema_specifications": {"schema_dicts"},
     "referencing": {"schema_dicts"},

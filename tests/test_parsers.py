@@ -33,18 +33,17 @@ from servers import Answer, ChatServer, Received, chunks, payload, text
 from test_render import HOSTILE, MARKDOWN, Checked
 
 from aichat_magic.arguments import parse_cell, parse_command, split_line
-from aichat_magic.cookies import set_cookies
 from aichat_magic.errors import AichatError, BadInputError, ConfigError, MalformedReplyError, TooLargeError
 from aichat_magic.jsontext import SchemaError, values_in
 from aichat_magic.magic import keep_questions
 from aichat_magic.messages import ChatRequest, Message, Reply, Usage
 from aichat_magic.prompts import fill, placeholders
-from aichat_magic.providers.aichat import Aichat
+from aichat_magic.providers.aichat import Aichat, set_cookies
 from aichat_magic.providers.anthropic import Anthropic
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.providers.openai import OpenAI
 from aichat_magic.rate_headers import rate_limits_from
-from aichat_magic.render import Note, Table, Transcript, markdown_html, reply_bundle, reply_html
+from aichat_magic.render import Note, Table, Transcript, reply_bundle, reply_html
 from aichat_magic.secret import Secret
 from aichat_magic.settings import Endpoint, Settings, load_settings
 from aichat_magic.sse import EventParser
@@ -308,7 +307,7 @@ def test_any_text_is_harmless_in_every_view(words: str) -> None:
     reply = Reply(
         text=words, model=words, usage=Usage(input_tokens=1, output_tokens=2), messages=(Message("user", words),)
     )
-    assert_harmless(markdown_html(words))
+    assert_harmless(reply_html(words))
     assert_harmless(reply_html(words, header=[words], footer=words, mark=words, is_growing=True))
     for bundle in (
         reply_bundle(reply, header=[words], note=words),

@@ -14,7 +14,6 @@ from aichat_magic.render import (
     Note,
     Table,
     Transcript,
-    markdown_html,
     reply_bundle,
     reply_html,
     summary_line,
@@ -102,7 +101,7 @@ def hrefs(html: str) -> list[str]:
 
 
 def formulas(text: str) -> list[str]:
-    return Checked(markdown_html(text)).formulas
+    return Checked(reply_html(text)).formulas
 
 
 # Safety ---------------------------------------------------------------------------------------------------------
@@ -140,12 +139,12 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_markup_in_a_reply_stays_text(text: str) -> None:
-    Checked(markdown_html(text))
+    Checked(reply_html(text))
     Checked(reply_html(text, header=[text], footer=text, mark=text, is_growing=True))
 
 
 def test_escaped_markup_is_shown_letter_by_letter() -> None:
-    assert Checked(markdown_html("<img src=x onerror=alert(1)>")).text.strip() == "<img src=x onerror=alert(1)>"
+    assert Checked(reply_html("<img src=x onerror=alert(1)>")).text.strip() == "<img src=x onerror=alert(1)>"
 
 
 MARKDOWN = st.lists(
@@ -167,7 +166,7 @@ MARKDOWN = st.lists(
 @example("[x](https://a\x00b)")
 @settings(max_examples=300, deadline=None)
 def test_any_text_gives_only_tags_attributes_and_addresses_of_ours(text: str) -> None:
-    html = markdown_html(text)
+    html = reply_html(text)
     Checked(html).text.encode()
     Checked(reply_html(text, header=[text], footer=text, mark=text, is_growing=True))
     assert "\0" not in html
@@ -182,7 +181,7 @@ def test_coloured_code_keeps_every_character(code: str, language: str) -> None:
 
 
 def test_markdown_goes_on_between_escaped_tags() -> None:
-    assert "<strong>x</strong>" in markdown_html("<div>\n**x**\n</div>")
+    assert "<strong>x</strong>" in reply_html("<div>\n**x**\n</div>")
 
 
 # Links and images -------------------------------------------------------------------------------------------------
@@ -200,18 +199,18 @@ def test_markdown_goes_on_between_escaped_tags() -> None:
 )  # fmt: skip
 def test_links_elsewhere_than_the_web_or_mail_stay_text(target: str) -> None:
     text = f"[x]({target}) [y](<{target}>) <{target}>\n\n[z]\n\n[z]: {target}"
-    assert hrefs(markdown_html(text)) == []
-    assert "z" in Checked(markdown_html(text)).text
+    assert hrefs(reply_html(text)) == []
+    assert "z" in Checked(reply_html(text)).text
 
 
 def test_links_to_the_web_and_to_mail_are_links_that_tell_nothing() -> None:
-    html = markdown_html("[x](https://example.org/a?b=1&c=2) <http://example.org> [m](mailto:a@example.org)")
+    html = reply_html("[x](https://example.org/a?b=1&c=2) <http://example.org> [m](mailto:a@example.org)")
     assert hrefs(html) == ["https://example.org/a?b=1&c=2", "http://example.org", "mailto:a@example.org"]
     assert html.count('rel="noopener noreferrer nofollow"') == html.count('target="_blank"') == 3
 
 
 def test_images_are_shown_as_text_and_not_fetched() -> None:
-    html = markdown_html("![a *plot*](https://example.org/p.png?q=secret) ![](data:image/png;base64,eA==)")
+    html = reply_html("![a *plot*](https://example.org/p.png?q=secret) ![](data:image/png;base64,eA==)")
     assert "[image: a plot] (https://example.org/p.png?q=secret)" in Checked(html).text
     assert hrefs(html) == []
 
@@ -220,26 +219,26 @@ def test_images_are_shown_as_text_and_not_fetched() -> None:
 
 
 def test_markdown_becomes_elements() -> None:
-    html = markdown_html("# T\n\n**b** *i* ~~s~~ `c`\n\n- x\n\n3. y\n\n> q\n\n---\n\n|a|b|\n|-|-:|\n|1|2|")
+    html = reply_html("# T\n\n**b** *i* ~~s~~ `c`\n\n- x\n\n3. y\n\n> q\n\n---\n\n|a|b|\n|-|-:|\n|1|2|")
     tags = {tag for tag, _ in Checked(html).seen}
     assert tags >= {"h1", "strong", "em", "s", "code", "ul", "ol", "blockquote", "hr", "table", "th", "td"}
     assert '<ol start="3">' in html
 
 
 def test_cells_without_an_alignment_are_aligned_to_the_left() -> None:
-    html = markdown_html("|a|b|\n|-|-:|\n|1|2|")
+    html = reply_html("|a|b|\n|-|-:|\n|1|2|")
     assert '<td style="text-align:left;padding:0.2em 0.7em">1</td>' in html
     assert '<td style="text-align:right;padding:0.2em 0.7em">2</td>' in html
 
 
 def test_code_of_a_known_language_is_coloured_and_of_others_plain() -> None:
-    assert '<span style="color:#ad5cc9">def</span>' in markdown_html("```python\ndef f(): pass\n```")
-    assert "<span" not in markdown_html("```nonsense\ndef f(): pass\n```")
-    assert "<span" not in markdown_html("```\ndef f(): pass\n```")
+    assert '<span style="color:#ad5cc9">def</span>' in reply_html("```python\ndef f(): pass\n```")
+    assert "<span" not in reply_html("```nonsense\ndef f(): pass\n```")
+    assert "<span" not in reply_html("```\ndef f(): pass\n```")
 
 
 def test_long_code_is_not_coloured() -> None:
-    assert "<span" not in markdown_html("```python\n" + "x = 1\n" * 10_000 + "```")
+    assert "<span" not in reply_html("```python\n" + "x = 1\n" * 10_000 + "```")
 
 
 def test_colours_are_readable_on_light_and_on_dark() -> None:
@@ -312,7 +311,7 @@ def test_money_and_code_are_not_formulas(text: str) -> None:
 
 
 def test_typesetter_is_kept_out_of_all_but_formulas() -> None:
-    assert markdown_html("$5").startswith('<div class="tex2jax_ignore mathjax_ignore"')
+    assert reply_html("$5").startswith('<div class="aichat-reply tex2jax_ignore mathjax_ignore"')
     assert 'class="aichat-reply tex2jax_ignore mathjax_ignore"' in reply_bundle(Reply(text="$5"))["text/html"]
     assert "mathjax_ignore" in Note("$5")._repr_mimebundle_()["text/html"]
 
@@ -329,7 +328,7 @@ def test_typesetter_is_kept_out_of_all_but_formulas() -> None:
 def test_commands_that_could_do_more_than_typeset_are_shown_as_code(tex: str) -> None:
     for text in (f"${tex}$", f"\\({tex}\\)", f"$$\n{tex}\n$$", f"\\[{tex}\\]", f"```math\n{tex}\n```",
                  f"\\begin{{align}}\n{tex}\n\\end{{align}}"):  # fmt: skip
-        checked = Checked(markdown_html(text))
+        checked = Checked(reply_html(text))
         assert checked.formulas == []
         assert tex.split("{")[0].split("%")[0].strip() in checked.text
 
@@ -352,27 +351,27 @@ def test_commands_with_a_similar_name_are_typeset() -> None:
 def test_pathological_text_costs_little_more_than_ordinary_text_of_its_length(text: str) -> None:
     """At most 7 times as much when this was written; what is quadratic takes thousands of times as much."""
     ordinary = ("Some words of *plain* text, and `code` in it.\n\n" * 2_000)[: len(text)]
-    assert times_as_much_cpu(lambda: markdown_html(text), lambda: markdown_html(ordinary), rounds=2) < 100
-    Checked(markdown_html(text))
+    assert times_as_much_cpu(lambda: reply_html(text), lambda: reply_html(ordinary), rounds=2) < 100
+    Checked(reply_html(text))
 
 
 def test_paragraphs_after_thousands_of_brackets_stay_text() -> None:
-    assert "<strong>" in markdown_html("[" * 100 + "\n\n**x**")
-    assert "**x**" in markdown_html("[" * 6_000 + "\n\n**x**")
+    assert "<strong>" in reply_html("[" * 100 + "\n\n**x**")
+    assert "**x**" in reply_html("[" * 6_000 + "\n\n**x**")
 
 
 def test_text_too_long_for_markdown_is_shown_as_it_is() -> None:
     text = "**x** <b> " * 10_000
-    assert Checked(markdown_html(text)).text.strip() == text.strip()
+    assert Checked(reply_html(text)).text.strip() == text.strip()
 
 
 def test_text_nested_too_deeply_is_shown_as_it_is() -> None:
     text = "> " * 200 + "deep"
-    assert Checked(markdown_html(text)).text.strip() == text
+    assert Checked(reply_html(text)).text.strip() == text
 
 
 def test_lists_of_twenty_levels_are_rendered() -> None:
-    html = markdown_html("".join("  " * depth + f"- level{depth}\n" for depth in range(20)))
+    html = reply_html("".join("  " * depth + f"- level{depth}\n" for depth in range(20)))
     assert html.count("<li>") == 20
 
 
@@ -381,7 +380,7 @@ def test_parser_that_fails_leaves_the_text(monkeypatch: pytest.MonkeyPatch) -> N
         raise RecursionError
 
     monkeypatch.setattr(render, "_parser", fail)
-    assert Checked(markdown_html("**x** <b>")).text.strip() == "**x** <b>"
+    assert Checked(reply_html("**x** <b>")).text.strip() == "**x** <b>"
 
 
 def test_lone_surrogate_and_nul_are_replaced() -> None:

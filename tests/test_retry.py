@@ -82,11 +82,9 @@ def test_a_server_that_was_not_started_is_tried_once_more():
 def test_a_run_may_retry_its_reserve_and_a_share_of_its_requests():
     budget = RetryBudget(reserve=2, ratio=0.1)
     assert [budget.spend() for _ in range(3)] == [True, True, False]
-    assert budget.is_empty
     for _ in range(10):
         budget.earn()
     assert [budget.spend() for _ in range(2)] == [True, False]
-    assert budget.spent == 3
 
 
 @given(st.integers(0, 50), st.sampled_from([0.05, 0.1, 0.2, 0.5]), st.integers(0, 500))

@@ -47,10 +47,9 @@ from servers import (
 import aichat_magic
 from aichat_magic.bridge import run
 from aichat_magic.chat import Call, Chat
-from aichat_magic.cookies import set_cookies
 from aichat_magic.errors import AichatError, MissingKeyError, UnknownNameError
 from aichat_magic.messages import ChatRequest, Message, Reply
-from aichat_magic.providers.aichat import Aichat, create_completion
+from aichat_magic.providers.aichat import Aichat, create_completion, set_cookies
 from aichat_magic.providers.openai import OpenAI
 from aichat_magic.registry import GROUP, Registry
 from aichat_magic.retry import RetryPolicy
@@ -396,7 +395,7 @@ def key_errors(config: Path) -> Iterator[Callable[[], object]]:
         yield lambda text=text: load_written(config, f"[providers.openai]\napi_key = {text}\nbase_ur = 'x'\n")
         yield lambda text=text: load_written(config, f"[providers.openai]\napi_key = [{text}]\n")
         yield lambda text=text: load_written(config, f"[providers.openai]\napi_key = {text}\nmodel =\n")
-    for url in ("htp://u:{}@x", "http://u:{}@x:99999", "http://u:{}@", "u:{}@x:1"):
+    for url in ("htp://u:{}@x", "http://u:{}@x:99999", "http://u:{}@", "u:{}@x:99999"):
         proxy = url.format(PASSWORD)
         yield lambda proxy=proxy: load_settings({"AICHAT_PROXY": proxy}, config / "none")
         yield lambda proxy=proxy: load_written(config, f"proxy = '{proxy}'\n")

@@ -11,10 +11,8 @@ from aichat_magic.settings import (
     ProviderSettings,
     Settings,
     changed,
-    checked_url,
     environment_names,
     held,
-    host_of,
     load_settings,
 )
 
@@ -139,23 +137,10 @@ def test_file_with_a_key_that_others_can_read_is_warned_about(config: Path) -> N
     assert CANARY not in str(caught[0].message)
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["localhost:8000", "ftp://x/v1", "http://", "http://x:99999", "http://x:port", "http://a b", "http://u:p@x", "", "http://x:0"],
-)  # fmt: skip
-def test_url_that_cannot_be_called_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError):
-        checked_url(url, "base URL")
-
-
 def test_password_of_a_proxy_is_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         changed(Settings(), "proxy", f"htp://user:{CANARY}@proxy:80")
     assert CANARY not in str(caught.value)
-
-
-def test_host_is_scheme_name_and_port() -> None:
-    assert host_of("https://API.example.com./v1") == "https://api.example.com:443"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from aichat_magic.chat import Chat
 from aichat_magic.errors import AichatError, BadInputError, ChatInterrupt, UnknownNameError
 from aichat_magic.jsontext import SchemaError
 from aichat_magic.settings import Settings
-from aichat_magic.shaping import Shape, shape_of
+from aichat_magic.shaping import ReplyFormat, reply_format_of
 
 
 @dataclass
@@ -46,19 +46,19 @@ LISBON = '{"name": "Lisbon", "people": 545796}'
     ],
 )
 def test_what_is_shown(format: str, said: str, in_notebook: str, in_terminal: str) -> None:
-    shape = Shape(format=format)
+    shape = ReplyFormat(format=format)
     assert shape.shown(said, is_notebook=True) == in_notebook
     assert shape.shown(said, is_notebook=False) == in_terminal
 
 
 def test_schema_is_a_name_of_the_notebook() -> None:
-    assert shape_of("", "City", {"City": City}).schema is not None
+    assert reply_format_of("", "City", {"City": City}).schema is not None
     with pytest.raises(UnknownNameError, match="Did you mean 'City'"):
-        shape_of("", "Citty", {"City": City})
+        reply_format_of("", "Citty", {"City": City})
     with pytest.raises(BadInputError, match="cannot be a schema"):
-        shape_of("json", "x", {"x": 3})
+        reply_format_of("json", "x", {"x": 3})
     with pytest.raises(BadInputError, match="Leave one out"):
-        shape_of("code", "City", {"City": City})
+        reply_format_of("code", "City", {"City": City})
 
 
 # In a shell

@@ -175,7 +175,7 @@ def test_lone_surrogates_do_not_stand_for_the_character_they_make() -> None:
 async def test_reply_comes_back_as_it_was_without_its_messages(store: SqliteStore) -> None:
     await store.put(KEY, dataclasses.replace(REPLY, messages=(Message("user", "Hi"),)))
     assert await store.get([KEY, OTHER]) == {KEY: REPLY}
-    assert store.get_now([OTHER, KEY, KEY]) == {KEY: REPLY}
+    assert await store.get([OTHER, KEY, KEY]) == {KEY: REPLY}
 
 
 async def test_reply_without_usage_comes_back_without_usage(store: SqliteStore) -> None:
@@ -486,8 +486,12 @@ def pruned(request: pytest.FixtureRequest, path: Path) -> Iterator[SqliteStore |
     store.close()
 
 
+async def numbers_in(store: SqliteStore | MemoryStore) -> list[int]:
+    return [number for number in range(300) if await store.get([key_of(number)])]
+
+
 def left_in(store: SqliteStore | MemoryStore) -> list[int]:
-    return [number for number in range(300) if store.get_now([key_of(number)])]
+    return asyncio.run(numbers_in(store))
 
 
 def test_pruning_by_age_removes_what_is_older(pruned: SqliteStore | MemoryStore) -> None:
@@ -540,7 +544,7 @@ async def test_pruning_while_another_program_reads_keeps_the_file_usable(path: P
         connection.execute("SELECT count(*) FROM replies").fetchone()
         assert 0 < store.prune(larger_bytes=200_000) < 300
         connection.execute("COMMIT")
-    assert key_of(299) in store.get_now([key_of(299)])
+    assert key_of(299) in await store.get([key_of(299)])
     assert is_intact(path)
     store.close()
 
@@ -558,7 +562,7 @@ async def test_pruning_goes_in_parts_so_that_others_can_write_in_between(
         await store.put(key_of(number), Reply(text="x" * 1000))
     assert store.prune(older_s=9.5) == 20
     assert store.prune(larger_bytes=20_000) > 0
-    assert left_in(store)[-1] == 29
+    assert (await numbers_in(store))[-1] == 29
     store.close()
 
 
@@ -663,7 +667,7 @@ def test_twenty_five_kills_lose_no_acknowledged_reply(path: Path) -> None:
     assert is_intact(path)
     store = SqliteStore(path)
     assert len(acknowledged) > 500
-    assert acknowledged == set(store.get_now(list(acknowledged)))
+    assert acknowledged == set(asyncio.run(store.get(list(acknowledged))))
     store.close()
     assert is_intact(path)
 
@@ -999,7 +1003,7 @@ async def test_memory_store_keeps_all_and_says_once_that_it_is_large() -> None:
     assert len(await store.get([key_of(number) for number in range(10)])) == 10
     assert (store.summary().rows, store.summary().path, store.summary().is_persistent) == (10, None, False)
     now_s = 61.0
-    assert store.get_now([key_of(9)]) == {}
+    assert await store.get([key_of(9)]) == {}
     assert store.clear() == 10
     assert store.summary().size_bytes == 0
 

@@ -84,6 +84,11 @@ def test_code_is_written_as_it_arrives() -> None:
     assert [lines.add(piece) for piece in ("```\n", "x", " = ", "f(", "1)")] == ["```\n", "x", " = ", "f(", "1)"]
 
 
+def test_code_that_ends_in_its_own_line_is_no_fence() -> None:
+    text = "```a``` is code\nand these words are wrapped"
+    assert wrapped(text, 20) == "```a``` is code\nand these words are\nwrapped"
+
+
 WORDS = [
     "word",
     " ",

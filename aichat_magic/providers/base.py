@@ -9,12 +9,12 @@ import contextlib
 import dataclasses
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ..errors import BadInputError, UnknownNameError, nearest
-from ..messages import ChatRequest, Chunk, Message, Options, Reply, messages_from
+from ..messages import ChatRequest, Chunk, Message, Options, Reply, StatusCallback, messages_from
 from ..secret import Secret
 from ..settings import Endpoint, Preset, load_settings
 from ..transport import Transport
@@ -94,7 +94,7 @@ class AsyncProvider(ABC):
                 f"such as one of openai or anthropic: -m PROVIDER/MODEL"
             )
 
-    async def prepare(self, status: Callable[[str, int, int], None] | None = None) -> None:  # noqa: B027  # nothing to do is the usual case
+    async def prepare(self, status: StatusCallback | None = None) -> None:  # noqa: B027  # nothing to do is the usual case
         """Do what must be done once before the first request: fetch or load a model. Again is harmless.
 
         Args:

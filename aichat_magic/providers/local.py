@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 from ..engine import Engine, engine_for, loaded
 from ..errors import AichatError, BadRequestError
-from ..messages import ChatRequest, Chunk, Reply, Usage
+from ..messages import ChatRequest, Chunk, Reply, StatusCallback, Usage
 from ..settings import Endpoint
 from ..transport import HttpRequest, Transport
 from ..weights import SMOLLM2, locate, names
@@ -51,9 +51,9 @@ class Local(AsyncProvider):
         """Keep the name and the way to loopback. Nothing is loaded yet."""
         super().__init__(endpoint, http)
         self._found: set[str] = set()
-        self._status: Callable[[str, int, int], None] | None = None
+        self._status: StatusCallback | None = None
 
-    async def prepare(self, status: Callable[[str, int, int], None] | None = None) -> None:
+    async def prepare(self, status: StatusCallback | None = None) -> None:
         """Keep whom to tell while the next request, which names the model, fetches and loads it."""
         self._status = status
 

@@ -46,9 +46,6 @@ class ReplyStore(Protocol):
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """The replies that are stored under these keys, without their messages. Never raises for trouble."""
 
-    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """As `get`, for synchronous code."""
-
     async def put(self, key: bytes, reply: Reply) -> None:
         """Store a complete reply, in place of an earlier one; one that is cut off or empty is not stored.
 

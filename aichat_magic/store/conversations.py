@@ -14,10 +14,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from ..messages import Usage
 from . import forest as operations
-from .forest import Forest, Key
+from .database import in_memory
 from .journal import Journal
-from .memory_forest import MemoryForest
 from .origins import KnownNotebook, Origin
+from .sql_forest import CONVERSATIONS, Key, SqlForest
 from .turns import (
     ConversationSummary,
     Found,
@@ -152,11 +152,11 @@ class _Conversations:
 
     _clock: Callable[[], float]
 
-    def _change(self, task: Callable[[Forest], T], *, is_first: bool = False) -> T:
+    def _change(self, task: Callable[[SqlForest], T], *, is_first: bool = False) -> T:
         """Change the forest; only what may be the first thing in it (`is_first`) makes a file."""
         raise NotImplementedError
 
-    def _look(self, task: Callable[[Forest], T]) -> T:
+    def _look(self, task: Callable[[SqlForest], T]) -> T:
         raise NotImplementedError
 
     def load(self, scope: str, name: str) -> StoredConversation | None:
@@ -231,13 +231,13 @@ class _Conversations:
             for (day, model, name), (replies, usage) in sorted(rows.items(), key=lambda item: item[0])
         ]
 
-    def _kept(self, key: Key, turn: TurnRecord, task: Callable[[Forest, Any], int]) -> StoredTurn:
+    def _kept(self, key: Key, turn: TurnRecord, task: Callable[[SqlForest, Any], int]) -> StoredTurn:
         """Store a turn and what it has used."""
         now_s = self._clock()
         said = said_from(turn, now_s)
         spent = None if turn.created is not None else spent_from(turn.reply.model, turn.reply.usage, now_s)
 
-        def change(forest: Forest) -> int:
+        def change(forest: SqlForest) -> int:
             number = task(forest, said)
             if turn.origin is not None:
                 forest.note(turn.origin, now_s)
@@ -260,13 +260,15 @@ class MemoryConversations(_Conversations):
             clock: Seconds since 1970.
         """
         self._clock = clock
-        self._forest = MemoryForest()
+        connection = in_memory(CONVERSATIONS)
+        self._finalizer = weakref.finalize(self, connection.close)
+        self._forest = SqlForest(connection)
         self._locks: dict[int, threading.Lock] = {}  # by process: another thread may have held one during a fork
 
     def close(self) -> None:
         """Nothing to do."""
 
-    def _change(self, task: Callable[[Forest], T], *, is_first: bool = False) -> T:
+    def _change(self, task: Callable[[SqlForest], T], *, is_first: bool = False) -> T:
         with self._locks.setdefault(os.getpid(), threading.Lock()):
             return task(self._forest)
 
@@ -313,7 +315,7 @@ class SqliteConversations(_Conversations):
         """Write what is waiting, and let go of the file. The store may be used again afterwards."""
         _close(self._journals)
 
-    def _change(self, task: Callable[[Forest], T], *, is_first: bool = False) -> T:
+    def _change(self, task: Callable[[SqlForest], T], *, is_first: bool = False) -> T:
         journal = self._journal()
         try:
             with journal.lock:
@@ -321,7 +323,7 @@ class SqliteConversations(_Conversations):
         finally:
             journal.notices.give()
 
-    def _look(self, task: Callable[[Forest], T]) -> T:
+    def _look(self, task: Callable[[SqlForest], T]) -> T:
         journal = self._journal()
         with journal.lock:
             found = journal.look(task)

@@ -104,6 +104,23 @@ class Database:
             self.connection.close()
 
 
+def in_memory(layout: Layout, copy_of: sqlite3.Connection | None = None) -> sqlite3.Connection:
+    """Return a database in memory, for any thread, one at a time.
+
+    Args:
+        layout: What is in it.
+        copy_of: Where its content comes from, at rest or inside a transaction that has read; None: it is empty.
+    """
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.text_factory = bytes
+    if copy_of is not None:
+        copy_of.backup(connection)
+    else:
+        for statement in layout.create:
+            connection.execute(statement)
+    return connection
+
+
 def connect(
     path: Path,
     layout: Layout,

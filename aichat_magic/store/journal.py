@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ..errors import AichatError
-from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
-from .forest import Forest
-from .memory_forest import MemoryForest
+from .database import Database, UnusableFileError, connect, in_memory, is_busy, is_corrupt
 from .notices import Notices
 from .sql_forest import CONVERSATIONS, SqlForest
 
@@ -33,9 +31,9 @@ class _Change:
     """
 
     number: int
-    task: Callable[[Forest], Any]
+    task: Callable[[SqlForest], Any]
 
-    def carry_out(self, forest: Forest) -> Any:
+    def carry_out(self, forest: SqlForest) -> Any:
         """Do it; the error, where it is refused: what comes after it is done all the same."""
         forest.begin(self.number)
         try:
@@ -67,7 +65,7 @@ class Journal:
         self._is_unusable = False
         self._said: set[str] = set()
 
-    def change(self, task: Callable[[Forest], T], *, is_first: bool) -> T:
+    def change(self, task: Callable[[SqlForest], T], *, is_first: bool) -> T:
         """Do something now, in the file; or later, and for now in memory.
 
         Args:
@@ -81,7 +79,8 @@ class Journal:
             AichatError: The task's own.
         """
         if not (is_first or self._waiting or self._is_there()):
-            return task(MemoryForest())
+            with contextlib.closing(in_memory(CONVERSATIONS)) as nothing:
+                return task(SqlForest(nothing))
         self._waiting.append(_Change(next(self._numbers), task))
         results = self._flush()
         if results is None:
@@ -95,7 +94,7 @@ class Journal:
         result: T = results[-1]
         return result
 
-    def look(self, task: Callable[[Forest], T]) -> T:
+    def look(self, task: Callable[[SqlForest], T]) -> T:
         """See what is in the file, and what waits to be written."""
         if self._waiting:
             self._regret(self._flush() or [])
@@ -133,21 +132,23 @@ class Journal:
         is_patient = is_last or len(self._waiting) == 1
         return self._attempt(write, busy_timeout_s=self._busy_timeout_s if is_patient else 0.0)
 
-    def _view(self, task: Callable[[Forest, list[Any]], T]) -> T:
+    def _view(self, task: Callable[[SqlForest, list[Any]], T]) -> T:
         """Look at the file as it will be once all that waits is written, and at the results."""
 
-        def over(below: SqlForest | None) -> T:
-            if below is not None and not self._waiting:
-                return task(below, [])
-            forest = MemoryForest(below)
-            results = [change.carry_out(forest) for change in self._waiting]
-            return task(forest, results)
+        def over(file: sqlite3.Connection | None) -> T:
+            if file is not None and not self._waiting:
+                return task(SqlForest(file, self._written), [])
+            with contextlib.closing(in_memory(CONVERSATIONS, copy_of=file)) as draft:
+                forest = SqlForest(draft, self._written, is_draft=True)
+                results = [change.carry_out(forest) for change in self._waiting]
+                return task(forest, results)
 
         def read(database: Database) -> list[T]:
             connection = database.connection
             connection.execute("BEGIN")  # all at one moment
             try:
-                return [over(SqlForest(connection, self._written))]
+                database.number("user_version")  # takes the lock, which copying would wait for without end
+                return [over(connection)]
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")

@@ -11,7 +11,7 @@ from typing import Final
 from ..messages import Reply
 from .base import StoreSummary, date_of, is_large
 from .notices import Notices
-from .rows import Row, answer_from, answer_row, size_of
+from .rows import StoredRow, answer_from, answer_row, size_of
 
 SOFT_LIMIT_BYTES: Final = 256_000_000  # a quarter of what a file is told of: a process has less room
 
@@ -38,19 +38,15 @@ class MemoryStore:
         self._notices = Notices()
         self._max_age_s = max_age_s
         self._lock = threading.Lock()
-        self._rows: dict[bytes, Row] = {}
+        self._rows: dict[bytes, StoredRow] = {}
         self._size_bytes = 0
 
-    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """The replies under these keys."""
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """Return the replies under these keys."""
         oldest_s = -math.inf if self._max_age_s is None else self._clock() - self._max_age_s
         rows = ((key, self._rows.get(key)) for key in keys)
         found = ((key, answer_from(row, oldest_s)) for key, row in rows if row is not None)
         return {key: reply for key, reply in found if reply is not None}
-
-    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """The replies under these keys."""
-        return self.get_now(keys)
 
     async def put(self, key: bytes, reply: Reply) -> None:
         """Keep a complete reply."""

@@ -42,21 +42,3 @@ class KnownNotebook:
     cells: frozenset[str]
     is_certain: bool
     updated: float
-
-    def after(self, origin: Origin, now_s: float) -> KnownNotebook:
-        """Return the notebook as it is once it has made one turn more."""
-        cells = self.cells | {origin.cell} if origin.cell else self.cells
-        return KnownNotebook(
-            scope=self.scope, path=origin.path, kernel=origin.kernel, cells=cells, is_certain=True, updated=now_s
-        )
-
-    def is_told_by(self, cells: frozenset[str], path: str, kernel: str) -> bool:
-        """Return whether it has one of the cells, was last at the path, or last ran in the kernel; empty: not asked."""
-        return bool(self.cells & cells) or bool(path and self.path == path) or bool(kernel and self.kernel == kernel)
-
-
-def first_known(origin: Origin) -> KnownNotebook:
-    """Return a notebook that has made no turn yet."""
-    return KnownNotebook(
-        scope=origin.scope, path=origin.path, kernel=origin.kernel, cells=frozenset(), is_certain=True, updated=0.0
-    )

@@ -22,7 +22,7 @@ from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
 from .memory import MemoryStore
 from .notices import Notices
 from .rows import COLUMNS, LAYOUT, answer_from, answer_row
-from .writer import Limits, Writer
+from .writer import StoreLimits, Writer
 
 _KEYS_IN_THREAD: Final = 10_000
 _KEYS_AT_ONCE: Final = 512  # a block of a run; SQLite before 3.32 takes 999 parameters
@@ -34,7 +34,7 @@ _PATIENCE_S: Final = 5.0
 class _Life:
     """What a store has in one process: a child after fork must not touch its parent's connections."""
 
-    def __init__(self, path: Path, limits: Limits, max_pages: int | None) -> None:
+    def __init__(self, path: Path, limits: StoreLimits, max_pages: int | None) -> None:
         self._path = path
         self._patience_s = limits.patience_s
         self._max_pages = max_pages
@@ -138,7 +138,7 @@ class SqliteStore:
         self._clock = clock
         self._max_age_s = max_age_s
         self._max_pages = max_pages
-        self._limits = Limits(patience_s=patience_s, soft_limit_bytes=soft_limit_bytes)
+        self._limits = StoreLimits(patience_s=patience_s, soft_limit_bytes=soft_limit_bytes)
         # By process. The parent's stays referenced in a child: closing a connection there is not allowed.
         self._lives: dict[int, _Life] = {}
         self._finalizer = weakref.finalize(self, _close_life, self._lives, patience_s)
@@ -159,19 +159,6 @@ class SqliteStore:
         found: dict[bytes, Reply] = {}
         for start in range(0, len(keys), _KEYS_IN_THREAD):  # each part is a point where a cancel can come through
             found.update(await asyncio.to_thread(self._read, keys[start : start + _KEYS_IN_THREAD]))
-        self._life().notices.give()
-        return found
-
-    def get_now(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """As `get`, in this thread.
-
-        Args:
-            keys: Keys of `request_key`.
-
-        Returns:
-            Replies by key, without their messages.
-        """
-        found = self._read(keys)
         self._life().notices.give()
         return found
 

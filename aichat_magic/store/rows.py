@@ -11,7 +11,7 @@ from .database import Layout
 from .keys import SCHEMA
 
 # created_s, finish_reason, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text
-Row = tuple[Any, ...]
+StoredRow = tuple[Any, ...]
 
 COLUMNS: Final = (
     "key",
@@ -70,18 +70,18 @@ _FINISH_REASONS: Final[dict[Any, FinishReason]] = {
 _MAX_INT: Final = 2**63 - 1
 
 
-def answer_row(reply: Reply, created_s: float) -> Row | None:
+def answer_row(reply: Reply, created_s: float) -> StoredRow | None:
     """The row of a reply as `row_from` gives it; None also for a reply without an answer, which is asked for again."""
     return row_from(reply, created_s) if is_answer(reply) else None
 
 
-def answer_from(row: Row, oldest_s: float = -math.inf) -> Reply | None:
+def answer_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
     """The reply of a row as `reply_from` gives it; None also for one without an answer, such as 0.1 has stored."""
     reply = reply_from(row, oldest_s)
     return reply if reply is not None and is_answer(reply) else None
 
 
-def row_from(reply: Reply, created_s: float) -> Row | None:
+def row_from(reply: Reply, created_s: float) -> StoredRow | None:
     """The row of a reply.
 
     Args:
@@ -92,7 +92,7 @@ def row_from(reply: Reply, created_s: float) -> Row | None:
         The row, or None for a reply that must not be stored: incomplete, or not what a reply is.
     """
     usage = reply.usage
-    row: Row = (
+    row: StoredRow = (
         float(created_s),
         reply.finish_reason,
         reply.model.encode("utf-8", "surrogatepass"),
@@ -106,11 +106,11 @@ def row_from(reply: Reply, created_s: float) -> Row | None:
     return row if len(row[-1]) <= LONGEST_TEXT and _is_sound(row) else None
 
 
-def reply_from(row: Row, oldest_s: float = -math.inf) -> Reply | None:
+def reply_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
     """The reply of a row.
 
     Args:
-        row: Values in the order of `Row`, of any type and content.
+        row: Values in the order of `StoredRow`, of any type and content.
         oldest_s: When the oldest reply that is wanted was stored, in seconds since 1970.
 
     Returns:
@@ -133,7 +133,7 @@ def reply_from(row: Row, oldest_s: float = -math.inf) -> Reply | None:
         return None
 
 
-def _is_sound(row: Row, oldest_s: float = -math.inf) -> bool:
+def _is_sound(row: StoredRow, oldest_s: float = -math.inf) -> bool:
     """Whether every value is what it must be, and the row not too old."""
     created_s, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
     # Spelled out, because a run does this for every row.
@@ -150,6 +150,6 @@ def _is_sound(row: Row, oldest_s: float = -math.inf) -> bool:
     )
 
 
-def size_of(row: Row) -> int:
+def size_of(row: StoredRow) -> int:
     """About how many bytes the row takes in the file and in memory."""
     return len(row[-1]) + OVERHEAD_BYTES

@@ -1,15 +1,16 @@
-"""Conversations in an SQLite file, inside a transaction that somebody else began."""
+"""Conversations in an SQLite database: a file, inside a transaction that somebody else began, or memory."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
+from ..messages import Usage
 from .database import Layout
-from .forest import Key, Spent, Talk
-from .memory_forest import temporary_ids
 from .origins import KnownNotebook, Origin
 from .turns import (
     FIRST_PROMPT_CHARS,
@@ -151,31 +152,75 @@ _NAMES: Final = """
     LEFT JOIN said ON said.id = turns.said
     WHERE scope IN (?, x'')
 """
+# Above every id that a file will ever give; those of an operation stand apart from the next one's.
+_TEMPORARY: Final = 1 << 52
+_TURNS_AT_ONCE: Final = 1 << 24
 _MOST_VALUES: Final = 500  # of one statement; SQLite takes 999 or more
 _FIND: Final = "SELECT id FROM conversations WHERE scope = ? AND name = ?"
+
+# Scope and name of a conversation.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation: where it is, and its system message.
+
+    Attributes:
+        head: Its newest turn, None before the first.
+        system: Its system message.
+        updated: When it was last changed, in seconds since 1970.
+    """
+
+    head: int | None
+    system: str
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What was used at one time.
+
+    Attributes:
+        created: When, in seconds since 1970.
+        model: ``provider/model``.
+        conversation: Name of the conversation, empty for none.
+        replies: How many replies.
+        usage: Their sum.
+    """
+
+    created: float
+    model: str
+    conversation: str
+    replies: int
+    usage: Usage
 
 
 class SqlForest:
     """Turns and conversations as rows."""
 
-    def __init__(self, connection: sqlite3.Connection, written: Mapping[int, int]) -> None:
-        """Look at a file.
+    def __init__(
+        self, connection: sqlite3.Connection, written: Mapping[int, int] | None = None, *, is_draft: bool = False
+    ) -> None:
+        """Look at a database.
 
         Args:
-            connection: The open file.
+            connection: The open file, or one in memory.
             written: The ids of turns that had temporary names before they were written, by those.
+            is_draft: Whether turns keep their temporary names as ids, because they are not written yet.
         """
         self.fresh: dict[int, int] = {}
         self._execute = connection.execute
-        self._written = written
-        self._temporary: Iterator[int] = temporary_ids(1)
+        self._written = written or {}
+        self._is_draft = is_draft
+        self._temporary: Iterator[int] = _temporary_ids(1)
 
     def begin(self, number: int) -> None:
-        """Remember the temporary names of the turns that follow."""
-        self._temporary = temporary_ids(number)
+        """Say which operation follows, so that its turns get the same names each time it is carried out."""
+        self._temporary = _temporary_ids(number)
 
     def resolve(self, turn: int) -> int:
-        """The turn's id in the file."""
+        """Return the turn's id in the file, if the name is one from before it was written."""
         return self.fresh.get(turn) or self._written.get(turn, turn)
 
     def talk(self, key: Key) -> Talk | None:
@@ -200,22 +245,24 @@ class SqlForest:
             )
 
     def keep(self, said: Said) -> int:
-        """Store what was said."""
+        """Store what was said, and give it a number."""
         sql = f"INSERT INTO said ({', '.join(SAID)}) VALUES ({', '.join('?' * len(SAID))})"
         return self._execute(sql, said).lastrowid or 0
 
     def add(self, key: Key, parent: int | None, said: int) -> int:
-        """Add a turn."""
-        sql = f"INSERT INTO turns (parent, said, conversation) VALUES (?, ?, ({_FIND}))"
-        turn = self._execute(sql, (parent, said, *_bytes(key))).lastrowid or 0
-        self.fresh[next(self._temporary)] = turn
+        """Let a turn of a conversation grow from another one, and give it a name."""
+        temporary = next(self._temporary)
+        sql = f"INSERT INTO turns (id, parent, said, conversation) VALUES (?, ?, ?, ({_FIND}))"
+        values = (temporary if self._is_draft else None, parent, said, *_bytes(key))
+        turn = self._execute(sql, values).lastrowid or 0
+        self.fresh[temporary] = turn
         return turn
 
     def path(self, head: int | None) -> list[tuple[int, int]]:
-        """The turns up to a head."""
+        """Return the turns up to a head, from the first on, each with the number of what was said."""
         return sorted(self._execute(f"{_UP} SELECT id, said FROM up", (head,)).fetchall())
 
-    def line(self, head: int | None) -> list[tuple[int, int, Said]]:
+    def _line(self, head: int | None) -> list[tuple[int, int, Said]]:
         """As `path`, with what was said."""
         # CROSS JOIN: the order of the tables is the order of the work.
         sql = f"{_UP} SELECT up.id, up.said, {_SAID} FROM up CROSS JOIN said ON said.id = up.said"
@@ -230,7 +277,7 @@ class SqlForest:
         return self._execute(sql, (turn, *_bytes(key))).fetchone() is not None
 
     def delete(self, key: Key) -> bool:
-        """Remove a conversation; turns that others grew from are theirs from now on."""
+        """Remove a conversation, if there is one; turns that others grew from are theirs from now on."""
         found = self._execute(_FIND, _bytes(key)).fetchone()
         if found is None:
             return False
@@ -262,7 +309,7 @@ class SqlForest:
         return True
 
     def spend(self, key: Key | None, replies: int, values: tuple[Any, ...]) -> None:
-        """Note what was used."""
+        """Note what was used, as `spent_from` gives it."""
         self._execute(
             "INSERT INTO spent (created_s, model, input_tokens, output_tokens, cached_tokens, cost_usd, replies, "
             f"conversation) VALUES (?, ?, ?, ?, ?, ?, ?, ({_FIND}))",
@@ -274,7 +321,7 @@ class SqlForest:
         talk = self.talk(key)
         if talk is None:
             return None
-        turns = (turn_from(turn, said) for turn, _, said in self.line(talk.head))
+        turns = (turn_from(turn, said) for turn, _, said in self._line(talk.head))
         return StoredConversation(system=talk.system, turns=tuple(turn for turn in turns if turn is not None))
 
     def names(self, scope: str) -> list[ConversationSummary]:
@@ -298,7 +345,7 @@ class SqlForest:
         return [scope for (value,) in rows if (scope := decoded(value)) is not None]
 
     def search(self, text: str, limit: int) -> list[Found]:
-        """Turns that hold a text."""
+        """Return the turns that hold a text, the newest first."""
         found: list[Found] = []
         with contextlib.closing(
             self._execute(f"SELECT said.id, {_SAID} FROM said ORDER BY created_s DESC, id DESC")
@@ -334,7 +381,7 @@ class SqlForest:
             self._execute("INSERT OR IGNORE INTO cells (cell, scope) VALUES (?, ?)", (encoded(origin.cell), scope))
 
     def notebook(self, scope: str) -> KnownNotebook | None:
-        """Return the notebook of a scope."""
+        """Return the notebook of a scope; None where none has made a turn."""
         sql = "SELECT path, kernel, is_certain, updated_s FROM notebooks WHERE scope = ?"
         row = self._execute(sql, (encoded(scope),)).fetchone()
         if row is None:
@@ -353,7 +400,7 @@ class SqlForest:
         )
 
     def notebooks(self, cells: frozenset[str], path: str, kernel: str) -> list[KnownNotebook]:
-        """Return the notebooks that are told by any of these."""
+        """Return those that have one of the cells, were last at the path or ran in the kernel; empty: not asked."""
         sql = "SELECT scope FROM notebooks WHERE (path = ?1 AND ?1 <> x'') OR (kernel = ?2 AND ?2 <> x'')"
         found: dict[Any, None] = dict.fromkeys(self._execute(sql, (encoded(path), encoded(kernel))))
         wanted = [encoded(cell) for cell in sorted(cells)]
@@ -383,6 +430,11 @@ class SqlForest:
             if self._execute(sql, (heir, turn, dead)).rowcount == 0:
                 return
             (turn,) = self._execute("SELECT parent FROM turns WHERE id = ?", (turn,)).fetchone()
+
+
+def _temporary_ids(number: int) -> Iterator[int]:
+    """Return the names of the turns that an operation makes, until they are in a file; others for each operation."""
+    return itertools.count(_TEMPORARY + number * _TURNS_AT_ONCE)
 
 
 def _bytes(key: Key) -> tuple[bytes, bytes]:

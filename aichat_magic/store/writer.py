@@ -16,7 +16,7 @@ from typing import Any, Final
 from .base import is_large
 from .database import Database, UnusableFileError, is_busy, is_corrupt
 from .notices import Notices
-from .rows import COLUMNS, Row, size_of
+from .rows import COLUMNS, StoredRow, size_of
 
 # One statement takes many rows, because every statement gives the interpreter away and must wait for it again.
 _INSERT: Final = f"INSERT OR REPLACE INTO replies ({', '.join(COLUMNS)}) VALUES "
@@ -32,7 +32,7 @@ _LOOKS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class StoreLimits:
     """How patient, and from where on large.
 
     Attributes:
@@ -59,7 +59,7 @@ class Writer:
     They are paid for: none is given up, in the file or in memory, to make room for another.
     """
 
-    def __init__(self, open_database: Callable[[], Database], notices: Notices, limits: Limits) -> None:
+    def __init__(self, open_database: Callable[[], Database], notices: Notices, limits: StoreLimits) -> None:
         """Prepare; the thread starts with the first row.
 
         Args:
@@ -68,7 +68,7 @@ class Writer:
             limits: How patient, and from where on large.
         """
         # Rows that are not in the file. What is taken out of here is not written.
-        self.unsaved: dict[bytes, Row] = {}
+        self.unsaved: dict[bytes, StoredRow] = {}
         self.is_persistent = True
         self._open_database = open_database
         self._notices = notices
@@ -85,7 +85,7 @@ class Writer:
         self._pause_s = _SHORTEST_PAUSE_S
         self._unchecked_bytes = limits.soft_limit_bytes
 
-    def submit(self, rows: Sequence[tuple[bytes, Row]], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    def submit(self, rows: Sequence[tuple[bytes, StoredRow]], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """Take rows.
 
         Args:
@@ -258,7 +258,7 @@ class Writer:
             self._database = None
 
 
-def _insert(database: Database, rows: Sequence[tuple[bytes, Row]]) -> None:
+def _insert(database: Database, rows: Sequence[tuple[bytes, StoredRow]]) -> None:
     """Write rows, all or none. What one statement takes needs no transaction around it."""
     groups = list(_groups(rows))
     if len(groups) == 1 and not database.connection.in_transaction:
@@ -269,9 +269,9 @@ def _insert(database: Database, rows: Sequence[tuple[bytes, Row]]) -> None:
             _insert_some(connection, group)
 
 
-def _groups(rows: Sequence[tuple[bytes, Row]]) -> Iterator[list[tuple[bytes, Row]]]:
+def _groups(rows: Sequence[tuple[bytes, StoredRow]]) -> Iterator[list[tuple[bytes, StoredRow]]]:
     """The rows in groups that a statement takes, by number and by size."""
-    group: list[tuple[bytes, Row]] = []
+    group: list[tuple[bytes, StoredRow]] = []
     size = 0
     for row in rows:
         if group and (len(group) == _ROWS_AT_ONCE or size + size_of(row[1]) > _BYTES_AT_ONCE):
@@ -283,7 +283,7 @@ def _groups(rows: Sequence[tuple[bytes, Row]]) -> Iterator[list[tuple[bytes, Row
         yield group
 
 
-def _insert_some(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, Row]]) -> None:
+def _insert_some(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, StoredRow]]) -> None:
     """Write rows in one statement."""
     values: list[Any] = []
     for key, row in rows:

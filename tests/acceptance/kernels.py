@@ -20,7 +20,7 @@ ROWS: tuple[Row, ...] = (
             # The short way, on the kernel's own loop.
             Removal(
                 file=BRIDGE,
-                old="    job = _Coroutine(coroutine)",
+                old="    driver = _Coroutine(coroutine)",
                 new="    import nest_asyncio\n\n    nest_asyncio.apply()\n"
                 "    return asyncio.get_event_loop().run_until_complete(coroutine)",
                 tests=("test_kernels.py::test_cells_queued_during_a_call_all_run_in_order",),

@@ -14,7 +14,7 @@ LIMITS = "aichat_magic/limits.py"
 OPENAI = "aichat_magic/providers/openai.py"
 RENDER = "aichat_magic/render.py"
 RETRY = "aichat_magic/retry.py"
-ROUTES = "aichat_magic/routes.py"
+URLS = "aichat_magic/urls.py"
 SETTINGS = "aichat_magic/settings.py"
 SOCKETS = "aichat_magic/sockets.py"
 SSE = "aichat_magic/sse.py"
@@ -507,9 +507,9 @@ ROWS: tuple[Row, ...] = (
             "test_faults.py::test_password_of_a_proxy_is_in_no_error",
             "test_transport.py::test_a_dead_proxy_is_named_without_its_password",
             "test_transport.py::test_a_proxy_that_refuses_says_so",
-            "test_routes.py::test_a_proxy_is_named_without_its_password",
+            "test_urls.py::test_a_proxy_is_named_without_its_password",
         ),
-        removals=(Removal(file=ROUTES, old="shorten(scheme + tail, 120)", new="shorten(url, 120)"),),
+        removals=(Removal(file=URLS, old='netloc=parts.netloc.rpartition("@")[2]', new="netloc=parts.netloc"),),
     ),
     Row(
         number=23,
@@ -517,14 +517,13 @@ ROWS: tuple[Row, ...] = (
         outcome="an error of one line, no group of exceptions",
         tests=(
             "test_faults.py::test_address_that_is_none_is_one_line",
-            "test_routes.py::test_what_is_no_url_is_one_clear_error",
-            "test_settings.py::test_url_that_cannot_be_called_is_refused",
+            "test_urls.py::test_what_is_no_url_is_one_clear_error",
             "test_transport.py::test_a_url_that_is_none_is_a_config_error",
             "test_transport.py::test_a_group_of_exceptions_becomes_one_error",
         ),
         removals=(
-            Removal(file=ROUTES, old="if parts.scheme not in _PORTS:", new="if False:"),
-            Removal(file=ROUTES, old="return None if parts.port == 0 else parts", new="return parts"),
+            Removal(file=URLS, old="if parts.scheme not in schemes:", new="if False:"),
+            Removal(file=URLS, old="return None if parts.port == 0 else parts", new="return parts"),
         ),
     ),
 )

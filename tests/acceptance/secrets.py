@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from acceptance.rows import Removal, Row
 
-AICHAT = "aichat_magic/providers/aichat.py"
-COOKIES = "aichat_magic/cookies.py"
+AICHAT = "aichat_magic/providers/aichat/provider.py"
+COOKIES = "aichat_magic/providers/aichat/cookies.py"
 MAGIC = "aichat_magic/magic.py"
 OUTGOING = "aichat_magic/outgoing.py"
 PACKAGE = "aichat_magic/__init__.py"
 PROMPTS = "aichat_magic/prompts.py"
 RENDER = "aichat_magic/render.py"
-ROUTES = "aichat_magic/routes.py"
 SECRET = "aichat_magic/secret.py"
 SETTINGS = "aichat_magic/settings.py"
 STORED_ROWS = "aichat_magic/store/rows.py"
@@ -130,8 +129,8 @@ ROWS: tuple[Row, ...] = (
         outcome="never returned, never sent",
         tests=(
             "test_cookies.py::test_no_other_domain_matches",
-            "test_transport.py::test_cookies_go_only_where_they_belong_and_none_is_kept",
-            "test_routes.py::test_a_cookie_goes_nowhere_else",
+            "test_transport.py::test_cookies_go_with_their_request_only_and_none_is_kept",
+            "test_cookies.py::test_a_cookie_goes_nowhere_else",
             "providers/test_aichat.py::test_only_cookies_of_the_host_are_sent",
             "providers/test_aichat.py::test_cookies_of_a_subdomain_alone_are_none_for_the_service",
             "providers/test_aichat.py::test_a_server_of_ones_own_may_do_without_cookies_and_gets_none_of_others",
@@ -140,26 +139,26 @@ ROWS: tuple[Row, ...] = (
         removals=(
             Removal(
                 file=COOKIES,
-                old='self.domain.endswith(f".{domain}")',
-                new="self.domain.endswith(domain)",
+                old='allowed_domains=(domain, f".{domain}")',
+                new="allowed_domains=None",
                 tests=("test_cookies.py::test_no_other_domain_matches",),
             ),
             Removal(
-                file=ROUTES,
-                old='is_below = host.endswith(f".{domain}")',
-                new="is_below = host.endswith(domain)",
-                tests=("test_routes.py::test_a_cookie_goes_nowhere_else",),
+                file=COOKIES,
+                old="strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain",
+                new="strict_ns_domain=DefaultCookiePolicy.DomainLiberal",
+                tests=("test_cookies.py::test_a_cookie_goes_nowhere_else",),
             ),
             Removal(
-                file=ROUTES,
-                old='(parts.scheme == "https" or not cookie.secure)',
-                new="True",
+                file=COOKIES,
+                old="secure=True,",
+                new="secure=False,",
                 tests=("providers/test_aichat.py::test_no_cookie_is_sent_over_plain_http",),
             ),
             Removal(
                 file=AICHAT,
-                old="if cookie.domain == host)",
-                new=")",
+                old="chosen = sendable_to(url, found)",
+                new="chosen = found",
                 tests=("providers/test_aichat.py::test_cookies_of_a_subdomain_alone_are_none_for_the_service",),
             ),
         ),

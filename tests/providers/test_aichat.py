@@ -16,8 +16,6 @@ import respx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aichat_magic import cookies as cookie_room
-from aichat_magic.cookies import CookieStore
 from aichat_magic.errors import (
     AichatError,
     AuthenticationError,
@@ -40,6 +38,8 @@ from aichat_magic.errors import (
 from aichat_magic.messages import ChatRequest, Message, Options
 from aichat_magic.providers import aichat
 from aichat_magic.providers.aichat import Aichat, create_completion, format_prompt, get_cookies, set_cookies
+from aichat_magic.providers.aichat import cookies as cookie_room
+from aichat_magic.providers.aichat import provider as provider_room
 from aichat_magic.secret import Secret
 from aichat_magic.settings import Endpoint
 from aichat_magic.transport import HttpRequest, HttpResponse, Transport
@@ -61,9 +61,7 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         monkeypatch.delenv(name)
     monkeypatch.setenv("AICHAT_CONFIG", str(tmp_path / "none.toml"))
     monkeypatch.setitem(sys.modules, "browser_cookie3", None)
-    store = CookieStore()
-    monkeypatch.setattr(cookie_room, "PROCESS_COOKIES", store)
-    monkeypatch.setattr(aichat, "PROCESS_COOKIES", store)
+    monkeypatch.setattr(cookie_room, "PROCESS_COOKIES", cookie_room.CookieStore())
 
 
 @pytest.fixture
@@ -276,7 +274,7 @@ async def test_the_magic_and_create_async_send_the_same_request(
     monkeypatch: pytest.MonkeyPatch, with_cookies: None
 ) -> None:
     http = Recorder()
-    monkeypatch.setattr(aichat, "Transport", lambda: http)
+    monkeypatch.setattr(provider_room, "Transport", lambda: http)
     await Aichat.create_async("gpt-3.5-turbo", HI, temperature=0, timeout=20)
     reply = await Aichat(Endpoint(provider="aichat", base_url="https://chat-gpt.org"), http).complete(
         ChatRequest(
@@ -296,7 +294,7 @@ async def test_timeouts_proxy_verification_and_fingerprint_reach_the_transport(
     monkeypatch: pytest.MonkeyPatch, with_cookies: None
 ) -> None:
     http = Recorder()
-    monkeypatch.setattr(aichat, "Transport", lambda: http)
+    monkeypatch.setattr(provider_room, "Transport", lambda: http)
     await Aichat.create_async("gpt-3.5-turbo", HI)
     default = http.requests[-1]
     assert (default.verify, default.impersonate, default.proxy, default.connect_timeout_s) == (True, None, None, 6)
@@ -316,7 +314,7 @@ async def test_a_copied_fingerprint_comes_with_its_own_version_headers(
     monkeypatch: pytest.MonkeyPatch, with_cookies: None
 ) -> None:
     http = Recorder()
-    monkeypatch.setattr(aichat, "Transport", lambda: http)
+    monkeypatch.setattr(provider_room, "Transport", lambda: http)
     await Aichat.create_async("gpt-3.5-turbo", HI, impersonate="chrome")
     names = [name for name, _ in http.requests[0].headers]
     assert "origin" in names

@@ -15,7 +15,7 @@ from test_anthropic import echo as claude_echo
 
 from aichat_magic.errors import UnknownNameError
 from aichat_magic.messages import ChatRequest, Chunk, Message, Options, Reply, Usage
-from aichat_magic.providers.aichat import Aichat
+from aichat_magic.providers.aichat import Aichat, set_cookies
 from aichat_magic.providers.anthropic import Anthropic
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.providers.echo import Echo
@@ -56,8 +56,6 @@ async def anthropic(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], N
 async def aichat(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None]:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"response": True, "message": "hello there"})
-
-    from aichat_magic.cookies import set_cookies
 
     set_cookies("chat-gpt.org", {"session": CANARY})
     try:

@@ -10,14 +10,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request
 
-from .errors import ConfigError, shorten
-from .secret import Environment, Secret
-
-if TYPE_CHECKING:
-    import http.cookiejar
+from ...errors import ConfigError, shorten
+from ...secret import Environment, Secret
 
 _MAX_FILE_BYTES = 16 * 2**20
 # RFC 6265 (2011), section 4.1.1, widened by the quote, comma and backslash that browsers send, too.
@@ -50,16 +50,67 @@ class StoredCookie:
         """Whether a `Cookie` header can carry it."""
         return bool(_NAME.fullmatch(self.name) and _VALUE.fullmatch(self.value.reveal()))
 
-    def belongs_to(self, domain: str, now_s: float) -> bool:
-        """Whether it is of `domain` or a subdomain of it, and has not expired."""
-        is_of_it = self.domain == domain or self.domain.endswith(f".{domain}")
-        return is_of_it and (self.expires_s is None or self.expires_s > now_s)
+    def is_valid(self, now_s: float) -> bool:
+        """Tell whether it has not expired yet."""
+        return self.expires_s is None or self.expires_s > now_s
 
 
-Found = tuple[StoredCookie, ...]
+Cookies = tuple[StoredCookie, ...]
 
 
-def read_browsers(domain: str) -> Found:
+def of_domain(domain: str, cookies: Iterable[StoredCookie], now_s: float) -> Cookies:
+    """Return the cookies of `domain` and its subdomains that have not expired."""
+    policy = DefaultCookiePolicy(allowed_domains=(domain, f".{domain}"))
+    return tuple(c for c in cookies if c.is_valid(now_s) and not policy.is_not_allowed(c.domain))
+
+
+def sendable_to(url: str, cookies: Iterable[StoredCookie]) -> Cookies:
+    """Return the cookies that a browser sends to a URL: those of its host and path, over https only.
+
+    Args:
+        url: Where the request goes.
+        cookies: Cookies that have not expired, to choose from.
+    """
+    return tuple(cookie for cookie in cookies if _is_sent(cookie, url))
+
+
+def _is_sent(cookie: StoredCookie, url: str) -> bool:
+    """Ask `http.cookiejar` whether it would send this cookie. It is not told the value: it shows what it holds."""
+    parts = urlsplit(url)
+    request = Request(f"{parts.scheme}://{_jar_host(parts.hostname or '')}{parts.path}")
+    # A cookie goes to the very host that it is kept for: `domain_specified=False` under this policy.
+    jar = CookieJar(DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain))
+    jar.set_cookie(
+        Cookie(
+            version=0,
+            name=cookie.name,
+            value="",
+            port=None,
+            port_specified=False,
+            domain=_jar_host(cookie.domain),
+            domain_specified=False,
+            domain_initial_dot=False,
+            path=cookie.path if cookie.path.startswith("/") else "/",
+            path_specified=True,
+            secure=True,
+            expires=None,
+            discard=True,
+            comment=None,
+            comment_url=None,
+            rest={},
+        )
+    )
+    jar.add_cookie_header(request)
+    return request.has_header("Cookie")
+
+
+def _jar_host(host: str) -> str:
+    """Return a host as `http.cookiejar` knows it: names without a dot are below ``.local``, colons begin a port."""
+    plain = _plain(host).replace(":", "-")
+    return plain if "." in plain else f"{plain}.local"
+
+
+def read_browsers(domain: str) -> Cookies:
     """What the user's browsers hold for `domain`, and for others with it in their name: filter the result.
 
     Args:
@@ -88,7 +139,7 @@ def read_browsers(domain: str) -> Found:
     return tuple(found)
 
 
-def _from_browser(cookie: http.cookiejar.Cookie) -> StoredCookie:
+def _from_browser(cookie: Cookie) -> StoredCookie:
     """A browser's cookie as one of ours."""
     return StoredCookie(
         domain=_plain(cookie.domain),
@@ -109,7 +160,7 @@ class CookieStore:
         self,
         *,
         environ: Mapping[str, str] = os.environ,
-        browsers: Callable[[str], Found] = read_browsers,
+        browsers: Callable[[str], Cookies] = read_browsers,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Begin empty.
@@ -122,11 +173,11 @@ class CookieStore:
         self._environ = Environment(environ)
         self._browsers = browsers
         self._clock = clock
-        self._set: dict[str, Found] = {}
-        self._file: tuple[tuple[str, int, int], Found] | None = None
-        self._from_browsers: dict[str, Found] = {}
+        self._set: dict[str, Cookies] = {}
+        self._file: tuple[tuple[str, int, int], Cookies] | None = None
+        self._from_browsers: dict[str, Cookies] = {}
 
-    def set(self, domain: str, found: Found) -> None:
+    def set(self, domain: str, found: Cookies) -> None:
         """Hold cookies for `domain`, in place of earlier ones; none: forget it, and look at the browsers afresh.
 
         Raises:
@@ -136,7 +187,7 @@ class CookieStore:
         self._from_browsers.pop(domain, None)
         self._set[domain] = found
 
-    def find(self, domain: str) -> Found:
+    def find(self, domain: str) -> Cookies:
         """The living cookies of `domain` and its subdomains.
 
         Raises:
@@ -145,7 +196,7 @@ class CookieStore:
         domain = checked_domain(domain)
         now_s = self._clock()
         for source in (self._set_here, self._in_file, self._in_browsers):
-            if found := tuple(cookie for cookie in source(domain) if cookie.belongs_to(domain, now_s)):
+            if found := of_domain(domain, source(domain), now_s):
                 return found
         return ()
 
@@ -153,7 +204,7 @@ class CookieStore:
         """Those of `set`, of any domain."""
         return [cookie for found in self._set.values() for cookie in found]
 
-    def _in_file(self, domain: str) -> Found:
+    def _in_file(self, domain: str) -> Cookies:
         """Those of the file; it is read again only after it has changed."""
         named = self._environ.get("AICHAT_COOKIES", "")
         if not named:
@@ -168,8 +219,7 @@ class CookieStore:
         version = (named, stat.st_mtime_ns, stat.st_size)
         if self._file is None or self._file[0] != version:
             self._file = (version, read_cookie_file(path))
-        now_s = self._clock()
-        found = tuple(cookie for cookie in self._file[1] if cookie.belongs_to(domain, now_s))
+        found = of_domain(domain, self._file[1], self._clock())
         bad = next((cookie.name for cookie in found if not cookie.is_sendable), None)
         if bad is not None:
             raise ConfigError(
@@ -178,12 +228,12 @@ class CookieStore:
             )
         return found
 
-    def _in_browsers(self, domain: str) -> Found:
+    def _in_browsers(self, domain: str) -> Cookies:
         """Those of the browsers. Reading them is slow, so what is found is kept; nothing found is not."""
         now_s = self._clock()
-        if not any(cookie.belongs_to(domain, now_s) for cookie in self._from_browsers.get(domain, ())):
+        if not of_domain(domain, self._from_browsers.get(domain, ()), now_s):
             self._from_browsers[domain] = tuple(
-                cookie for cookie in self._browsers(domain) if cookie.belongs_to(domain, now_s) and cookie.is_sendable
+                cookie for cookie in of_domain(domain, self._browsers(domain), now_s) if cookie.is_sendable
             )
         return self._from_browsers[domain]
 
@@ -200,7 +250,7 @@ def checked_domain(domain: str) -> str:
     return plain
 
 
-def cookies_from(domain: str, cookies: Any) -> tuple[str, Found]:
+def cookies_from(domain: str, cookies: Any) -> tuple[str, Cookies]:
     """The cookies that a mapping of names to values makes.
 
     It raises nothing: tracebacks can show the variables of every frame, so the caller first drops the mapping.
@@ -227,7 +277,7 @@ def cookies_from(domain: str, cookies: Any) -> tuple[str, Found]:
     )
 
 
-def read_cookie_file(path: Path) -> Found:
+def read_cookie_file(path: Path) -> Cookies:
     """The cookies in a ``cookies.txt`` or a JSON export.
 
     Args:
@@ -255,7 +305,7 @@ def read_cookie_file(path: Path) -> Found:
     raise ConfigError(f"The file of cookies {path} {problem}")
 
 
-def parse_cookies(text: Secret, source: str) -> Found:
+def parse_cookies(text: Secret, source: str) -> Cookies:
     """The cookies in the text of a file, either a Netscape ``cookies.txt`` or a browser extension's JSON export.
 
     Args:
@@ -276,8 +326,13 @@ def parse_cookies(text: Secret, source: str) -> Found:
     return found
 
 
-def _parse_netscape(text: str) -> tuple[str, Found]:
-    """What is wrong with a ``cookies.txt``, and its cookies."""
+def _parse_netscape(text: str) -> tuple[str, Cookies]:
+    """Return what is wrong with a ``cookies.txt``, and its cookies.
+
+    `http.cookiejar.MozillaCookieJar` refuses a file without its first line and lines whose flag disagrees with the dot
+    before the domain, takes expiry 0 (a session, as Chrome's exporters write it) for long ago, reads in the encoding
+    of the locale, and its errors show the line with the value. Past all that nothing is left but to split at tabs.
+    """
     found = []
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.rstrip("\r").removeprefix("#HttpOnly_")
@@ -295,7 +350,7 @@ def _parse_netscape(text: str) -> tuple[str, Found]:
     return "", tuple(found)
 
 
-def _parse_json(text: str) -> tuple[str, Found]:
+def _parse_json(text: str) -> tuple[str, Cookies]:
     """What is wrong with a JSON export, and its cookies."""
     shape = "JSON must be a list of objects with domain, name and value."
     try:
@@ -360,6 +415,15 @@ def _plain(domain: str) -> str:
 PROCESS_COOKIES = CookieStore()
 
 
+def known_cookies(domain: str) -> Cookies:
+    """Return the cookies of `domain` and its subdomains that this process knows, values hidden.
+
+    Raises:
+        ConfigError: A domain that is none, or a file that cannot be used.
+    """
+    return PROCESS_COOKIES.find(domain)
+
+
 def get_cookies(domain: str) -> dict[str, str]:
     """Names and values of the cookies for `domain` and its subdomains, in plain text.
 
@@ -376,7 +440,7 @@ def get_cookies(domain: str) -> dict[str, str]:
         ConfigError: A domain that is none, or a file that cannot be used.
     """
     plain = checked_domain(domain)
-    found = sorted(PROCESS_COOKIES.find(plain), key=lambda cookie: cookie.domain == plain)
+    found = sorted(known_cookies(plain), key=lambda cookie: cookie.domain == plain)
     return {cookie.name: cookie.value.reveal() for cookie in found}
 
 

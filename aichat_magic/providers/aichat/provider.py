@@ -1,4 +1,4 @@
-"""The historical provider `Aichat` of https://chat-gpt.org, and the functions that its users know beside it."""
+"""The historical provider `Aichat` of https://chat-gpt.org, and its synchronous form `create_completion`."""
 
 from __future__ import annotations
 
@@ -7,31 +7,28 @@ import dataclasses
 import html
 import json
 import os
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
-from ..cookies import PROCESS_COOKIES, Found, cookies_from, get_cookies, set_cookies
-from ..errors import (
+from ...errors import (
     BadInputError,
     ConfigError,
     CookiesRequiredError,
     MalformedReplyError,
-    PromptError,
     RefusedReplyError,
     UnknownNameError,
     nearest,
     shorten,
 )
-from ..messages import ChatRequest, Message, Options, Reply, Role
-from ..secret import Secret
-from ..settings import Preset, load_settings
-from ..transport import Cookie, HttpRequest, HttpResponse, Transport
-from .base import AsyncProvider, Messages
-
-__all__ = ["Aichat", "create_completion", "format_prompt", "get_cookies", "set_cookies"]
+from ...messages import ChatRequest, Options, Reply
+from ...secret import Secret
+from ...settings import Preset, load_settings
+from ...transport import Cookie, HttpRequest, HttpResponse, Transport
+from ..base import AsyncProvider, Messages
+from .cookies import StoredCookie, cookies_from, known_cookies, sendable_to
+from .prompt import format_prompt, messages_of
 
 _MODEL = "gpt-3.5-turbo"
 _SITE = "https://chat-gpt.org"
@@ -50,7 +47,6 @@ _CHROME_HEADERS = (
 )
 _FETCH_HEADERS = (("sec-fetch-dest", "empty"), ("sec-fetch-mode", "cors"), ("sec-fetch-site", "same-origin"))
 _KEYWORDS = ("cookies", "temperature", "top_p", "timeout", "verify", "impersonate", "base_url")
-_ROLE_LABEL = re.compile(r"\s*(system|user|assistant)\s*:", re.IGNORECASE)
 
 
 class Aichat(AsyncProvider):
@@ -121,7 +117,7 @@ class Aichat(AsyncProvider):
         )
         options = Options(temperature=given.get("temperature"), top_p=given.get("top_p"))
         timeout = {"timeout_s": given["timeout"]} if "timeout" in given else {}
-        request = ChatRequest(model=model, messages=_plain(messages), options=options, **timeout)
+        request = ChatRequest(model=model, messages=messages_of(messages), options=options, **timeout)
         async with contextlib.aclosing(Transport()) as http:
             reply = await cls(endpoint, http)._ask(
                 request, cookies, verify=given.get("verify", True), impersonate=given.get("impersonate")
@@ -129,13 +125,20 @@ class Aichat(AsyncProvider):
         return reply.text
 
     async def _ask(
-        self, request: ChatRequest, cookies: Found = (), *, verify: bool = True, impersonate: str | None = None
+        self,
+        request: ChatRequest,
+        cookies: tuple[StoredCookie, ...] = (),
+        *,
+        verify: bool = True,
+        impersonate: str | None = None,
     ) -> Reply:
         """The one path of `complete` and `create_async`."""
         response = await self._http.send(self._post(request, cookies, verify=verify, impersonate=impersonate))
         return Reply(text=self._text(response), model=f"{self.name}/{request.model}")
 
-    def _post(self, request: ChatRequest, cookies: Found, *, verify: bool, impersonate: str | None) -> HttpRequest:
+    def _post(
+        self, request: ChatRequest, cookies: tuple[StoredCookie, ...], *, verify: bool, impersonate: str | None
+    ) -> HttpRequest:
         """The HTTP request that a chat request becomes."""
         if request.model != _MODEL:
             raise BadInputError(
@@ -143,10 +146,11 @@ class Aichat(AsyncProvider):
             )
         if not isinstance(verify, bool) or not isinstance(impersonate, str | None):
             raise BadInputError("verify must be True or False, and impersonate the name of a browser: 'chrome'.")
-        site = urlsplit(self.endpoint.base_url)
+        url = f"{self.endpoint.base_url}/api/text"
+        site = urlsplit(url)
         return HttpRequest(
             provider=self.name,
-            url=f"{self.endpoint.base_url}/api/text",
+            url=url,
             body=json.dumps(
                 {"message": format_prompt(request.messages), **self._wire_options(request.options)},
                 ensure_ascii=False,
@@ -163,7 +167,7 @@ class Aichat(AsyncProvider):
                 # A fingerprint comes with the headers of its own version.
                 *(_CHROME_HEADERS if impersonate is None else ()),
             ),
-            cookies=self._cookies(cookies),
+            cookies=self._cookies(url, cookies),
             proxy=self.endpoint.proxy,
             timeout_s=request.timeout_s,
             connect_timeout_s=min(_CONNECT_TIMEOUT_S, request.timeout_s),
@@ -182,25 +186,27 @@ class Aichat(AsyncProvider):
             )
         return {**wire, **given}
 
-    def _cookies(self, cookies: Found) -> tuple[Cookie, ...]:
-        """Those given for this call, else those known for the host."""
-        host = _host(self.endpoint.base_url)
-        if cookies and urlsplit(self.endpoint.base_url).scheme != "https":
+    def _cookies(self, url: str, given: tuple[StoredCookie, ...]) -> tuple[Cookie, ...]:
+        """Choose the cookies that go to a URL: those given for this call, else those known for its host.
+
+        Raises:
+            ConfigError: Cookies are given, and the URL is plain http; or the file of cookies cannot be used.
+            CookiesRequiredError: The service itself would get none.
+        """
+        parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".")
+        if given and parts.scheme != "https":
             raise ConfigError("Cookies are sent over https only, and the base URL is plain http.")
-        found = tuple(dataclasses.replace(cookie, domain=host) for cookie in cookies)
-        # What belongs to a subdomain only is not for this host.
-        found = found or tuple(cookie for cookie in PROCESS_COOKIES.find(host) if cookie.domain == host)
-        if not found and host == _host(_SITE):
+        found = tuple(dataclasses.replace(cookie, domain=host) for cookie in given) or known_cookies(host)
+        chosen = sendable_to(url, found)
+        if not chosen and f"{parts.scheme}://{host}" == _SITE:
             raise CookiesRequiredError(
                 f"{type(self).__name__} (provider {self.name!r}) requires cookies. Open {_SITE} in a browser, then "
                 f"hand its cookies over in one of three ways: set_cookies({host!r}, {{...}}) from "
                 "aichat_magic.providers.aichat (or cookies={...} for one call); a file, cookies.txt or a JSON export, "
                 "named in AICHAT_COOKIES; straight from the browser, after pip install 'aichat-magic[browser]'."
             )
-        return tuple(
-            Cookie(domain=cookie.domain, name=cookie.name, value=cookie.value, path=cookie.path, secure=True)
-            for cookie in found
-        )
+        return tuple(Cookie(name=cookie.name, value=cookie.value) for cookie in chosen)
 
     def _text(self, response: HttpResponse) -> str:
         """The reply in a response."""
@@ -224,34 +230,6 @@ class Aichat(AsyncProvider):
         )
 
 
-def format_prompt(messages: Messages, add_special_tokens: bool = False) -> str:
-    """All messages as the one text that the service takes.
-
-    One message is its own text; several become lines ``Role: text`` that end in ``Assistant:``. Messages without text
-    are left out. So that no text can pose as another role, its further lines are indented (of a single message: those
-    that look like the beginning of a role's turn).
-
-    Args:
-        messages: `Message` values or mappings; a content may be None or a list of parts, whose texts are joined.
-        add_special_tokens: Write the role lines for a single message, too.
-
-    Returns:
-        The text.
-
-    Raises:
-        PromptError: There is no message, or no text in any of them (it is a `ValueError`).
-    """
-    plain = _plain(messages)
-    spoken = [message for message in plain if message.content.strip()]
-    if not spoken:
-        raise PromptError("There is no message with text in it. Nothing can be sent.")
-    if len(plain) == 1 and not add_special_tokens:
-        first, *rest = plain[0].content.splitlines(keepends=True)
-        return first + "".join(f"  {line}" if _ROLE_LABEL.match(line) else line for line in rest)
-    lines = [f"{message.role.capitalize()}: {_indented(message.content)}" for message in spoken]
-    return "\n".join([*lines, "Assistant:"])
-
-
 def create_completion(model: str, messages: Messages, proxy: str | None = None, **kwargs: Any) -> str:
     """`Aichat.create_async` for synchronous code, inside a running event loop and outside one.
 
@@ -267,48 +245,12 @@ def create_completion(model: str, messages: Messages, proxy: str | None = None, 
     Raises:
         AichatError: What `Aichat.create_async` raises.
     """
-    from ..bridge import run  # only synchronous callers need it
+    from ...bridge import run  # only synchronous callers need it
 
     call = Aichat.create_async(model, messages, proxy, **kwargs)
     # Tracebacks can show the variables of every frame.
     del proxy, kwargs
     return run(call)
-
-
-def _plain(messages: Messages) -> tuple[Message, ...]:
-    """Messages with a role of the three, in any case, and a text, empty for None."""
-    plain = []
-    for item in messages:
-        if isinstance(item, Message):
-            plain.append(item)
-        elif isinstance(item, Mapping) and "role" in item and "content" in item:
-            # `Message` refuses roles and contents that are still wrong.
-            role = item["role"].lower() if isinstance(item["role"], str) else item["role"]
-            plain.append(Message(cast("Role", role), _joined(item["content"])))
-        else:
-            raise PromptError("A message must be a mapping with 'role' and 'content', or a Message.")
-    return tuple(plain)
-
-
-def _joined(content: Any) -> Any:
-    """The text of a content: the text parts of a list joined, nothing for None."""
-    if content is None:
-        return ""
-    if not isinstance(content, list | tuple):
-        return content
-    texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-    return "".join(text for text in texts if isinstance(text, str))
-
-
-def _indented(content: str) -> str:
-    """The text with all lines but the first indented, whatever separates them."""
-    first, *rest = content.splitlines()
-    return "\n".join([first, *(f"  {line}" if line else "" for line in rest)])
-
-
-def _host(url: str) -> str:
-    """Host name in a URL, to which its cookies belong."""
-    return (urlsplit(url).hostname or "").rstrip(".")
 
 
 def _extract(body: bytes) -> str:
