@@ -13,6 +13,7 @@ import typing
 from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 
 from .errors import BadInputError, shorten
@@ -174,7 +175,7 @@ def _has_config(source: Any) -> bool:
     """Tell whether a type brings rules of its own for what is in it, beside which pydantic takes no others."""
     while typing.get_origin(source) is Annotated:
         source = typing.get_args(source)[0]
-    return is_pydantic(typing.get_origin(source) or source) or hasattr(source, "__pydantic_config__")
+    return is_pydantic(typing.get_origin(source) or source) or is_pydantic_dataclass(source)
 
 
 def _target(root: Any, reference: str) -> Any:
