@@ -289,6 +289,13 @@ def test_alternatives_with_a_constant_are_told_apart_by_it() -> None:
     assert Schema.of(Owner).parse('{"pet": {"kind": "cat"}}') == Owner(Cat("cat"))
 
 
+def test_alternatives_of_different_kinds_may_be_as_deep_as_json() -> None:
+    value: Any = 1
+    for number in range(60):
+        value = {"a": value} if number % 2 else [value]
+    assert Schema.of(Json).parse(json.dumps(value)) == value
+
+
 def test_alternatives_within_alternatives_end_in_time() -> None:
     chain: Any = {"kind": "cat"}
     for _ in range(50):
