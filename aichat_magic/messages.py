@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import MalformedReplyError, OptionError, PromptError
 from .fences import blocks
-from .jsontext import SchemaError, values_in
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -331,6 +330,8 @@ class Reply:
         Raises:
             MalformedReplyError: The text holds no JSON, it breaks off, or it holds what is not JSON, such as ``NaN``.
         """
+        from .jsontext import SchemaError, values_in  # few ask for it
+
         try:
             return values_in(self.text)[0]
         except SchemaError as error:

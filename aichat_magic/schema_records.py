@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Annotated, Any, Final
 
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic import Field as PydanticField
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
@@ -33,7 +34,6 @@ ACCEPTED: Final = (
     "str, int, float, bool, None, datetime, date, time, Decimal, UUID, Enum, Literal, Annotated, Optional, Union, "
     "list, tuple, set, dict"
 )
-_CONFIG: Final = core_schema.CoreConfig(strict=True, allow_inf_nan=False)
 _FORMATS: Final[dict[Any, str]] = {datetime: "date-time", date: "date", time: "time"}
 
 
@@ -96,6 +96,8 @@ class Converter:
             return self._record(source)
         if inspect.isclass(source) and issubclass(source, enum.Enum):
             return _checked(source)
+        if origin is typing.Literal and any(isinstance(member, enum.Enum) for member in arguments):
+            return _by_value(arguments)
         if origin in (collections.abc.Iterable, collections.abc.Collection):
             origin = list
         if origin is None or origin is typing.Literal or not isinstance(origin, type) or is_pydantic(source):
@@ -205,7 +207,9 @@ def _record_schema(
                 values[name] = default()
         return values if is_dict else made(values)
 
-    reads = core_schema.typed_dict_schema(fields, config=_CONFIG)
+    wanted = getattr(cls, "__pydantic_config__", {})
+    config = core_schema.CoreConfig(strict=wanted.get("strict", True), allow_inf_nan=False)
+    reads = core_schema.typed_dict_schema(fields, config=config, extra_behavior=wanted.get("extra"))
     is_plain = not droppable and not defaults and not is_dict
     return core_schema.no_info_after_validator_function(made if is_plain else build, reads, ref=ref)
 
@@ -316,7 +320,7 @@ def _member(
 
 def _is_record(source: Any) -> bool:
     """Tell whether it is a class that is read as an object here, and not by pydantic's own rules."""
-    if not inspect.isclass(source) or hasattr(source, "__pydantic_config__") or is_pydantic(source):
+    if not inspect.isclass(source) or is_pydantic(source) or is_pydantic_dataclass(source):
         return False
     # `typing.is_typeddict` does not know those of typing_extensions.
     is_typed_dict = hasattr(source, "__required_keys__")
@@ -382,6 +386,13 @@ def _checked(source: Any) -> Any:
                 f"{source.__name__} has the value {shorten(repr(member.value), 40)}, which has no JSON form."
             )
     return source
+
+
+def _by_value(members: tuple[Any, ...]) -> Any:
+    """Return a Literal of the values of enum members, which JSON has, that reads as the members."""
+    values = tuple(member.value if isinstance(member, enum.Enum) else member for member in members)
+    by_value = {(type(value), value): member for value, member in zip(values, members, strict=True)}
+    return Annotated[typing.Literal[values], AfterValidator(lambda value: by_value[type(value), value])]
 
 
 @dataclass(frozen=True, slots=True)

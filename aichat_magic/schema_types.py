@@ -13,6 +13,7 @@ import typing
 from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import SchemaError as NotBuiltError
 
@@ -83,7 +84,7 @@ class TypeReader:
             self.names: tuple[str, ...] = tuple(source.model_fields)
         else:
             self.names = tuple(member.name for member in converter.members_of(source) or ())
-        self._max_depth = _max_depth(root)
+        self._max_depths = _max_depths(root)
 
     def read_text(self, text: str) -> tuple[Any, bool]:
         """Read a text that is one JSON value, as fast as it can be done.
@@ -91,7 +92,7 @@ class TypeReader:
         Returns:
             The value and True; or None and False, where it takes a closer look.
         """
-        if is_plain(text) and self._max_depth is None:
+        if not self._max_depths and is_plain(text):
             try:
                 return self._adapter.validate_json(text), True
             except Exception:  # the closer look finds words for it
@@ -104,11 +105,12 @@ class TypeReader:
         Raises:
             SchemaError: It does not satisfy the type, or the type's own code refuses it.
         """
-        if self._max_depth is not None and _depth(value) > self._max_depth:
-            raise SchemaError(
-                f"the JSON is nested more than {self._max_depth} deep, and {self.name} has too many alternatives in "
-                "each other for that; a discriminator helps"
-            )
+        for kind, limit in self._max_depths.items():
+            if _depth(value, kind) > limit:
+                raise SchemaError(
+                    f"the JSON is nested more than {limit} deep, and {self.name} has too many alternatives in each "
+                    "other for that; a discriminator helps"
+                )
         result, place = mended(value, self._attempt)
         if place is not None:
             raise SchemaError(rendered(place.told()))
@@ -137,7 +139,7 @@ class TypeReader:
         for number, key in enumerate(path, 1):
             is_absent = is_missing and number == len(path)
             is_property = isinstance(value, dict) and isinstance(key, str) and (key in value or is_absent)
-            if is_property or (isinstance(value, list) and isinstance(key, int)):
+            if is_property or (isinstance(value, list) and isinstance(key, int) and (is_absent or key < len(value))):
                 place, parent, value = place.part(key), value, None if is_absent else value[key]
             else:  # the name of an alternative
                 place = place.branch(key)
@@ -181,7 +183,7 @@ def _has_config(source: Any) -> bool:
     """Tell whether a type brings rules of its own for what is in it, beside which pydantic takes no others."""
     while typing.get_origin(source) is Annotated:
         source = typing.get_args(source)[0]
-    return is_pydantic(typing.get_origin(source) or source) or hasattr(source, "__pydantic_config__")
+    return is_pydantic(typing.get_origin(source) or source) or is_pydantic_dataclass(source)
 
 
 def _target(root: Any, reference: str) -> Any:
@@ -189,23 +191,34 @@ def _target(root: Any, reference: str) -> Any:
     return root["$defs"][name]
 
 
-def _max_depth(root: Any) -> int | None:
-    """Return how deep an answer may be nested, where the alternatives of a recursive type multiply; else None.
+def _max_depths(root: Any) -> dict[type, int]:
+    """Return how deep objects and arrays may be nested, where the alternatives of a recursive type multiply.
 
     Pydantic tries every alternative, and in each all those below. Its work cannot be interrupted.
     """
-    uses = {name: _references(definition) for name, definition in root.get("$defs", {}).items()}
+    definitions = root.get("$defs", {})
+    uses = {name: _references(definition) for name, definition in definitions.items()}
     for _ in uses:
         uses = {name: near | {far for one in near for far in uses.get(one, ())} for name, near in uses.items()}
     recursive = {name for name, reached in uses.items() if name in reached}
-    unions = (
-        part[word]
-        for part in _parts(root)
-        for word in ("anyOf", "oneOf")
-        if isinstance(part.get(word), list) and "discriminator" not in part
-    )
-    widest = max((sum(bool(_references(branch) & recursive) for branch in union) for union in unions), default=0)
-    return int(math.log(_MAX_ATTEMPTS, widest)) if widest > 1 else None
+    widest = {dict: 1, list: 1}
+    for part in _parts(root):
+        union = part.get("anyOf", part.get("oneOf"))
+        if not isinstance(union, list) or "discriminator" in part:
+            continue
+        branches = [branch for branch in union if _references(branch) & recursive]
+        for kind, word in ((dict, "object"), (list, "array")):
+            count = sum(_type_of(branch, definitions) in (word, None) for branch in branches)
+            widest[kind] = max(widest[kind], count)
+    return {kind: int(math.log(_MAX_ATTEMPTS, count)) for kind, count in widest.items() if count > 1}
+
+
+def _type_of(schema: Any, definitions: dict[str, Any]) -> str | None:
+    """Return the type that a branch allows; None where it is not said there."""
+    for _ in definitions:
+        if "$ref" in schema:
+            schema = definitions.get(schema["$ref"].rpartition("/")[2], {})
+    return schema.get("type") if isinstance(schema.get("type"), str) else None
 
 
 def _references(schema: Any) -> set[str]:
@@ -225,8 +238,7 @@ def _parts(schema: Any) -> collections.abc.Iterator[dict[str, Any]]:
             yield from _parts(part)
 
 
-def _depth(value: Any) -> int:
-    """Return how deep objects are nested."""
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
-    return max(map(_depth, value), default=0) if isinstance(value, list) else 0
+def _depth(value: Any, kind: type) -> int:
+    """Return how deep objects, or arrays, are nested."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, kind) + max((_depth(part, kind) for part in parts), default=0)

@@ -241,6 +241,7 @@ def test_member_that_is_made_elsewhere_is_not_asked_for() -> None:
         (dict[Literal["a", "b"], float], '{"b": 2}', {"b": 2.0}, "object", {"b": 2.0}),
         (date | str, '"2024-05-01"', date(2024, 5, 1), "object", date(2024, 5, 1)),
         (typing.Iterable[Point], '[{"x": 1}]', [Point(1)], "object", [{"x": 1, "label": "here"}]),
+        (Literal[Mood.GOOD, "ok", None], '"good"', Mood.GOOD, "category", "good"),
         (frozenset[Mood], '["bad"]', frozenset({Mood.BAD}), "object", ["bad"]),
     ],
     ids=str,
@@ -286,6 +287,13 @@ def test_alternatives_with_a_constant_are_told_apart_by_it() -> None:
         pet: Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]
 
     assert Schema.of(Owner).parse('{"pet": {"kind": "cat"}}') == Owner(Cat("cat"))
+
+
+def test_alternatives_of_different_kinds_may_be_as_deep_as_json() -> None:
+    value: Any = 1
+    for number in range(60):
+        value = {"a": value} if number % 2 else [value]
+    assert Schema.of(Json).parse(json.dumps(value)) == value
 
 
 def test_alternatives_within_alternatives_end_in_time() -> None:
@@ -342,6 +350,36 @@ def test_model_keeps_its_own_rules_inside_a_record() -> None:
     assert Schema.of(Around).parse('{"kind": {"n": "4"}, "n": 5}') == Around(Kind(n=4), 5)
     assert Schema.of(Around).parse('{"kind": {"n": null}, "n": 5}') == Around(Kind(n=3), 5)
     assert wrong(Around, {"kind": {"n": "4"}, "n": "5"}) == "n: must be an integer, got '5'"
+
+
+def test_dataclass_of_pydantic_keeps_its_own_rules() -> None:
+    @pydantic.dataclasses.dataclass
+    class Own:
+        a: int
+        b: str = "x"
+
+        @pydantic.field_validator("a")
+        @classmethod
+        def check(cls, a: int) -> int:
+            if a > 5:
+                raise ValueError("too\nlarge")
+            return a
+
+    @dataclass
+    class Around:
+        own: Own
+
+    assert Schema.of(Own).parse('{"a": "2", "b": null}') == Own(2)
+    assert Schema.of(Around).parse('{"own": {"a": 2}}') == Around(Own(2))
+    assert wrong(Around, {"own": {"a": 9}}) == "own.a: too large, got 9"
+
+
+def test_configuration_of_a_typed_dict_holds() -> None:
+    class Closed(TypedDict):
+        a: int
+
+    Closed.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]  # pydantic's name
+    assert wrong(Closed, {"a": 1, "b": 2}) == "b: is not in the schema"
 
 
 def test_code_of_the_users_that_fails_is_a_schema_error() -> None:
