@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .providers.base import AsyncProvider
     from .runs import BatchRun
 
-__version__ = "0.1.0"
+__version__ = "0.1.1"
 
 # The public surface, and the room each name lives in. Rooms are loaded on first use.
 _ROOMS = {
