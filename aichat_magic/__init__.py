@@ -9,13 +9,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .pandas_hook import after_pandas
+from .frames.pandas_hook import after_pandas
 
 if TYPE_CHECKING:
-    from .api import ask, ask_async, batch, batch_async, batch_iter_async, stream, stream_async
-    from .chat import Chat
-    from .conversation import Conversation, Turn
-    from .errors import (
+    from .batching.api import batch, batch_async, batch_iter_async
+    from .batching.progress import Progress
+    from .batching.run import BatchRun
+    from .chat.api import ask, ask_async, stream, stream_async
+    from .chat.chat import Chat
+    from .chat.conversation import Conversation, Turn
+    from .core.errors import (
         AichatError,
         AuthenticationError,
         BadInputError,
@@ -28,44 +31,44 @@ if TYPE_CHECKING:
         RateLimitError,
         StatusError,
     )
-    from .messages import Chunk, Message, Options, Reply, Usage
-    from .progress import Progress
+    from .core.messages import Chunk, Message, Reply
+    from .core.options import Options
+    from .core.usage import Usage
     from .providers.base import AsyncProvider
-    from .runs import BatchRun
 
 __version__ = "0.1.1"
 
-# The public surface, and the room each name lives in. Rooms are loaded on first use.
-_ROOMS = {
-    "AichatError": "errors",
+# The public names, and the module each lives in. Modules are loaded on first use.
+_HOMES = {
+    "AichatError": "core.errors",
     "AsyncProvider": "providers.base",
-    "AuthenticationError": "errors",
-    "BadInputError": "errors",
-    "BatchRun": "runs",
-    "BatchStoppedError": "errors",
-    "Chat": "chat",
-    "ChatInterrupt": "errors",
-    "Chunk": "messages",
-    "ConnectionFailedError": "errors",
-    "Conversation": "conversation",
-    "DeadlineError": "errors",
-    "Message": "messages",
-    "MissingKeyError": "errors",
-    "Options": "messages",
-    "Progress": "progress",
-    "ProviderError": "errors",
-    "RateLimitError": "errors",
-    "Reply": "messages",
-    "StatusError": "errors",
-    "Turn": "conversation",
-    "Usage": "messages",
-    "ask": "api",
-    "ask_async": "api",
-    "batch": "api",
-    "batch_async": "api",
-    "batch_iter_async": "api",
-    "stream": "api",
-    "stream_async": "api",
+    "AuthenticationError": "core.errors",
+    "BadInputError": "core.errors",
+    "BatchRun": "batching.run",
+    "BatchStoppedError": "core.errors",
+    "Chat": "chat.chat",
+    "ChatInterrupt": "core.errors",
+    "Chunk": "core.messages",
+    "ConnectionFailedError": "core.errors",
+    "Conversation": "chat.conversation",
+    "DeadlineError": "core.errors",
+    "Message": "core.messages",
+    "MissingKeyError": "core.errors",
+    "Options": "core.options",
+    "Progress": "batching.progress",
+    "ProviderError": "core.errors",
+    "RateLimitError": "core.errors",
+    "Reply": "core.messages",
+    "StatusError": "core.errors",
+    "Turn": "chat.conversation",
+    "Usage": "core.usage",
+    "ask": "chat.api",
+    "ask_async": "chat.api",
+    "batch": "batching.api",
+    "batch_async": "batching.api",
+    "batch_iter_async": "batching.api",
+    "stream": "chat.api",
+    "stream_async": "chat.api",
 }
 
 __all__ = [  # sorted as the table above, by which a test checks it
@@ -102,10 +105,10 @@ __all__ = [  # sorted as the table above, by which a test checks it
 
 
 def __getattr__(name: str) -> Any:
-    """Load the room of a public name on first use."""
-    if name not in _ROOMS:
+    """Load the module of a public name on first use."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_ROOMS[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     globals()[name] = value
     return value
 
@@ -117,21 +120,21 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext aichat_magic``: the magics `%%aichat` and `%aichat`."""
-    from .magic import load
+    from .magic.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """``%unload_ext aichat_magic``: as if it had never been loaded."""
-    from .magic import unload
+    from .magic.extension import unload
 
     unload(shell)
 
 
 def _register_accessors() -> None:
     """Give pandas its accessors; called once pandas is imported."""
-    from . import accessor
+    from .frames import pandas as accessor
 
     if hasattr(accessor, "register"):  # else it is half made, and does so at its own end
         accessor.register()

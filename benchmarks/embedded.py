@@ -23,9 +23,10 @@ from urllib.parse import urlsplit
 
 from report import Report, Table, arguments
 
-from aichat_magic.api import ask, batch
-from aichat_magic.engine import Engine, loaded
-from aichat_magic.messages import Reply
+from aichat_magic.batching.api import batch
+from aichat_magic.chat.api import ask
+from aichat_magic.core.messages import Reply
+from aichat_magic.providers.llama.engine import Engine, loaded
 
 MODEL = "local/smollm2-135m"
 ROWS = 32

@@ -26,10 +26,10 @@ from report import Report, Table, arguments
 from server import serving
 
 from aichat_magic import Reply, batch
-from aichat_magic.messages import ChatRequest, Message
+from aichat_magic.core.messages import ChatRequest, Message
+from aichat_magic.core.settings import Endpoint
+from aichat_magic.http.client import HttpClient, HttpRequest
 from aichat_magic.providers.openai import OpenAI
-from aichat_magic.settings import Endpoint
-from aichat_magic.transport import HttpRequest, Transport
 
 ROUNDS = 5
 ROWS = 5_000
@@ -86,8 +86,8 @@ async def by_sockets(task: Task) -> list[str | None]:
 
 
 async def by_transport(task: Task) -> list[str | None]:
-    """`Transport.send`: connections, HTTP, deadlines, caps, typed errors."""
-    http = Transport()
+    """`HttpClient.send`: connections, HTTP, deadlines, caps, typed errors."""
+    http = HttpClient()
 
     async def ask(prompt: str) -> str:
         response = await http.send(
@@ -104,7 +104,7 @@ async def by_transport(task: Task) -> list[str | None]:
 
 async def by_provider(task: Task) -> list[str | None]:
     """`OpenAI.complete`: from a `ChatRequest` to a `Reply`."""
-    http = Transport()
+    http = HttpClient()
     provider = OpenAI(Endpoint(provider="vllm", base_url=task.url), http)
 
     async def ask(prompt: str) -> str:
@@ -132,7 +132,7 @@ def by_batch(task: Task, *, store: bool) -> list[str | None]:
 
 LAYERS: dict[str, Callable[[Task], list[str | None]]] = {
     "asyncio's socket and json": lambda task: asyncio.run(by_sockets(task)),
-    "+ Transport.send": lambda task: asyncio.run(by_transport(task)),
+    "+ HttpClient.send": lambda task: asyncio.run(by_transport(task)),
     "+ OpenAI.complete": lambda task: asyncio.run(by_provider(task)),
     "+ batch, store=False": lambda task: by_batch(task, store=False),
     "+ the store, a file": lambda task: by_batch(task, store=True),

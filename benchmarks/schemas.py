@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple, TypedDict
 import pydantic
 from report import Report, Table, arguments
 
-from aichat_magic.jsontext import values_in
-from aichat_magic.schemas import Schema, SchemaError
+from aichat_magic.core.json_text import values_in
+from aichat_magic.schema.schema import Schema, SchemaError
 
 ROUNDS = 20
 TIMES = 500

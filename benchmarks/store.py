@@ -22,8 +22,11 @@ from pathlib import Path
 from memory import in_a_process
 from report import Report, Table, arguments
 
-from aichat_magic.messages import Message, Options, Reply, Usage
-from aichat_magic.store import RequestKeys, SqliteStore
+from aichat_magic.core.messages import Message, Reply
+from aichat_magic.core.options import Options
+from aichat_magic.core.usage import Usage
+from aichat_magic.store.keys import RequestKeys
+from aichat_magic.store.sqlite import SqliteStore
 
 ROWS = 100_000
 BUSY_ROWS = 2_000

@@ -78,7 +78,7 @@ def nobody_else(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the real SmolLM2, fetched once a session; `AICHAT_MODEL_DIR` names it meanwhile."""
-    from aichat_magic.weights import SMOLLM2, find_or_fetch
+    from aichat_magic.providers.llama.weights import SMOLLM2, find_or_fetch
 
     folder = tmp_path_factory.mktemp("cache") / "models"
     path = find_or_fetch(SMOLLM2.name, environ={}, cache_dir=folder)

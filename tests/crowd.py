@@ -15,7 +15,7 @@ import threading
 from typing import Any
 
 import aichat_magic
-from aichat_magic.errors import AichatError
+from aichat_magic.core.errors import AichatError
 
 
 def n_open() -> int:

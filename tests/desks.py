@@ -14,11 +14,11 @@ import itertools
 import uuid
 from collections.abc import Mapping
 
-from aichat_magic.chat import Chat
-from aichat_magic.identity import Place
-from aichat_magic.messages import Reply
-from aichat_magic.session import Session
-from aichat_magic.settings import Settings
+from aichat_magic.chat.chat import Chat
+from aichat_magic.core.messages import Reply
+from aichat_magic.core.settings import Settings
+from aichat_magic.magic.notebook_identity import CellLocation
+from aichat_magic.magic.session import Session
 from aichat_magic.store.conversations import ConversationStore
 
 _NUMBERS = itertools.count(1)
@@ -103,8 +103,8 @@ class Kernel:
             files=disk,
         )
 
-    def place(self) -> Place:
-        return Place(
+    def place(self) -> CellLocation:
+        return CellLocation(
             scope=f"notebook#{self._process}" if self.path else f"kernel:{self._kernel}",
             notebook=self.path,
             is_own_path=self._is_own_path,

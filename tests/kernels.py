@@ -48,7 +48,8 @@ __import__("gc").collect() and 0 or sum(
 # From then on, what is interrupted has an hour to end by itself: that it ends at all shows that the interrupt has ended
 # it, and not the grace time.
 PATIENT = """
-from aichat_magic import batches, bridge
+from aichat_magic.batching import runner as batches
+from aichat_magic.core import sync as bridge
 bridge.run.__kwdefaults__["grace_s"] = bridge.iterate.__kwdefaults__["grace_s"] = batches._HOME_S = 3600.0
 del batches, bridge
 """

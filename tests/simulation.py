@@ -11,19 +11,21 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequ
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from aichat_magic.batches import Batch
-from aichat_magic.budgets import Budget
-from aichat_magic.chat import Call, Chat
-from aichat_magic.errors import ConnectionFailedError, DeadlineError, NotRunningError, ProviderError
-from aichat_magic.limits import Limits, Outcome
-from aichat_magic.messages import ChatRequest, Chunk, Message, Options, Reply, Usage
-from aichat_magic.plans import BatchPlan
-from aichat_magic.prices import PriceList
-from aichat_magic.progress import Progress
+from aichat_magic.batching.budget import Budget
+from aichat_magic.batching.limiter import Limiter, Outcome
+from aichat_magic.batching.options import BatchPlan
+from aichat_magic.batching.progress import Progress
+from aichat_magic.batching.runner import BatchRunner
+from aichat_magic.chat.chat import Call, Chat
+from aichat_magic.chat.retry import RetryPolicy
+from aichat_magic.core.errors import ConnectionFailedError, DeadlineError, NotRunningError, ProviderError
+from aichat_magic.core.messages import ChatRequest, Chunk, Message, Reply
+from aichat_magic.core.options import Options
+from aichat_magic.core.prices import PriceList
+from aichat_magic.core.settings import Endpoint, Settings
+from aichat_magic.core.usage import Usage
+from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.base import AsyncProvider
-from aichat_magic.retry import RetryPolicy
-from aichat_magic.settings import Endpoint, Settings
-from aichat_magic.transport import Transport
 
 
 class _Skip(selectors.DefaultSelector):
@@ -103,7 +105,7 @@ def random_faults(seed: int) -> Fault:
 class Result:
     """What a run came to."""
 
-    limits: Limits
+    limits: Limiter
     seconds: float = 0.0
     lost: int = 0
     sent_at: list[float] = field(default_factory=list)
@@ -119,7 +121,7 @@ class Result:
 
 
 async def drive(
-    limits: Limits,
+    limits: Limiter,
     rows: int,
     ask: Callable[[int, int], Awaitable[tuple[Kind, float | None]]],
     clock: Callable[[], float],
@@ -197,7 +199,7 @@ def simulate(
 
     `slots`: calls that the server works on at once. `busy_s`: time of the one processor that each call takes.
     `refusal_s`: how long a refusal takes; None: as long as a reply. `hang_s`: how long one that ends in a timeout does.
-    `options`: those of `Limits`.
+    `options`: those of `Limiter`.
     """
 
     async def main(clock: Callable[[], float]) -> Result:
@@ -218,7 +220,7 @@ def simulate(
                 await asyncio.sleep(latency(dice))
             return "ok", None
 
-        limits = Limits(clock=clock, sleep=asyncio.sleep, **options)
+        limits = Limiter(clock=clock, sleep=asyncio.sleep, **options)
         return await drive(limits, rows, ask, clock, dice)
 
     result: Result = in_virtual_time(main)
@@ -254,7 +256,7 @@ class Network(AsyncProvider):
 
         `hangs_s`: how long such a call hangs before that, and `late` is what it meets then.
         """
-        super().__init__(Endpoint(provider="vllm", base_url="http://127.0.0.1:8000/v1"), Transport())
+        super().__init__(Endpoint(provider="vllm", base_url="http://127.0.0.1:8000/v1"), HttpClient())
         self._clock = clock
         self._latency_s = latency_s
         self._away = away
@@ -307,10 +309,10 @@ def run_batch(
     on_progress: Callable[[Progress], None] | None = None,
     seed: int = 0,
     **network: Any,
-) -> tuple[Batch, Network]:
+) -> tuple[BatchRunner, Network]:
     """A whole run in virtual time, against a `Network` made with these keywords."""
 
-    async def main(clock: Callable[[], float]) -> tuple[Batch, Network]:
+    async def main(clock: Callable[[], float]) -> tuple[BatchRunner, Network]:
         server = Network(clock, **network)
         chat = Chat(settings=Settings, clock=clock, sleep=asyncio.sleep, random=random.Random(seed).random)
         call = Call(
@@ -321,13 +323,13 @@ def run_batch(
         )
         plan = BatchPlan(
             call=call,
-            limits=Limits(concurrency=concurrency, clock=clock, sleep=asyncio.sleep),
+            limits=Limiter(concurrency=concurrency, clock=clock, sleep=asyncio.sleep),
             budget=budget(call),
             outage_patience_s=patience_s,
         )
-        made = Batch(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
+        made = BatchRunner(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
         await made.run()
         return made, server
 
-    result: tuple[Batch, Network] = in_virtual_time(main)
+    result: tuple[BatchRunner, Network] = in_virtual_time(main)
     return result

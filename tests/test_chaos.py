@@ -17,15 +17,16 @@ from chaos import Chaos, Said, reply_to, said
 from servers import ChatServer
 from users import User
 
-from aichat_magic.batches import Batch
-from aichat_magic.bridge import run
-from aichat_magic.characters import fit
-from aichat_magic.errors import AichatError, ConnectionFailedError, DeadlineError, UnexpectedError
-from aichat_magic.messages import Message, Reply
-from aichat_magic.settings import Given
-from aichat_magic.store import MemoryStore, SqliteStore
+from aichat_magic.batching.runner import BatchRunner
+from aichat_magic.core.errors import AichatError, ConnectionFailedError, DeadlineError, UnexpectedError
+from aichat_magic.core.messages import Message, Reply
+from aichat_magic.core.options import CallOptions
+from aichat_magic.core.sync import run
+from aichat_magic.http.client import HttpClient
 from aichat_magic.store.conversations import MemoryConversations, SqliteConversations
-from aichat_magic.transport import Transport
+from aichat_magic.store.memory import MemoryStore
+from aichat_magic.store.sqlite import SqliteStore
+from aichat_magic.text.characters import fit
 
 SEEDS = 50
 TURNS = 10
@@ -152,12 +153,12 @@ class Trial:
             assert batch.stopped_by is not None or (len(batch) == len(rows) and batch.pending == 0)
         self.check(rows, batch)
         self.chaos.is_calm = True
-        again = self.user.batch(rows, Given(timeout_s=60), concurrency=8)
+        again = self.user.batch(rows, CallOptions(timeout_s=60), concurrency=8)
         run(again.run())
         self.check(rows, again)
         assert [isinstance(outcome, Reply) for outcome in again.outcomes()] == [row is not None for row in rows]
 
-    def check(self, rows: Sequence[Prompt | None], batch: Batch) -> None:
+    def check(self, rows: Sequence[Prompt | None], batch: BatchRunner) -> None:
         """Each row has its own reply or an error that the server is to blame for; so has the store."""
         done: set[str] = set()
         for row, outcome in zip(rows, batch.outcomes(), strict=False):
@@ -203,7 +204,7 @@ async def ended(task: asyncio.Task[Any], after_s: float) -> bool:
     return not task.cancelled()
 
 
-async def cancelled_run(batch: Batch, after_s: float) -> None:
+async def cancelled_run(batch: BatchRunner, after_s: float) -> None:
     task = asyncio.create_task(batch.run())
     if await ended(task, after_s):
         task.result()
@@ -228,7 +229,7 @@ def descriptors() -> list[str]:
 def test_nothing_wrong_is_shown_or_kept_and_nothing_is_left(seed: int, tmp_path: Path) -> None:
     before = descriptors()
     is_on_disk = seed % 2 == 0
-    http = Transport(environ={}, is_direct=seed % 3 > 0)
+    http = HttpClient(environ={}, is_direct=seed % 3 > 0)
     store = SqliteStore(tmp_path / "replies.sqlite") if is_on_disk else MemoryStore()
     cells = SqliteConversations(tmp_path / "cells.sqlite") if is_on_disk else MemoryConversations()
     with ChatServer() as elsewhere, ChatServer(chaos := Chaos(seed, elsewhere=elsewhere.url)) as server:

@@ -38,16 +38,16 @@ from servers import (
 )
 from users import WAYS, Clock, User
 
-from aichat_magic import errors
-from aichat_magic.bridge import run
-from aichat_magic.characters import fit
-from aichat_magic.display import NotebookView, TerminalView
-from aichat_magic.messages import Reply
-from aichat_magic.secret import Secret
-from aichat_magic.session import Session
-from aichat_magic.store import SqliteStore
+from aichat_magic.core import errors
+from aichat_magic.core.messages import Reply
+from aichat_magic.core.secrets import Secret
+from aichat_magic.core.sync import run
+from aichat_magic.http.client import Auth, Cookie, HttpClient, HttpRequest
+from aichat_magic.magic.session import Session
+from aichat_magic.magic.views import NotebookView, TerminalView
 from aichat_magic.store.conversations import SqliteConversations
-from aichat_magic.transport import Auth, Cookie, HttpRequest, Transport
+from aichat_magic.store.sqlite import SqliteStore
+from aichat_magic.text.characters import fit
 
 NOW = 1_800_000_000.0
 """What the wall clock says, for HTTP dates."""
@@ -101,7 +101,7 @@ def always(bad: httpx.Response) -> Script:
 def wired(script: Script, **settings: Any) -> tuple[User, Wire]:
     clock = Clock()
     wire = Wire(script, clock)
-    http = Transport(mock=httpx.MockTransport(wire), environ={}, wall_clock=lambda: NOW)
+    http = HttpClient(mock=httpx.MockTransport(wire), environ={}, wall_clock=lambda: NOW)
     return User(http, ADDRESS, clock, **settings), wire
 
 
@@ -330,7 +330,7 @@ def test_stream_in_any_form_is_the_same_text(end: bytes, size: int) -> None:
 @every_way
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999/v1", "ftp://127.0.0.1/v1", "127.0.0.1:1234/v1", "http://"])
 def test_address_that_is_none_is_one_line(way: str, url: str) -> None:
-    user = User(Transport(environ={}), url, Clock())
+    user = User(HttpClient(environ={}), url, Clock())
     user.fails(way, errors.ConfigError)
 
 
@@ -338,14 +338,14 @@ def test_address_that_is_none_is_one_line(way: str, url: str) -> None:
 
 
 @pytest.fixture
-def http() -> Iterator[Transport]:
+def http() -> Iterator[HttpClient]:
     """Connections of one's own, and nothing of the environment."""
-    http = Transport(environ={})
+    http = HttpClient(environ={})
     yield http
     run(http.aclose())
 
 
-def at(server: ChatServer, http: Transport, **settings: Any) -> User:
+def at(server: ChatServer, http: HttpClient, **settings: Any) -> User:
     return User(http, server.url, Clock(), **settings)
 
 
@@ -355,7 +355,7 @@ def first(bad: Answer) -> Callable[[Received, int], Answer]:
 
 
 @every_way
-def test_closed_port_is_tried_again_and_then_named(way: str, http: Transport) -> None:
+def test_closed_port_is_tried_again_and_then_named(way: str, http: HttpClient) -> None:
     user = User(http, "http://127.0.0.1:1/v1", Clock(), max_retries=4)
     error = user.fails(way, errors.NotRunningError)
     assert "http://127.0.0.1:1/v1/chat/completions" in str(error)
@@ -365,7 +365,7 @@ def test_closed_port_is_tried_again_and_then_named(way: str, http: Transport) ->
 
 @every_way
 @pytest.mark.parametrize("bad", [reset(), raw(b"")], ids=["reset", "hangs up"])
-def test_break_before_the_headers_is_tried_again(way: str, bad: Answer, http: Transport) -> None:
+def test_break_before_the_headers_is_tried_again(way: str, bad: Answer, http: HttpClient) -> None:
     with ChatServer(first(bad)) as server:
         assert str(at(server, http).tell(way)) == "hi"
         assert len(server.requests) == 2
@@ -396,7 +396,7 @@ SHORT: dict[str, Callable[[Received], Answer]] = {
 @every_way
 @pytest.mark.parametrize("bad", SHORT.values(), ids=SHORT)
 def test_body_that_breaks_off_is_an_error_and_no_short_reply(
-    way: str, bad: Callable[[Received], Answer], http: Transport
+    way: str, bad: Callable[[Received], Answer], http: HttpClient
 ) -> None:
     with ChatServer(lambda received, attempt: bad(received)) as server:
         at(server, http, max_retries=1).fails(way, errors.IncompleteReplyError)
@@ -405,7 +405,7 @@ def test_body_that_breaks_off_is_an_error_and_no_short_reply(
 @every_way
 @pytest.mark.parametrize("bad", SHORT.values(), ids=SHORT)
 def test_body_that_breaks_off_once_is_asked_for_again(
-    way: str, bad: Callable[[Received], Answer], http: Transport
+    way: str, bad: Callable[[Received], Answer], http: HttpClient
 ) -> None:
     with ChatServer(lambda received, attempt: bad(received) if attempt == 1 else text("hi")) as server:
         assert str(at(server, http).tell(way)) == "hi"
@@ -414,7 +414,7 @@ def test_body_that_breaks_off_once_is_asked_for_again(
 
 @every_way
 @pytest.mark.parametrize("bad", [hang(), drip(), drip(stream=True)], ids=["hang", "drip", "stream"])
-def test_deadline_holds_for_the_whole_of_a_request(way: str, bad: Answer, http: Transport) -> None:
+def test_deadline_holds_for_the_whole_of_a_request(way: str, bad: Answer, http: HttpClient) -> None:
     with ChatServer(lambda received, attempt: bad) as server:
         error = at(server, http, timeout_s=0.5, max_retries=0).fails(way, errors.DeadlineError)
         assert server.closed_early == 1 or server.wait_until(lambda s: s.closed_early == 1)  # it never comes to an end
@@ -424,7 +424,7 @@ def test_deadline_holds_for_the_whole_of_a_request(way: str, bad: Answer, http: 
 
 @pytest.mark.parametrize("is_abrupt", [False, True])
 def test_text_of_a_stream_that_is_cut_stays_visible_and_marked_and_is_not_kept(
-    is_abrupt: bool, http: Transport
+    is_abrupt: bool, http: HttpClient
 ) -> None:
     with ChatServer(lambda received, attempt: cut(after_chunks=2, abrupt=is_abrupt)) as server:
         user = at(server, http)
@@ -439,7 +439,7 @@ def test_text_of_a_stream_that_is_cut_stays_visible_and_marked_and_is_not_kept(
         assert len(server.requests) == 2  # what was shown is not begun again
 
 
-def test_stream_that_reports_an_error_keeps_its_text_visible_and_enters_no_history(http: Transport) -> None:
+def test_stream_that_reports_an_error_keeps_its_text_visible_and_enters_no_history(http: HttpClient) -> None:
     delta = {"choices": [{"index": 0, "delta": {"content": "half an answer"}, "finish_reason": None}]}
     events = [sse(delta), sse({"error": {"message": "out of memory", "code": 500}}), sse("[DONE]")]
     with ChatServer(lambda received, attempt: event_stream(events)) as server:
@@ -452,7 +452,7 @@ def test_stream_that_reports_an_error_keeps_its_text_visible_and_enters_no_histo
 
 @every_way
 @pytest.mark.parametrize("kind", ["gzip", "endless"])
-def test_bomb_is_a_typed_error_and_one_call(way: str, kind: str, http: Transport) -> None:
+def test_bomb_is_a_typed_error_and_one_call(way: str, kind: str, http: HttpClient) -> None:
     with ChatServer(lambda received, attempt: bomb(kind, megabytes=40)) as server:
         user = at(server, http)
         user.fails(way, errors.TooLargeError)
@@ -489,7 +489,7 @@ def with_secrets(url: str) -> HttpRequest:
 
 
 @pytest.mark.parametrize("code", [301, 302, 307, 308])
-def test_redirect_to_another_server_reaches_nobody(code: int, http: Transport) -> None:
+def test_redirect_to_another_server_reaches_nobody(code: int, http: HttpClient) -> None:
     with ChatServer() as other:
         elsewhere = {"location": f"{other.url}/chat/completions"}
         with ChatServer(lambda received, attempt: status(code, headers=elsewhere)) as server:
@@ -503,7 +503,7 @@ def test_redirect_to_another_server_reaches_nobody(code: int, http: Transport) -
 
 def test_redirect_out_of_tls_reaches_nobody(authority: trustme.CA, certified: ssl.SSLContext, tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    http = Transport(environ={"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
+    http = HttpClient(environ={"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
     with ChatServer() as other:
         elsewhere = {"location": f"{other.url}/chat/completions"}
         with ChatServer(lambda received, attempt: status(307, headers=elsewhere), tls_context=certified) as server:
@@ -515,14 +515,14 @@ def test_redirect_out_of_tls_reaches_nobody(authority: trustme.CA, certified: ss
 
 
 @every_way
-def test_redirect_to_itself_is_one_call(way: str, http: Transport) -> None:
+def test_redirect_to_itself_is_one_call(way: str, http: HttpClient) -> None:
     with ChatServer(lambda received, attempt: status(307, headers={"location": received.path})) as server:
         at(server, http).fails(way, errors.RedirectError)
         assert len(server.requests) == 1
 
 
 @every_way
-def test_certificate_of_nobody_is_tried_once_and_named(way: str, certified: ssl.SSLContext, http: Transport) -> None:
+def test_certificate_of_nobody_is_tried_once_and_named(way: str, certified: ssl.SSLContext, http: HttpClient) -> None:
     with ChatServer(tls_context=certified) as server:
         user = at(server, http)
         error = user.fails(way, errors.TLSError)
@@ -533,7 +533,7 @@ def test_certificate_of_nobody_is_tried_once_and_named(way: str, certified: ssl.
 
 @every_way
 @pytest.mark.parametrize("is_dead", [True, False], ids=["dead", "refuses"])
-def test_password_of_a_proxy_is_in_no_error(way: str, is_dead: bool, http: Transport) -> None:
+def test_password_of_a_proxy_is_in_no_error(way: str, is_dead: bool, http: HttpClient) -> None:
     with ChatServer(lambda received, attempt: status(407)) as proxy:
         port = 1 if is_dead else proxy.port
         through = Secret(f"http://user:{KEY}@127.0.0.1:{port}")
@@ -547,7 +547,7 @@ def test_password_of_a_proxy_is_in_no_error(way: str, is_dead: bool, http: Trans
 def test_payload_of_the_tests_is_read() -> None:
     """What the tests above call bad is bad: the same way, a good one gives its text."""
     with ChatServer(lambda received, attempt: payload(completion("good", received))) as server:
-        http = Transport(environ={})
+        http = HttpClient(environ={})
         for way in WAYS:
             assert str(at(server, http).tell(way)) == "good"
         run(http.aclose())

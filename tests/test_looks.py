@@ -15,11 +15,12 @@ import pytest
 from kernels import clean_environment
 from servers import Answer, ChatServer, Received, status, text
 
-from aichat_magic.batches import Progress
-from aichat_magic.display import ProgressBar
-from aichat_magic.messages import Message, Reply, Usage
-from aichat_magic.render import Note, Table, Transcript
-from aichat_magic.wrapping import text_width
+from aichat_magic.batching.progress_bar import ProgressBar
+from aichat_magic.batching.runner import Progress
+from aichat_magic.core.messages import Message, Reply
+from aichat_magic.core.usage import Usage
+from aichat_magic.text.widgets import Note, Table, Transcript
+from aichat_magic.text.wrap import text_width
 
 REPLY = Reply(
     text="## Gaps\n\nUse `isna()`:\n\n```python\na = 1\n\n![x](https://example.org/pixel.png)\n```\n\n"

@@ -29,25 +29,27 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kernels import clean_environment
+from safe_html import HOSTILE, MARKDOWN, Checked
 from servers import Answer, ChatServer, Received, chunks, payload, text
-from test_render import HOSTILE, MARKDOWN, Checked
 
-from aichat_magic.arguments import parse_cell, parse_command, split_line
-from aichat_magic.errors import AichatError, BadInputError, ConfigError, MalformedReplyError, TooLargeError
-from aichat_magic.jsontext import SchemaError, values_in
-from aichat_magic.magic import keep_questions
-from aichat_magic.messages import ChatRequest, Message, Reply, Usage
-from aichat_magic.prompts import fill, placeholders
+from aichat_magic.core.errors import AichatError, BadInputError, ConfigError, MalformedReplyError, TooLargeError
+from aichat_magic.core.json_text import SchemaError, values_in
+from aichat_magic.core.messages import ChatRequest, Message, Reply
+from aichat_magic.core.secrets import Secret
+from aichat_magic.core.settings import Endpoint, Settings, load_settings
+from aichat_magic.core.usage import Usage
+from aichat_magic.http.client import HttpClient
+from aichat_magic.http.rate_limits import rate_limits_from
+from aichat_magic.http.sse import EventParser
+from aichat_magic.magic.arguments import parse_cell, parse_command, split_line
+from aichat_magic.magic.context.placeholders import fill, placeholders
+from aichat_magic.magic.extension import keep_questions
 from aichat_magic.providers.aichat import Aichat, set_cookies
 from aichat_magic.providers.anthropic import Anthropic
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.providers.openai import OpenAI
-from aichat_magic.rate_headers import rate_limits_from
-from aichat_magic.render import Note, Table, Transcript, reply_bundle, reply_html
-from aichat_magic.secret import Secret
-from aichat_magic.settings import Endpoint, Settings, load_settings
-from aichat_magic.sse import EventParser
-from aichat_magic.transport import Transport
+from aichat_magic.text.reply_view import reply_bundle, reply_html
+from aichat_magic.text.widgets import Note, Table, Transcript
 
 STABLE = settings(
     derandomize=True, deadline=None, max_examples=100, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -145,7 +147,7 @@ def test_any_body_gives_a_reply_or_one_of_our_errors(cls: type[AsyncProvider], i
     async def asked(status: int, kind: str, body: bytes) -> None:
         nonlocal n_good, longest
         response = httpx.Response(status, content=body, headers={"content-type": kind})
-        provider = cls(endpoint, Transport(mock=httpx.MockTransport(lambda _: response), environ={}))
+        provider = cls(endpoint, HttpClient(mock=httpx.MockTransport(lambda _: response), environ={}))
         try:
             if is_streamed:
                 async with contextlib.aclosing(provider.stream(request)) as pieces:

@@ -45,17 +45,17 @@ from servers import (
 )
 
 import aichat_magic
-from aichat_magic.bridge import run
-from aichat_magic.chat import Call, Chat
-from aichat_magic.errors import AichatError, MissingKeyError, UnknownNameError
-from aichat_magic.messages import ChatRequest, Message, Reply
+from aichat_magic.chat.chat import Call, Chat
+from aichat_magic.chat.retry import RetryPolicy
+from aichat_magic.core.errors import AichatError, MissingKeyError, UnknownNameError
+from aichat_magic.core.messages import ChatRequest, Message, Reply
+from aichat_magic.core.secrets import Environment, Secret
+from aichat_magic.core.settings import Settings, load_settings
+from aichat_magic.core.sync import run
+from aichat_magic.http.client import Auth, HttpClient, HttpRequest
 from aichat_magic.providers.aichat import Aichat, create_completion, set_cookies
 from aichat_magic.providers.openai import OpenAI
-from aichat_magic.registry import GROUP, Registry
-from aichat_magic.retry import RetryPolicy
-from aichat_magic.secret import Environment, Secret
-from aichat_magic.settings import Settings, load_settings
-from aichat_magic.transport import Auth, HttpRequest, Transport
+from aichat_magic.providers.registry import GROUP, Registry
 
 CORE = "Canary7Zq4Wx"
 # What JSON, URLs and base64 change: a slash, a plus, a quote, padding.
@@ -189,7 +189,7 @@ PRESETS = {name: preset for entry in entry_points(group=GROUP) for name, preset 
 
 @pytest.mark.parametrize("name", [*sorted(entry.name for entry in entry_points(group=GROUP)), "mine"])
 def test_no_value_on_the_way_to_a_provider_shows_its_key(name: str, config: Path) -> None:
-    http = Transport(environ=variables())
+    http = HttpClient(environ=variables())
     has_key = False
     model = MODELS.get(name, "m")
     for settings in all_settings(config):
@@ -311,7 +311,7 @@ STREAM_FAULTS: dict[str, Callable[[Received, int], Answer]] = {
 def chat_with(environ: Mapping[str, str]) -> Iterator[Chat]:
     """A `Chat` as the magic has it, which does not try again."""
     made = dataclasses.replace(load_settings({**environ, "AICHAT_CONFIG": os.devnull}), max_retries=0)
-    chat = Chat(settings=lambda: made, http=Transport(environ=environ))
+    chat = Chat(settings=lambda: made, http=HttpClient(environ=environ))
     try:
         yield chat
     finally:
@@ -437,7 +437,7 @@ def test_way_that_fails_shows_neither_key_nor_password(is_direct: bool) -> None:
     """TLS, closed ports, proxies that refuse or are none, a host that does not exist."""
 
     async def sent(url: str, proxy: str | None = None) -> None:
-        async with contextlib.aclosing(Transport(environ={}, is_direct=is_direct)) as http:
+        async with contextlib.aclosing(HttpClient(environ={}, is_direct=is_direct)) as http:
             await http.send(
                 HttpRequest(
                     provider="openai",
@@ -506,7 +506,7 @@ for name in ("httpx", "httpcore", "h11", "aiohttp", "anyio", "asyncio", "aichat_
 SHOWING = """
 import aichat_magic, pandas as pd
 print([repr(x) for x in (aichat_magic.ask("hi"), get_ipython().magics_manager.registry["AIChat"])])
-from aichat_magic.chat import shared_chat
+from aichat_magic.chat.chat import shared_chat
 print(shared_chat().settings, vars(shared_chat()), vars(shared_chat().http))
 frame = pd.DataFrame({"prompt": ["a", "500", "b", "401 as text"]})
 run = frame["prompt"].aichat.run()

@@ -7,19 +7,21 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from aichat_magic.batches import Batch
-from aichat_magic.bridge import run
-from aichat_magic.chat import Chat
-from aichat_magic.conversation import Conversation
-from aichat_magic.errors import AichatError
-from aichat_magic.limits import Limits
-from aichat_magic.messages import Reply
-from aichat_magic.plans import BatchOptions, Row
-from aichat_magic.session import Session
-from aichat_magic.settings import Given, Settings
-from aichat_magic.store import MemoryStore, ReplyStore
+from aichat_magic.batching.limiter import Limiter
+from aichat_magic.batching.options import BatchOptions, Row
+from aichat_magic.batching.runner import BatchRunner
+from aichat_magic.chat.chat import Chat
+from aichat_magic.chat.conversation import Conversation
+from aichat_magic.core.errors import AichatError
+from aichat_magic.core.messages import Reply
+from aichat_magic.core.options import CallOptions
+from aichat_magic.core.settings import Settings
+from aichat_magic.core.sync import run
+from aichat_magic.http.client import HttpClient
+from aichat_magic.magic.session import Session
+from aichat_magic.store.base import ReplyStore
 from aichat_magic.store.conversations import ConversationStore, MemoryConversations
-from aichat_magic.transport import Transport
+from aichat_magic.store.memory import MemoryStore
 
 MODEL = "vllm/m"
 WAYS = ("conversation", "cell", "rows")
@@ -67,7 +69,7 @@ class User:
 
     def __init__(
         self,
-        http: Transport,
+        http: HttpClient,
         base_url: str,
         clock: Clock,
         *,
@@ -123,18 +125,18 @@ class User:
         assert self.kept() == before
         return error
 
-    def rows(self, rows: Iterable[Row], **options: Any) -> Batch:
+    def rows(self, rows: Iterable[Row], **options: Any) -> BatchRunner:
         """A run over rows, whatever became of it."""
         made = self.batch(rows, **options)
         run(made.run())
         return made
 
-    def batch(self, rows: Iterable[Row], given: Given | None = None, **options: Any) -> Batch:
+    def batch(self, rows: Iterable[Row], given: CallOptions | None = None, **options: Any) -> BatchRunner:
         """A run over rows that has not begun."""
         chosen = BatchOptions(progress=False, **options)
-        limits = Limits(concurrency=chosen.concurrency, clock=self.clock, sleep=self.clock.sleep)
-        plan = dataclasses.replace(chosen.plan(self.chat, given or Given()), limits=limits)
-        return Batch(self.chat, plan, rows, clock=self.clock, sleep=self.clock.sleep)
+        limits = Limiter(concurrency=chosen.concurrency, clock=self.clock, sleep=self.clock.sleep)
+        plan = dataclasses.replace(chosen.plan(self.chat, given or CallOptions()), limits=limits)
+        return BatchRunner(self.chat, plan, rows, clock=self.clock, sleep=self.clock.sleep)
 
     def kept(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:
         """Prompts and replies of the conversation and of the cells, and the number of replies in the store."""

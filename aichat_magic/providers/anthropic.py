@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from ..errors import (
+from ..core.errors import (
     BadInputError,
     IncompleteReplyError,
     MalformedReplyError,
@@ -24,13 +24,14 @@ from ..errors import (
     PromptError,
     ProviderError,
     StreamError,
-    shorten,
 )
-from ..failures import status_error
-from ..messages import ChatRequest, Chunk, FinishReason, Message, Reply, Usage, estimate_tokens
-from ..rate_headers import rate_limits_from
-from ..settings import Preset
-from ..transport import Auth, HttpRequest, parse_json
+from ..core.messages import ChatRequest, Chunk, FinishReason, Message, Reply, estimate_tokens
+from ..core.settings import Preset
+from ..core.usage import Usage
+from ..http.client import Auth, HttpRequest, parse_json
+from ..http.errors import status_error
+from ..http.rate_limits import rate_limits_from
+from ..text.words import shorten
 from .base import AsyncProvider
 
 _VERSION = "2023-06-01"

@@ -13,11 +13,13 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from ..errors import BadInputError, UnknownNameError, nearest
-from ..messages import ChatRequest, Chunk, Message, Options, Reply, StatusCallback, messages_from
-from ..secret import Secret
-from ..settings import Endpoint, Preset, load_settings
-from ..transport import Transport
+from ..core.errors import BadInputError, UnknownNameError
+from ..core.messages import ChatRequest, Chunk, Message, Reply, StatusCallback, messages_from
+from ..core.options import Options
+from ..core.secrets import Secret
+from ..core.settings import Endpoint, Preset, load_settings
+from ..http.client import HttpClient
+from ..text.words import nearest
 
 Messages = Iterable[Message | Mapping[str, Any]]
 
@@ -59,7 +61,7 @@ class AsyncProvider(ABC):
     default_model: ClassVar[str] = ""
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
 
-    def __init__(self, endpoint: Endpoint, http: Transport) -> None:
+    def __init__(self, endpoint: Endpoint, http: HttpClient) -> None:
         """Keep where the server is and the way to it.
 
         Args:
@@ -167,7 +169,7 @@ class AsyncProvider(ABC):
             options["stop"] = (options["stop"],) if isinstance(options["stop"], str) else tuple(options["stop"])
         timeout = {"timeout_s": kwargs["timeout"]} if kwargs.get("timeout") is not None else {}
         request = ChatRequest(model=model, messages=messages_from(messages), options=Options(**options), **timeout)
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             asked = cls(endpoint, http)
             asked.check(request)
             return (await asked.complete(request)).text

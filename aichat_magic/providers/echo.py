@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 
-from ..messages import ChatRequest, Chunk, Reply, Usage
+from ..core.messages import ChatRequest, Chunk, Reply
+from ..core.usage import Usage
 from .base import AsyncProvider
 
 _WORD = re.compile(r"\S+\s*|\s+")

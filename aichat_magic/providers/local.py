@@ -7,13 +7,14 @@ import dataclasses
 import os
 from collections.abc import AsyncGenerator, Iterator
 
-from ..engine import Engine, engine_for, loaded
-from ..errors import AichatError, BadRequestError
-from ..messages import ChatRequest, Chunk, Reply, StatusCallback, Usage
-from ..settings import Endpoint
-from ..transport import HttpRequest, Transport
-from ..weights import SMOLLM2, locate, names
+from ..core.errors import AichatError, BadRequestError
+from ..core.messages import ChatRequest, Chunk, Reply, StatusCallback
+from ..core.settings import Endpoint
+from ..core.usage import Usage
+from ..http.client import HttpClient, HttpRequest
 from .base import AsyncProvider
+from .llama.engine import Engine, engine_for, loaded
+from .llama.weights import SMOLLM2, locate, names
 from .openai import OpenAI
 
 # What SmolLM2 was trained for; other files say it themselves once they are loaded.
@@ -47,7 +48,7 @@ class Local(AsyncProvider):
     supports_schema = True
     default_model = SMOLLM2.name
 
-    def __init__(self, endpoint: Endpoint, http: Transport) -> None:
+    def __init__(self, endpoint: Endpoint, http: HttpClient) -> None:
         """Keep the name and the way to loopback. Nothing is loaded yet."""
         super().__init__(endpoint, http)
         self._found: set[str] = set()

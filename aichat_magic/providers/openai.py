@@ -14,11 +14,13 @@ from collections.abc import AsyncGenerator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from ..errors import IncompleteReplyError, MalformedReplyError, StreamError, shorten
-from ..messages import ChatRequest, Chunk, FinishReason, Message, Reply, Usage
-from ..rate_headers import rate_limits_from
-from ..settings import Preset
-from ..transport import Auth, HttpRequest, parse_json
+from ..core.errors import IncompleteReplyError, MalformedReplyError, StreamError
+from ..core.messages import ChatRequest, Chunk, FinishReason, Message, Reply
+from ..core.settings import Preset
+from ..core.usage import Usage
+from ..http.client import Auth, HttpRequest, parse_json
+from ..http.rate_limits import rate_limits_from
+from ..text.words import shorten
 from .base import AsyncProvider
 
 # Made once: `json.dumps` makes a new one for each value that it writes with arguments.

@@ -1,20 +1,8 @@
-"""Replies by the SHA-256 of their whole request: resume journal, cache and deduplication over time in one.
+"""SQLite: replies by the hash of their request, and conversations.
 
-The rest of the package knows `ReplyStore` only: a few methods behind which a shared store on a server can stand.
+`base` says what a reply store is; `sqlite` is the user's own, `memory` one without a file, `keys` the hash of a
+request, `rows` a reply as a row, `prune` what removes old ones. `conversations` keeps turns, as a branching `tree`.
+`database` and `writer` own the file, `write_behind` what waits for it.
+
+Nothing here knows providers or IPython.
 """
-
-from .base import ReplyStore, StoreSummary
-from .keys import SCHEMA, RequestKeys, request_key
-from .memory import MemoryStore
-from .replies import SqliteStore, open_store
-
-__all__ = [
-    "SCHEMA",
-    "MemoryStore",
-    "ReplyStore",
-    "RequestKeys",
-    "SqliteStore",
-    "StoreSummary",
-    "open_store",
-    "request_key",
-]

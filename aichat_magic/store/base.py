@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from ..messages import Reply
+from ..core.messages import Reply
 
 # From this size on one line tells that nothing is removed by itself, and how to remove what is old.
 SOFT_LIMIT_BYTES: Final = 1_000_000_000

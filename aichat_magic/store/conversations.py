@@ -12,15 +12,13 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from ..messages import Usage
-from . import forest as operations
+from ..core.usage import Usage
+from . import tree as operations
 from .database import in_memory
-from .journal import Journal
 from .origins import KnownNotebook, Origin
-from .sql_forest import CONVERSATIONS, Key, SqlForest
-from .turns import (
+from .records import (
     ConversationSummary,
-    Found,
+    SearchHit,
     StoredConversation,
     StoredTurn,
     TurnRecord,
@@ -29,14 +27,16 @@ from .turns import (
     spent_from,
     turn_from,
 )
+from .sql_tree import CONVERSATIONS, Key, SqlTurnTree
+from .write_behind import WriteBehindLog
 
 __all__ = [
     "ConversationStore",
     "ConversationSummary",
-    "Found",
     "KnownNotebook",
     "MemoryConversations",
     "Origin",
+    "SearchHit",
     "SqliteConversations",
     "StoredConversation",
     "StoredTurn",
@@ -130,7 +130,7 @@ class ConversationStore(Protocol):
             kernel: or the id of the kernel that it had then; empty: not asked for.
         """
 
-    def search(self, text: str, *, limit: int = 20) -> list[Found]:
+    def search(self, text: str, *, limit: int = 20) -> list[SearchHit]:
         """Turns of all scopes and branches that hold a text, whatever its case; the newest first."""
 
     def record_run(self, model: str, usage: Usage, replies: int) -> None:
@@ -152,11 +152,11 @@ class _Conversations:
 
     _clock: Callable[[], float]
 
-    def _change(self, task: Callable[[SqlForest], T], *, is_first: bool = False) -> T:
+    def _change(self, task: Callable[[SqlTurnTree], T], *, is_first: bool = False) -> T:
         """Change the forest; only what may be the first thing in it (`is_first`) makes a file."""
         raise NotImplementedError
 
-    def _look(self, task: Callable[[SqlForest], T]) -> T:
+    def _look(self, task: Callable[[SqlTurnTree], T]) -> T:
         raise NotImplementedError
 
     def load(self, scope: str, name: str) -> StoredConversation | None:
@@ -206,7 +206,7 @@ class _Conversations:
         found = self._look(lambda forest: forest.notebooks(frozenset(cells), path, kernel))
         return sorted(found, key=lambda known: (-known.updated, known.scope))
 
-    def search(self, text: str, *, limit: int = 20) -> list[Found]:
+    def search(self, text: str, *, limit: int = 20) -> list[SearchHit]:
         """Turns that hold a text, the newest first."""
         return self._look(lambda forest: forest.search(text, limit))
 
@@ -231,13 +231,13 @@ class _Conversations:
             for (day, model, name), (replies, usage) in sorted(rows.items(), key=lambda item: item[0])
         ]
 
-    def _kept(self, key: Key, turn: TurnRecord, task: Callable[[SqlForest, Any], int]) -> StoredTurn:
+    def _kept(self, key: Key, turn: TurnRecord, task: Callable[[SqlTurnTree, Any], int]) -> StoredTurn:
         """Store a turn and what it has used."""
         now_s = self._clock()
         said = said_from(turn, now_s)
         spent = None if turn.created is not None else spent_from(turn.reply.model, turn.reply.usage, now_s)
 
-        def change(forest: SqlForest) -> int:
+        def change(forest: SqlTurnTree) -> int:
             number = task(forest, said)
             if turn.origin is not None:
                 forest.note(turn.origin, now_s)
@@ -262,13 +262,13 @@ class MemoryConversations(_Conversations):
         self._clock = clock
         connection = in_memory(CONVERSATIONS)
         self._finalizer = weakref.finalize(self, connection.close)
-        self._forest = SqlForest(connection)
+        self._forest = SqlTurnTree(connection)
         self._locks: dict[int, threading.Lock] = {}  # by process: another thread may have held one during a fork
 
     def close(self) -> None:
         """Nothing to do."""
 
-    def _change(self, task: Callable[[SqlForest], T], *, is_first: bool = False) -> T:
+    def _change(self, task: Callable[[SqlTurnTree], T], *, is_first: bool = False) -> T:
         with self._locks.setdefault(os.getpid(), threading.Lock()):
             return task(self._forest)
 
@@ -304,7 +304,7 @@ class SqliteConversations(_Conversations):
         self._busy_timeout_s = busy_timeout_s
         self._max_pages = max_pages
         # By process. The parent's stays referenced in a child: closing a connection there is not allowed.
-        self._journals: dict[int, Journal] = {}
+        self._journals: dict[int, WriteBehindLog] = {}
         self._finalizer = weakref.finalize(self, _close, self._journals)
 
     def __repr__(self) -> str:
@@ -315,7 +315,7 @@ class SqliteConversations(_Conversations):
         """Write what is waiting, and let go of the file. The store may be used again afterwards."""
         _close(self._journals)
 
-    def _change(self, task: Callable[[SqlForest], T], *, is_first: bool = False) -> T:
+    def _change(self, task: Callable[[SqlTurnTree], T], *, is_first: bool = False) -> T:
         journal = self._journal()
         try:
             with journal.lock:
@@ -323,18 +323,18 @@ class SqliteConversations(_Conversations):
         finally:
             journal.notices.give()
 
-    def _look(self, task: Callable[[SqlForest], T]) -> T:
+    def _look(self, task: Callable[[SqlTurnTree], T]) -> T:
         journal = self._journal()
         with journal.lock:
             found = journal.look(task)
         journal.notices.give()
         return found
 
-    def _journal(self) -> Journal:
+    def _journal(self) -> WriteBehindLog:
         pid = os.getpid()
         journal = self._journals.get(pid)
         if journal is None:  # no lock: one that another thread held during a fork would never be free again
-            journal = self._journals.setdefault(pid, Journal(self._path, self._busy_timeout_s, self._max_pages))
+            journal = self._journals.setdefault(pid, WriteBehindLog(self._path, self._busy_timeout_s, self._max_pages))
         return journal
 
 
@@ -376,7 +376,7 @@ def open_conversations(
     return SqliteConversations(path, clock=clock, busy_timeout_s=busy_timeout_s)
 
 
-def _close(journals: Mapping[int, Journal]) -> None:
+def _close(journals: Mapping[int, WriteBehindLog]) -> None:
     """End what this process has of a store; also at the end of the interpreter."""
     journal = journals.get(os.getpid())
     if journal is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import AichatError
+from ..core.errors import AichatError
 
 # What belongs to a database file, in the order in which it is moved: a fresh file must not find an old journal.
 _SUFFIXES = ("-shm", "-wal", "")
@@ -24,7 +24,7 @@ class UnusableFileError(AichatError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class TableLayout:
     """What is inside a file.
 
     Attributes:
@@ -104,7 +104,7 @@ class Database:
             self.connection.close()
 
 
-def in_memory(layout: Layout, copy_of: sqlite3.Connection | None = None) -> sqlite3.Connection:
+def in_memory(layout: TableLayout, copy_of: sqlite3.Connection | None = None) -> sqlite3.Connection:
     """Return a database in memory, for any thread, one at a time.
 
     Args:
@@ -123,7 +123,7 @@ def in_memory(layout: Layout, copy_of: sqlite3.Connection | None = None) -> sqli
 
 def connect(
     path: Path,
-    layout: Layout,
+    layout: TableLayout,
     *,
     notice: Callable[[str], None],
     busy_timeout_s: float = 5.0,
@@ -183,7 +183,7 @@ def is_corrupt(error: BaseException) -> bool:
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _prepare(database: Database, layout: Layout, max_pages: int | None) -> None:
+def _prepare(database: Database, layout: TableLayout, max_pages: int | None) -> None:
     """Make a fresh connection ready for use."""
     connection = database.connection
     connection.text_factory = bytes
@@ -199,7 +199,7 @@ def _prepare(database: Database, layout: Layout, max_pages: int | None) -> None:
         _lay_out(database, layout)
 
 
-def _is_outdated(database: Database, layout: Layout) -> bool:
+def _is_outdated(database: Database, layout: TableLayout) -> bool:
     """Whether the layout has still to be made or brought up to date; nothing is written.
 
     Raises:
@@ -217,7 +217,7 @@ def _is_outdated(database: Database, layout: Layout) -> bool:
     return version < layout.version
 
 
-def _lay_out(database: Database, layout: Layout) -> None:
+def _lay_out(database: Database, layout: TableLayout) -> None:
     """Make the layout, or lead an older one to it, in one transaction."""
     with database.transaction() as connection:
         version = database.number("user_version")  # again: another process may have been quicker

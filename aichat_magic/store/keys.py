@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable
 from hashlib import sha256
 
-from ..messages import ChatRequest, Message, Options
+from ..core.messages import ChatRequest, Message
+from ..core.options import Options
 
 # Raised when the canonical form below or the layout of the file changes. Old files still open.
 SCHEMA = 1

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ..messages import Reply
+from ..core.messages import Reply
 from .base import StoreSummary, date_of, is_large
-from .notices import Notices
 from .rows import StoredRow, answer_from, answer_row, size_of
+from .warnings import OnceWarnings
 
 SOFT_LIMIT_BYTES: Final = 256_000_000  # a quarter of what a file is told of: a process has less room
 
@@ -35,7 +35,7 @@ class MemoryStore:
         """
         self._clock = clock
         self._soft_limit_bytes = soft_limit_bytes
-        self._notices = Notices()
+        self._notices = OnceWarnings()
         self._max_age_s = max_age_s
         self._lock = threading.Lock()
         self._rows: dict[bytes, StoredRow] = {}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from ..answers import is_answer
-from ..messages import FinishReason, Reply, Usage
-from .database import Layout
+from ..core.answers import is_answer
+from ..core.messages import FinishReason, Reply
+from ..core.usage import Usage
+from .database import TableLayout
 from .keys import SCHEMA
 
 # created_s, finish_reason, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text
@@ -29,7 +30,7 @@ COLUMNS: Final = (
 # The id grows with every row written, so the lowest ids are the oldest rows whatever the clock did. The prompts are
 # not here, only their hash. Texts are BLOBs: a lone surrogate and a NUL are no valid TEXT. The text stands last: what
 # comes behind a long one would have to be fetched from other pages.
-LAYOUT: Final = Layout(
+LAYOUT: Final = TableLayout(
     application_id=0x61694D31,
     version=SCHEMA,
     create=(

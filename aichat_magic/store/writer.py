@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from .base import is_large
 from .database import Database, UnusableFileError, is_busy, is_corrupt
-from .notices import Notices
 from .rows import COLUMNS, StoredRow, size_of
+from .warnings import OnceWarnings
 
 # One statement takes many rows, because every statement gives the interpreter away and must wait for it again.
 _INSERT: Final = f"INSERT OR REPLACE INTO replies ({', '.join(COLUMNS)}) VALUES "
@@ -59,7 +59,7 @@ class Writer:
     They are paid for: none is given up, in the file or in memory, to make room for another.
     """
 
-    def __init__(self, open_database: Callable[[], Database], notices: Notices, limits: StoreLimits) -> None:
+    def __init__(self, open_database: Callable[[], Database], notices: OnceWarnings, limits: StoreLimits) -> None:
         """Prepare; the thread starts with the first row.
 
         Args:

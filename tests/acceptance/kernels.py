@@ -12,9 +12,9 @@ ROWS: tuple[Row, ...] = (
         fault="Run All: two cells queued while the first streams; also with the user's own nest_asyncio.apply()",
         outcome="all run, in order",
         tests=(
-            "test_magic_in_kernels.py::test_cells_queued_while_one_streams_run_in_order",
-            "test_kernels.py::test_cells_queued_during_a_call_all_run_in_order",
-            "test_kernels.py::test_output_goes_to_the_cell_that_made_it",
+            "magic/test_extension_in_kernels.py::test_cells_queued_while_one_streams_run_in_order",
+            "core/test_sync_in_kernels.py::test_cells_queued_during_a_call_all_run_in_order",
+            "core/test_sync_in_kernels.py::test_output_goes_to_the_cell_that_made_it",
         ),
         removals=(
             # The short way, on the kernel's own loop.
@@ -23,13 +23,13 @@ ROWS: tuple[Row, ...] = (
                 old="    driver = _Coroutine(coroutine)",
                 new="    import nest_asyncio\n\n    nest_asyncio.apply()\n"
                 "    return asyncio.get_event_loop().run_until_complete(coroutine)",
-                tests=("test_kernels.py::test_cells_queued_during_a_call_all_run_in_order",),
+                tests=("core/test_sync_in_kernels.py::test_cells_queued_during_a_call_all_run_in_order",),
             ),
             Removal(
                 file=BRIDGE,
                 old="        _make_nestable(loop)",
                 new="        pass",
-                tests=("test_magic_in_kernels.py::test_cells_queued_while_one_streams_run_in_order",),
+                tests=("magic/test_extension_in_kernels.py::test_cells_queued_while_one_streams_run_in_order",),
             ),
         ),
     ),
@@ -39,21 +39,21 @@ ROWS: tuple[Row, ...] = (
         outcome="a KeyboardInterrupt in the reply, partial text or rows kept, no task or request left, file "
         "descriptors stable, kernel alive",
         tests=(
-            "test_magic_in_kernels.py::test_25_interrupts_at_random_moments",
-            "test_kernels.py::test_twenty_interrupts_at_random_moments",
+            "magic/test_extension_in_kernels.py::test_25_interrupts_at_random_moments",
+            "core/test_sync_in_kernels.py::test_twenty_interrupts_at_random_moments",
         ),
         removals=(
             Removal(
                 file=BRIDGE,
                 old="        if is_interrupted:",
                 new="        if False:",
-                tests=("test_kernels.py::test_twenty_interrupts_at_random_moments",),
+                tests=("core/test_sync_in_kernels.py::test_twenty_interrupts_at_random_moments",),
             ),
             Removal(
                 file="aichat_magic/session.py",
                 old='"interrupted" if isinstance(failed, ChatInterrupt) else "truncated"',
                 new='"truncated"',
-                tests=("test_magic_in_kernels.py::test_25_interrupts_at_random_moments",),
+                tests=("magic/test_extension_in_kernels.py::test_25_interrupts_at_random_moments",),
             ),
         ),
     ),
@@ -62,22 +62,22 @@ ROWS: tuple[Row, ...] = (
         fault="interrupt, then gc.collect(), a new stream, a top-level-await cell",
         outcome="all clean",
         tests=(
-            "test_magic_in_kernels.py::test_after_an_interrupt_everything_works",
-            "test_kernels.py::test_after_an_interrupt_everything_works",
-            "test_bridge.py::test_an_interrupt_inside_the_loops_own_clean_up_leaves_no_trace",
+            "magic/test_extension_in_kernels.py::test_after_an_interrupt_everything_works",
+            "core/test_sync_in_kernels.py::test_after_an_interrupt_everything_works",
+            "core/test_sync.py::test_an_interrupt_inside_the_loops_own_clean_up_leaves_no_trace",
         ),
         removals=(
             Removal(
                 file=BRIDGE,
                 old="    asyncio._set_running_loop(outer)",
                 new="    pass",
-                tests=("test_bridge.py::test_an_interrupt_inside_the_loops_own_clean_up_leaves_no_trace",),
+                tests=("core/test_sync.py::test_an_interrupt_inside_the_loops_own_clean_up_leaves_no_trace",),
             ),
             Removal(
                 file=BRIDGE,
                 old="    sys.set_asyncgen_hooks(*hooks)",
                 new="    pass",
-                tests=("test_bridge.py::test_an_interrupt_inside_the_loops_own_clean_up_leaves_no_trace",),
+                tests=("core/test_sync.py::test_an_interrupt_inside_the_loops_own_clean_up_leaves_no_trace",),
             ),
         ),
     ),
@@ -86,39 +86,39 @@ ROWS: tuple[Row, ...] = (
         fault="interrupt during connect; cleanup that hangs; blocking synchronous code; a burst of 5 SIGINTs",
         outcome="ends within the grace time; the second SIGINT always works",
         tests=(
-            "test_kernels.py::test_an_interrupt_during_connect_is_the_interrupt",
-            "test_kernels.py::test_cleanup_that_hangs_ends_within_the_grace_time",
-            "test_kernels.py::test_the_second_interrupt_always_works",
-            "test_kernels.py::test_a_burst_of_interrupts_leaves_the_kernel_well",
-            "test_bridge.py::test_cleanup_that_hangs_ends_with_the_grace_time",
-            "test_bridge.py::test_the_second_interrupt_breaks_off_code_that_blocks",
-            "test_bridge.py::test_a_later_interrupt_breaks_off_blocking_cleanup",
-            "test_bridge.py::test_a_burst_of_interrupts_ends_in_one_error",
+            "core/test_sync_in_kernels.py::test_an_interrupt_during_connect_is_the_interrupt",
+            "core/test_sync_in_kernels.py::test_cleanup_that_hangs_ends_within_the_grace_time",
+            "core/test_sync_in_kernels.py::test_the_second_interrupt_always_works",
+            "core/test_sync_in_kernels.py::test_a_burst_of_interrupts_leaves_the_kernel_well",
+            "core/test_sync.py::test_cleanup_that_hangs_ends_with_the_grace_time",
+            "core/test_sync.py::test_the_second_interrupt_breaks_off_code_that_blocks",
+            "core/test_sync.py::test_a_later_interrupt_breaks_off_blocking_cleanup",
+            "core/test_sync.py::test_a_burst_of_interrupts_ends_in_one_error",
         ),
         removals=(
             Removal(
                 file=BRIDGE,
                 old="        if is_interrupted:",
                 new="        if False:",
-                tests=("test_kernels.py::test_an_interrupt_during_connect_is_the_interrupt",),
+                tests=("core/test_sync_in_kernels.py::test_an_interrupt_during_connect_is_the_interrupt",),
             ),
             Removal(
                 file=BRIDGE,
                 old="call_later(self._grace_s, self._expire)",
                 new="call_later(3600 + self._grace_s, self._expire)",
-                tests=("test_kernels.py::test_cleanup_that_hangs_ends_within_the_grace_time",),
+                tests=("core/test_sync_in_kernels.py::test_cleanup_that_hangs_ends_within_the_grace_time",),
             ),
             Removal(
                 file=BRIDGE,
                 old="        elif self.is_open:",
                 new="        elif False:",
-                tests=("test_bridge.py::test_the_second_interrupt_breaks_off_code_that_blocks",),
+                tests=("core/test_sync.py::test_the_second_interrupt_breaks_off_code_that_blocks",),
             ),
             Removal(
                 file=BRIDGE,
                 old="            time.sleep(_QUIET_S)",
                 new="            break",
-                tests=("test_bridge.py::test_a_burst_of_interrupts_ends_in_one_error",),
+                tests=("core/test_sync.py::test_a_burst_of_interrupts_ends_in_one_error",),
             ),
         ),
     ),
@@ -127,9 +127,9 @@ ROWS: tuple[Row, ...] = (
         fault="a later run that lasts longer than the grace time",
         outcome="succeeds",
         tests=(
-            "test_kernels.py::test_a_later_call_may_last_longer_than_the_grace_time",
-            "test_bridge.py::test_a_later_run_may_last_longer_than_the_grace_time",
-            "test_bridge.py::test_a_stop_of_the_loop_by_somebody_does_not_end_the_call",
+            "core/test_sync_in_kernels.py::test_a_later_call_may_last_longer_than_the_grace_time",
+            "core/test_sync.py::test_a_later_run_may_last_longer_than_the_grace_time",
+            "core/test_sync.py::test_a_stop_of_the_loop_by_somebody_does_not_end_the_call",
         ),
         removals=(
             # A stop() that is left over must not end the next run.
@@ -145,16 +145,16 @@ ROWS: tuple[Row, ...] = (
         fault="interrupt through the control channel's interrupt_request; inside a top-level-await cell",
         outcome="works",
         tests=(
-            "test_kernels.py::test_interrupts_reach_every_kind_of_cell",
-            "test_magic_in_kernels.py::test_an_interrupted_stream_stays_visible_and_out_of_the_history",
-            "test_magic_in_kernels.py::test_an_interrupted_hang_ends_while_the_server_still_hangs",
+            "core/test_sync_in_kernels.py::test_interrupts_reach_every_kind_of_cell",
+            "magic/test_extension_in_kernels.py::test_an_interrupted_stream_stays_visible_and_out_of_the_history",
+            "magic/test_extension_in_kernels.py::test_an_interrupted_hang_ends_while_the_server_still_hangs",
         ),
         removals=(
             Removal(
                 file=BRIDGE,
                 old="            signal.signal(signal.SIGINT, self)",
                 new="            pass",
-                tests=("test_kernels.py::test_interrupts_reach_every_kind_of_cell",),
+                tests=("core/test_sync_in_kernels.py::test_interrupts_reach_every_kind_of_cell",),
             ),
         ),
     ),
@@ -163,24 +163,24 @@ ROWS: tuple[Row, ...] = (
         fault="cells queued behind an interrupted or failed cell",
         outcome="report aborted",
         tests=(
-            "test_magic_in_kernels.py::test_cells_behind_one_that_failed_are_aborted",
-            "test_magic_in_kernels.py::test_an_interrupted_hang_ends_while_the_server_still_hangs",
-            "test_batch_in_kernels.py::test_interrupt_of_200_in_flight_keeps_what_is_finished",
-            "test_kernels.py::test_cells_behind_a_failed_one_are_aborted",
-            "test_kernels.py::test_cells_behind_an_interrupted_one_are_aborted",
+            "magic/test_extension_in_kernels.py::test_cells_behind_one_that_failed_are_aborted",
+            "magic/test_extension_in_kernels.py::test_an_interrupted_hang_ends_while_the_server_still_hangs",
+            "batching/test_in_kernels.py::test_interrupt_of_200_in_flight_keeps_what_is_finished",
+            "core/test_sync_in_kernels.py::test_cells_behind_a_failed_one_are_aborted",
+            "core/test_sync_in_kernels.py::test_cells_behind_an_interrupted_one_are_aborted",
         ),
         removals=(
             Removal(
                 file="aichat_magic/magic.py",
                 old="        raise failed",
                 new="        print(failed)  # noqa: T201",
-                tests=("test_magic_in_kernels.py::test_cells_behind_one_that_failed_are_aborted",),
+                tests=("magic/test_extension_in_kernels.py::test_cells_behind_one_that_failed_are_aborted",),
             ),
             Removal(
                 file=BRIDGE,
                 old="        if is_interrupted:",
                 new="        if is_interrupted:\n            return None",
-                tests=("test_kernels.py::test_cells_behind_an_interrupted_one_are_aborted",),
+                tests=("core/test_sync_in_kernels.py::test_cells_behind_an_interrupted_one_are_aborted",),
             ),
         ),
     ),
@@ -190,33 +190,33 @@ ROWS: tuple[Row, ...] = (
         "Ctrl-C; nbclient; papermill; plain script; inside asyncio.run",
         outcome="all work",
         tests=(
-            "test_kernels.py::test_a_kernel_on_uvloop",
-            "test_kernels.py::test_a_subshell_and_the_main_shell_at_once",
-            "test_kernels.py::test_threads_and_forks_of_a_cell",
-            "test_kernels.py::test_a_terminal_with_ctrl_c",
-            "test_kernels.py::test_a_notebook_run_by_a_program",
-            "test_kernels.py::test_a_plain_script_under_ctrl_c",
-            "test_bridge.py::test_runs_anywhere",
-            "test_bridge.py::test_the_first_interrupt_cancels",
+            "core/test_sync_in_kernels.py::test_a_kernel_on_uvloop",
+            "core/test_sync_in_kernels.py::test_a_subshell_and_the_main_shell_at_once",
+            "core/test_sync_in_kernels.py::test_threads_and_forks_of_a_cell",
+            "core/test_sync_in_kernels.py::test_a_terminal_with_ctrl_c",
+            "core/test_sync_in_kernels.py::test_a_notebook_run_by_a_program",
+            "core/test_sync_in_kernels.py::test_a_plain_script_under_ctrl_c",
+            "core/test_sync.py::test_runs_anywhere",
+            "core/test_sync.py::test_the_first_interrupt_cancels",
         ),
         removals=(
             Removal(
                 file=BRIDGE,
                 old="        _make_nestable(loop)",
                 new="        pass",
-                tests=("test_kernels.py::test_a_notebook_run_by_a_program",),
+                tests=("core/test_sync_in_kernels.py::test_a_notebook_run_by_a_program",),
             ),
             Removal(
                 file=BRIDGE,
                 old="        if threading.current_thread() is threading.main_thread():\n            previous",
                 new="        if True:\n            previous",
-                tests=("test_kernels.py::test_threads_and_forks_of_a_cell",),
+                tests=("core/test_sync_in_kernels.py::test_threads_and_forks_of_a_cell",),
             ),
             Removal(
                 file=BRIDGE,
                 old="            signal.signal(signal.SIGINT, self)",
                 new="            pass",
-                tests=("test_kernels.py::test_a_plain_script_under_ctrl_c",),
+                tests=("core/test_sync_in_kernels.py::test_a_plain_script_under_ctrl_c",),
             ),
         ),
     ),
@@ -226,23 +226,23 @@ ROWS: tuple[Row, ...] = (
         outcome="asyncio.run, asyncio.Task, the policy and the kernel's loop unchanged; asyncio.timeout and "
         "current_task() valid; SIGINT handler restored after success, error and interrupt",
         tests=(
-            "test_kernels.py::test_nothing_global_changes",
-            "test_bridge.py::test_asyncios_own_classes_stay_as_they_are",
-            "test_bridge.py::test_timeouts_and_the_current_task_are_valid_inside",
-            "test_bridge.py::test_the_handler_in_place_comes_back",
+            "core/test_sync_in_kernels.py::test_nothing_global_changes",
+            "core/test_sync.py::test_asyncios_own_classes_stay_as_they_are",
+            "core/test_sync.py::test_timeouts_and_the_current_task_are_valid_inside",
+            "core/test_sync.py::test_the_handler_in_place_comes_back",
         ),
         removals=(
             Removal(
                 file=BRIDGE,
                 old="    nester._patch_loop(loop)",
                 new="    nester.apply(loop)",
-                tests=("test_kernels.py::test_nothing_global_changes",),
+                tests=("core/test_sync_in_kernels.py::test_nothing_global_changes",),
             ),
             Removal(
                 file=BRIDGE,
                 old="            signal.signal(signal.SIGINT, previous)",
                 new="            pass",
-                tests=("test_bridge.py::test_the_handler_in_place_comes_back",),
+                tests=("core/test_sync.py::test_the_handler_in_place_comes_back",),
             ),
         ),
     ),
@@ -251,16 +251,16 @@ ROWS: tuple[Row, ...] = (
         fault="a call nested in a callback of ours",
         outcome="a clear error, no deadlock",
         tests=(
-            "test_magic_in_kernels.py::test_a_call_nested_in_a_callback_of_ours_is_a_clear_error",
-            "test_kernels.py::test_a_call_nested_in_a_callback_is_a_clear_error",
-            "test_bridge.py::test_a_call_inside_a_call_is_an_error_and_no_deadlock",
+            "magic/test_extension_in_kernels.py::test_a_call_nested_in_a_callback_of_ours_is_a_clear_error",
+            "core/test_sync_in_kernels.py::test_a_call_nested_in_a_callback_is_a_clear_error",
+            "core/test_sync.py::test_a_call_inside_a_call_is_an_error_and_no_deadlock",
         ),
         removals=(
             Removal(
                 file=BRIDGE,
                 old="    if host.is_nested():",
                 new="    if False:",
-                tests=("test_bridge.py::test_a_call_inside_a_call_is_an_error_and_no_deadlock",),
+                tests=("core/test_sync.py::test_a_call_inside_a_call_is_an_error_and_no_deadlock",),
             ),
         ),
     ),
@@ -269,22 +269,22 @@ ROWS: tuple[Row, ...] = (
         fault="an ExceptionGroup raised by a provider",
         outcome="one clean error message",
         tests=(
-            "test_magic_in_kernels.py::test_an_exception_group_of_a_provider_is_one_clean_error",
-            "test_kernels.py::test_an_exception_group_is_one_clean_error",
-            "test_chat.py::test_exception_group_leaves_no_group_in_the_chain",
+            "magic/test_extension_in_kernels.py::test_an_exception_group_of_a_provider_is_one_clean_error",
+            "core/test_sync_in_kernels.py::test_an_exception_group_is_one_clean_error",
+            "chat/test_chat.py::test_exception_group_leaves_no_group_in_the_chain",
         ),
         removals=(
             Removal(
                 file=BRIDGE,
                 old="        if isinstance(failure, BaseExceptionGroup):",
                 new="        if False:",
-                tests=("test_kernels.py::test_an_exception_group_is_one_clean_error",),
+                tests=("core/test_sync_in_kernels.py::test_an_exception_group_is_one_clean_error",),
             ),
             Removal(
                 file="aichat_magic/chat.py",
                 old="None if isinstance(error, ExceptionGroup) else error",
                 new="error",
-                tests=("test_chat.py::test_exception_group_leaves_no_group_in_the_chain",),
+                tests=("chat/test_chat.py::test_exception_group_leaves_no_group_in_the_chain",),
             ),
         ),
     ),
@@ -294,10 +294,10 @@ ROWS: tuple[Row, ...] = (
         outcome="<= 40 display messages, the final text complete; under %%capture one output; in a terminal each token "
         "once",
         tests=(
-            "test_magic_in_kernels.py::test_a_long_stream_is_few_messages_and_complete",
-            "test_magic_in_kernels.py::test_a_captured_cell_has_one_output",
-            "test_magic_in_kernels.py::test_a_terminal_shows_each_token_once",
-            "test_display.py::test_600_tokens_in_3_seconds_are_at_most_40_messages_and_the_last_is_complete",
+            "magic/test_extension_in_kernels.py::test_a_long_stream_is_few_messages_and_complete",
+            "magic/test_extension_in_kernels.py::test_a_captured_cell_has_one_output",
+            "magic/test_extension_in_kernels.py::test_a_terminal_shows_each_token_once",
+            "magic/test_views.py::test_600_tokens_in_3_seconds_are_at_most_40_messages_and_the_last_is_complete",
         ),
         removals=(
             Removal(
@@ -305,20 +305,20 @@ ROWS: tuple[Row, ...] = (
                 old="_MIN_INTERVAL_S = 0.1",
                 new="_MIN_INTERVAL_S = 0.0",
                 tests=(
-                    "test_display.py::test_600_tokens_in_3_seconds_are_at_most_40_messages_and_the_last_is_complete",
+                    "magic/test_views.py::test_600_tokens_in_3_seconds_are_at_most_40_messages_and_the_last_is_complete",
                 ),
             ),
             Removal(
                 file="aichat_magic/display.py",
                 old='    if type(shell.display_pub).__name__ == "CapturingDisplayPublisher":',
                 new="    if False:",
-                tests=("test_magic_in_kernels.py::test_a_captured_cell_has_one_output",),
+                tests=("magic/test_extension_in_kernels.py::test_a_captured_cell_has_one_output",),
             ),
             Removal(
                 file="aichat_magic/display.py",
                 old="text[self._n_written :]",
                 new="text",
-                tests=("test_magic_in_kernels.py::test_a_terminal_shows_each_token_once",),
+                tests=("magic/test_extension_in_kernels.py::test_a_terminal_shows_each_token_once",),
             ),
         ),
     ),
@@ -327,16 +327,18 @@ ROWS: tuple[Row, ...] = (
         fault="two cells, then the server closes the idle connection, then a third",
         outcome="one connection for the first two, recovery for the third",
         tests=(
-            "test_magic_in_kernels.py::test_cells_share_a_connection_and_recover_when_it_is_closed",
-            "test_transport.py::test_two_requests_and_a_stream_share_one_connection",
-            "test_transport.py::test_an_idle_connection_closed_by_the_server_is_replaced",
+            "magic/test_extension_in_kernels.py::test_cells_share_a_connection_and_recover_when_it_is_closed",
+            "http/test_client.py::test_two_requests_and_a_stream_share_one_connection",
+            "http/test_client.py::test_an_idle_connection_closed_by_the_server_is_replaced",
         ),
         removals=(
             Removal(
                 file=BRIDGE,
                 old="        if self._loop is None:",
                 new="        if True:",
-                tests=("test_magic_in_kernels.py::test_cells_share_a_connection_and_recover_when_it_is_closed",),
+                tests=(
+                    "magic/test_extension_in_kernels.py::test_cells_share_a_connection_and_recover_when_it_is_closed",
+                ),
             ),
         ),
     ),
@@ -346,31 +348,31 @@ ROWS: tuple[Row, ...] = (
         "trailing ;, an unbalanced (",
         outcome="parsed as a shell would; the prompt reaches the server byte for byte; wrong lines send nothing",
         tests=(
-            "test_magic_in_kernels.py::test_a_prompt_reaches_the_server_byte_for_byte",
-            "test_magic_in_kernels.py::test_a_line_is_parsed_as_a_shell_would",
-            "test_magic_in_kernels.py::test_a_wrong_line_sends_nothing_and_is_a_short_error",
-            "test_magic.py::test_prompt_reaches_the_server_byte_for_byte",
-            "test_magic.py::test_wrong_line_sends_nothing_and_is_a_short_error",
-            "test_arguments.py::test_quotes_are_those_of_a_shell",
+            "magic/test_extension_in_kernels.py::test_a_prompt_reaches_the_server_byte_for_byte",
+            "magic/test_extension_in_kernels.py::test_a_line_is_parsed_as_a_shell_would",
+            "magic/test_extension_in_kernels.py::test_a_wrong_line_sends_nothing_and_is_a_short_error",
+            "magic/test_extension.py::test_prompt_reaches_the_server_byte_for_byte",
+            "magic/test_extension.py::test_wrong_line_sends_nothing_and_is_a_short_error",
+            "magic/test_arguments.py::test_quotes_are_those_of_a_shell",
         ),
         removals=(
             Removal(
                 file="aichat_magic/arguments.py",
                 old="shlex.split(line",
                 new="str.split(line",
-                tests=("test_magic_in_kernels.py::test_a_line_is_parsed_as_a_shell_would",),
+                tests=("magic/test_extension_in_kernels.py::test_a_line_is_parsed_as_a_shell_would",),
             ),
             Removal(
                 file="aichat_magic/magic.py",
                 old="    @no_var_expand\n",
                 new="",
-                tests=("test_magic_in_kernels.py::test_a_prompt_reaches_the_server_byte_for_byte",),
+                tests=("magic/test_extension_in_kernels.py::test_a_prompt_reaches_the_server_byte_for_byte",),
             ),
             Removal(
                 file="aichat_magic/arguments.py",
                 old="        if rest:",
                 new="        if False:",
-                tests=("test_magic_in_kernels.py::test_a_wrong_line_sends_nothing_and_is_a_short_error",),
+                tests=("magic/test_extension_in_kernels.py::test_a_wrong_line_sends_nothing_and_is_a_short_error",),
             ),
         ),
     ),
@@ -379,8 +381,8 @@ ROWS: tuple[Row, ...] = (
         fault="load, unload, reload, a bad %config value in between",
         outcome="no matcher, configurable or event left behind; reload works",
         tests=(
-            "test_magic_in_kernels.py::test_load_unload_and_reload_leave_nothing_behind_whatever_was_configured",
-            "test_magic.py::test_unload_leaves_nothing_behind_and_reload_works_after_a_bad_value",
+            "magic/test_extension_in_kernels.py::test_load_unload_and_reload_leave_nothing_behind_whatever_was_configured",
+            "magic/test_extension.py::test_unload_leaves_nothing_behind_and_reload_works_after_a_bad_value",
         ),
         removals=(
             Removal(
@@ -388,7 +390,7 @@ ROWS: tuple[Row, ...] = (
                 old="        _forget(shell)  #",
                 new="        pass  #",
                 tests=(
-                    "test_magic_in_kernels.py::test_load_unload_and_reload_leave_nothing_behind_whatever_was_configured",
+                    "magic/test_extension_in_kernels.py::test_load_unload_and_reload_leave_nothing_behind_whatever_was_configured",
                 ),
             ),
             Removal(
@@ -396,14 +398,16 @@ ROWS: tuple[Row, ...] = (
                 old="    magics.leave()",
                 new="    pass",
                 tests=(
-                    "test_magic_in_kernels.py::test_load_unload_and_reload_leave_nothing_behind_whatever_was_configured",
+                    "magic/test_extension_in_kernels.py::test_load_unload_and_reload_leave_nothing_behind_whatever_was_configured",
                 ),
             ),
             Removal(
                 file="aichat_magic/magic.py",
                 old="    except TraitError as error:",
                 new="    except ZeroDivisionError as error:",
-                tests=("test_magic.py::test_unload_leaves_nothing_behind_and_reload_works_after_a_bad_value",),
+                tests=(
+                    "magic/test_extension.py::test_unload_leaves_nothing_behind_and_reload_works_after_a_bad_value",
+                ),
             ),
         ),
     ),
@@ -412,9 +416,9 @@ ROWS: tuple[Row, ...] = (
         fault="rerun cell k of a conversation of n (real cellId)",
         outcome="only turn k is replaced; only earlier turns are sent; later turns stay",
         tests=(
-            "test_conversations_in_kernels.py::"
+            "magic/test_history_in_kernels.py::"
             "test_cell_that_is_run_again_sends_earlier_turns_only_and_later_turns_stay",
-            "test_session.py::test_rerun_of_a_cell_sends_earlier_turns_only_and_replaces_only_its_own",
+            "magic/test_session.py::test_rerun_of_a_cell_sends_earlier_turns_only_and_replaces_only_its_own",
         ),
         removals=(
             Removal(
@@ -422,7 +426,7 @@ ROWS: tuple[Row, ...] = (
                 old="kept.place_of(cell_id)",
                 new="None",
                 tests=(
-                    "test_conversations_in_kernels.py::"
+                    "magic/test_history_in_kernels.py::"
                     "test_cell_that_is_run_again_sends_earlier_turns_only_and_later_turns_stay",
                 ),
             ),

@@ -41,8 +41,8 @@ ROWS: tuple[Row, ...] = (
         tests=(
             "test_faults.py::test_wait_that_a_server_asks_for_is_waited",
             "test_faults.py::test_every_worker_waits_while_a_server_asks_for_it",
-            "test_retry.py::test_what_the_server_asks_for_is_waited_at_least",
-            "test_batch_faults.py::test_every_call_waits_for_the_retry_after",
+            "chat/test_retry.py::test_what_the_server_asks_for_is_waited_at_least",
+            "batching/test_faults.py::test_every_call_waits_for_the_retry_after",
         ),
         removals=(
             Removal(
@@ -66,8 +66,8 @@ ROWS: tuple[Row, ...] = (
         tests=(
             "test_faults.py::test_wait_that_a_server_asks_for_is_waited",
             "test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",
-            "test_failures.py::test_seconds_milliseconds_and_dates_are_read",
-            "test_failures.py::test_a_date_in_the_past_is_none",
+            "http/test_errors.py::test_seconds_milliseconds_and_dates_are_read",
+            "http/test_errors.py::test_a_date_in_the_past_is_none",
         ),
         removals=(
             Removal(file=FAILURES, old="wait_s = _date(text) - wall_clock()", new="wait_s = math.nan"),
@@ -86,8 +86,8 @@ ROWS: tuple[Row, ...] = (
         outcome="no crash, the usual wait",
         tests=(
             "test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",
-            "test_failures.py::test_a_wait_that_makes_no_sense_is_none",
-            "test_failures.py::test_any_header_gives_a_positive_number_or_none",
+            "http/test_errors.py::test_a_wait_that_makes_no_sense_is_none",
+            "http/test_errors.py::test_any_header_gives_a_positive_number_or_none",
         ),
         removals=(
             Removal(
@@ -105,8 +105,8 @@ ROWS: tuple[Row, ...] = (
         outcome="no retry; the error names the wait",
         tests=(
             "test_faults.py::test_wait_above_the_cap_is_named_and_not_waited",
-            "test_retry.py::test_a_server_that_asks_for_too_much_is_not_waited_for",
-            "test_limits.py::test_retry_after_of_an_hour_pauses_nobody",
+            "chat/test_retry.py::test_a_server_that_asks_for_too_much_is_not_waited_for",
+            "batching/test_limiter.py::test_retry_after_of_an_hour_pauses_nobody",
         ),
         removals=(
             Removal(file=RETRY, old="asked_s > policy.retry_after_cap_s:", new="False:"),
@@ -144,9 +144,9 @@ ROWS: tuple[Row, ...] = (
         tests=(
             "test_faults.py::test_exhausted_quota_is_one_call",
             "test_faults.py::test_exhausted_quota_stops_a_run_and_keeps_what_is_finished",
-            "test_failures.py::test_an_exhausted_account_is_a_quota_error",
-            "test_failures.py::test_a_minute_that_is_used_up_is_none",
-            "test_batch_faults.py::test_spent_quota_stops_the_run_and_keeps_what_is_finished",
+            "http/test_errors.py::test_an_exhausted_account_is_a_quota_error",
+            "http/test_errors.py::test_a_minute_that_is_used_up_is_none",
+            "batching/test_faults.py::test_spent_quota_stops_the_run_and_keeps_what_is_finished",
         ),
         removals=(
             Removal(
@@ -169,9 +169,9 @@ ROWS: tuple[Row, ...] = (
         outcome="the retries stay within their budget; the run ends soon and says why",
         tests=(
             "test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",
-            "test_retry.py::test_a_budget_never_gives_more_than_it_says",
-            "test_batches.py::test_server_that_is_down_ends_the_run_soon_and_says_why",
-            "test_batch_faults.py::test_server_that_always_fails_ends_the_run_soon_and_says_why",
+            "chat/test_retry.py::test_a_budget_never_gives_more_than_it_says",
+            "batching/test_runner.py::test_server_that_is_down_ends_the_run_soon_and_says_why",
+            "batching/test_faults.py::test_server_that_always_fails_ends_the_run_soon_and_says_why",
         ),
         removals=(
             Removal(
@@ -205,7 +205,7 @@ ROWS: tuple[Row, ...] = (
         outcome="tried again",
         tests=(
             "test_faults.py::test_break_before_the_headers_is_tried_again",
-            "test_transport.py::test_a_break_before_the_headers_can_be_tried_again",
+            "http/test_client.py::test_a_break_before_the_headers_can_be_tried_again",
         ),
         removals=(
             NO_RETRY,
@@ -224,15 +224,15 @@ ROWS: tuple[Row, ...] = (
         tests=(
             "test_faults.py::test_body_that_breaks_off_is_an_error_and_no_short_reply",
             "test_faults.py::test_body_that_breaks_off_once_is_asked_for_again",
-            "test_transport.py::test_a_body_cut_short_is_never_a_short_answer",
-            "test_transport.py::test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once",
+            "http/test_client.py::test_a_body_cut_short_is_never_a_short_answer",
+            "http/test_client.py::test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once",
         ),
         removals=(
             Removal(
                 file=SOCKETS,
                 old="start_tls(plain, _Decrypted(self),",
                 new="start_tls(plain, self,",
-                tests=("test_transport.py::test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once",),
+                tests=("http/test_client.py::test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once",),
             ),
             BEGUN_OR_NOT,
             Removal(file=DECODING, old="raise CutOffError", new="pass"),
@@ -245,30 +245,30 @@ ROWS: tuple[Row, ...] = (
         outcome="the total deadline ends it",
         tests=(
             "test_faults.py::test_deadline_holds_for_the_whole_of_a_request",
-            "test_transport.py::test_the_total_deadline_holds",
-            "test_transport.py::test_the_total_deadline_comes_at_its_time",
-            "test_magic.py::test_timeout_flag_ends_a_hanging_request",
-            "test_batches.py::test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place",
-            "test_limits.py::test_calls_that_nobody_answers_do_not_hold_up_the_others",
+            "http/test_client.py::test_the_total_deadline_holds",
+            "http/test_client.py::test_the_total_deadline_comes_at_its_time",
+            "magic/test_extension.py::test_timeout_flag_ends_a_hanging_request",
+            "batching/test_runner.py::test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place",
+            "batching/test_limiter.py::test_calls_that_nobody_answers_do_not_hold_up_the_others",
         ),
         removals=(
             Removal(
                 file=LIMITS,
                 old="min(overdue, window.whole)",
                 new="0",
-                tests=("test_limits.py::test_calls_that_nobody_answers_do_not_hold_up_the_others",),
+                tests=("batching/test_limiter.py::test_calls_that_nobody_answers_do_not_hold_up_the_others",),
             ),
             Removal(
                 file=BATCHES,
                 old="if self._plan.limits.has_stuck:",
                 new="if False:",
-                tests=("test_batches.py::test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place",),
+                tests=("batching/test_runner.py::test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place",),
             ),
             Removal(
                 file=EXCHANGE,
                 old="min(self._deadline, idle_end)",
                 new="min(self._deadline, idle_end) + 2",
-                tests=("test_transport.py::test_the_total_deadline_comes_at_its_time",),
+                tests=("http/test_client.py::test_the_total_deadline_comes_at_its_time",),
             ),
         ),
     ),
@@ -279,9 +279,9 @@ ROWS: tuple[Row, ...] = (
         tests=(
             "test_faults.py::test_text_of_a_stream_that_is_cut_stays_visible_and_marked_and_is_not_kept",
             "test_faults.py::test_body_that_breaks_off_once_is_asked_for_again",
-            "test_magic.py::test_text_before_a_broken_stream_stays_visible_and_is_marked",
-            "test_magic.py::test_failed_turn_does_not_enter_the_history",
-            "test_chat.py::test_stream_is_never_tried_again_after_its_first_text",
+            "magic/test_extension.py::test_text_before_a_broken_stream_stays_visible_and_is_marked",
+            "magic/test_extension.py::test_failed_turn_does_not_enter_the_history",
+            "chat/test_chat.py::test_stream_is_never_tried_again_after_its_first_text",
             "providers/test_openai.py::test_stream_without_its_end_is_incomplete",
             "providers/test_anthropic.py::test_stream_without_its_end_is_incomplete_and_what_came_is_kept",
         ),
@@ -302,7 +302,7 @@ ROWS: tuple[Row, ...] = (
                 file=CHAT,
                 old="if draft.text:",
                 new="if False:",
-                tests=("test_chat.py::test_stream_is_never_tried_again_after_its_first_text",),
+                tests=("chat/test_chat.py::test_stream_is_never_tried_again_after_its_first_text",),
             ),
             Removal(
                 file=JOBS,
@@ -318,10 +318,10 @@ ROWS: tuple[Row, ...] = (
         outcome="the same text as in the plain form",
         tests=(
             "test_faults.py::test_stream_in_any_form_is_the_same_text",
-            "test_sse.py::test_lines_end_at_cr_lf_and_crlf",
-            "test_sse.py::test_separators_inside_json_do_not_end_a_line",
-            "test_sse.py::test_any_cut_of_the_bytes_gives_the_same_events",
-            "test_transport.py::test_events_are_the_same_however_the_bytes_are_cut",
+            "http/test_sse.py::test_lines_end_at_cr_lf_and_crlf",
+            "http/test_sse.py::test_separators_inside_json_do_not_end_a_line",
+            "http/test_sse.py::test_any_cut_of_the_bytes_gives_the_same_events",
+            "http/test_client.py::test_events_are_the_same_however_the_bytes_are_cut",
         ),
         removals=(
             Removal(file=SSE, old='1 if self._follows_cr and piece.startswith(b"\\n") else 0', new="0"),
@@ -361,8 +361,8 @@ ROWS: tuple[Row, ...] = (
         outcome="a short typed error",
         tests=(
             "test_faults.py::test_page_in_place_of_a_reply_is_a_short_error",
-            "test_transport.py::test_an_html_page_is_a_short_error",
-            "test_failures.py::test_an_html_page_becomes_a_short_note",
+            "http/test_client.py::test_an_html_page_is_a_short_error",
+            "http/test_errors.py::test_an_html_page_becomes_a_short_note",
         ),
         removals=(
             Removal(file=FAILURES, old="if page := html_note(data):", new="if page := '':"),
@@ -380,8 +380,8 @@ ROWS: tuple[Row, ...] = (
         outcome="a typed error",
         tests=(
             "test_faults.py::test_hostile_json_is_a_typed_error",
-            "test_failures.py::test_hostile_json_is_a_typed_error",
-            "test_transport.py::test_hostile_json_is_a_typed_error",
+            "http/test_errors.py::test_hostile_json_is_a_typed_error",
+            "http/test_client.py::test_hostile_json_is_a_typed_error",
         ),
         removals=(
             Removal(
@@ -402,7 +402,7 @@ ROWS: tuple[Row, ...] = (
         tests=(
             "test_faults.py::test_strange_characters_are_shown_stored_and_sent_again",
             "test_faults.py::test_strange_characters_are_stored_for_rows",
-            "test_store.py::test_any_text_survives",
+            "store/test_sqlite.py::test_any_text_survives",
         ),
         removals=(
             Removal(
@@ -430,30 +430,30 @@ ROWS: tuple[Row, ...] = (
         outcome="reading stops at the cap, and little memory is taken",
         tests=(
             "test_faults.py::test_bomb_is_a_typed_error_and_one_call",
-            "test_transport.py::test_a_bomb_stops_at_the_cap_and_costs_little_memory",
-            "test_transport.py::test_a_small_cap_is_a_cap",
-            "test_transport.py::test_an_endless_error_body_is_read_in_part",
-            "test_transport.py::test_a_compressed_body_that_gives_nothing_stops_at_the_cap",
-            "test_decoding.py::test_no_piece_is_larger_than_64_kib_and_none_is_empty",
+            "http/test_client.py::test_a_bomb_stops_at_the_cap_and_costs_little_memory",
+            "http/test_client.py::test_a_small_cap_is_a_cap",
+            "http/test_client.py::test_an_endless_error_body_is_read_in_part",
+            "http/test_client.py::test_a_compressed_body_that_gives_nothing_stops_at_the_cap",
+            "http/test_decoding.py::test_no_piece_is_larger_than_64_kib_and_none_is_empty",
         ),
         removals=(
             Removal(
                 file=EXCHANGE,
                 old="self._read_bytes > self._request.max_bytes",
                 new="False",
-                tests=("test_transport.py::test_a_small_cap_is_a_cap",),
+                tests=("http/test_client.py::test_a_small_cap_is_a_cap",),
             ),
             Removal(
                 file=DECODING,
                 old="decompress(data, _PIECE_BYTES)",
                 new="decompress(data)",
-                tests=("test_decoding.py::test_no_piece_is_larger_than_64_kib_and_none_is_empty",),
+                tests=("http/test_decoding.py::test_no_piece_is_larger_than_64_kib_and_none_is_empty",),
             ),
             Removal(
                 file=DECODING,
                 old="if self._left < 0:",
                 new="if False:",
-                tests=("test_transport.py::test_a_compressed_body_that_gives_nothing_stops_at_the_cap",),
+                tests=("http/test_client.py::test_a_compressed_body_that_gives_nothing_stops_at_the_cap",),
             ),
         ),
     ),
@@ -465,9 +465,9 @@ ROWS: tuple[Row, ...] = (
             "test_faults.py::test_redirect_to_another_server_reaches_nobody",
             "test_faults.py::test_redirect_out_of_tls_reaches_nobody",
             "test_faults.py::test_redirect_to_itself_is_one_call",
-            "test_transport.py::test_a_redirect_is_not_followed",
-            "test_transport.py::test_any_redirect_is_refused",
-            "providers/test_aichat.py::test_a_redirect_names_its_target_and_is_not_followed",
+            "http/test_client.py::test_a_redirect_is_not_followed",
+            "http/test_client.py::test_any_redirect_is_refused",
+            "providers/aichat/test_provider.py::test_a_redirect_names_its_target_and_is_not_followed",
         ),
         removals=(Removal(file=EXCHANGE, old="self._refuse_redirect()", new="pass"),),
     ),
@@ -477,17 +477,17 @@ ROWS: tuple[Row, ...] = (
         outcome="one try; the error names TLS; verification stays on",
         tests=(
             "test_faults.py::test_certificate_of_nobody_is_tried_once_and_named",
-            "test_transport.py::test_a_certificate_that_does_not_hold_is_refused",
-            "test_transport.py::test_verification_is_off_for_the_request_that_says_so_and_no_other",
-            "test_transport.py::test_what_comes_before_the_tls_handshake_is_no_answer",
-            "test_sockets.py::test_what_came_in_the_clear_is_no_answer_over_tls",
+            "http/test_client.py::test_a_certificate_that_does_not_hold_is_refused",
+            "http/test_client.py::test_verification_is_off_for_the_request_that_says_so_and_no_other",
+            "http/test_client.py::test_what_comes_before_the_tls_handshake_is_no_answer",
+            "http/test_connection.py::test_what_came_in_the_clear_is_no_answer_over_tls",
         ),
         removals=(
             Removal(
                 file=SOCKETS,
                 old="if not self.reader.is_clean:  # whoever",
                 new="if False:  # whoever",
-                tests=("test_sockets.py::test_what_came_in_the_clear_is_no_answer_over_tls",),
+                tests=("http/test_connection.py::test_what_came_in_the_clear_is_no_answer_over_tls",),
             ),
             Removal(
                 file=FAILURES, old="if (why_tls := _tls_cause(chain, codes)) is not None:", new="if why_tls := '':"
@@ -505,9 +505,9 @@ ROWS: tuple[Row, ...] = (
         outcome="no error holds the password",
         tests=(
             "test_faults.py::test_password_of_a_proxy_is_in_no_error",
-            "test_transport.py::test_a_dead_proxy_is_named_without_its_password",
-            "test_transport.py::test_a_proxy_that_refuses_says_so",
-            "test_urls.py::test_a_proxy_is_named_without_its_password",
+            "http/test_client.py::test_a_dead_proxy_is_named_without_its_password",
+            "http/test_client.py::test_a_proxy_that_refuses_says_so",
+            "core/test_urls.py::test_a_proxy_is_named_without_its_password",
         ),
         removals=(Removal(file=URLS, old='netloc=parts.netloc.rpartition("@")[2]', new="netloc=parts.netloc"),),
     ),
@@ -517,9 +517,9 @@ ROWS: tuple[Row, ...] = (
         outcome="an error of one line, no group of exceptions",
         tests=(
             "test_faults.py::test_address_that_is_none_is_one_line",
-            "test_urls.py::test_what_is_no_url_is_one_clear_error",
-            "test_transport.py::test_a_url_that_is_none_is_a_config_error",
-            "test_transport.py::test_a_group_of_exceptions_becomes_one_error",
+            "core/test_urls.py::test_what_is_no_url_is_one_clear_error",
+            "http/test_client.py::test_a_url_that_is_none_is_a_config_error",
+            "http/test_client.py::test_a_group_of_exceptions_becomes_one_error",
         ),
         removals=(
             Removal(file=URLS, old="if parts.scheme not in schemes:", new="if False:"),

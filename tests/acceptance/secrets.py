@@ -34,8 +34,8 @@ ROWS: tuple[Row, ...] = (
             "test_secrets.py::test_way_that_fails_shows_neither_key_nor_password",
             "test_secrets.py::test_nothing_that_a_kernel_shows_logs_or_writes_holds_the_key",
             "test_secrets.py::test_saved_notebook_holds_no_key",
-            "test_secret.py::test_secret_never_prints",
-            "test_secret.py::test_secret_cannot_be_pickled_copied_or_changed",
+            "core/test_secrets.py::test_secret_never_prints",
+            "core/test_secrets.py::test_secret_cannot_be_pickled_copied_or_changed",
         ),
         removals=(
             Removal(
@@ -81,10 +81,10 @@ ROWS: tuple[Row, ...] = (
         fault="a key that holds a line end, NUL, a space or a character outside ASCII",
         outcome="refused before anything is sent, not shown",
         tests=(
-            "test_secret.py::test_key_no_header_can_carry_is_refused_and_not_shown",
+            "core/test_secrets.py::test_key_no_header_can_carry_is_refused_and_not_shown",
             "test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",
-            "test_transport.py::test_a_key_that_no_header_can_carry_is_not_sent",
-            "test_cookies.py::test_a_value_that_no_header_can_carry_is_refused_and_not_shown",
+            "http/test_client.py::test_a_key_that_no_header_can_carry_is_not_sent",
+            "providers/aichat/test_cookies.py::test_a_value_that_no_header_can_carry_is_refused_and_not_shown",
         ),
         removals=(
             Removal(
@@ -97,7 +97,7 @@ ROWS: tuple[Row, ...] = (
                 file=OUTGOING,
                 old="if auth is not None and not _is_header(auth.prefix + auth.secret.reveal()):",
                 new="if False:",
-                tests=("test_transport.py::test_a_key_that_no_header_can_carry_is_not_sent",),
+                tests=("http/test_client.py::test_a_key_that_no_header_can_carry_is_not_sent",),
             ),
         ),
     ),
@@ -106,10 +106,10 @@ ROWS: tuple[Row, ...] = (
         fault="a notebook sets a base URL of its own while the key is in the environment",
         outcome="the key stays with its provider's host, unless one is given for the other",
         tests=(
-            "test_magic.py::test_key_in_the_environment_does_not_go_to_an_address_of_the_notebook",
-            "test_settings.py::test_key_does_not_go_to_another_host",
-            "test_settings.py::test_key_goes_to_its_own_host",
-            "test_settings.py::test_key_beside_an_address_in_the_same_place_belongs_to_it",
+            "magic/test_extension.py::test_key_in_the_environment_does_not_go_to_an_address_of_the_notebook",
+            "core/test_settings.py::test_key_does_not_go_to_another_host",
+            "core/test_settings.py::test_key_goes_to_its_own_host",
+            "core/test_settings.py::test_key_beside_an_address_in_the_same_place_belongs_to_it",
         ),
         removals=(
             Removal(
@@ -117,8 +117,8 @@ ROWS: tuple[Row, ...] = (
                 old="if home and host_of(home) == host), None)",
                 new="if home), None)",
                 tests=(
-                    "test_magic.py::test_key_in_the_environment_does_not_go_to_an_address_of_the_notebook",
-                    "test_settings.py::test_key_does_not_go_to_another_host",
+                    "magic/test_extension.py::test_key_in_the_environment_does_not_go_to_an_address_of_the_notebook",
+                    "core/test_settings.py::test_key_does_not_go_to_another_host",
                 ),
             ),
         ),
@@ -128,38 +128,40 @@ ROWS: tuple[Row, ...] = (
         fault="cookies for a host with a similar name, another one, or plain http",
         outcome="never returned, never sent",
         tests=(
-            "test_cookies.py::test_no_other_domain_matches",
-            "test_transport.py::test_cookies_go_with_their_request_only_and_none_is_kept",
-            "test_cookies.py::test_a_cookie_goes_nowhere_else",
-            "providers/test_aichat.py::test_only_cookies_of_the_host_are_sent",
-            "providers/test_aichat.py::test_cookies_of_a_subdomain_alone_are_none_for_the_service",
-            "providers/test_aichat.py::test_a_server_of_ones_own_may_do_without_cookies_and_gets_none_of_others",
-            "providers/test_aichat.py::test_no_cookie_is_sent_over_plain_http",
+            "providers/aichat/test_cookies.py::test_no_other_domain_matches",
+            "http/test_client.py::test_cookies_go_with_their_request_only_and_none_is_kept",
+            "providers/aichat/test_cookies.py::test_a_cookie_goes_nowhere_else",
+            "providers/aichat/test_provider.py::test_only_cookies_of_the_host_are_sent",
+            "providers/aichat/test_provider.py::test_cookies_of_a_subdomain_alone_are_none_for_the_service",
+            "providers/aichat/test_provider.py::test_a_server_of_ones_own_may_do_without_cookies_and_gets_none_of_others",
+            "providers/aichat/test_provider.py::test_no_cookie_is_sent_over_plain_http",
         ),
         removals=(
             Removal(
                 file=COOKIES,
                 old='allowed_domains=(domain, f".{domain}")',
                 new="allowed_domains=None",
-                tests=("test_cookies.py::test_no_other_domain_matches",),
+                tests=("providers/aichat/test_cookies.py::test_no_other_domain_matches",),
             ),
             Removal(
                 file=COOKIES,
                 old="strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain",
                 new="strict_ns_domain=DefaultCookiePolicy.DomainLiberal",
-                tests=("test_cookies.py::test_a_cookie_goes_nowhere_else",),
+                tests=("providers/aichat/test_cookies.py::test_a_cookie_goes_nowhere_else",),
             ),
             Removal(
                 file=COOKIES,
                 old="secure=True,",
                 new="secure=False,",
-                tests=("providers/test_aichat.py::test_no_cookie_is_sent_over_plain_http",),
+                tests=("providers/aichat/test_provider.py::test_no_cookie_is_sent_over_plain_http",),
             ),
             Removal(
                 file=AICHAT,
                 old="chosen = sendable_to(url, found)",
                 new="chosen = found",
-                tests=("providers/test_aichat.py::test_cookies_of_a_subdomain_alone_are_none_for_the_service",),
+                tests=(
+                    "providers/aichat/test_provider.py::test_cookies_of_a_subdomain_alone_are_none_for_the_service",
+                ),
             ),
         ),
     ),
@@ -170,8 +172,8 @@ ROWS: tuple[Row, ...] = (
         tests=(
             VIEWS,
             "test_parsers.py::test_run_over_hostile_rows_is_harmless_to_look_at",
-            "test_render.py::test_markup_in_a_reply_stays_text",
-            "test_render.py::test_escaped_markup_is_shown_letter_by_letter",
+            "text/test_markdown.py::test_markup_in_a_reply_stays_text",
+            "text/test_markdown.py::test_escaped_markup_is_shown_letter_by_letter",
             BROWSER,
         ),
         removals=(
@@ -179,7 +181,7 @@ ROWS: tuple[Row, ...] = (
                 file=RENDER,
                 old="for name, rule in _RULES.items():",
                 new='parser.options["html"] = True\n    for name, rule in list(_RULES.items())[:-2]:',
-                tests=(VIEWS, "test_render.py::test_markup_in_a_reply_stays_text"),
+                tests=(VIEWS, "text/test_markdown.py::test_markup_in_a_reply_stays_text"),
             ),
             Removal(
                 file=RENDER,
@@ -200,9 +202,9 @@ ROWS: tuple[Row, ...] = (
         fault="links that run code, in any coding; images with an address",
         outcome="no such link; images are text and not fetched",
         tests=(
-            "test_render.py::test_links_elsewhere_than_the_web_or_mail_stay_text",
-            "test_render.py::test_images_are_shown_as_text_and_not_fetched",
-            "test_render.py::test_commands_that_could_do_more_than_typeset_are_shown_as_code",
+            "text/test_markdown.py::test_links_elsewhere_than_the_web_or_mail_stay_text",
+            "text/test_markdown.py::test_images_are_shown_as_text_and_not_fetched",
+            "text/test_markdown.py::test_commands_that_could_do_more_than_typeset_are_shown_as_code",
             VIEWS,
             BROWSER,
         ),
@@ -211,19 +213,19 @@ ROWS: tuple[Row, ...] = (
                 file=RENDER,
                 old="return _LINK.match(url) is not None",
                 new="return True",
-                tests=("test_render.py::test_links_elsewhere_than_the_web_or_mail_stay_text",),
+                tests=("text/test_markdown.py::test_links_elsewhere_than_the_web_or_mail_stay_text",),
             ),
             Removal(
                 file=RENDER,
                 old='    "image": _image,\n',
                 new="",
-                tests=("test_render.py::test_images_are_shown_as_text_and_not_fetched",),
+                tests=("text/test_markdown.py::test_images_are_shown_as_text_and_not_fetched",),
             ),
             Removal(
                 file=RENDER,
                 old="if _UNSAFE_TEX.search(tex) or",
                 new="if",
-                tests=("test_render.py::test_commands_that_could_do_more_than_typeset_are_shown_as_code",),
+                tests=("text/test_markdown.py::test_commands_that_could_do_more_than_typeset_are_shown_as_code",),
             ),
         ),
     ),
@@ -233,7 +235,7 @@ ROWS: tuple[Row, ...] = (
         outcome="none reaches the terminal",
         tests=(
             "test_parsers.py::test_terminal_of_ipython_obeys_nothing_of_a_reply",
-            "test_display.py::test_terminal_gets_no_control_sequence_even_in_pieces",
+            "magic/test_views.py::test_terminal_gets_no_control_sequence_even_in_pieces",
             VIEWS,
         ),
         removals=(
@@ -247,7 +249,7 @@ ROWS: tuple[Row, ...] = (
                 file=RENDER,
                 old="*range(0x7F, 0xA0)",
                 new="0x7F",
-                tests=("test_display.py::test_terminal_gets_no_control_sequence_even_in_pieces",),
+                tests=("magic/test_views.py::test_terminal_gets_no_control_sequence_even_in_pieces",),
             ),
         ),
     ),
@@ -256,10 +258,10 @@ ROWS: tuple[Row, ...] = (
         fault="attributes, items, calls, formats, doubled braces, LaTeX and dicts in a prompt",
         outcome="only a single-braced name of a variable is filled; nothing is evaluated",
         tests=(
-            "test_prompts.py::test_what_is_no_placeholder_stays_byte_for_byte",
-            "test_prompts.py::test_single_braced_variable_is_filled",
+            "magic/context/test_placeholders.py::test_what_is_no_placeholder_stays_byte_for_byte",
+            "magic/context/test_placeholders.py::test_single_braced_variable_is_filled",
             "test_parsers.py::test_only_what_stands_alone_in_one_pair_of_braces_is_replaced",
-            "test_magic_in_kernels.py::test_a_prompt_reaches_the_server_byte_for_byte",
+            "magic/test_extension_in_kernels.py::test_a_prompt_reaches_the_server_byte_for_byte",
         ),
         removals=(
             Removal(
@@ -267,7 +269,7 @@ ROWS: tuple[Row, ...] = (
                 old=r'r"(?<!\{)\{([^\W\d]\w*)\}(?!\})"',
                 new=r'r"\{([^\W\d]\w*)\}"',
                 tests=(
-                    "test_prompts.py::test_what_is_no_placeholder_stays_byte_for_byte",
+                    "magic/context/test_placeholders.py::test_what_is_no_placeholder_stays_byte_for_byte",
                     "test_parsers.py::test_only_what_stands_alone_in_one_pair_of_braces_is_replaced",
                 ),
             ),
@@ -278,16 +280,18 @@ ROWS: tuple[Row, ...] = (
         fault="a value that itself holds {name}",
         outcome="inserted once, literally",
         tests=(
-            "test_prompts.py::test_value_that_holds_a_placeholder_is_inserted_literally",
-            "test_prompts.py::test_value_is_inserted_whole",
-            "test_templates.py::test_value_is_never_looked_at_for_braces",
+            "magic/context/test_placeholders.py::test_value_that_holds_a_placeholder_is_inserted_literally",
+            "magic/context/test_placeholders.py::test_value_is_inserted_whole",
+            "frames/test_template.py::test_value_is_never_looked_at_for_braces",
         ),
         removals=(
             Removal(
                 file=PROMPTS,
                 old="_PLACEHOLDER.sub(put, template)",
                 new="_PLACEHOLDER.sub(put, _PLACEHOLDER.sub(put, template))",
-                tests=("test_prompts.py::test_value_that_holds_a_placeholder_is_inserted_literally",),
+                tests=(
+                    "magic/context/test_placeholders.py::test_value_that_holds_a_placeholder_is_inserted_literally",
+                ),
             ),
         ),
     ),
@@ -295,7 +299,7 @@ ROWS: tuple[Row, ...] = (
         number=47,
         fault="{f()} and $c.k on the magic line",
         outcome="nothing is evaluated",
-        tests=("test_magic_in_kernels.py::test_a_line_is_not_evaluated",),
+        tests=("magic/test_extension_in_kernels.py::test_a_line_is_not_evaluated",),
         removals=(Removal(file=MAGIC, old="    @no_var_expand\n", new=""),),
     ),
     Row(
@@ -310,8 +314,8 @@ ROWS: tuple[Row, ...] = (
         fault="a tampered row of the store: a pickle, a wrong type",
         outcome="a miss; no pickle, eval, exec or marshal anywhere in the package",
         tests=(
-            "test_store.py::test_tampered_row_is_a_miss",
-            "test_conversation_store.py::test_tampered_turn_is_left_out",
+            "store/test_sqlite.py::test_tampered_row_is_a_miss",
+            "store/test_conversations.py::test_tampered_turn_is_left_out",
             "test_floors.py::test_nothing_pickles_or_evaluates",
         ),
         removals=(
@@ -319,7 +323,7 @@ ROWS: tuple[Row, ...] = (
                 file=STORED_ROWS,
                 old="if not _is_sound(row, oldest_s):",
                 new="if False:",
-                tests=("test_store.py::test_tampered_row_is_a_miss",),
+                tests=("store/test_sqlite.py::test_tampered_row_is_a_miss",),
             ),
             Removal(
                 file=STORED_ROWS,
@@ -334,24 +338,24 @@ ROWS: tuple[Row, ...] = (
         fault="a model file with one byte flipped, or cut short",
         outcome="refused, the partial file removed",
         tests=(
-            "test_weights.py::test_wheel_with_another_file_is_refused_and_nothing_stays",
-            "test_weights.py::test_wheel_cut_short_is_refused_and_nothing_stays",
-            "test_weights.py::test_wheel_with_a_flipped_byte_is_refused",
-            "test_weights.py::test_damaged_file_in_the_cache_is_replaced_and_told",
-            "test_weights.py::test_damaged_file_of_the_user_is_refused_and_stays",
+            "providers/llama/test_weights.py::test_wheel_with_another_file_is_refused_and_nothing_stays",
+            "providers/llama/test_weights.py::test_wheel_cut_short_is_refused_and_nothing_stays",
+            "providers/llama/test_weights.py::test_wheel_with_a_flipped_byte_is_refused",
+            "providers/llama/test_weights.py::test_damaged_file_in_the_cache_is_replaced_and_told",
+            "providers/llama/test_weights.py::test_damaged_file_of_the_user_is_refused_and_stays",
         ),
         removals=(
             Removal(
                 file=WEIGHTS,
                 old="if done != known.size or digest.hexdigest() != known.sha256:",
                 new="if False:",
-                tests=("test_weights.py::test_wheel_with_another_file_is_refused_and_nothing_stays",),
+                tests=("providers/llama/test_weights.py::test_wheel_with_another_file_is_refused_and_nothing_stays",),
             ),
             Removal(
                 file=WEIGHTS,
                 old='if hashlib.file_digest(file, "sha256").hexdigest() != known.sha256:',
                 new="if False:",
-                tests=("test_weights.py::test_damaged_file_in_the_cache_is_replaced_and_told",),
+                tests=("providers/llama/test_weights.py::test_damaged_file_in_the_cache_is_replaced_and_told",),
             ),
         ),
     ),

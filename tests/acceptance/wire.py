@@ -6,7 +6,7 @@ from acceptance.rows import Removal, Row
 
 DECODING = "aichat_magic/decoding.py"
 RESPONSE = "aichat_magic/response.py"
-MEMBERS = "test_decoding.py::test_members_come_out_byte_for_byte_however_they_are_cut"
+MEMBERS = "http/test_decoding.py::test_members_come_out_byte_for_byte_however_they_are_cut"
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -15,17 +15,17 @@ ROWS: tuple[Row, ...] = (
         outcome="every byte of the body, or an error",
         tests=(
             MEMBERS,
-            "test_decoding.py::test_a_member_that_is_cut_off_is_an_error",
-            "test_decoding.py::test_garbage_after_a_member_is_an_error",
-            "test_decoding.py::test_a_damaged_byte_is_an_error_or_does_not_matter",
-            "test_decoding.py::test_deflate_comes_out_with_its_frame_and_without",
-            "test_decoding.py::test_a_list_of_codings_is_undone_from_the_last_to_the_first",
-            "test_decoding.py::test_what_zlib_holds_back_when_a_piece_is_full_comes_out",
-            "test_decoding.py::test_what_zlib_leaves_unread_is_copied_a_bounded_number_of_times",
-            "test_transport.py::test_no_member_of_gzip_is_lost_however_the_body_is_cut",
-            "test_transport.py::test_every_usual_coding_is_undone",
-            "test_transport.py::test_garbage_after_a_compressed_body_is_malformed",
-            "test_transport.py::test_an_encoding_nobody_asked_for_is_refused_and_named",
+            "http/test_decoding.py::test_a_member_that_is_cut_off_is_an_error",
+            "http/test_decoding.py::test_garbage_after_a_member_is_an_error",
+            "http/test_decoding.py::test_a_damaged_byte_is_an_error_or_does_not_matter",
+            "http/test_decoding.py::test_deflate_comes_out_with_its_frame_and_without",
+            "http/test_decoding.py::test_a_list_of_codings_is_undone_from_the_last_to_the_first",
+            "http/test_decoding.py::test_what_zlib_holds_back_when_a_piece_is_full_comes_out",
+            "http/test_decoding.py::test_what_zlib_leaves_unread_is_copied_a_bounded_number_of_times",
+            "http/test_client.py::test_no_member_of_gzip_is_lost_however_the_body_is_cut",
+            "http/test_client.py::test_every_usual_coding_is_undone",
+            "http/test_client.py::test_garbage_after_a_compressed_body_is_malformed",
+            "http/test_client.py::test_an_encoding_nobody_asked_for_is_refused_and_named",
         ),
         removals=(
             # An empty piece was taken for "wants more", and what followed it was lost.
@@ -33,7 +33,7 @@ ROWS: tuple[Row, ...] = (
                 file=DECODING,
                 old="                if piece:\n                    yield piece",
                 new="                yield piece",
-                tests=("test_transport.py::test_no_member_of_gzip_is_lost_however_the_body_is_cut",),
+                tests=("http/test_client.py::test_no_member_of_gzip_is_lost_however_the_body_is_cut",),
             ),
             Removal(file=DECODING, old="data = inflate.unused_data", new="data = b''", tests=(MEMBERS,)),
             Removal(file=DECODING, old='data = data.lstrip(b"\\0")', new="pass", tests=(MEMBERS,)),
@@ -41,31 +41,31 @@ ROWS: tuple[Row, ...] = (
                 file=DECODING,
                 old="and len(piece) < _PIECE_BYTES",
                 new="",
-                tests=("test_decoding.py::test_what_zlib_holds_back_when_a_piece_is_full_comes_out",),
+                tests=("http/test_decoding.py::test_what_zlib_holds_back_when_a_piece_is_full_comes_out",),
             ),
             Removal(
                 file=DECODING,
                 old="raise CutOffError",
                 new="pass",
-                tests=("test_decoding.py::test_a_member_that_is_cut_off_is_an_error",),
+                tests=("http/test_decoding.py::test_a_member_that_is_cut_off_is_an_error",),
             ),
             Removal(
                 file=DECODING,
                 old="_BITE_BYTES = 8 * 1024",
                 new="_BITE_BYTES = 2**30",
-                tests=("test_decoding.py::test_what_zlib_leaves_unread_is_copied_a_bounded_number_of_times",),
+                tests=("http/test_decoding.py::test_what_zlib_leaves_unread_is_copied_a_bounded_number_of_times",),
             ),
             Removal(
                 file=DECODING,
                 old="_ZLIB_BITS if is_framed else _RAW_BITS",
                 new="_ZLIB_BITS",
-                tests=("test_transport.py::test_every_usual_coding_is_undone",),
+                tests=("http/test_client.py::test_every_usual_coding_is_undone",),
             ),
             Removal(
                 file=DECODING,
                 old='elif coding not in ("", "identity"):',
                 new="elif False:",
-                tests=("test_transport.py::test_an_encoding_nobody_asked_for_is_refused_and_named",),
+                tests=("http/test_client.py::test_an_encoding_nobody_asked_for_is_refused_and_named",),
             ),
         ),
     ),
@@ -74,29 +74,29 @@ ROWS: tuple[Row, ...] = (
         fault="20,000 lines of trailers in small pieces; a line without an end, as a trailer or before a chunk",
         outcome="malformed after 100 lines or 64 KiB; nothing is looked at twice",
         tests=(
-            "test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",
-            "test_response.py::test_a_chunk_line_may_not_grow_without_an_end",
-            "test_response.py::test_a_few_trailers_are_passed_over",
-            "test_response.py::test_a_body_of_many_small_chunks_is_read",
+            "http/test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",
+            "http/test_response.py::test_a_chunk_line_may_not_grow_without_an_end",
+            "http/test_response.py::test_a_few_trailers_are_passed_over",
+            "http/test_response.py::test_a_body_of_many_small_chunks_is_read",
         ),
         removals=(
             Removal(
                 file=RESPONSE,
                 old="if self._lines > MAX_HEADERS or self._line_bytes > MAX_HEAD_BYTES:",
                 new="if False:",
-                tests=("test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",),
+                tests=("http/test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",),
             ),
             Removal(
                 file=RESPONSE,
                 old="elif self._spare < 0 and not self._is_whole:",
                 new="elif False:",
-                tests=("test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",),
+                tests=("http/test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",),
             ),
             Removal(
                 file=RESPONSE,
                 old="(1 + _FRAMING_PER_BYTE) * self._body_bytes",
                 new="10**6 * self._body_bytes",
-                tests=("test_response.py::test_a_chunk_line_may_not_grow_without_an_end",),
+                tests=("http/test_response.py::test_a_chunk_line_may_not_grow_without_an_end",),
             ),
         ),
     ),

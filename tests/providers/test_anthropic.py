@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
-from servers import Answer, ChatServer, Exchange, Received, event_stream, payload, status
+from claude import STOP, begins, claude, echo, ends, event, message, piece
+from servers import Answer, ChatServer, Received, event_stream, payload, status
 
-from aichat_magic.chat import Call, Chat
-from aichat_magic.errors import (
+from aichat_magic.chat.chat import Call, Chat
+from aichat_magic.chat.retry import RetryPolicy
+from aichat_magic.core.errors import (
     BadInputError,
     BadRequestError,
     IncompleteReplyError,
@@ -25,86 +27,34 @@ from aichat_magic.errors import (
     ServerError,
     StreamError,
 )
-from aichat_magic.messages import ChatRequest, Draft, Image, Message, Options, Usage
+from aichat_magic.core.messages import ChatRequest, Image, Message, PartialReply
+from aichat_magic.core.options import Options
+from aichat_magic.core.secrets import Secret
+from aichat_magic.core.settings import Endpoint, Settings
+from aichat_magic.core.usage import Usage
+from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.anthropic import Anthropic
-from aichat_magic.retry import RetryPolicy
-from aichat_magic.secret import Secret
-from aichat_magic.settings import Endpoint, Settings
-from aichat_magic.transport import Transport
 
 pytestmark = pytest.mark.anyio
 HELLO = (Message("system", "Be brief."), Message("user", "hello"))
-COUNTS = {"input_tokens": 3, "output_tokens": 2}
 LONG = "word " * 1200  # about 1,500 tokens
 MARK = {"type": "ephemeral"}
 
 
-# --- the server's side of the dialect
-
-
-def message(content: Any = "hi", *, stop: str | None = "end_turn", usage: Any = COUNTS, **more: Any) -> dict[str, Any]:
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return {"type": "message", "model": "m-1", "content": blocks, "stop_reason": stop, "usage": usage, **more}
-
-
-def event(kind: str, **fields: Any) -> str:
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n"
-
-
-def begins(**usage: int) -> str:
-    return event(
-        "message_start", message=message([], stop=None, usage=usage or {"input_tokens": 3, "output_tokens": 1})
-    )
-
-
-def piece(text: str) -> str:
-    return event("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
-
-
-def ends(stop: str | None = "end_turn", usage: Any = None, **more: Any) -> str:
-    return event("message_delta", delta={"stop_reason": stop, **more}, usage=usage or {"output_tokens": 2})
-
-
-STOP = event("message_stop")
-
-
-def claude(content: str) -> Answer:
-    """`content` as one message, or word by word when the request asks for a stream."""
-
-    async def play(exchange: Exchange) -> bool:
-        if not exchange.received.json.get("stream"):
-            return await payload(message(content)).play(exchange)
-        block = {"index": 0, "content_block": {"type": "text", "text": ""}}
-        pieces = [piece(word) for word in re.findall(r"\S*\s*", content)[:-1]]
-        opening = [begins(), event("content_block_start", **block), event("ping")]
-        closing = [event("content_block_stop", index=0), ends(), STOP]
-        return await event_stream([*opening, *pieces, *closing]).play(exchange)
-
-    return Answer(play)
-
-
-def echo(received: Received, attempt: int) -> Answer:
-    """The text of the last message, said again."""
-    return claude("echo: " + received.json["messages"][-1]["content"][-1]["text"])
-
-
-# --- ours
-
-
-def at(server: ChatServer, http: Transport, **endpoint: Any) -> Anthropic:
+def at(server: ChatServer, http: HttpClient, **endpoint: Any) -> Anthropic:
     return Anthropic(Endpoint(provider="anthropic", base_url=server.root, **endpoint), http)
 
 
 async def completed(answer: Answer) -> Any:
     with ChatServer(lambda received, attempt: answer) as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             return await at(server, http).complete(ChatRequest(model="m", messages=HELLO))
 
 
-async def streamed(answer: Answer, draft: Draft | None = None) -> Any:
-    draft = draft or Draft()
+async def streamed(answer: Answer, draft: PartialReply | None = None) -> Any:
+    draft = draft or PartialReply()
     with ChatServer(lambda received, attempt: answer) as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             stream = at(server, http).stream(ChatRequest(model="m", messages=HELLO))
             async with contextlib.aclosing(stream) as chunks:
                 async for chunk in chunks:
@@ -114,7 +64,7 @@ async def streamed(answer: Answer, draft: Draft | None = None) -> Any:
 
 async def sent(*messages: Message, is_streamed: bool = False, path: str = "", **options: Any) -> Received:
     with ChatServer(echo) as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             endpoint = Endpoint(provider="anthropic", base_url=server.root + path, key=Secret("sk-1"))
             request = ChatRequest(model="m", messages=messages or HELLO, options=Options(**options))
             if is_streamed:
@@ -218,7 +168,7 @@ async def test_option_that_the_api_does_not_have_is_named_and_nothing_is_sent(
 ) -> None:
     request = ChatRequest(model="m", messages=HELLO, options=Options(**options))
     with ChatServer(echo) as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             provider = at(server, http)
             with pytest.raises(kind, match=re.escape(words)):
                 await (anext(provider.stream(request)) if is_streamed else provider.complete(request))
@@ -406,7 +356,7 @@ async def test_server_that_ignores_streaming_is_understood() -> None:
 
 @pytest.mark.parametrize("is_abrupt", [True, False])
 async def test_stream_without_its_end_is_incomplete_and_what_came_is_kept(is_abrupt: bool) -> None:
-    draft = Draft()
+    draft = PartialReply()
     with pytest.raises(IncompleteReplyError):
         await streamed(event_stream([begins(), piece("a")], abrupt=is_abrupt), draft)
     assert draft.text == "a"
@@ -458,7 +408,7 @@ async def test_errors_are_told_in_the_servers_words_by_status_and_inside_a_strea
      'data: {"type": "error", "error": "Overloaded"}\n\n'],
 )  # fmt: skip
 async def test_error_in_the_middle_of_a_reply_is_not_tried_again(event_: str) -> None:
-    draft = Draft()
+    draft = PartialReply()
     with pytest.raises(StreamError, match="Overloaded") as caught:
         await streamed(event_stream([begins(), piece("a"), event_]), draft)
     assert not caught.value.is_retryable
@@ -475,9 +425,9 @@ async def test_overload_before_the_first_text_is_tried_again() -> None:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    draft = Draft()
+    draft = PartialReply()
     with ChatServer(answer) as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             request = ChatRequest(model="m", messages=HELLO)
             call = Call(provider=at(server, http), request=request, policy=RetryPolicy())
             chat = Chat(settings=Settings, http=http, sleep=sleep)
@@ -503,7 +453,7 @@ async def test_models_are_listed_over_all_pages() -> None:
         return httpx.Response(200, json={"data": data, "has_more": names != ["d"], "last_id": names[-1]})
 
     endpoint = Endpoint(provider="anthropic", base_url="http://x", key=Secret("sk-1"))
-    assert await Anthropic(endpoint, Transport(mock=httpx.MockTransport(answer))).models() == ["a/1", "b", "c", "d"]
+    assert await Anthropic(endpoint, HttpClient(mock=httpx.MockTransport(answer))).models() == ["a/1", "b", "c", "d"]
     assert [str(request.url) for request in asked] == [
         "http://x/v1/models?limit=1000",
         "http://x/v1/models?limit=1000&after_id=b",
@@ -515,11 +465,11 @@ async def test_models_are_listed_over_all_pages() -> None:
 
 async def test_list_of_models_without_an_end_is_left_at_some_page() -> None:
     page = {"data": [{"id": "a"}], "has_more": True, "last_id": "a"}
-    http = Transport(mock=httpx.MockTransport(lambda request: httpx.Response(200, json=page)))
+    http = HttpClient(mock=httpx.MockTransport(lambda request: httpx.Response(200, json=page)))
     assert await Anthropic(Endpoint(provider="anthropic", base_url="http://x"), http).models() == ["a"]
 
 
 async def test_what_is_no_list_of_models_is_a_malformed_reply() -> None:
-    http = Transport(mock=httpx.MockTransport(lambda request: httpx.Response(200, json={"models": []})))
+    http = HttpClient(mock=httpx.MockTransport(lambda request: httpx.Response(200, json={"models": []})))
     with pytest.raises(MalformedReplyError, match="list of models"):
         await Anthropic(Endpoint(provider="anthropic", base_url="http://x"), http).models()

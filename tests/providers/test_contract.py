@@ -10,21 +10,23 @@ from typing import Any
 
 import httpx
 import pytest
+from claude import echo as claude_echo
 from servers import ChatServer
-from test_anthropic import echo as claude_echo
 
-from aichat_magic.errors import UnknownNameError
-from aichat_magic.messages import ChatRequest, Chunk, Message, Options, Reply, Usage
+from aichat_magic.core.errors import UnknownNameError
+from aichat_magic.core.messages import ChatRequest, Chunk, Message, Reply
+from aichat_magic.core.options import Options
+from aichat_magic.core.secrets import Secret
+from aichat_magic.core.settings import Endpoint
+from aichat_magic.core.usage import Usage
+from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.aichat import Aichat, set_cookies
 from aichat_magic.providers.anthropic import Anthropic
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.providers.echo import Echo
 from aichat_magic.providers.local import Local
 from aichat_magic.providers.openai import OpenAI
-from aichat_magic.registry import GROUP
-from aichat_magic.secret import Secret
-from aichat_magic.settings import Endpoint
-from aichat_magic.transport import Transport
+from aichat_magic.providers.registry import GROUP
 
 pytestmark = pytest.mark.anyio
 CANARY = "sk-canary-contract"
@@ -34,20 +36,20 @@ Stage = Callable[[Path], AbstractAsyncContextManager[tuple[AsyncProvider, str]]]
 
 @asynccontextmanager
 async def echo(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None]:
-    yield Echo(Endpoint(provider="echo"), Transport()), "echo"
+    yield Echo(Endpoint(provider="echo"), HttpClient()), "echo"
 
 
 @asynccontextmanager
 async def openai(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None]:
     with ChatServer() as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             yield OpenAI(Endpoint(provider="openai", base_url=server.url, key=Secret(CANARY)), http), "gpt-test"
 
 
 @asynccontextmanager
 async def anthropic(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None]:
     with ChatServer(claude_echo) as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             endpoint = Endpoint(provider="anthropic", base_url=server.root, key=Secret(CANARY))
             yield Anthropic(endpoint, http), "claude-test"
 
@@ -59,7 +61,7 @@ async def aichat(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None
 
     set_cookies("chat-gpt.org", {"session": CANARY})
     try:
-        http = Transport(mock=httpx.MockTransport(answer))
+        http = HttpClient(mock=httpx.MockTransport(answer))
         yield Aichat(Endpoint(provider="aichat", base_url="https://chat-gpt.org"), http), "gpt-3.5-turbo"
     finally:
         set_cookies("chat-gpt.org", {})
@@ -67,7 +69,7 @@ async def aichat(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None
 
 @asynccontextmanager
 async def local(models: Path) -> AsyncGenerator[tuple[AsyncProvider, str], None]:
-    async with contextlib.aclosing(Transport()) as http:
+    async with contextlib.aclosing(HttpClient()) as http:
         yield Local(Endpoint(provider="local"), http), "smollm2-135m"
 
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aichat_magic.messages import ChatRequest, Draft, Message, Options
+from aichat_magic.core.messages import ChatRequest, Message, PartialReply
+from aichat_magic.core.options import Options
+from aichat_magic.core.settings import Endpoint
+from aichat_magic.http.client import HttpClient
 from aichat_magic.providers import echo
 from aichat_magic.providers.echo import Echo
-from aichat_magic.settings import Endpoint
-from aichat_magic.transport import Transport
 
 TALK = (
     Message("system", "be brief"),
@@ -23,7 +24,7 @@ TALK = (
 
 
 def provider() -> Echo:
-    return Echo(Endpoint(provider="echo"), Transport())
+    return Echo(Endpoint(provider="echo"), HttpClient())
 
 
 @pytest.mark.anyio
@@ -41,7 +42,7 @@ async def test_it_streams_word_by_word() -> None:
         pieces = [chunk async for chunk in chunks]
     assert [piece.text for piece in pieces] == [" ", "two  ", "three\n", ""]
     assert [piece.finish_reason for piece in pieces] == [None, None, None, "stop"]
-    draft = Draft()
+    draft = PartialReply()
     for piece in pieces:
         draft.add(piece)
     whole = await provider().complete(request)

@@ -9,13 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
-from aichat_magic.engine import close_all, loaded
-from aichat_magic.errors import BadRequestError, ModelFileError, UnknownNameError
-from aichat_magic.messages import ChatRequest, Chunk, Message, Options
+from aichat_magic.core.errors import BadRequestError, ModelFileError, UnknownNameError
+from aichat_magic.core.messages import ChatRequest, Chunk, Message
+from aichat_magic.core.options import Options
+from aichat_magic.core.settings import Endpoint
+from aichat_magic.http.client import HttpClient
+from aichat_magic.providers.llama.engine import close_all, loaded
+from aichat_magic.providers.llama.weights import SMOLLM2
 from aichat_magic.providers.local import Local
-from aichat_magic.settings import Endpoint
-from aichat_magic.transport import Transport
-from aichat_magic.weights import SMOLLM2
 
 pytestmark = pytest.mark.anyio
 MODEL = SMOLLM2.name
@@ -32,7 +33,7 @@ PERSON = {
 
 @pytest.fixture
 async def local(model_cache: Path) -> AsyncIterator[Local]:
-    async with contextlib.aclosing(Transport()) as http:
+    async with contextlib.aclosing(HttpClient()) as http:
         yield Local(Endpoint(provider="local"), http)
 
 
@@ -113,7 +114,7 @@ class Wire:
 async def test_messages_that_do_not_fit_together_take_turns(model_cache: Path) -> None:
     """Without it llama.cpp ends all of them when the context is used up."""
     wire = Wire()
-    local = Local(Endpoint(provider="local"), Transport(mock=httpx.MockTransport(wire)))
+    local = Local(Endpoint(provider="local"), HttpClient(mock=httpx.MockTransport(wire)))
     await asyncio.gather(*(local.complete(asked("hi", max_tokens=100)) for _ in range(40)))
     assert wire.most == 16
     wire.most = 0
@@ -124,7 +125,7 @@ async def test_messages_that_do_not_fit_together_take_turns(model_cache: Path) -
 
 async def test_request_without_a_limit_gets_one(model_cache: Path) -> None:
     wire = Wire()
-    local = Local(Endpoint(provider="local"), Transport(mock=httpx.MockTransport(wire)))
+    local = Local(Endpoint(provider="local"), HttpClient(mock=httpx.MockTransport(wire)))
     for limit in (None, 5000):
         await local.complete(asked("hi", max_tokens=limit))
     assert [body["max_tokens"] for body in wire.bodies] == [1024, 5000]
@@ -174,14 +175,14 @@ async def test_names_that_lead_nowhere_are_told(local: Local) -> None:
 async def test_connection_is_not_kept_for_a_server_that_closes_it(model_cache: Path) -> None:
     """Of the connections kept after a stream about a third broke at the next request."""
     wire = Wire()
-    local = Local(Endpoint(provider="local"), Transport(mock=httpx.MockTransport(wire)))
+    local = Local(Endpoint(provider="local"), HttpClient(mock=httpx.MockTransport(wire)))
     await local.complete(asked("hi"))
     assert wire.connection == ["close"]
 
 
 async def test_proxy_of_the_environment_is_not_used(model_cache: Path) -> None:
     environ = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9"}
-    async with contextlib.aclosing(Transport(environ=environ)) as http:
+    async with contextlib.aclosing(HttpClient(environ=environ)) as http:
         assert (await Local(Endpoint(provider="local"), http).complete(asked("Hi", max_tokens=2))).text
 
 

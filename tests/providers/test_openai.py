@@ -6,7 +6,7 @@ import httpx
 import pytest
 from servers import Answer, ChatServer, Received, cut, event_stream, payload, status, text
 
-from aichat_magic.errors import (
+from aichat_magic.core.errors import (
     BadRequestError,
     IncompleteReplyError,
     MalformedReplyError,
@@ -15,11 +15,13 @@ from aichat_magic.errors import (
     RefusedReplyError,
     StreamError,
 )
-from aichat_magic.messages import ChatRequest, Draft, Image, Message, Options, Usage
+from aichat_magic.core.messages import ChatRequest, Image, Message, PartialReply
+from aichat_magic.core.options import Options
+from aichat_magic.core.secrets import Secret
+from aichat_magic.core.settings import Endpoint
+from aichat_magic.core.usage import Usage
+from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.openai import OpenAI
-from aichat_magic.secret import Secret
-from aichat_magic.settings import Endpoint
-from aichat_magic.transport import Transport
 
 pytestmark = pytest.mark.anyio
 HELLO = (Message("system", "Be brief."), Message("user", "hello"))
@@ -32,15 +34,15 @@ def delta(content: Any, finish: str | None = None, **more: Any) -> str:
 
 async def completed(answer: Answer, **options: Any) -> Any:
     with ChatServer(lambda received, attempt: answer) as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             provider = OpenAI(Endpoint(provider="openai", base_url=server.url), http)
             return await provider.complete(ChatRequest(model="m", messages=HELLO, options=Options(**options)))
 
 
-async def streamed(answer: Answer) -> Draft:
-    draft = Draft()
+async def streamed(answer: Answer) -> PartialReply:
+    draft = PartialReply()
     with ChatServer(lambda received, attempt: answer) as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             provider = OpenAI(Endpoint(provider="openai", base_url=server.url), http)
             async with contextlib.aclosing(provider.stream(ChatRequest(model="m", messages=HELLO))) as chunks:
                 async for chunk in chunks:
@@ -50,7 +52,7 @@ async def streamed(answer: Answer) -> Draft:
 
 async def body_sent(provider: str, *, is_streamed: bool = False, **options: Any) -> Received:
     with ChatServer() as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             endpoint = Endpoint(provider=provider, base_url=server.url, key=Secret("sk-1"))
             request = ChatRequest(model="m", messages=HELLO, options=Options(**options))
             if is_streamed:
@@ -88,8 +90,8 @@ async def test_mistral_has_its_own_name_for_the_seed() -> None:
 
 def test_openai_itself_gets_the_new_name_for_max_tokens_and_others_the_old() -> None:
     request = ChatRequest(model="m", messages=HELLO, options=Options(max_tokens=5))
-    own = OpenAI(Endpoint(provider="openai", base_url="https://api.openai.com/v1"), Transport())
-    other = OpenAI(Endpoint(provider="openai", base_url="http://localhost:1/v1"), Transport())
+    own = OpenAI(Endpoint(provider="openai", base_url="https://api.openai.com/v1"), HttpClient())
+    other = OpenAI(Endpoint(provider="openai", base_url="http://localhost:1/v1"), HttpClient())
     assert own._wire_options(request) == {"max_completion_tokens": 5}
     assert other._wire_options(request) == {"max_tokens": 5}
 
@@ -102,7 +104,7 @@ async def test_schema_becomes_the_response_format() -> None:
 async def test_prompt_reaches_the_server_byte_for_byte() -> None:
     prompt = "äöü 🎈 \u2028 \x85 \\n {x} $5 \"'"
     with ChatServer() as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             await OpenAI(Endpoint(provider="openai", base_url=server.url), http).complete(
                 ChatRequest(model="m", messages=(Message("user", prompt),))
             )
@@ -287,7 +289,7 @@ async def test_status_error_tells_the_servers_words() -> None:
 
 @pytest.mark.parametrize("value", [{"data": [{"id": "b"}, {"id": "a"}, {"name": "c"}, 3]}, [{"id": "b"}, {"id": "a"}]])
 async def test_models_are_listed(value: Any) -> None:
-    http = Transport(mock=httpx.MockTransport(lambda request: httpx.Response(200, json=value)))
+    http = HttpClient(mock=httpx.MockTransport(lambda request: httpx.Response(200, json=value)))
     assert await OpenAI(Endpoint(provider="openai", base_url="http://x/v1"), http).models() == ["a", "b"]
 
 
@@ -295,7 +297,7 @@ async def test_images_follow_the_text_as_data_urls_and_other_messages_stay_text(
     images = (Image("image/png", b"\x89PNG"), Image("image/jpeg", b"\xff\xd8\xff"))
     messages = (Message("system", "Be brief."), Message("user", "What is it?", images), Message("assistant", "A cat."))
     with ChatServer() as server:
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             provider = OpenAI(Endpoint(provider="openai", base_url=server.url), http)
             await provider.complete(ChatRequest(model="m", messages=messages))
     assert server.requests[0].json["messages"] == [
@@ -314,7 +316,7 @@ async def test_images_follow_the_text_as_data_urls_and_other_messages_stay_text(
 
 @pytest.mark.parametrize("what", ["complete", "models"])
 async def test_local_server_that_was_not_started_is_named_with_its_command(what: str) -> None:
-    async with contextlib.aclosing(Transport(environ={})) as http:
+    async with contextlib.aclosing(HttpClient(environ={})) as http:
         provider = OpenAI(Endpoint(provider="ollama", base_url="http://127.0.0.1:1/v1"), http)
         with pytest.raises(NotRunningError, match="Start it with `ollama serve`"):
             await (provider.models() if what == "models" else provider.complete(ChatRequest(model="m", messages=HELLO)))

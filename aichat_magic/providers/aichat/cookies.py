@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request
 
-from ...errors import ConfigError, shorten
-from ...secret import Environment, Secret
+from ...core.errors import ConfigError
+from ...core.secrets import Environment, Secret
+from ...text.words import shorten
 
 _MAX_FILE_BYTES = 16 * 2**20
 # RFC 6265 (2011), section 4.1.1, widened by the quote, comma and backslash that browsers send, too.

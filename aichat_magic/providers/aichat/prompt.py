@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from ...errors import PromptError
-from ...messages import Message, Role
+from ...core.errors import PromptError
+from ...core.messages import Message, Role
 from ..base import Messages
 
 _ROLE_LABEL = re.compile(r"\s*(system|user|assistant)\s*:", re.IGNORECASE)

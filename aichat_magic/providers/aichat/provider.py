@@ -12,20 +12,20 @@ from types import MappingProxyType
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
-from ...errors import (
+from ...core.errors import (
     BadInputError,
     ConfigError,
     CookiesRequiredError,
     MalformedReplyError,
     RefusedReplyError,
     UnknownNameError,
-    nearest,
-    shorten,
 )
-from ...messages import ChatRequest, Options, Reply
-from ...secret import Secret
-from ...settings import Preset, load_settings
-from ...transport import Cookie, HttpRequest, HttpResponse, Transport
+from ...core.messages import ChatRequest, Reply
+from ...core.options import Options
+from ...core.secrets import Secret
+from ...core.settings import Preset, load_settings
+from ...http.client import Cookie, HttpClient, HttpRequest, HttpResponse
+from ...text.words import nearest, shorten
 from ..base import AsyncProvider, Messages
 from .cookies import StoredCookie, cookies_from, known_cookies, sendable_to
 from .prompt import format_prompt, messages_of
@@ -118,7 +118,7 @@ class Aichat(AsyncProvider):
         options = Options(temperature=given.get("temperature"), top_p=given.get("top_p"))
         timeout = {"timeout_s": given["timeout"]} if "timeout" in given else {}
         request = ChatRequest(model=model, messages=messages_of(messages), options=options, **timeout)
-        async with contextlib.aclosing(Transport()) as http:
+        async with contextlib.aclosing(HttpClient()) as http:
             reply = await cls(endpoint, http)._ask(
                 request, cookies, verify=given.get("verify", True), impersonate=given.get("impersonate")
             )
@@ -245,7 +245,7 @@ def create_completion(model: str, messages: Messages, proxy: str | None = None, 
     Raises:
         AichatError: What `Aichat.create_async` raises.
     """
-    from ...bridge import run  # only synchronous callers need it
+    from ...core.sync import run  # only synchronous callers need it
 
     call = Aichat.create_async(model, messages, proxy, **kwargs)
     # Tracebacks can show the variables of every frame.

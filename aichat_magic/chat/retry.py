@@ -1,0 +1,170 @@
+"""When to try again, and when to stop: pure arithmetic. Who calls it brings the clock, the sleep and the dice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..core.errors import AichatError, BlankReplyError, DeadlineError, NotRunningError, OptionError, ProviderError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how patiently one request is tried again.
+
+    Attributes:
+        max_retries: Retries after the first attempt, >= 0.
+        base_s: Upper bound of the first wait, in seconds, > 0.
+        cap_s: Upper bound of a wait that the server did not ask for, in seconds, > 0.
+        retry_after_cap_s: Longest wait a server may ask for, in seconds; one that asks for more is not tried again.
+        max_deadline_retries: Retries after a deadline that ran out: each costs the whole time again.
+        max_not_running_retries: Retries when nobody listens on this machine: who has to start a server waits for the
+            error.
+        max_blank_retries: Retries after a reply without text and without a reason: each is paid for.
+    """
+
+    max_retries: int = 4
+    base_s: float = 0.5
+    cap_s: float = 30.0
+    retry_after_cap_s: float = 120.0
+    max_deadline_retries: int = 2
+    max_not_running_retries: int = 1
+    max_blank_retries: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no policy.
+
+        Raises:
+            OptionError: A count below 0, or a time that is not a positive number.
+        """
+        for name in ("max_retries", "max_deadline_retries", "max_not_running_retries", "max_blank_retries"):
+            count = getattr(self, name)
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise OptionError(f"{name} must be a whole number, 0 or more, not {count!r}.")
+        for name in ("base_s", "cap_s", "retry_after_cap_s"):
+            seconds = getattr(self, name)
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+                raise OptionError(f"{name} must be a number of seconds above 0, not {seconds!r}.")
+
+
+def backoff_s(attempt: int, *, base_s: float, cap_s: float, random: Callable[[], float]) -> float:
+    """Seconds to wait before the next attempt, with full jitter.
+
+    Args:
+        attempt: Number of the attempt that failed, from 1.
+        base_s: Upper bound of the first wait, in seconds, > 0.
+        cap_s: Upper bound of any wait, in seconds.
+        random: Source of uniform numbers in [0, 1).
+
+    Returns:
+        A wait in [0, min(cap_s, base_s * 2 ** (attempt - 1))].
+
+    Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
+    """
+    # Beyond 2 ** 60 every bound is the cap, and a float would overflow.
+    return random() * min(cap_s, base_s * 2.0 ** min(attempt - 1, 60))
+
+
+def next_wait_s(error: AichatError, attempt: int, policy: RetryPolicy, random: Callable[[], float]) -> float | None:
+    """Seconds to wait before the request is sent again, or None when it is not.
+
+    Args:
+        error: What the last attempt raised.
+        attempt: Its number, from 1.
+        policy: How often and how patiently.
+        random: Source of uniform numbers in [0, 1).
+
+    Returns:
+        The wait, >= 0, and at least what the server asked for; None when trying again cannot help, was done often
+        enough, or would take longer than the policy allows (`stop_reason` says which).
+    """
+    if stop_reason(error, attempt, policy) is not None:
+        return None
+    wait_s = backoff_s(attempt, base_s=policy.base_s, cap_s=policy.cap_s, random=random)
+    asked_s = _asked_s(error)
+    # The jitter goes on top: all who were refused at the same moment would come back at the same moment.
+    return wait_s if asked_s is None else asked_s + min(wait_s, policy.base_s)
+
+
+def stop_reason(error: AichatError, attempt: int, policy: RetryPolicy) -> str | None:
+    """Why there is no further attempt.
+
+    Args:
+        error: What the last attempt raised.
+        attempt: Its number, from 1.
+        policy: How often and how patiently.
+
+    Returns:
+        A sentence for the user; empty when the error speaks for itself; None when there is a further attempt.
+    """
+    if not error.is_retryable:
+        return ""
+    asked_s = _asked_s(error)
+    if asked_s is not None and asked_s > policy.retry_after_cap_s:
+        return (
+            f"The server asks to wait {asked_s:.0f} s, longer than the {policy.retry_after_cap_s:.0f} s that are "
+            "waited for it."
+        )
+    most = policy.max_retries
+    if isinstance(error, DeadlineError):
+        most = min(most, policy.max_deadline_retries)
+    elif isinstance(error, NotRunningError):
+        most = min(most, policy.max_not_running_retries)
+    elif isinstance(error, BlankReplyError):
+        most = min(most, policy.max_blank_retries)
+    if attempt > most:
+        return f"It was tried {attempt} times." if attempt > 1 else ""
+    return None
+
+
+def give_up(error: AichatError, attempt: int, policy: RetryPolicy) -> AichatError:
+    """The error of the last attempt, which says why there is no further one.
+
+    Args:
+        error: What the last attempt raised.
+        attempt: Its number, from 1.
+        policy: How often and how patiently.
+
+    Returns:
+        `error` itself.
+    """
+    if reason := stop_reason(error, attempt, policy):
+        error.args = (f"{error} {reason}", *error.args[1:])
+    return error
+
+
+def _asked_s(error: AichatError) -> float | None:
+    """The wait that the server asked for."""
+    return error.retry_after_s if isinstance(error, ProviderError) else None
+
+
+class RetryBudget:
+    """How many retries all requests of one run may make together.
+
+    A server that fails now and then costs each request a retry and no more; one that fails always would cost a run
+    `max_retries` times its requests. The budget tells the two apart: it begins with a reserve and grows with every
+    request that succeeds.
+    """
+
+    def __init__(self, *, reserve: int = 20, ratio: float = 0.2) -> None:
+        """Begin a run.
+
+        Args:
+            reserve: Retries to begin with.
+            ratio: Retries that each success adds.
+        """
+        self._left = float(reserve)
+        self._ratio = ratio
+
+    def earn(self) -> None:
+        """A request has succeeded."""
+        self._left += self._ratio
+
+    def spend(self) -> bool:
+        """Take one retry; False when there is none left."""
+        # Sums of a ratio such as 0.1 stay a hair below the whole number.
+        if self._left < 1 - 1e-9:
+            return False
+        self._left -= 1
+        return True

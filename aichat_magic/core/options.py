@@ -1,0 +1,155 @@
+"""What a caller asks for beside the prompt: sampling options, and the options of one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..text.words import nearest, shorten
+from .errors import OptionError, UnknownNameError
+
+if TYPE_CHECKING:
+    pass
+
+# Ranges as the OpenAI dialect documents them (chat completions reference, 2026-11).
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "max_tokens": (1, 2**31 - 1),
+    "seed": (-(2**63), 2**63 - 1),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Sampling settings. None means: not sent, the server's own default holds.
+
+    Attributes:
+        temperature: 0 (always the likeliest token) to 2.
+        top_p: Nucleus sampling, 0 to 1.
+        max_tokens: Longest reply, in tokens, >= 1.
+        presence_penalty: -2 to 2.
+        frequency_penalty: -2 to 2.
+        stop: Texts that end the reply when they appear.
+        seed: For servers that can repeat a reply.
+        schema: What the reply must satisfy: a JSON object with `name`, `strict` and `schema`, as text.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    schema: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check every range.
+
+        Raises:
+            OptionError: A value is outside its range, not a number, or a stop text is empty.
+        """
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            is_whole = name in ("max_tokens", "seed")
+            if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
+                kind = "a whole number" if is_whole else "a number"
+                raise OptionError(f"{name} must be {kind}, not {value!r}.")
+            if math.isnan(value) or not low <= value <= high:
+                raise OptionError(f"{name} must be between {low:g} and {high:g}, not {value!r}.")
+        if not isinstance(self.stop, tuple) or any(not isinstance(s, str) or not s for s in self.stop):
+            raise OptionError(f"stop must be a tuple of texts that are not empty, not {self.stop!r}.")
+
+    def sent(self) -> dict[str, Any]:
+        """The options that are set, by name, in a fixed order: what goes on the wire."""
+        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        return {name: value for name, value in values if value is not None and value != ()}
+
+    def over(self, other: Options) -> Options:
+        """These options, and where one is not set, that of `other`."""
+        return dataclasses.replace(other, **self.sent())
+
+
+_OPTION_NAMES = tuple(f.name for f in dataclasses.fields(Options) if f.name != "schema")
+_CALL_NAMES = ("model", "base_url", "proxy", "allow_not_working", "timeout", "system")
+_OPTION_KINDS: dict[str, Callable[[str], Any]] = {
+    "temperature": float,
+    "top_p": float,
+    "max_tokens": int,
+    "presence_penalty": float,
+    "frequency_penalty": float,
+    "seed": int,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """What one caller asks for, beside the prompt. What is empty or None is left to the settings.
+
+    Attributes:
+        options: Sampling settings.
+        system: System message.
+        model: ``provider/model`` or an alias.
+        base_url: Address of the server.
+        proxy: URL of a proxy.
+        timeout_s: Longest time of one attempt, in seconds.
+        allow_not_working: Use a provider although it is known not to work.
+        is_dry: Whether nothing will be sent, so that no key is needed.
+    """
+
+    options: Options = field(default_factory=Options)
+    system: str = ""
+    model: str = ""
+    base_url: str = ""
+    proxy: str = field(default="", repr=False)
+    timeout_s: float | None = None
+    allow_not_working: bool = False
+    is_dry: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no text.
+
+        Raises:
+            OptionError: The value of a keyword is of the wrong type.
+        """
+        for name in ("system", "model", "base_url", "proxy"):
+            if not isinstance(value := getattr(self, name), str):
+                raise OptionError(f"{name} must be a text, not {shorten(repr(value), 60)}.")
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> CallOptions:
+        """The same from the keywords of `ask` and its siblings; None means: not given.
+
+        Raises:
+            UnknownNameError: An unknown keyword; names the nearest.
+            OptionError: A value outside its range, or of the wrong type.
+        """
+        known = (*_OPTION_NAMES, *_CALL_NAMES)
+        for name in keywords:
+            if name not in known:
+                raise UnknownNameError(f"There is no option {name!r}.{nearest(name, known)}")
+        given = {name: value for name, value in keywords.items() if value is not None}
+        options = {name: given.pop(name) for name in _OPTION_NAMES if name in given}
+        if "stop" in options:
+            stop = options["stop"]
+            if not isinstance(stop, Iterable):
+                raise OptionError(f"stop must be a text or a list of texts, not {stop!r}.")
+            options["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+        if "timeout" in given:
+            given["timeout_s"] = given.pop("timeout")
+        return cls(options=Options(**options), **given)
+
+    def keywords(self) -> dict[str, Any]:
+        """The keywords that make this value; only those that were given."""
+        names = ("model", "base_url", "proxy", "system", "allow_not_working")
+        plain = {name: value for name in names if (value := getattr(self, name))}
+        timeout = {} if self.timeout_s is None else {"timeout": self.timeout_s}
+        return {**self.options.sent(), **plain, **timeout}

@@ -1,0 +1,286 @@
+"""Tab on the line of a magic: what may stand there next, from the same tables that parse the line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from ..core.errors import AichatError
+from ..core.settings import Settings
+from ..providers.registry import Registry
+from .arguments import COMMANDS, cell_parser
+from .help import topics
+
+# What the value of a flag names; flags that have choices of their own need no line here.
+_FLAG_VALUES = {
+    "model": "model",
+    "chat": "conversation",
+    "output": "variable",
+    "include": "included",
+    "batch": "frame",
+    "into": "column",
+    "schema": "schema",
+    "attach": "file",
+}
+# What the words of `COMMANDS` stand for.
+_COMMAND_VALUES = {
+    "MODEL": "model",
+    "FILTER": "provider",
+    "NAME": "conversation",
+    "OPTION": "setting",
+    "VALUE": "value",
+    "TEMPLATE": "template",
+    "X=TEXT": "placeholder",
+    "VARIABLE": "callable",
+    "TOPIC": "topic",
+}
+_SWITCHES = ("keep_history",)
+_MAX_COLUMNS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionSources:
+    """What there is to name. The callables are called for what they list only, and ask no server.
+
+    Attributes:
+        variables: The notebook's variables.
+        models: ``provider/model``, ``provider/`` and aliases.
+        conversations: Names of conversations.
+        templates: Names of prompt templates, each with its placeholders.
+        settings: What `%aichat set` takes.
+    """
+
+    variables: Mapping[str, Any]
+    models: Callable[[], Iterable[str]] = tuple
+    conversations: Callable[[], Iterable[str]] = tuple
+    templates: Callable[[], Mapping[str, Iterable[str]]] = dict
+    settings: Callable[[], Iterable[str]] = tuple
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What may stand where the cursor is.
+
+    Attributes:
+        fragment: The end of the text before the cursor, which a candidate replaces.
+        candidates: Whole words, quoted where they have to be.
+        kind: What they are, in a word; ``"file"``: names of files, which are not looked up here.
+    """
+
+    fragment: str
+    candidates: tuple[str, ...] = ()
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A word of the line: its value, where it begins, and the quote that is still open in it."""
+
+    text: str
+    start: int
+    quote: str = ""
+
+
+def complete(before: str, known: CompletionSources, *, after: str = "") -> Completion | None:
+    """What may follow on the line of a magic.
+
+    Args:
+        before: The line up to the cursor.
+        known: What there is to name.
+        after: The line from the cursor on.
+
+    Returns:
+        The candidates, perhaps none; None when the line is none of ours.
+    """
+    name, gap, _ = before.lstrip().partition(" ")
+    if not gap or name not in ("%%aichat", "%aichat"):
+        return None
+    *words, last = _split(before)
+    texts = [word.text for word in words[1:]]
+    if name == "%%aichat":
+        return _cell(before, texts, last, known, after)
+    return _line(before, texts, last, known, after)
+
+
+def known_models(registry: Registry, settings: Settings, seen: Iterable[str] = ()) -> Iterator[str]:
+    """Models that can be named without asking a server: aliases, those in use, each provider and its default.
+
+    Args:
+        registry: The providers.
+        settings: Aliases, providers, prices.
+        seen: Models that have answered.
+    """
+    yield from settings.aliases
+    yield settings.model
+    yield from seen
+    yield from settings.prices
+    for name in registry.names(settings):
+        try:
+            cls, preset = registry.provider_class(name, settings), registry.preset(name, settings)
+        except AichatError:
+            continue
+        if not cls.working:
+            continue
+        yield f"{name}/"
+        default = (preset.default_model if preset else "") or cls.default_model
+        if default:
+            yield f"{name}/{default}"
+
+
+def _cell(before: str, words: list[str], last: _Word, known: CompletionSources, after: str) -> Completion:
+    """On a `%%aichat` line: a flag, or the value of the one before."""
+    flags = {flag: action for action in cell_parser()._actions for flag in action.option_strings}
+    flag, equals, value = last.text.partition("=")
+    if equals and flag in flags:
+        # Only the part behind the sign is replaced.
+        last = _Word(value, before.index("=", last.start) + 1, last.quote)
+    else:
+        flag = words[-1] if words else ""
+    action = flags.get(flag)
+    if action is not None and action.nargs != 0:
+        if action.choices is not None:
+            return _among(before, last, action.choices, "choice", after)
+        kind = _FLAG_VALUES.get(action.dest, "auto" if action.dest == "concurrency" else "")
+        return _among(before, last, _named(kind, words, known), kind, after)
+    given = {flags[word].dest for word in words if word in flags and not isinstance(flags[word].default, list)}
+    offered = [
+        text
+        for text, action in flags.items()
+        if action.dest not in given and (text.startswith("--") or last.text == "-")
+    ]
+    return _among(before, last, offered, "flag", after)
+
+
+def _line(before: str, words: list[str], last: _Word, known: CompletionSources, after: str) -> Completion:
+    """On an `%aichat` line: a command, or what follows it."""
+    if not words:
+        return _among(before, last, (command.name for command in COMMANDS), "command", after)
+    command = next((command for command in COMMANDS if command.name == words[0]), None)
+    what = command.usage.split() if command is not None else []
+    if command is not None and command.flags and len(words) > 1:
+        free = [flag for flag in command.flags if flag not in words]
+        return _among(before, last, () if words[-1] in command.flags else free, "flag", after)
+    if what and what[-1] == "[flags]" and any(text.startswith("-") for text in (*words[1:], last.text)):
+        return _cell(before, words[1:], last, known, after)
+    what = [word for word in what if word != "[flags]"]
+    place = len(words) - 1
+    # `...` at the end: as many of these as one likes.
+    if what and what[-1] == "..." and place >= len(what) - 1:
+        place = len(what) - 2
+    if place >= len(what) or what[place] == "TEXT" or words[0] == "fork":
+        return Completion(before[last.start :])
+    word = what[place].strip("[]")
+    if "FILE" in word or "PATH" in word:
+        return Completion(before[last.start :], kind="file")
+    if word.islower():
+        return _among(before, last, word.split("|"), "choice", after)
+    kind = _COMMAND_VALUES.get(word, "")
+    if kind == "placeholder" and "=" in last.text:
+        return Completion(before[last.start :])
+    return _among(before, last, _named(kind, words, known), kind, after)
+
+
+def _named(kind: str, words: list[str], known: CompletionSources) -> Iterator[str]:
+    """All names of a kind."""
+    variables = {name: value for name, value in known.variables.items() if name[0] != "_"}
+    if kind in ("variable", "included"):
+        yield from (name for name, value in variables.items() if not isinstance(value, ModuleType))
+        yield from ("err", "cells:") if kind == "included" else ()
+    elif kind == "frame":
+        yield from (name for name, value in variables.items() if _is_frame(value))
+    elif kind == "column":
+        flag = next((n for n, word in enumerate(words) if word.startswith("--batch")), len(words))
+        name = words[flag].partition("=")[2] or "".join(words[flag + 1 : flag + 2]) if words[flag:] else ""
+        frame: Any = variables.get(name)
+        if _is_frame(frame):
+            yield from (column for column in list(frame.columns[:_MAX_COLUMNS]) if isinstance(column, str))
+    elif kind == "schema":
+        yield from (name for name, value in variables.items() if isinstance(value, (type, dict)))
+    elif kind == "callable":
+        yield from (name for name, value in variables.items() if callable(value))
+    elif kind == "model":
+        yield from known.models()
+    elif kind == "provider":
+        yield from (name for name in known.models() if name.endswith("/"))
+    elif kind == "conversation":
+        yield from known.conversations()
+    elif kind == "setting":
+        yield from known.settings()
+    elif kind == "value":
+        option = words[1].replace("-", "_")
+        yield from known.models() if option == "model" else ("true", "false") if option in _SWITCHES else ()
+        yield "none"
+    elif kind == "template":
+        yield from known.templates()
+    elif kind == "placeholder":
+        given = {word.partition("=")[0] for word in words[2:]}
+        yield from (f"{name}=" for name in known.templates().get(words[1], ()) if name not in given)
+    elif kind == "topic":
+        yield from topics()
+    elif kind == "auto":
+        yield "auto"
+
+
+def _among(before: str, last: _Word, names: Iterable[str], kind: str, after: str) -> Completion:
+    """Those of `names` that begin as the last word does."""
+    typed = last.text.casefold()
+    found = [
+        name
+        for name in names
+        if name.isprintable()
+        and (
+            name.casefold().startswith(typed)
+            # A model is found by its own name, too.
+            or (kind == "model" and typed and name.partition("/")[2].casefold().startswith(typed))
+        )
+    ]
+    is_closed = bool(last.quote) and after.startswith(last.quote)
+    return Completion(
+        before[last.start :],
+        tuple(dict.fromkeys(_quoted(name, last.quote, is_closed=is_closed) for name in found)),
+        kind,
+    )
+
+
+def _quoted(name: str, quote: str, *, is_closed: bool) -> str:
+    """A name as one word of the line, in the quote that is open already."""
+    if not quote:
+        if not any(char.isspace() or char in "'\"\\" for char in name):
+            return name
+        quote = "'" if "'" not in name else '"'
+    inside = name.replace("\\", "\\\\").replace('"', '\\"') if quote == '"' else name.replace("'", "'\"'\"'")
+    return f"{quote}{inside}{'' if is_closed else quote}"
+
+
+def _split(text: str) -> list[_Word]:
+    """The words of a line as a shell cuts them; the last one is where the cursor is, and may be empty or open."""
+    words: list[_Word] = []
+    value, start, quote, position = "", -1, "", 0
+    while position < len(text):
+        char = text[position]
+        if start < 0 and not char.isspace():
+            start = position
+        if char == "\\" and quote != "'" and position + 1 < len(text):
+            position += 1
+            value += text[position]
+        elif quote:
+            quote, value = ("", value) if char == quote else (quote, value + char)
+        elif char in "'\"":
+            quote = char
+        elif not char.isspace():
+            value += char
+        elif start >= 0:
+            words.append(_Word(value, start))
+            value, start = "", -1
+        position += 1
+    words.append(_Word(value, len(text) if start < 0 else start, quote))
+    return words
+
+
+def _is_frame(value: Any) -> bool:
+    """Whether it is a DataFrame, found out without importing pandas or running code of the value."""
+    return any(
+        base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas" for base in type(value).__mro__
+    )

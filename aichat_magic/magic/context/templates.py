@@ -1,0 +1,148 @@
+"""Prompt templates as files: those of the package, and the user's own in the configuration directory.
+
+A recipe is a Markdown file. Its name is the name of the file; a file of the user's wins over one of the package::
+
+    ---
+    description: summarise a text for somebody
+    system: Be brief.
+    ---
+    Summarise this for {audience}: {text}
+
+The part between the lines of dashes may be left out. ``{name}`` is a placeholder, as in a cell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import ConfigError, PromptError, UnknownNameError
+from ...text.words import nearest, shorten
+from .placeholders import FilledPrompt, fill, placeholders
+
+_BUILT_IN = Path(__file__).parent / "templates"
+_NAME = re.compile(r"\w[\w-]*\Z")
+_HEAD = re.compile(r"---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_KEYS = ("description", "system")
+_MAX_BYTES = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptTemplate:
+    """One prompt template.
+
+    Attributes:
+        name: What it is called.
+        prompt: The text, with its placeholders.
+        description: What it is for, in a line; may be empty.
+        system: System message that goes with it; empty: that of the settings.
+        path: The file it was read from.
+        problem: Why its file cannot be used; empty when it can.
+    """
+
+    name: str
+    prompt: str
+    description: str = ""
+    system: str = ""
+    path: Path
+    problem: str = ""
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it is one of the package's."""
+        return self.path.parent == _BUILT_IN
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """The names that it needs, in order of first use."""
+        return placeholders(self.prompt)
+
+    def fill(self, values: Mapping[str, Any]) -> FilledPrompt:
+        """The prompt, each placeholder filled. Nothing is evaluated.
+
+        Args:
+            values: A value for each placeholder; more do no harm.
+
+        Returns:
+            The prompt.
+
+        Raises:
+            ConfigError: Its file cannot be used.
+            PromptError: A value is missing, or cannot be shown.
+        """
+        if self.problem:
+            raise ConfigError(f"The template {shorten(str(self.path), 120)} {self.problem}.")
+        missing = [name for name in self.placeholders if name not in values]
+        if missing:
+            needs = ", ".join(f"{{{name}}}" for name in missing)
+            raise PromptError(
+                f"Template {self.name!r} needs {needs}.{nearest(missing[0], values)} "
+                f"Write it as: %aichat run {self.name} {' '.join(f'{name}=...' for name in missing)}"
+            )
+        return fill(self.prompt, {name: values[name] for name in self.placeholders})
+
+
+def prompt_templates(config_dir: Path) -> dict[str, PromptTemplate]:
+    """All recipes by name, sorted.
+
+    Args:
+        config_dir: The configuration directory; the user's own are in ``templates/`` there.
+
+    Returns:
+        The recipes. One that cannot be read is there, too, and says why.
+    """
+    found: dict[str, PromptTemplate] = {}
+    for folder in (_BUILT_IN, config_dir / "templates"):
+        try:
+            paths = sorted(path for path in folder.iterdir() if path.suffix == ".md" and _NAME.match(path.stem))
+        except OSError:
+            continue  # no directory, no recipes of one's own
+        found.update((path.stem, _read(path)) for path in paths)
+    return dict(sorted(found.items()))
+
+
+def prompt_template_named(name: str, known: Mapping[str, PromptTemplate]) -> PromptTemplate:
+    """The recipe of a name.
+
+    Raises:
+        UnknownNameError: There is none; names the nearest.
+    """
+    if name not in known:
+        raise UnknownNameError(
+            f"There is no template {shorten(name, 40)!r}.{nearest(name, known)} %aichat templates lists them."
+        )
+    return known[name]
+
+
+def _read(path: Path) -> PromptTemplate:
+    """A recipe from its file."""
+    name = path.stem
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        return _broken(path, f"cannot be read: {shorten(str(error), 80)}")
+    if len(data) > _MAX_BYTES:
+        return _broken(path, f"is larger than {_MAX_BYTES // 1000} kB")
+    values: dict[str, str] = {}
+    if head := _HEAD.match(text):
+        text = text[head.end() :]
+        for line in filter(str.strip, head[1].splitlines()):
+            key, colon, value = line.partition(":")
+            key = key.strip()
+            if not colon or key not in _KEYS:
+                known = " and ".join(_KEYS)
+                return _broken(path, f"begins with the line {shorten(line, 40)!r}; known there are {known}")
+            values[key] = value.strip()
+    if not text.strip():
+        return _broken(path, "holds no prompt")
+    return PromptTemplate(name=name, prompt=text.strip("\n"), path=path, **values)
+
+
+def _broken(path: Path, why: str) -> PromptTemplate:
+    """What stands for a file that cannot be used."""
+    return PromptTemplate(name=path.stem, prompt="", path=path, problem=why)

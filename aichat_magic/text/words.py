@@ -1,0 +1,43 @@
+"""Words from outside, made fit to show: the nearest known name, one shortened line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The sentence that names the known name nearest to `name`.
+
+    Args:
+        name: What the user wrote.
+        known: The names that exist.
+
+    Returns:
+        `` Did you mean 'x'?`` with a leading space, or an empty string when nothing is near.
+    """
+    found = nearest_name(name, known)
+    return f" Did you mean {found!r}?" if found else ""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The known name nearest to `name`; empty when none is near."""
+    import difflib  # only errors need it
+
+    lowered = {candidate.lower(): candidate for candidate in known}
+    match = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    return lowered[match[0]] if match else ""
+
+
+def shorten(text: str, limit: int = 200) -> str:
+    """One printable line of at most `limit` characters, for text that came from outside.
+
+    Args:
+        text: Any text: a body, a header, a user's value.
+        limit: Longest result, in characters, >= 1.
+
+    Returns:
+        The text with white space folded and unprintable characters escaped, cut with an ellipsis.
+    """
+    line = " ".join(text[: limit * 8].split())
+    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,72 @@
+"""What a run keeps of its replies comes back as it went in."""
+
+import dataclasses
+
+import pytest
+
+from aichat_magic.batching.results import BatchResults
+from aichat_magic.core.errors import ServerError
+from aichat_magic.core.messages import Message, RateLimits, Reply
+from aichat_magic.core.usage import Usage
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(text=""),
+        Reply(text="a", model="openai/m", finish_reason="length", elapsed_s=1.5),
+        Reply(
+            text="b", model="x/y", usage=Usage(input_tokens=0, output_tokens=2**63 - 1, cached_tokens=5, cost_usd=0.0)
+        ),
+    ],
+    ids=["empty", "cut", "counted"],
+)
+def test_reply_comes_back_as_it_went_in(reply: Reply) -> None:
+    outcomes = BatchResults()
+    other, number = outcomes.add(), outcomes.add()
+    outcomes.answer(number, reply)
+    assert outcomes[number] == reply
+    assert outcomes.text(number) == reply.text
+    assert (outcomes.is_open(other), outcomes.is_open(number)) == (True, False)
+    assert outcomes[other] is None
+
+
+@pytest.mark.parametrize("count", [-5, 2**63, 10**30])
+def test_count_that_no_reply_can_have_is_not_known_and_spoils_nothing(count: int) -> None:
+    outcomes = BatchResults()
+    outcomes.answer(outcomes.add(), Reply(text="a", usage=Usage(input_tokens=count, output_tokens=3)))
+    assert outcomes[0] == Reply(text="a", usage=Usage(output_tokens=3))
+
+
+def test_error_is_kept_and_is_no_reply() -> None:
+    outcomes, error = BatchResults(), ServerError("down", status=500)
+    outcomes.fail(outcomes.add(), error)
+    assert outcomes[0] is outcomes.error(0) is error
+    assert outcomes.text(0) is None
+    assert not outcomes.is_open(0)
+
+
+def test_equal_rows_share_one_reply_and_missing_ones_have_none() -> None:
+    outcomes = BatchResults()
+    outcomes.answer(outcomes.add(), Reply(text="a"))
+    outcomes.add()
+    first, missing, still_open, again = outcomes.each([0, -1, 1, 0])
+    assert first is again
+    assert (missing, still_open) == (None, None)
+
+
+def test_measured_reply_differs_in_usage_and_time_only() -> None:
+    reply = Reply(
+        text="a",
+        model="x/y",
+        finish_reason="length",
+        messages=(Message("user", "q"),),
+        value={"a": 1},
+        rate_limits=RateLimits(),
+    )
+    measured = reply.measured(Usage(input_tokens=7), 2.0)
+    changed = {"usage": Usage(input_tokens=7), "elapsed_s": 2.0}
+    for field in dataclasses.fields(Reply):
+        default = field.default if field.default is not dataclasses.MISSING else None
+        assert field.name in changed or getattr(reply, field.name) != default, "set it above, or a loss goes unseen"
+        assert getattr(measured, field.name) == changed.get(field.name, getattr(reply, field.name))

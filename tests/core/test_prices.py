@@ -1,0 +1,77 @@
+import pytest
+from needs import needs
+
+from aichat_magic.chat.chat import Chat
+from aichat_magic.core.errors import ConfigError
+from aichat_magic.core.messages import Message
+from aichat_magic.core.options import CallOptions
+from aichat_magic.core.prices import Price, PriceList
+from aichat_magic.core.settings import Settings, load_settings
+from aichat_magic.core.usage import Usage
+from aichat_magic.store.memory import MemoryStore
+
+needs_package = needs("genai_prices")
+USED = Usage(input_tokens=1_000_000, output_tokens=500_000, cached_tokens=200_000)
+
+
+def test_price_is_by_the_million_and_cached_tokens_have_their_own() -> None:
+    assert Price(input=1.0, output=4.0).of(USED) == pytest.approx(3.0)
+    assert Price(input=1.0, output=4.0, cached=0.5).of(USED) == pytest.approx(2.9)
+
+
+def test_unknown_tokens_have_an_unknown_price() -> None:
+    assert Price(input=1.0, output=4.0).of(Usage(input_tokens=5)) is None
+
+
+def test_unknown_model_has_an_unknown_price_never_0() -> None:
+    assert PriceList().cost_usd("ollama", "llama", USED, is_at_home=True) is None
+
+
+def test_users_own_price_wins() -> None:
+    prices = PriceList({"openai/gpt-5-mini": Price(input=0, output=2)})
+    assert prices.cost_usd("openai", "gpt-5-mini", USED, is_at_home=True) == pytest.approx(1.0)
+
+
+def test_cost_that_the_provider_tells_stands() -> None:
+    assert PriceList().cost_usd("x", "y", Usage(cost_usd=0.0), is_at_home=True) == 0.0
+
+
+@needs_package
+def test_published_price_holds_for_the_providers_own_server_only() -> None:
+    at_home = PriceList().cost_usd("openai", "gpt-5-mini", USED, is_at_home=True)
+    assert at_home is not None
+    assert at_home > 0
+    assert PriceList().cost_usd("openai", "gpt-5-mini", USED, is_at_home=False) is None
+
+
+@needs_package
+def test_call_to_another_address_has_no_published_price() -> None:
+    chat = Chat(settings=lambda: Settings(environ={"OPENAI_API_KEY": "k"}), store=MemoryStore())
+    hello = (Message("user", "x"),)
+    assert chat.call(hello, CallOptions(model="openai/gpt-5-mini")).priced(USED).cost_usd is not None
+    elsewhere = chat.call(hello, CallOptions(model="openai/gpt-5-mini", base_url="http://localhost:1/v1"))
+    assert elsewhere.priced(USED).cost_usd is None
+
+
+def test_embedded_model_is_free_before_and_after() -> None:
+    chat = Chat(settings=Settings, store=MemoryStore())
+    call = chat.call((Message("user", "x"),), CallOptions(model="local/smollm2-135m"))
+    assert call.priced(Usage(input_tokens=5, output_tokens=1)).cost_usd == 0.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[prices]\n"a/b" = 3', '[prices."a/b"]\ninput = 1', '[prices."a/b"]\ninput = 1\noutput = -1',
+     '[prices."a/b"]\ninput = 1\noutput = 2\ncashed = 3', '[prices."a/b"]\ninput = "1"\noutput = 2'],
+)  # fmt: skip
+def test_wrong_price_in_the_file_is_a_clear_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="a/b"):
+        load_settings({}, path)
+
+
+def test_price_in_the_file_is_read(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    path.write_text('[prices."lab/m"]\ninput = 1\noutput = 2.5\n')
+    assert load_settings({}, path).prices["lab/m"] == Price(input=1, output=2.5)

@@ -1,0 +1,747 @@
+"""The magics in a real shell, in this process, against a loopback server that keeps what it received."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from servers import ChatServer, Received, cut, hang, status, text
+from traitlets.config import Config
+
+import aichat_magic.chat.chat
+from aichat_magic.chat.chat import Chat
+from aichat_magic.core import sync as bridge
+from aichat_magic.core.errors import AichatError, BadInputError
+from aichat_magic.core.messages import Reply
+from aichat_magic.core.settings import Settings
+from aichat_magic.store.memory import MemoryStore
+
+CANARY = "sk-canary-magic"
+PNG = b"\x89PNG\r\n\x1a\n..."
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[InteractiveShell]:
+    """A terminal-like shell with the extension loaded, and a session of its own on the echo provider."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    settings = Settings(model="echo/echo", environ={"OPENAI_API_KEY": CANARY})
+    chat = Chat(settings=lambda: settings, store=MemoryStore())
+    monkeypatch.setattr(aichat_magic.chat.chat, "shared_chat", lambda: chat)
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell(config=config)
+    shell.run_line_magic("load_ext", "aichat_magic")
+    yield shell
+    shell.run_line_magic("unload_ext", "aichat_magic")
+    bridge.run(chat.http.aclose())
+
+
+Cell = Callable[[str], Any]
+
+
+@pytest.fixture
+def run(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> Cell:
+    """Runs a cell; gives the result and what was printed."""
+
+    def run(source: str) -> Any:
+        capsys.readouterr()
+        result = shell.run_cell(source, store_history=True)
+        printed = capsys.readouterr()
+        return result, printed.out + printed.err
+
+    return run
+
+
+def flags(server: ChatServer) -> str:
+    return f"-m openai/m --base-url {server.url}"
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "value"),
+    [
+        ("-t 0", "temperature", 0),
+        ("--temperature 0.7", "temperature", 0.7),
+        ("--temperature=0", "temperature", 0),
+        ("--top-p 0.9", "top_p", 0.9),
+        ("--max-tokens 12", "max_tokens", 12),
+        ("--presence-penalty -1.5", "presence_penalty", -1.5),
+        ("--frequency-penalty 0", "frequency_penalty", 0),
+        ("--stop END", "stop", ["END"]),
+        ('--stop "a b" --stop \'c"d\'', "stop", ["a b", 'c"d']),
+        ("--seed 0", "seed", 0),
+        ("--seed 42;", "seed", 42),
+    ],
+)
+def test_sampling_flag_reaches_the_wire(run: Cell, flag: str, name: str, value: object) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)} {flag}\nhello")
+        assert server.requests[0].json[name] == value
+        assert type(server.requests[0].json[name]) is type(value)
+
+
+def test_model_flag_reaches_the_wire(run: Cell) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat --model 'openai/meta-llama/Llama 3' --base-url {server.url}\nhello")
+        assert server.requests[0].json["model"] == "meta-llama/Llama 3"
+
+
+def test_system_flag_reaches_the_wire_and_stays_for_the_conversation(run: Cell) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)} -s \"Don't ; say 'no'\"\nhello")
+        run(f"%%aichat {flags(server)}\nmore")
+        for received in server.requests:
+            assert received.json["messages"][0] == {"role": "system", "content": "Don't ; say 'no'"}
+
+
+def test_no_stream_flag_asks_all_the_same_and_shows_the_reply(run: Cell) -> None:
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} --no-stream\nhello")
+        assert len(server.requests) == 1
+    assert printed.count("echo: hello") == 1
+
+
+def test_timeout_flag_ends_a_hanging_request(run: Cell) -> None:
+    with ChatServer(lambda received, attempt: hang()) as server:
+        run("%aichat set max_retries 0")
+        result, printed = run(f"%%aichat {flags(server)} --timeout 0.3\nhello")
+    assert "0.3 s" in printed
+    assert isinstance(result.error_in_exec, TimeoutError)
+
+
+def test_proxy_flag_sends_the_request_through_the_proxy(run: Cell) -> None:
+    with ChatServer() as proxy:
+        run(f"%%aichat -m openai/m --base-url http://elsewhere.invalid/v1 --proxy {proxy.root}\nhello")
+        assert proxy.requests[0].path == "http://elsewhere.invalid/v1/chat/completions"
+
+
+def test_key_in_the_environment_does_not_go_to_an_address_of_the_notebook(run: Cell) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\nhello")
+        run(f"%config AIChat.base_url = '{server.url}'\n")
+        run("%%aichat -m openai/m\nhello")
+        assert len(server.requests) == 2
+        assert not any("authorization" in received.headers for received in server.requests)
+
+
+def test_history_is_sent_and_new_and_no_history_do_not(run: Cell) -> None:
+    with ChatServer() as server:
+        for line in ("", "", "--no-history", "", "--new", ""):
+            run(f"%%aichat {flags(server)} {line}\nhello")
+        lengths = [len(received.json["messages"]) for received in server.requests]
+    assert lengths == [1, 3, 1, 5, 1, 3]
+
+
+def test_chat_flag_keeps_conversations_apart(run: Cell) -> None:
+    with ChatServer() as server:
+        for line in ("", "-c 'other one'", "", "-c 'other one'"):
+            run(f"%%aichat {flags(server)} {line}\nhello")
+        assert [len(received.json["messages"]) for received in server.requests] == [1, 1, 3, 3]
+
+
+def test_output_flag_puts_the_reply_into_a_variable(run: Cell, shell: InteractiveShell) -> None:
+    run("%%aichat -o answer\nhello there")
+    assert isinstance(shell.user_ns["answer"], Reply)
+    assert str(shell.user_ns["answer"]) == "hello there"
+
+
+def test_value_of_the_cell_is_the_reply_and_it_is_shown_once(run: Cell, shell: InteractiveShell) -> None:
+    result, printed = run("%%aichat\nhello there")
+    assert isinstance(result.result, Reply)
+    assert shell.user_ns["_"] is result.result
+    assert printed.count("hello there") == 1
+    _, again = run("_")
+    assert again.count("hello there") == 1
+
+
+def test_dry_run_shows_the_messages_and_sends_nothing(run: Cell) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\nfirst")
+        _, printed = run(f"%%aichat {flags(server)} --dry-run -s 'Be brief.' -t 0\nsecond {{x}}")
+        assert len(server.requests) == 1
+        run(f"%%aichat {flags(server)}\nthird")
+        assert [message["content"] for message in server.requests[1].json["messages"]] == [
+            "first",
+            "echo: first",
+            "third",
+        ]
+    for part in ("Be brief.", "first", "echo: first", "second {x}", "tokens", "temperature=0", server.url):
+        assert part in printed
+
+
+@pytest.mark.parametrize("line", ["--help", "-h", "-t 0 --help"])
+def test_help_shows_the_manual_and_sends_nothing(run: Cell, line: str) -> None:
+    with ChatServer() as server:
+        result, printed = run(f"%%aichat {flags(server)} {line}\nhello")
+        assert server.requests == []
+    assert "--temperature" in printed
+    assert result.success
+
+
+def test_question_mark_shows_the_manual(run: Cell, shell: InteractiveShell) -> None:
+    doc = shell.find_cell_magic("aichat").__doc__ or ""
+    assert "--temperature" in doc
+    assert "%aichat help TOPIC" in doc
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--nonsense", "-s 'open", "-t hot", "-t -0.5", "-t 2.5", "stray words", "(", "{f()} $c.k",
+     "--base-url ftp://x", "--base-url http://x:99999", "--timeout 0", "-o 3x", "--raw --strict", "--chat",
+     "-m aichat/gpt-3.5-turbo", "--proxy htp://x"],
+)  # fmt: skip
+def test_wrong_line_sends_nothing_and_is_a_short_error(run: Cell, shell: InteractiveShell, line: str) -> None:
+    with ChatServer() as server:
+        shell.user_ns["f"] = lambda: server.requests.append("evaluated")
+        result, printed = run(f"%%aichat --base-url {server.url} -m openai/m {line}\nhello")
+        assert server.requests == []
+    assert isinstance(result.error_in_exec, AichatError)
+    assert "Traceback" not in printed
+    assert 1 <= len(printed.strip().splitlines()) <= 5
+
+
+@pytest.mark.parametrize("body", ["\n", "  \n\t\n"])
+def test_empty_prompt_is_a_short_error(run: Cell, body: str) -> None:
+    result, printed = run(f"%%aichat\n{body}")
+    assert not result.success
+    assert "prompt is empty" in printed
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["Costs $5 {not_there} {{x}} {'a': 1}", "unbalanced ( [ {", "trailing ;", "It's \"quoted\"", "a\n\n  b\n",
+     "%magic !ls ?", "\\frac{a}{b} \\n", "äöü 🎈 \u2028 x", "print(f'{x!r}')", "# comment", "   indented"],
+)  # fmt: skip
+def test_prompt_reaches_the_server_byte_for_byte(run: Cell, shell: InteractiveShell, prompt: str) -> None:
+    shell.user_ns["x"] = 3
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\n{prompt}")
+        assert server.requests[0].json["messages"][-1]["content"] == prompt.removesuffix("\n")
+
+
+def test_name_is_filled_from_the_notebook_and_said(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["city"] = "Lisbon"
+    _, printed = run("%%aichat\nIs {city} big? {unknown}")
+    assert "Is Lisbon big? {unknown}" in printed
+    assert "filled: city" in printed
+    assert "left as text: {unknown}" in printed
+
+
+def test_raw_fills_nothing(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["city"] = "Lisbon"
+    _, printed = run("%%aichat --raw\nIs {city} big?")
+    assert "Is {city} big?" in printed
+    assert "filled" not in printed
+
+
+def test_strict_makes_an_unfilled_name_an_error(run: Cell) -> None:
+    result, printed = run("%%aichat --strict\nIs {city} big?")
+    assert not result.success
+    assert "city" in printed
+
+
+def test_failed_turn_does_not_enter_the_history(run: Cell) -> None:
+    def answer(received: Received, attempt: int) -> Any:
+        return {"bad": status(400), "cut": cut(after_chunks=2)}.get(received.last_message, text("fine"))
+
+    with ChatServer(answer) as server:
+        for prompt in ("one", "bad", "cut", "two"):
+            run(f"%%aichat {flags(server)}\n{prompt}")
+        assert [message["content"] for message in server.requests[-1].json["messages"]] == ["one", "fine", "two"]
+
+
+def test_text_before_a_broken_stream_stays_visible_and_is_marked(run: Cell) -> None:
+    with ChatServer(lambda received, attempt: cut(after_chunks=2)) as server:
+        result, printed = run(f"%%aichat {flags(server)}\nhello")
+    assert not result.success
+    assert "word0 word1" in printed
+    assert "truncated" in printed.lower() or "broke" in printed.lower()
+
+
+def test_new_keeps_the_old_turns_when_the_first_new_one_fails(run: Cell) -> None:
+    def answer(received: Received, attempt: int) -> Any:
+        return status(400) if received.last_message == "bad" else text("fine")
+
+    with ChatServer(answer) as server:
+        run(f"%%aichat {flags(server)}\none")
+        run(f"%%aichat {flags(server)} --new\nbad")
+        run(f"%%aichat {flags(server)}\ntwo")
+        assert len(server.requests[-1].json["messages"]) == 3
+
+
+def test_turns_that_no_longer_fit_are_told_once(run: Cell) -> None:
+    run("%aichat set max_history_tokens 40")
+    told = [run(f"%%aichat\n{'word ' * 12}{number}")[1].count("oldest turns") for number in range(4)]
+    assert told == [0, 1, 0, 0] or told == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("mode", ["Plain", "Context", "Verbose", "Minimal", "Docs"])
+def test_error_is_short_in_every_traceback_mode_and_shows_no_key(run: Cell, mode: str) -> None:
+    run(f"%xmode {mode}")
+    with ChatServer(lambda received, attempt: status(401)) as server:
+        _, printed = run(f"%%aichat {flags(server)}\nhello")
+    assert len(printed.strip().splitlines()) <= 5
+    assert CANARY not in printed
+
+
+def test_debug_shows_the_whole_traceback_without_the_key(run: Cell) -> None:
+    run("%xmode Verbose")
+    with ChatServer(lambda received, attempt: status(401)) as server:
+        _, printed = run(f"%%aichat {flags(server)} --debug\nhello")
+    assert "Traceback" in printed
+    assert CANARY not in printed
+
+
+def test_error_prints_nothing_of_the_prompt(run: Cell) -> None:
+    with ChatServer(lambda received, attempt: status(400)) as server:
+        _, printed = run(f"%%aichat {flags(server)}\nmy private question")
+    assert "private" not in printed
+
+
+# The line magic ---------------------------------------------------------------------------------------------------
+
+
+def test_bare_line_tells_model_conversation_and_totals(run: Cell) -> None:
+    run("%%aichat\nhello")
+    _, printed = run("%aichat")
+    for part in ("echo/echo", "main (1 turn)", "1 reply"):
+        assert part in printed
+
+
+def test_ask_takes_the_text_as_it_stands(run: Cell) -> None:
+    _, printed = run('%aichat ask What\'s "this" {thing} $5?')
+    assert 'What\'s "this" {thing} $5?' in printed
+
+
+@pytest.mark.parametrize("question", ["What is a mean?", "Is it?? ", "Why 'so'?"])
+def test_ask_takes_a_question_mark_for_its_own(run: Cell, question: str) -> None:
+    result, printed = run(f"%aichat ask {question}")
+    assert result.success
+    assert question.strip() in printed
+
+
+def test_question_mark_in_a_prompt_below_a_cell_magic_stays(run: Cell) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\n%aichat ask why?")
+        assert server.requests[0].last_message == "%aichat ask why?"
+
+
+def test_use_changes_the_model_and_refuses_an_unknown_one(run: Cell) -> None:
+    _, printed = run("%aichat use echo/other")
+    assert "echo/other" in printed
+    result, printed = run("%aichat use ecko/x")
+    assert "Did you mean 'echo'" in printed
+    assert not result.success
+    assert run("%%aichat\nhi")[0].result.model == "echo/other"
+
+
+def test_set_holds_for_later_cells_and_a_flag_wins(run: Cell) -> None:
+    with ChatServer() as server:
+        run("%aichat set temperature 0.5")
+        run(f"%%aichat {flags(server)}\nhello")
+        run(f"%%aichat {flags(server)} -t 0\nhello")
+        assert [received.json["temperature"] for received in server.requests] == [0.5, 0]
+    result, printed = run("%aichat set temperature 7")
+    assert not result.success
+    assert "between 0 and 2" in printed
+
+
+@pytest.mark.parametrize("model", ["nobody/x", "gpt-5", "openai", "groq/x"])
+def test_model_that_cannot_be_asked_is_a_short_error(run: Cell, model: str) -> None:
+    result, printed = run(f"%%aichat -m {model}\nhello")
+    assert isinstance(result.error_in_exec, AichatError)
+    assert 1 <= len(printed.strip().splitlines()) <= 5
+
+
+def test_config_sets_and_refuses(run: Cell, caplog: pytest.LogCaptureFixture) -> None:
+    run("%config AIChat.model = 'echo/configured'")
+    assert run("%%aichat\nhi")[0].result.model == "echo/configured"
+    run("%config AIChat.temperature = 9")
+    assert "between 0 and 2" in caplog.text
+    assert run("%%aichat\nhi")[0].success
+
+
+def test_models_lists_those_of_the_current_provider_or_the_named_one(run: Cell) -> None:
+    assert "echo/echo" in run("%aichat models")[1]
+    assert "names no model" in run("%aichat models echo/zzz")[1]
+
+
+def test_providers_tell_whether_there_is_a_key_and_not_which(run: Cell) -> None:
+    _, printed = run("%aichat providers")
+    for part in ("openai", "present", "GROQ_API_KEY", "not working", "in this process"):
+        assert part in printed
+    assert CANARY not in printed
+
+
+def test_conversations_are_listed_shown_forked_switched_undone_reset_and_deleted(run: Cell) -> None:
+    run("%%aichat\nfirst question")
+    assert "first question" in run("%aichat chats")[1]
+    assert "first question" in run("%aichat show")[1]
+    run("%aichat fork copy")
+    run("%%aichat\nsecond question")
+    assert "second question" not in run("%aichat show main")[1]
+    assert "Took 1 turn" in run("%aichat undo")[1]
+    assert "main (1 turn)" in run("%aichat switch main")[1]
+    run("%aichat reset")
+    assert "first question" not in run("%aichat show")[1]
+    run("%aichat delete copy")
+    assert "copy" not in run("%aichat chats")[1]
+    result, printed = run("%aichat show cop")
+    assert not result.success
+    assert "There is no conversation 'cop'" in printed
+
+
+def test_usage_counts_replies_and_tokens_by_model(run: Cell) -> None:
+    run("%%aichat\none two three")
+    _, printed = run("%aichat usage")
+    assert "echo/echo" in printed
+    assert "3" in printed
+
+
+@pytest.mark.parametrize(
+    "line", ["modles", "use", "use a b", "set x", "undo x", "undo 0", "switch", "fork main main", "delete nobody"]
+)
+def test_wrong_command_is_a_short_error(run: Cell, line: str) -> None:
+    result, printed = run(f"%aichat {line}")
+    assert isinstance(result.error_in_exec, AichatError)
+    assert len(printed.strip().splitlines()) <= 5
+
+
+def test_help_shows_commands_and_flags(run: Cell) -> None:
+    _, printed = run("%aichat help")
+    assert "providers" in printed
+    assert "--temperature" in printed
+    assert "%aichat use MODEL" in run("%aichat help models")[1]
+
+
+# Loading ----------------------------------------------------------------------------------------------------------
+
+
+def footprint(shell: InteractiveShell) -> tuple[Any, ...]:
+    assert shell.display_formatter is not None
+    return (
+        "aichat" in shell.magics_manager.magics["cell"],
+        "aichat" in shell.magics_manager.magics["line"],
+        "AIChat" in shell.magics_manager.registry,
+        [configurable for configurable in shell.configurables if type(configurable).__name__ == "AIChat"] != [],
+        len(shell.Completer.custom_matchers) if hasattr(shell.Completer, "custom_matchers") else 0,
+        {name: len(calls) for name, calls in shell.events.callbacks.items()},
+        len(shell.input_transformers_cleanup),
+        len(shell.display_formatter.ipython_display_formatter.type_printers),
+    )
+
+
+def test_unload_leaves_nothing_behind_and_reload_works_after_a_bad_value(shell: InteractiveShell, run: Cell) -> None:
+    run("%unload_ext aichat_magic")
+    bare = footprint(shell)
+    run("%load_ext aichat_magic")
+    loaded = footprint(shell)
+    assert loaded != bare
+    run("%config AIChat.temperature = 'hot'")
+    shell.config.AIChat.max_tokens = "many"
+    with pytest.warns(UserWarning, match="leaves the settings of AIChat out"):
+        run("%reload_ext aichat_magic")
+    assert footprint(shell) == loaded
+    assert run("%%aichat\nhi")[0].success
+    run("%unload_ext aichat_magic")
+    assert footprint(shell) == bare
+
+
+# A whole table ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(shell: InteractiveShell) -> Any:
+    """A DataFrame `df` in the notebook."""
+    import pandas as pd
+
+    shell.user_ns["df"] = pd.DataFrame({"title": ["a", "b", "a"], "body text": ["x", None, "x"]}, index=[5, 5, 6])
+    return shell.user_ns["df"]
+
+
+def test_batch_cell_fills_the_column_and_asks_equal_rows_once(run: Cell, table: Any) -> None:
+    with ChatServer() as server:
+        result, printed = run(
+            f"%%aichat {flags(server)} --batch df --into label -t 0 --concurrency 2\n{{title}}: {{body text}}"
+        )
+        assert [received.json["temperature"] for received in server.requests] == [0]
+    assert result.success
+    assert table["label"].isna().tolist() == [False, True, False]
+    assert table["label"].tolist()[0] == "echo: a: x"
+    assert "label_error" not in table
+    assert "3 rows" in printed
+
+
+def test_batch_cell_puts_errors_beside_the_column_and_takes_them_away_again(run: Cell, table: Any) -> None:
+    is_bad = True
+
+    def answer(received: Received, attempt: int) -> Any:
+        return status(400) if is_bad and received.last_message == "b" else text("fine")
+
+    with ChatServer(answer) as server:
+        run(f"%%aichat {flags(server)} --batch df --into label\n{{title}}")
+        assert table["label_error"].notna().tolist() == [False, True, False]
+        is_bad = False
+        run(f"%%aichat {flags(server)} --batch df --into label\n{{title}}")
+        assert len(server.requests) == 3
+    assert "label_error" not in table
+    assert table["label"].tolist() == ["fine"] * 3
+
+
+def test_one_bad_row_of_a_thousand_is_one_error_in_a_column_of_its_own(run: Cell, shell: InteractiveShell) -> None:
+    """Row 29."""
+    import pandas as pd
+
+    shell.user_ns["df"] = frame = pd.DataFrame({"n": range(1000)})
+
+    def answer(received: Received, attempt: int) -> Any:
+        return status(400) if received.last_message == "row 500" else text(f"echo: {received.last_message}")
+
+    with ChatServer(answer) as server:
+        assert run(f"%%aichat {flags(server)} --batch df --into label\nrow {{n}}")[0].success
+        assert len(server.requests) == 1000
+    replies = [f"echo: row {number}" for number in range(1000) if number != 500]
+    assert frame["label"].drop(500).tolist() == replies
+    assert frame["label"].isna().sum() == 1
+    assert frame["label_error"].notna().tolist() == [number == 500 for number in range(1000)]
+    assert "400" in frame["label_error"][500]
+
+
+def test_batch_cell_that_is_stopped_keeps_the_finished_rows(run: Cell, table: Any) -> None:
+    def answer(received: Received, attempt: int) -> Any:
+        return status(401) if received.last_message == "b" else text("fine")
+
+    with ChatServer(answer) as server:
+        result, printed = run(f"%%aichat {flags(server)} --batch df --into label --concurrency 1\n{{title}}")
+    assert isinstance(result.error_in_exec, AichatError)
+    assert "stopped after" in printed
+    assert table["label"].tolist()[0] == "fine"
+
+
+def test_batch_cell_gives_the_run(run: Cell, shell: InteractiveShell, table: Any) -> None:
+    result, _ = run("%%aichat --batch df -o done --no-progress\n{title}")
+    assert shell.user_ns["done"] is result.result
+    assert list(shell.user_ns["done"].texts()) == ["a", "b", "a"]
+    assert "label" not in table
+
+
+def test_batch_dry_run_estimates_and_sends_nothing(run: Cell, table: Any) -> None:
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} --batch df --into label --dry-run\n{{title}}")
+        assert server.requests == []
+    assert "2 unique" in printed
+    assert "label" not in table
+
+
+def test_rows_counted_in_the_usage_of_the_session(run: Cell, table: Any) -> None:
+    run("%%aichat --batch df --into label --no-progress --no-store\n{title}")
+    _, printed = run("%aichat usage")
+    assert "echo/echo" in printed
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--batch df", "--into label", "--batch nothing --into x", "--batch df --into x --concurrency 0", "--concurrency 3",
+     "--batch df --into x --max-cost-usd 1 -m ollama/x", "--batch df --into x --concurrency many"],
+)  # fmt: skip
+def test_wrong_batch_line_sends_nothing_and_is_a_short_error(run: Cell, table: Any, line: str) -> None:
+    result, printed = run(f"%%aichat {line}\n{{title}}")
+    assert isinstance(result.error_in_exec, AichatError)
+    assert len(printed.strip().splitlines()) <= 5
+
+
+def test_unknown_column_names_the_nearest_and_sends_nothing(run: Cell, table: Any) -> None:
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} --batch df --into label\n{{titel}}")
+        assert server.requests == []
+    assert "Did you mean 'title'" in printed
+
+
+def test_stored_replies_are_counted_and_cleared(run: Cell, table: Any) -> None:
+    run("%aichat store clear")
+    run("%%aichat --batch df --into label --no-progress\n{title}")
+    assert "2" in run("%aichat store")[1]
+    assert "Removed 2 stored replies" in run("%aichat store clear")[1]
+    assert not run("%aichat store burn")[0].success
+
+
+def test_stored_replies_are_pruned_and_what_went_is_said(run: Cell, table: Any) -> None:
+    run("%aichat store clear")
+    run("%%aichat --batch df --into label --no-progress\n{title}")
+    printed = " ".join(run("%aichat store")[1].split())
+    assert "None is removed by itself; above 256.0 MB" in printed
+    assert "prune --older 90d" in printed
+    assert "Nothing to remove: 2 replies, 0.0 MB, the oldest of 2" in run("%aichat store prune --older 90d")[1]
+    printed = " ".join(run("%aichat store prune --larger=0.001kB")[1].split())
+    assert "Removed 2 stored replies; the oldest was of 2" in printed
+    assert "Left: 0 replies, 0.0 MB." in printed
+
+
+@pytest.mark.parametrize(
+    ("rest", "words"),
+    [
+        ("prune", "must be told what to remove"),
+        ("prune --older", "expected one argument"),
+        ("prune --older 90", "--older takes a number with its unit, such as 90d"),
+        ("prune --older 90m", "such as 90d"),
+        ("prune --older -1d", "argument"),
+        ("prune --older 0d", "such as 90d"),
+        ("prune --larger 5", "such as 500MB"),
+        ("prune --larger " + "9" * 400 + "MB", "such as 500MB"),
+        ("prune --oldr 90d", "Did you mean '--older'"),
+        ("prune 90d", "is no flag"),
+        ("burn", "knows no 'burn'"),
+        ("clear all", "knows no 'clear'"),
+    ],
+)
+def test_line_of_store_that_cannot_be_understood_removes_nothing(run: Cell, table: Any, rest: str, words: str) -> None:
+    run("%%aichat --batch df --into label --no-progress\n{title}")
+    result, printed = run(f"%aichat store {rest}")
+    assert not result.success
+    assert words in " ".join(printed.split())
+    assert "2" in run("%aichat store")[1]
+
+
+def test_included_data_reaches_the_server_between_fences_and_a_line_says_so(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["rows"] = list(range(100_000))
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} -i rows -i rows\nSum {{rows}} up {{nobody}}.")
+        (message,) = server.requests[0].json["messages"]
+    assert message["content"].startswith("The user included the data below.")
+    assert message["content"].count("### rows (list)\n```\n[0, 1, 2, ") == 1
+    assert "\n```\n\n### Prompt\nSum [0, 1, " in message["content"]
+    assert re.search(
+        r"included: rows (\(first [\d,]+ of 100,000 items\)) · filled: rows \1 · left as text: \{nobody\}",
+        printed,
+    )
+
+
+def test_dry_run_shows_what_is_included(run: Cell, shell: InteractiveShell, tmp_path: Any) -> None:
+    (tmp_path / "notes.txt").write_text("canary in the file")
+    shell.user_ns["picture"] = PNG
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} --dry-run -i picture --attach '{tmp_path}/notes.txt'\nExplain.")
+        assert server.requests == []
+    assert "### notes.txt (file)" in printed
+    assert "canary in the file" in printed
+    assert f"[image: png, {len(PNG)} bytes]" in printed
+
+
+def test_last_exception_is_still_the_users_after_a_wrong_line(run: Cell) -> None:
+    run("price = 0\n1 / price")
+    run("%%aichat --nonsense\nhello")
+    run("%%aichat -i nobody\nhello")
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)} -i err -i cells:1\nWhat went wrong?")
+        content = server.requests[0].json["messages"][-1]["content"]
+    assert "### err (ZeroDivisionError)\n```\nZeroDivisionError: division by zero\n" in content
+    assert "    1 / price\n```" in content
+    assert "```\nIn [1]:\nprice = 0\n1 / price\n```" in content
+
+
+def test_figure_goes_out_as_an_image_and_again_with_the_next_turn(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["picture"] = PNG
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\nWhat is on {{picture}}?")
+        run(f"%%aichat {flags(server)}\nAnd in the corner?")
+        first, second = (received.json["messages"] for received in server.requests)
+    assert first[0]["content"][0] == {"type": "text", "text": "What is on [image: picture]?"}
+    assert first[0]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert second[0] == first[0]
+    # A model that cannot see goes on with the words.
+    result, _ = run("%%aichat\nAnd you?")
+    assert str(result.result) == "And you?"
+    assert result.result.messages[0].content == "What is on [image: picture]?"
+    assert result.result.messages[0].images == ()
+
+
+def test_image_for_a_model_that_takes_none_is_refused_before_sending(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["picture"] = PNG
+    result, printed = run("%%aichat\nWhat is on {picture}?")
+    assert "Provider 'echo' takes no images." in printed
+    assert not result.success
+
+
+@pytest.mark.parametrize("flag", ["-i nobody", "-i 'f()'", "-i", "--attach /nowhere/at.all", "-i 'Out[9]'"])
+def test_what_cannot_be_included_sends_nothing(run: Cell, flag: str) -> None:
+    with ChatServer() as server:
+        result, _ = run(f"%%aichat {flags(server)} {flag}\nhello")
+        assert isinstance(result.error_in_exec, AichatError)
+        assert server.requests == []
+
+
+# --- runs over a table that must not lose what is the user's
+
+
+def test_batch_that_answers_nothing_leaves_the_column_as_it_was(run: Cell, table: Any) -> None:
+    with ChatServer(lambda received, attempt: status(401)) as server:
+        table["label"] = ["one", "two", "three"]
+        result, _ = run(f"%%aichat {flags(server)} --batch df --into label\n{{title}}")
+    assert isinstance(result.error_in_exec, AichatError)
+    assert table["label"].tolist() == ["one", "two", "three"]
+
+
+def test_batch_that_is_stopped_leaves_the_rows_it_has_not_come_to(run: Cell, table: Any) -> None:
+    def answer(received: Received, attempt: int) -> Any:
+        return status(401) if received.last_message == "2" else text("fine")
+
+    table["n"], table["label"] = [1, 2, 3], [10, 20, 30]
+    with ChatServer(answer) as server:
+        run(f"%%aichat {flags(server)} --batch df --into label --concurrency 1\n{{n}}")
+    assert table["label"].tolist()[0] == "fine"
+    assert table["label"].tolist()[2] == 30
+
+
+@pytest.mark.parametrize("is_twice", [False, True])
+def test_batch_refuses_columns_that_it_must_not_fill_and_sends_nothing(
+    run: Cell, shell: InteractiveShell, table: Any, is_twice: bool
+) -> None:
+    import pandas as pd
+
+    if is_twice:
+        table = pd.concat([table, pd.DataFrame([[1, 2]] * 3, columns=["label", "label"], index=table.index)], axis=1)
+        shell.user_ns["df"] = table
+    else:
+        table["label_error"] = "mine"
+    before = table.copy()
+    with ChatServer() as server:
+        result, printed = run(f"%%aichat {flags(server)} --batch df --into label\n{{title}}")
+        assert server.requests == []
+    assert isinstance(result.error_in_exec, BadInputError)
+    assert ("2 columns called 'label'" if is_twice else "'label_error'") in printed
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_batch_over_a_table_that_changes_meanwhile_is_counted_and_not_put_in(run: Cell, table: Any) -> None:
+    def answer(received: Received, attempt: int) -> Any:
+        table.index = [1, 2, 3]
+        return text("fine")
+
+    with ChatServer(answer) as server:
+        result, printed = run(f"%%aichat {flags(server)} --batch df --into label --no-store\n{{title}}")
+    assert isinstance(result.error_in_exec, BadInputError)
+    assert "last_run" in printed
+    assert "label" not in table
+    assert table.aichat.last_run.frame()["reply"].tolist() == ["fine"] * 3
+    assert "openai/m" in run("%aichat usage")[1]
+
+
+@pytest.mark.parametrize("line", ["%%aichat -o class\nhello", "%aichat switch ''", "%aichat fork ''"])
+def test_name_that_cannot_be_used_is_refused(run: Cell, line: str) -> None:
+    result, _ = run(line)
+    assert isinstance(result.error_in_exec, BadInputError)
+    assert "main" in run("%aichat")[1]
+
+
+def test_group_of_configured_values_with_a_wrong_one_changes_nothing(shell: InteractiveShell, run: Cell) -> None:
+    shell.config.AIChat.model = "echo/refused"
+    shell.config.AIChat.temperature = 9
+    with pytest.warns(UserWarning, match="leaves the settings of AIChat out"):
+        shell.run_line_magic("reload_ext", "aichat_magic")
+    assert run("%%aichat\nhi")[0].result.model == "echo/echo"
+
+
+def test_emptied_config_value_goes_back_to_environment_and_file(run: Cell) -> None:
+    run("%config AIChat.model = 'echo/configured'")
+    run("%config AIChat.model = ''")
+    assert run("%%aichat\nhi")[0].result.model == "echo/echo"
