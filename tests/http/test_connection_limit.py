@@ -56,7 +56,7 @@ def small(descriptors: int = 32, clock: Clock | None = None) -> ConnectionLimit:
 )
 def test_a_quarter_of_the_descriptors_is_for_connections(descriptors: int | None, most: int, to_one: int) -> None:
     limit = ConnectionLimit(descriptors=lambda: descriptors)
-    assert (limit.most, limit.most_for_one_host) == (most, to_one)
+    assert (limit.max_connections, limit.max_per_host) == (most, to_one)
 
 
 def test_limit_of_this_process_is_the_systems() -> None:
@@ -68,24 +68,24 @@ def test_limit_of_this_process_is_the_systems() -> None:
 def test_system_without_such_limits_has_one_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     assert descriptor_limit() is None
-    assert ConnectionLimit().most == 1000
+    assert ConnectionLimit().max_connections == 1000
 
 
 def test_one_host_leaves_places_to_the_others() -> None:
     limit = small()
-    assert [limit.take(HOST) for _ in range(8)] == [True] * 7 + [False]
-    assert [limit.take(OTHER) for _ in range(2)] == [True, False]
+    assert [limit.acquire_nowait(HOST) for _ in range(8)] == [True] * 7 + [False]
+    assert [limit.acquire_nowait(OTHER) for _ in range(2)] == [True, False]
     limit.release(HOST)
-    assert limit.take(OTHER)
+    assert limit.acquire_nowait(OTHER)
 
 
 def test_idle_connections_leave_places_to_those_in_use() -> None:
     limit = small(256)
     for _ in range(56):
-        limit.take(HOST)
-    assert [limit.rest(HOST) for _ in range(50)] == [True] * 49 + [False]
+        limit.acquire_nowait(HOST)
+    assert [limit.mark_idle(HOST) for _ in range(50)] == [True] * 49 + [False]
     assert limit.in_use == 7
-    limit.wake(HOST)
+    limit.mark_in_use(HOST)
     assert limit.in_use == 8
 
 
@@ -105,25 +105,25 @@ def test_limit_falls_to_what_is_open_and_grows_again() -> None:
     clock = Clock()
     limit = small(256, clock)
     for _ in range(20):
-        limit.take(HOST)
-    limit.fall()
-    assert not limit.take(HOST)
+        limit.acquire_nowait(HOST)
+    limit.lower()
+    assert not limit.acquire_nowait(HOST)
     clock.now += 1
-    assert [limit.take(HOST) for _ in range(3)] == [True, True, False]  # an eighth
+    assert [limit.acquire_nowait(HOST) for _ in range(3)] == [True, True, False]  # an eighth
     for _ in range(20):
         clock.now += 1
-        limit.take(HOST)
-    assert sum(limit.take(HOST) for _ in range(99)) == 56 - 42
-    limit.fall()
+        limit.acquire_nowait(HOST)
+    assert sum(limit.acquire_nowait(HOST) for _ in range(99)) == 56 - 42
+    limit.lower()
     for _ in range(56):
         limit.release(HOST)
-    assert sum(limit.take(HOST) for _ in range(99)) == 56
+    assert sum(limit.acquire_nowait(HOST) for _ in range(99)) == 56
 
 
 def test_fall_with_nothing_open_leaves_one_place() -> None:
     limit = small()
-    limit.fall()
-    assert [limit.take(HOST) for _ in range(2)] == [True, False]
+    limit.lower()
+    assert [limit.acquire_nowait(HOST) for _ in range(2)] == [True, False]
 
 
 # --- waiting
@@ -133,11 +133,11 @@ def test_fall_with_nothing_open_leaves_one_place() -> None:
 async def test_first_come_first_served() -> None:
     limit = small()
     for _ in range(7):
-        limit.take(HOST)
+        limit.acquire_nowait(HOST)
     served: list[int] = []
 
     async def wait(number: int) -> None:
-        await limit.wait(HOST)
+        await limit.acquire(HOST)
         served.append(number)
 
     tasks = []
@@ -146,7 +146,7 @@ async def test_first_come_first_served() -> None:
         await asyncio.sleep(0)
     for number in range(5):
         limit.release(HOST)
-        assert not limit.take(HOST)  # nobody overtakes those who wait
+        assert not limit.acquire_nowait(HOST)  # nobody overtakes those who wait
         await tasks[number]
         assert served == list(range(number + 1))
 
@@ -155,10 +155,10 @@ async def test_first_come_first_served() -> None:
 async def test_line_to_a_full_host_holds_up_nobody_else() -> None:
     limit = small()
     for _ in range(7):
-        limit.take(HOST)
-    stuck = asyncio.create_task(limit.wait(HOST))
+        limit.acquire_nowait(HOST)
+    stuck = asyncio.create_task(limit.acquire(HOST))
     await asyncio.sleep(0)
-    await limit.wait(OTHER)
+    await limit.acquire(OTHER)
     limit.release(OTHER)
     assert not stuck.done()
     limit.release(HOST)
@@ -169,26 +169,26 @@ async def test_line_to_a_full_host_holds_up_nobody_else() -> None:
 def test_places_are_neither_lost_nor_made_up(steps: list[str]) -> None:
     async def main() -> None:
         limit = small()
-        effective_settings = sum(limit.take(HOST) for _ in range(7))
+        held = sum(limit.acquire_nowait(HOST) for _ in range(7))
         waiting: list[asyncio.Task[None]] = []
         for step in steps:
             if step == "wait":
-                waiting.append(asyncio.create_task(limit.wait(HOST)))
+                waiting.append(asyncio.create_task(limit.acquire(HOST)))
             elif step == "cancel" and waiting:
                 waiting[len(steps) % len(waiting)].cancel()
-            elif step == "release" and effective_settings:
+            elif step == "release" and held:
                 limit.release(HOST)
-                effective_settings -= 1
+                held -= 1
             else:
                 await asyncio.sleep(0)
             for task in [task for task in waiting if task.done()]:
                 waiting.remove(task)
-                effective_settings += not task.cancelled()
+                held += not task.cancelled()
         for task in waiting:
             task.cancel()
-        effective_settings += sum(result is None for result in await asyncio.gather(*waiting, return_exceptions=True))
-        assert limit.in_use == effective_settings <= 7
-        assert sum(limit.take(HOST) for _ in range(99)) == 7 - effective_settings
+        held += sum(result is None for result in await asyncio.gather(*waiting, return_exceptions=True))
+        assert limit.in_use == held <= 7
+        assert sum(limit.acquire_nowait(HOST) for _ in range(99)) == 7 - held
 
     asyncio.run(main())
 
@@ -202,8 +202,8 @@ def test_place_goes_from_thread_to_thread() -> None:
     async def use() -> None:
         nonlocal inside, most
         for _ in range(rounds):
-            if not limit.take(HOST):
-                await limit.wait(HOST)
+            if not limit.acquire_nowait(HOST):
+                await limit.acquire(HOST)
             with lock:
                 inside += 1
                 most = max(most, inside)
@@ -227,9 +227,9 @@ def test_place_goes_from_thread_to_thread() -> None:
 def test_loop_that_was_closed_while_somebody_waited_takes_no_place() -> None:
     limit = small()
     for _ in range(7):
-        limit.take(HOST)
+        limit.acquire_nowait(HOST)
     loop = asyncio.new_event_loop()
-    waiting = loop.create_task(limit.wait(HOST))
+    waiting = loop.create_task(limit.acquire(HOST))
     loop.run_until_complete(asyncio.sleep(0))
     waiting._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be
     loop.close()
@@ -292,8 +292,8 @@ def test_loop_that_is_thrown_away_gives_its_places_back() -> None:
         for _ in range(10):
             loop = asyncio.new_event_loop()
             loop.run_until_complete(http.send(request(server)))
-            for way in http._pools[loop]._all:
-                loop.run_until_complete(way.aclose())
+            for adapter in http._pools[loop]._all:
+                loop.run_until_complete(adapter.aclose())
             loop.close()  # without its asynchronous generators
         assert http.limit.in_use == 0
 

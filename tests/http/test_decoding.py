@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from aichat_magic.http import decoding
 from aichat_magic.http.decoding import (
-    CutOffError,
     EncodedTooLargeError,
     NotEncodedError,
+    TruncatedEncodingError,
     UnknownCodingError,
     decoder_for,
 )
 
 LARGE = 1 << 30
-ERRORS = (CutOffError, NotEncodedError)
+ERRORS = (TruncatedEncodingError, NotEncodedError)
 
 
 def decoded(coding, pieces, max_bytes=LARGE):
@@ -98,7 +98,7 @@ def test_a_member_that_is_cut_off_is_an_error(one, end, at):
     if end in ends:
         assert body.startswith(decoded("gzip", cut(data[:end], at)))
     else:
-        with pytest.raises(CutOffError):
+        with pytest.raises(TruncatedEncodingError):
             decoded("gzip", cut(data[:end], at))
 
 
@@ -124,7 +124,7 @@ def test_deflate_comes_out_with_its_frame_and_without(body, level, is_framed, at
     data = zlib.compress(body, level) if is_framed else raw_deflate(body, level)
     assert decoded("deflate", cut(data, at)) == body
     for end in {1, min(2, len(data) - 1), len(data) // 2, len(data) - 1}:
-        with pytest.raises(CutOffError):
+        with pytest.raises(TruncatedEncodingError):
             decoded("Deflate", cut(data[:end], at))
     for surplus in (b"\0", b"x", data):
         with pytest.raises(NotEncodedError):
@@ -215,7 +215,7 @@ def test_what_gives_little_or_nothing_is_not_read_for_ever(coding, data):
 
 
 def test_what_zlib_leaves_unread_is_copied_a_bounded_number_of_times(monkeypatch):
-    """Each member's end leaves the rest of the data to be copied, so that the data is taken in small bites."""
+    """Each member's end leaves the rest of the data to be copied, so the data is taken in small blocks."""
     given = []
 
     class Counting:

@@ -34,10 +34,10 @@ def read(data, size=1 << 20, *, is_closed=True):
         else:
             raise AssertionError("it wants more than there is")
 
-    while (head := reader.head()) is None:
+    while (head := reader.read_head()) is None:
         more()
     body = b""
-    while piece := (found := reader.piece()) or found is None:
+    while piece := (found := reader.read_body()) or found is None:
         body += found or b""
         if piece is True:
             more()
@@ -119,10 +119,10 @@ def test_bytes_after_a_response_are_no_part_of_it_nor_of_the_next(size):
     for start in range(0, len(data), size):
         reader.feed(data[start : start + size])
     body = b""
-    while piece := reader.piece():
+    while piece := reader.read_body():
         body += piece
-    assert (reader.head().headers, body) == ({"content-length": "5"}, b"hello")
-    assert reader.is_whole
+    assert (reader.read_head().headers, body) == ({"content-length": "5"}, b"hello")
+    assert reader.read_body() == b""
     assert not reader.is_reusable
 
 
@@ -131,9 +131,9 @@ def test_one_response_follows_the_other():
     for word in (b"one", b"two"):
         assert reader.is_clean
         reader.feed(OK + b"content-length: 3\r\n\r\n" + word)
-        assert reader.head() is not None
-        assert reader.piece() == word
-        assert reader.piece() == b""
+        assert reader.read_head() is not None
+        assert reader.read_body() == word
+        assert reader.read_body() == b""
         assert reader.is_reusable
         reader.reset()
     reader.feed(b"unasked")
@@ -206,8 +206,8 @@ def test_trailers_are_read_up_to_a_bound_however_they_are_cut(line, size):
     """20,000 lines in small pieces cost a minute and a half of CPU when each piece had all of them looked at again."""
     reader = ResponseReader()
     reader.feed(OK + b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
-    assert reader.head().status == 200
-    assert reader.piece() == b"x"
+    assert reader.read_head().status == 200
+    assert reader.read_body() == b"x"
     trailers = line * 20_000
     taken = 0
 
@@ -215,7 +215,7 @@ def test_trailers_are_read_up_to_a_bound_however_they_are_cut(line, size):
         nonlocal taken
         taken += size
         reader.feed(trailers[taken - size : taken])
-        return reader.piece() is None
+        return reader.read_body() is None
 
     with pytest.raises(InvalidResponseError):
         all(goes_on() for _ in trailers)
@@ -232,7 +232,7 @@ def test_a_chunk_line_may_not_grow_without_an_end():
     def fed():
         for number in range(1_000):
             reader.feed(chunk)
-            assert reader.piece() == b"x", number
+            assert reader.read_body() == b"x", number
 
     with pytest.raises(InvalidResponseError):
         fed()
