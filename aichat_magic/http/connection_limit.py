@@ -220,6 +220,7 @@ class ConnectionLimit:
             try:
                 waiter.loop.call_soon_threadsafe(_resolve, waiter.granted)
             except RuntimeError:  # the loop is closed: nobody waits any more
+                waiter.has_slot = False
                 self._open[waiter.host] -= 1
                 self._total -= 1
 
@@ -230,9 +231,10 @@ class ConnectionLimit:
                 yield queue[0]
 
     def _remove(self, waiter: _SlotWaiter) -> None:
-        queue = self._queues[waiter.host]
-        with contextlib.suppress(ValueError):
-            queue.remove(waiter)
+        queue = self._queues.get(waiter.host)
+        if queue is None or waiter not in queue:  # it was removed when its loop turned out to be closed
+            return
+        queue.remove(waiter)
         if not queue:
             del self._queues[waiter.host]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import math
 import subprocess
@@ -234,6 +235,9 @@ def test_loop_that_was_closed_while_somebody_waited_takes_no_place() -> None:
     waiting._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be
     loop.close()
     limit.release(HOST)
+    assert limit.in_use == 6
+    del waiting, loop
+    gc.collect()  # ends the coroutine that waited, which must not release what it never had
     assert limit.in_use == 6
 
 
