@@ -1,4 +1,4 @@
-"""How a connection is opened: which of several addresses, within which time, and what is left behind."""
+"""Opening connections: which of several addresses is used, within which time, and what is left behind."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def soon():
-    """So long a test would wait at most, by the clock of its loop."""
+    """Return a deadline that a test reaches only when it hangs."""
     return asyncio.get_running_loop().time() + PATIENCE_S
 
 
 @contextlib.contextmanager
 def listening(host="127.0.0.1", *, backlog=5):
-    """A socket that takes connections and never reads; its port."""
+    """Listen with a socket that accepts connections and never reads; yield its port."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.bind((host, 0))
         listener.listen(backlog)
@@ -36,7 +36,7 @@ def listening(host="127.0.0.1", *, backlog=5):
 
 @pytest.fixture
 def addresses(monkeypatch):
-    """What every host name stands for; empty to begin with."""
+    """Return the list of addresses that every host name resolves to; empty at first."""
     found = []
 
     async def getaddrinfo(self, host, port, **kwargs):
@@ -169,7 +169,7 @@ async def test_what_is_written_after_the_other_side_has_left_is_no_error(address
 
 
 async def test_connections_that_share_a_receive_buffer_do_not_mix_what_arrives(addresses):
-    """Pieces of two answers arrive in turn, each larger than the place that they are read to."""
+    """Pieces of two responses arrive in turn, each larger than the buffer that they are read into."""
     receive_buffer = memoryview(bytearray(64))
     bodies = [bytes([letter]) * 5_000 for letter in b"ab"]
     met_writers = asyncio.Queue()
@@ -211,7 +211,7 @@ async def test_connections_that_share_a_receive_buffer_do_not_mix_what_arrives(a
 
 
 async def test_what_came_in_the_clear_is_no_answer_over_tls():
-    """Whoever is on the way could have written it."""
+    """Anybody in between could have sent it."""
 
     async def forges(reader, writer):
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")

@@ -1,4 +1,4 @@
-"""A process has only so many file descriptors: connections take a quarter of them, whoever asks for them."""
+"""The limit of connections: a quarter of the file descriptors of the process, for all its loops and threads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Clock:
 
 
 def small(descriptors: int = 32, clock: Clock | None = None) -> ConnectionLimit:
-    """Of 32 descriptors: 8 connections, 7 to one host."""
+    """Return a limit that allows, with 32 descriptors, 8 connections in all and 7 to one host."""
     return ConnectionLimit(descriptors=lambda: descriptors, clock=clock or Clock())
 
 
@@ -333,13 +333,13 @@ async def test_concurrency_that_cannot_be_is_told() -> None:
 
 
 def no_descriptor(times: float) -> Callable[[str, int], errors.ProviderError | None]:
-    """So many calls of each row find none."""
+    """Return a fault that lets the first calls of each row find no descriptor."""
     return lambda prompt, attempt: errors.TooManyOpenFilesError("none left") if attempt <= times else None
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 64])
 def test_rows_spend_nothing_when_there_is_no_descriptor(in_flight: int) -> None:
-    """Neither an attempt nor a retry of the run, and it is no outage."""
+    """It costs no attempt and no retry of the run, and does not count as an outage."""
     rows = [f"row {number}" for number in range(100)]
     said: list[Progress] = []
     made, _ = run_batch(
@@ -351,7 +351,7 @@ def test_rows_spend_nothing_when_there_is_no_descriptor(in_flight: int) -> None:
 
 
 def test_try_without_a_descriptor_tells_nothing_of_an_outage() -> None:
-    """It comes again as soon, and uses up no patience."""
+    """The next attempt comes as soon, and the run waits no longer for the outage to end."""
     rows = [f"row {number}" for number in range(1000)]
     made, network = run_batch(
         rows, max_retries=0, patience_s=5, away=[(2, 30)], broken=errors.ConnectionFailedError,
@@ -384,7 +384,7 @@ def server() -> Iterator[ChatServer]:
 
 
 def crowd(server: ChatServer, home: Path, **asked: Any) -> dict[str, Any]:
-    """What comes of runs in a process with few descriptors; it prints nothing else."""
+    """Return the results of runs in a process with few descriptors, and check that it prints nothing else."""
     done = subprocess.run(
         [sys.executable, str(TESTS / "crowd.py"), server.url, json.dumps(asked)],
         env=clean_environment(home, {"AICHAT_STORE": str(home / "replies.sqlite3")}),
@@ -409,13 +409,13 @@ def test_runs_with_all_defaults_get_every_row(
     assert server.most_in_flight <= limit // 4
     assert len(server.requests) == 1 + runs * rows
     assert found["after"] <= found["before"] + 8
-    # Runs that share the places use their connections again, and do not hand the places to and fro.
+    # Runs that share the slots reuse their connections instead of passing the slots to and fro.
     assert server.connections < len(server.requests) / 2
 
 
 @posix_only
 def test_run_that_finds_few_descriptors_left_goes_on_with_them(server: ChatServer, tmp_path: Path) -> None:
-    """Row 118: the user's own files have taken the others."""
+    """Row 118: files of the user take the others."""
     found = crowd(server, tmp_path, limit=256, rows=600, left=12)
     assert found["wrong"] == []
     assert len(server.requests) == 601
@@ -424,7 +424,7 @@ def test_run_that_finds_few_descriptors_left_goes_on_with_them(server: ChatServe
 
 @posix_only
 def test_run_that_finds_no_descriptor_left_waits_for_one(server: ChatServer, tmp_path: Path) -> None:
-    """Row 118: longer than a request waits by itself, and without an attempt of its rows."""
+    """Row 118: longer than a single request waits, and without using up an attempt of any row."""
     found = crowd(
         server, tmp_path, limit=256, rows=60, left=0, free_after_s=8, options={"max_retries": 0, "store": False}
     )

@@ -1,4 +1,4 @@
-"""Where a request may go, and by which proxy."""
+"""The destination of a request, and its proxy."""
 
 from __future__ import annotations
 
