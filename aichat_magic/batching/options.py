@@ -156,7 +156,7 @@ class BatchOptions:
                 f"max_cost_usd cannot be kept: the price of {call.model} is not known. Set one in [prices] of the "
                 f"configuration file, or limit max_total_tokens."
             )
-        most = chat.http.limit.most_for_one_host
+        most = chat.http.limit.max_per_host
         concurrency = self.concurrency
         if concurrency != "auto" and concurrency > most:
             warnings.warn(

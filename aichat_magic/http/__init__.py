@@ -1,10 +1,11 @@
-"""HTTP for the providers: requests go out, responses come back, errors are typed.
+"""HTTP for the providers: requests go out, responses come back, failures become typed errors.
 
 Open `client` for what a provider calls, `exchange` for one request and its response, `adapters` for the kinds of
-connections, `connection` for our own sockets, `response` for the bytes of a response, `decoding` for content codings,
-`pool` and `connection_limit` for connections kept open, `httpx_adapter` and `instrumentation` for proxies, mocks and
-whoever watches httpx, `sse` for server-sent events, `errors` for what a status means, `rate_limits` for what headers
-say, `request` and `urls` for what is sent and where.
+connections, `connection` for our own sockets, `response` for parsing the bytes of a response, `decoding` for content
+codings, `pool` and `connection_limit` for connections that are kept open, `deadlines` for how long to wait,
+`httpx_adapter` and `instrumentation` for proxies, mocks and instrumentation of httpx, `sse` for server-sent events,
+`errors` for what a status or a broken connection means, `rate_limits` for rate-limit headers, `request` and `urls` for
+what is sent and where.
 
-No dialect of a provider is known here.
+Nothing here knows the API of any provider.
 """

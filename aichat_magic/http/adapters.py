@@ -1,8 +1,8 @@
-"""Ways to a server: a `Adapter` carries a request there and brings back an `Answer`.
+"""Connection adapters: each sends a request and returns the raw response.
 
-Direct connections are our own (`sockets`, `response`): they cost a fraction of the CPU that httpx takes, or aiohttp;
-`benchmarks/RESULTS.md` has the figures. Proxies, the TLS fingerprint of a browser, and whatever stands in for httpx are
-the business of `by_httpx`.
+Direct connections are our own (`connection`, `response`): they take a fraction of the CPU of httpx or aiohttp; see
+`benchmarks/RESULTS.md` for the figures. Proxies, the TLS fingerprint of a browser, and mocks or instrumentation of
+httpx are handled by `httpx_adapter`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from ..core.errors import ConfigError
+from ..core.urls import PORTS
 from .connection import Connection, connect
 from .request import HttpRequest, headers_of, request_bytes
 from .response import InvalidResponseError, ResponseHead, TruncatedResponseError
-from .urls import Route, is_address
+from .urls import Destination, is_address
 
 KEEPALIVE_S = 60.0
 _CLOSING_S = 0.2
-_INBOX_BYTES = 64 * 1024
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-# What may stand in a path and a query as it is.
+_RECEIVE_BUFFER_BYTES = 64 * 1024
+# Characters that a path and a query keep; all others are percent-encoded.
 _PATH_CHARACTERS = "/?%:@!$&'()*+,;=~-._"
 
 
-class Answer(ABC):
+class RawResponse(ABC):
     """A response as it comes off the wire.
 
     Attributes:
@@ -39,45 +39,45 @@ class Answer(ABC):
     """
 
     def __init__(self, status: int, headers: dict[str, str]) -> None:
-        """Read nothing yet."""
+        """Take status and headers; the body is not read yet."""
         self.status = status
         self.headers = headers
 
-    def at_hand(self) -> bytes | None:
-        """Return what `piece` would give at once; None when it would wait, or raise."""
+    def read_nowait(self) -> bytes | None:
+        """Return what `read` would return at once; None when it would wait or raise."""
         return None
 
     @abstractmethod
-    async def piece(self, until: float) -> bytes:
+    async def read(self, deadline: float) -> bytes:
         """Return the next bytes of the body, as they were sent; empty at its end. Raises what `Adapter.send` does."""
 
     async def aclose(self) -> None:
-        """Let go of it, in whatever state it is. Its `Adapter` is closed after it, or given back."""
+        """Release the response, in whatever state it is. Its adapter is closed or reused after that."""
         return
 
 
 class Adapter(ABC):
-    """One connection, or what carries any number of requests at once (`is_shared`)."""
+    """A connection, or something that carries any number of requests at once (`is_shared`)."""
 
     is_shared = False
 
     @abstractmethod
-    async def send(self, request: HttpRequest, *, is_stream: bool, until: float) -> Answer:
-        """Send, and wait for the headers.
+    async def send(self, request: HttpRequest, *, is_stream: bool, deadline: float) -> RawResponse:
+        """Send a request and wait for status and headers.
 
         Args:
-            request: What to send.
-            is_stream: Whether events are wanted.
-            until: How long to wait, in seconds of the loop's clock.
+            request: The request.
+            is_stream: Whether to ask for server-sent events.
+            deadline: When to give up, in seconds of the loop's clock.
 
         Raises:
-            OverdueError: It takes longer.
+            DeadlineExpiredError: The deadline has passed.
             Exception: Whatever the library raises.
         """
 
     @property
     def is_reusable(self) -> bool:
-        """Whether it can be used again after a response that was read to its end."""
+        """Return whether another request can follow, after a response that was read to its end."""
         return True
 
     @abstractmethod
@@ -86,66 +86,70 @@ class Adapter(ABC):
 
 
 async def close_quietly(closing: Awaitable[None]) -> None:
-    """Close, whatever the other side has done to the connection; curl would wait for the other side's end."""
+    """Close, ignoring errors and waiting 0.2 s at most: curl would wait until the server closes its side."""
     try:
         async with timeout(_CLOSING_S):
             await closing
     except Exception:
-        return  # closed is closed
+        return  # whatever went wrong, the connection is gone
 
 
 def new_receive_buffer() -> memoryview:
-    """Return where the direct connections of one loop read to.
+    """Return the buffer that the direct connections of one loop read into.
 
-    Without it asyncio asks for 256 KiB at each read, which is memory that the system has to find and to take back: a
+    Without it asyncio allocates 256 KiB for each read; the system has to find that memory and take it back, which is a
     sixth of the CPU of a row.
     """
-    return memoryview(bytearray(_INBOX_BYTES))
+    return memoryview(bytearray(_RECEIVE_BUFFER_BYTES))
 
 
 class DirectAdapter(Adapter):
-    """A connection of our own, opened with the first request and again when the server has closed it."""
+    """A connection of our own, opened with the first request and again once the server has closed it."""
 
-    def __init__(self, route: Route, context: ssl.SSLContext, inbox: memoryview) -> None:
-        """Open nothing yet."""
-        self._route = route
+    def __init__(self, destination: Destination, context: ssl.SSLContext, receive_buffer: memoryview) -> None:
+        """Create the adapter; nothing is opened yet."""
+        self._destination = destination
         self._context = context
-        self._inbox = inbox
-        self._line: Connection | None = None
+        self._receive_buffer = receive_buffer
+        self._connection: Connection | None = None
         self._used_at = 0.0
-        self._host = route.host if route.host.isascii() else route.host.encode("idna").decode("ascii")
-        port = "" if route.port == _DEFAULT_PORTS[route.scheme] else f":{route.port}"
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        self._host_header = (b"host", f"{host}{port}".encode("ascii"))
+        host = destination.host
+        self._host = host if host.isascii() else host.encode("idna").decode("ascii")
+        port = "" if destination.port == PORTS[destination.scheme] else f":{destination.port}"
+        name = f"[{self._host}]" if ":" in self._host else self._host
+        self._host_header = (b"host", f"{name}{port}".encode("ascii"))
 
-    async def send(self, request: HttpRequest, *, is_stream: bool, until: float) -> Answer:
-        """Send, and wait for the headers."""
-        line = self._line
-        if line is None or not line.is_idle or time.monotonic() - self._used_at > KEEPALIVE_S:
+    async def send(self, request: HttpRequest, *, is_stream: bool, deadline: float) -> RawResponse:
+        """Send a request and wait for status and headers."""
+        connection = self._connection
+        if connection is None or not connection.is_idle or time.monotonic() - self._used_at > KEEPALIVE_S:
             await self.aclose()
-            line = self._line = await connect(
-                self._route.scheme,
+            connection = self._connection = await connect(
+                self._destination.scheme,
                 self._host,
-                self._route.port,
+                self._destination.port,
                 self._context,
-                inbox=self._inbox,
+                receive_buffer=self._receive_buffer,
                 timeout_s=request.connect_timeout_s,
-                until=until,
+                deadline=deadline,
                 is_literal=is_address(self._host),
             )
         # The secrets go from their closures into the socket, past every local variable.
         body = request.body
         if body is None:
-            line.send(
+            connection.send(
                 request_bytes(
-                    b"GET", _target(request.url), [self._host_header, *headers_of(request, is_stream=is_stream)], b""
+                    b"GET",
+                    _request_target(request.url),
+                    [self._host_header, *headers_of(request, is_stream=is_stream)],
+                    b"",
                 )
             )
         else:
-            line.send(
+            connection.send(
                 request_bytes(
                     b"POST",
-                    _target(request.url),
+                    _request_target(request.url),
                     [
                         self._host_header,
                         *headers_of(request, is_stream=is_stream),
@@ -154,58 +158,63 @@ class DirectAdapter(Adapter):
                     body,
                 )
             )
-        return _DirectAnswer(line, await line.head(until))
+        return _DirectResponse(connection, await connection.read_head(deadline))
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another request can follow on this connection."""
-        if self._line is None:
+        """Return whether another request can follow on this connection, and prepare for it."""
+        if self._connection is None:
             return True
-        if not self._line.is_reusable:
+        if not self._connection.is_reusable:
             return False
-        self._line.reader.reset()
+        self._connection.reader.reset()
         self._used_at = time.monotonic()
         return True
 
     async def aclose(self) -> None:
         """Close the connection, if one is open."""
-        line, self._line = self._line, None
-        if line is not None:
-            await line.aclose()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
 
 
-class _DirectAnswer(Answer):
-    """A response over a line."""
+class _DirectResponse(RawResponse):
+    """A response that arrives over a connection of our own."""
 
-    def __init__(self, line: Connection, head: ResponseHead) -> None:
+    def __init__(self, connection: Connection, head: ResponseHead) -> None:
         super().__init__(head.status, head.headers)
-        self._line = line
+        self._connection = connection
 
-    def at_hand(self) -> bytes | None:
-        """Return what `piece` would give at once."""
+    def read_nowait(self) -> bytes | None:
+        """Return what `read` would return at once."""
         try:
-            return self._line.reader.piece()
+            return self._connection.reader.read_body()
         except (InvalidResponseError, TruncatedResponseError):
             return None
 
-    async def piece(self, until: float) -> bytes:
+    async def read(self, deadline: float) -> bytes:
         """Return the next bytes of the body."""
-        return await self._line.piece(until)
+        return await self._connection.read_body(deadline)
 
 
 @lru_cache(maxsize=64)  # every request of a run asks for the same one
-def _target(url: str) -> bytes:
-    """Return path and query of a URL as a request names them."""
+def _request_target(url: str) -> bytes:
+    """Return path and query of a URL, as the first line of a request has them."""
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return quote(target, safe=_PATH_CHARACTERS).encode("ascii")
 
 
 def tls_context(verify: bool, environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Certificates from SSL_CERT_FILE, SSL_CERT_DIR or certifi, as httpx has it; none when they are not checked.
+    """Return a TLS context with the certificates of SSL_CERT_FILE, SSL_CERT_DIR or certifi, as httpx chooses them.
+
+    Args:
+        verify: Whether to check certificates. If not, none are loaded.
+        environ: The environment.
 
     Raises:
-        ConfigError: The variables name no certificates.
+        ConfigError: The variables name no certificates that can be read.
+        OSError: No file descriptor is left to read them with.
     """
     context: ssl.SSLContext | None = None
     if not verify:
@@ -227,6 +236,6 @@ def tls_context(verify: bool, environ: Mapping[str, str]) -> ssl.SSLContext:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise
     if context is None:
-        raise ConfigError("SSL_CERT_FILE or SSL_CERT_DIR names no certificates that can be read.")
+        raise ConfigError("SSL_CERT_FILE or SSL_CERT_DIR names no certificates that can be read. Correct or unset it.")
     context.set_alpn_protocols(["http/1.1"])
     return context

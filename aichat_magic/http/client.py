@@ -1,7 +1,7 @@
-"""POST JSON and read JSON or server-sent events; nothing above this room knows how.
+"""The HTTP client: posts JSON and reads JSON or server-sent events.
 
-A request takes a connection from the free list of its route (`connections.Pool`, one per event loop), is read in pieces
-(`exchange`) and gives the connection back when it was read to its end; otherwise the connection is closed.
+A request takes a connection from the `pool` of its event loop, and its response is read piece by piece (`exchange`).
+Read to its end, the response frees the connection for the next request; otherwise the connection is closed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .instrumentation import is_httpx_replaced
 from .pool import Pool
 from .request import Auth, Cookie, HttpRequest, check_headers
 from .sse import EventParser, ServerSentEvent
-from .urls import Route, proxy_for, target
+from .urls import Destination, origin_of, proxy_for
 
 if TYPE_CHECKING:
     import httpx
@@ -44,7 +44,7 @@ class HttpResponse:
         headers: Headers, names in lower case.
         body: The decoded body.
         provider: Name of the provider, for errors.
-        is_framed: Whether HTTP said where the body ends.
+        is_framed: Whether the headers tell where the body ends; otherwise it ends with the connection.
     """
 
     status: int
@@ -54,17 +54,17 @@ class HttpResponse:
     is_framed: bool = True
 
     def json(self) -> Any:
-        """The body as JSON.
+        """Return the body as JSON.
 
         Raises:
-            MalformedReplyError: It is not JSON, or is hostile.
+            MalformedReplyError: It is not JSON, nests too deep or holds a number that cannot be read.
             IncompleteReplyError: It breaks off, and the server did not say how long it is.
         """
         return parse_json(self.body, self.provider, is_framed=self.is_framed)
 
 
 class HttpClient:
-    """Connections, kept per event loop and reused. One instance serves any number of loops and threads."""
+    """An HTTP client that keeps connections per event loop and reuses them. Serves any number of loops and threads."""
 
     def __init__(
         self,
@@ -75,14 +75,14 @@ class HttpClient:
         is_direct: bool = True,
         limit: Callable[[], ConnectionLimit] = ConnectionLimit,
     ) -> None:
-        """Open nothing yet.
+        """Create a client; no connection is opened yet.
 
         Args:
             mock: Replaces the network (tests).
-            wall_clock: Seconds since 1970, for HTTP dates.
-            environ: Where proxies and certificates are read; default `os.environ`.
-            is_direct: Whether connections without a proxy are our own, as long as nobody stands in for httpx or watches
-                it; else httpx carries them, like those with one.
+            wall_clock: Returns seconds since 1970, for HTTP dates.
+            environ: Environment with the variables for proxies and certificates; default `os.environ`.
+            is_direct: Whether requests without a proxy go over connections of our own, unless httpx is mocked or
+                instrumented; if not, they go through httpx, like those with a proxy.
             limit: Makes the limit of connections that all loops and threads of this process share.
         """
         self._mock = mock
@@ -96,18 +96,18 @@ class HttpClient:
         self._left_to_parent: list[Pool] = []
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Send, and read the whole response.
+        """Send a request and read the whole response.
 
         Args:
-            request: What to send.
+            request: The request.
 
         Returns:
             The response; its status is below 300.
 
         Raises:
-            ProviderError: The other side, or the way to it, failed.
+            ProviderError: The server, or the connection to it, failed.
             ConfigError: The URL, the proxy or a header cannot be used.
-            MissingExtraError: `impersonate` is asked for and not installed.
+            MissingExtraError: `impersonate` is set, and the package for it is not installed.
         """
         exchange = await self._exchange(request)
         try:
@@ -124,23 +124,23 @@ class HttpClient:
         )
 
     async def events(self, request: HttpRequest) -> AsyncGenerator[ServerSentEvent, None]:
-        """Send, and yield the events of the response as they arrive. Close it with `contextlib.aclosing`.
+        """Send a request and yield the events of the response as they arrive. Use it with `contextlib.aclosing`.
 
-        A server that answers with one JSON object in place of a stream gives one event with all of it.
+        When the server sends a single JSON object instead of a stream, that object is the only event.
 
         Args:
-            request: What to send.
+            request: The request.
 
         Raises:
-            ProviderError: As for `send`; `IncompleteReplyError` when the connection broke inside the stream.
+            ProviderError: As for `send`; `IncompleteReplyError` when the connection breaks during the stream.
             ConfigError: As for `send`.
             MissingExtraError: As for `send`.
         """
         exchange = await self._exchange(request, is_stream=True)
         try:
             await exchange.open()
-            kind = exchange.headers.get("content-type", "").lower()
-            if "json" in kind or "html" in kind:
+            content_type = exchange.headers.get("content-type", "").lower()
+            if "json" in content_type or "html" in content_type:
                 body = await exchange.read()
                 parse_json(body, request.provider, is_framed=exchange.is_framed)
                 yield ServerSentEvent("", body.decode("utf-8-sig"))
@@ -148,41 +148,41 @@ class HttpClient:
             parser = EventParser(request.provider)
             while piece := await exchange.next_piece():
                 for event in parser.feed(piece):
-                    yield exchange.cleaned(event)
+                    yield exchange.scrub(event)
             if exchange.is_framed:
                 for event in parser.finish():
-                    yield exchange.cleaned(event)
+                    yield exchange.scrub(event)
         finally:
             await exchange.close()
 
     @property
     def limit(self) -> ConnectionLimit:
-        """The connections that this process may have open."""
-        if self._limit.pid != os.getpid():  # after a fork: those that are open are the parent's
+        """Return the limit of connections of this process."""
+        if self._limit.pid != os.getpid():  # after a fork: open connections belong to the parent
             self._limit = self._make_limit()
         return self._limit
 
     async def close_idle(self) -> None:
-        """Close the connections of the running loop that nobody uses, but for a few."""
+        """Close the idle connections of the running loop, except a few."""
         if (pool := self._pools.get(asyncio.get_running_loop())) is not None and pool.pid == os.getpid():
             await pool.close_idle()
 
     async def aclose(self) -> None:
-        """Close the connections that belong to the running loop."""
+        """Close all connections of the running loop."""
         pool = self._pools.pop(asyncio.get_running_loop(), None)
         if pool is not None:
             await pool.aclose()
 
     async def _exchange(self, request: HttpRequest, *, is_stream: bool = False) -> Exchange:
-        """The exchange for a request, everything checked that can be before sending."""
-        scheme, host, port = target(request.url)
+        """Return the exchange for a request, after checking everything that can be checked before sending."""
+        scheme, host, port = origin_of(request.url)
         check_headers(request)
         proxy = (
             checked_proxy(request.proxy, "the settings")
             if request.proxy is not None
             else proxy_for(scheme, host, port, self._environ)
         )
-        route = Route(
+        destination = Destination(
             scheme=scheme,
             host=host,
             port=port,
@@ -191,14 +191,14 @@ class HttpClient:
             impersonate=request.impersonate,
             is_direct=proxy is None and self._is_direct and not is_httpx_replaced(),
         )
-        return Exchange(request, route, await self._pool(), self._wall_clock, is_stream)
+        return Exchange(request, destination, await self._pool(), self._wall_clock, is_stream)
 
     async def _pool(self) -> Pool:
-        """The pool of the running loop."""
+        """Return the pool of the running loop."""
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is not None and pool.pid != os.getpid():
-            # After a fork these sockets are the parent's. Closing them here would say goodbye in its name.
+            # After a fork these sockets belong to the parent. Closing them here would end its TLS sessions.
             self._left_to_parent.append(pool)
             pool = None
         if pool is None or pool.is_closed:
@@ -208,18 +208,18 @@ class HttpClient:
             await pool.begin()
         return pool
 
-    def _make(self, inbox: memoryview, route: Route) -> Adapter:
-        """A new way to the server."""
+    def _make(self, receive_buffer: memoryview, destination: Destination) -> Adapter:
+        """Return a new adapter for a destination."""
         if self._mock is not None:
             return HttpxAdapter(self._mock, is_shared=True)
-        if route.impersonate is not None:
-            return browser_connections(route)
-        if route.is_direct:
-            return DirectAdapter(route, self._context(route.verify), inbox)
-        return single_connection(route, self._context(route.verify))
+        if destination.impersonate is not None:
+            return browser_connections(destination)
+        if destination.is_direct:
+            return DirectAdapter(destination, self._context(destination.verify), receive_buffer)
+        return single_connection(destination, self._context(destination.verify))
 
     def _context(self, verify: bool) -> ssl.SSLContext:
-        """The TLS context, made once: it costs 17 ms."""
+        """Return the TLS context. It is made once, because making it takes 17 ms."""
         if verify not in self._contexts:
             self._contexts[verify] = tls_context(verify, self._environ)
         return self._contexts[verify]

@@ -1,4 +1,4 @@
-"""One connection to a server, straight on asyncio: opened, written to, read as HTTP/1.1, closed at once."""
+"""A connection to a server, straight on asyncio: open it, write to it, read HTTP/1.1 responses from it, close it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from .deadlines import DeadlineExpiredError
 from .response import ResponseHead, ResponseReader, TruncatedResponseError
 
-# Arrived and not yet read; above it the socket is left alone until somebody reads. It is more than one turn of the loop
-# brings, because uvloop loses the end of what was sent over TLS when the other side closes while it is left alone.
-_MOST_UNREAD_BYTES = 4 * 2**20
+# Bytes that have arrived and are not read yet; above this, reading from the socket pauses. It is more than one turn of
+# the loop brings, because uvloop loses the end of what was sent over TLS when the server closes the connection during
+# the pause.
+_MAX_UNREAD_BYTES = 4 * 2**20
 # RFC 8305, section 5: "Connection Attempt Delay".
 _NEXT_ADDRESS_S = 0.25
 
@@ -21,25 +23,22 @@ _Address = tuple[int, tuple[str, int] | tuple[str, int, int, int] | tuple[int, b
 
 
 class ConnectTimeout(Exception):
-    """There was no connection within the time to connect."""
-
-
-class OverdueError(Exception):
-    """The time until which the caller would wait is over."""
+    """No connection was established within the time to connect."""
 
 
 class Connection(asyncio.BufferedProtocol):
-    """The two ends of one connection, and the reader of what comes back."""
+    """A connection and the parser of its responses."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, inbox: memoryview) -> None:
-        """Wait for the connection.
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive_buffer: memoryview) -> None:
+        """Create the protocol; asyncio connects it.
 
         Args:
             loop: The running loop.
-            inbox: Where bytes are put when they come. All lines of a loop share it, because each takes them at once.
+            receive_buffer: Where arriving bytes are put. All connections of a loop share it, because each of them
+                copies its bytes at once.
         """
         self.reader = ResponseReader()
-        self._inbox = inbox
+        self._receive_buffer = receive_buffer
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._unread = 0
@@ -49,37 +48,37 @@ class Connection(asyncio.BufferedProtocol):
         self._lost: asyncio.Future[None] = loop.create_future()
         self._has_unread: Callable[[], bool] = lambda: False
 
-    # --- asyncio's side
+    # --- called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection is there."""
+        """Keep the transport: the connection is established."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
-        self._has_unread = _looks_at(transport.get_extra_info("socket").fileno())
+        self._has_unread = _readability_check(transport.get_extra_info("socket").fileno())
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where bytes that have come are to be put."""
-        return self._inbox
+        """Return the buffer for the bytes that have arrived."""
+        return self._receive_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes have come."""
-        self.take(self._inbox[:nbytes])
+        """Take the bytes that asyncio has put into the buffer."""
+        self.feed(self._receive_buffer[:nbytes])
 
-    def take(self, data: bytes | memoryview) -> None:
-        """Give these bytes to the reader."""
+    def feed(self, data: bytes | memoryview) -> None:
+        """Pass bytes that have arrived to the reader."""
         self.reader.feed(data)
         self._unread += len(data)
-        if self._unread > _MOST_UNREAD_BYTES and not self._is_paused and self._transport is not None:
+        if self._unread > _MAX_UNREAD_BYTES and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> None:
-        """The other side sends no more; asyncio closes this side then."""
+        """Note that the server sends nothing more; asyncio then closes the connection."""
         self.reader.close()
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection is closed."""
+        """Note that the connection is closed, and why."""
         self._error = error
         self.reader.close()
         self._wake()
@@ -91,13 +90,14 @@ class Connection(asyncio.BufferedProtocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # --- our side
+    # --- called by the adapter
 
     @property
     def is_idle(self) -> bool:
-        """Whether a request can be sent now: nothing came unasked, and both sides are open.
+        """Return whether a request can be sent now: both sides are open and nothing unexpected has arrived.
 
-        The loop may not have heard yet that the server has closed the connection: between two cells it stands still.
+        This asks the socket, too: between two cells the loop stands still, and has not noticed yet that the server has
+        closed the connection.
         """
         transport = self._transport
         if transport is None or transport.is_closing() or not self.reader.is_clean:
@@ -106,72 +106,72 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the response was read to its end, and another request can follow."""
+        """Return whether the response was read to its end and another request can follow."""
         transport = self._transport
         if transport is None or transport.is_closing() or self._is_paused:
             return False
         return self.reader.is_reusable and transport.get_write_buffer_size() == 0
 
     def send(self, request: bytes) -> None:
-        """Send a whole request. What goes wrong shows when the response is read, which may say more."""
+        """Send a whole request. Errors surface when the response is read, because it may tell more about them."""
         if self._transport is not None:
             self._transport.write(request)
 
-    async def head(self, until: float) -> ResponseHead:
+    async def read_head(self, deadline: float) -> ResponseHead:
         """Return status and headers of the response.
 
         Args:
-            until: How long to wait, in seconds of the loop's clock.
+            deadline: When to give up, in seconds of the loop's clock.
 
         Raises:
-            OverdueError: It takes longer.
-            InvalidResponseError: See `ResponseReader.head`.
+            DeadlineExpiredError: The deadline has passed.
+            InvalidResponseError: See `ResponseReader.read_head`.
             TruncatedResponseError: See there.
         """
         while True:
             try:
-                head = self.reader.head()
+                head = self.reader.read_head()
             except TruncatedResponseError as cut:
                 raise cut from self._error
             if head is not None:
                 return head
-            await self._more(until)
+            await self._wait_for_more(deadline)
 
-    async def piece(self, until: float) -> bytes:
-        """Return the next bytes of the body; empty at its end. Takes and raises what `head` does."""
+    async def read_body(self, deadline: float) -> bytes:
+        """Return the next bytes of the body; empty at its end. Arguments and errors are those of `read_head`."""
         while True:
             try:
-                piece = self.reader.piece()
+                piece = self.reader.read_body()
             except TruncatedResponseError as cut:
                 raise cut from self._error
             if piece is not None:
                 return piece
-            await self._more(until)
+            await self._wait_for_more(deadline)
 
-    async def _more(self, until: float) -> None:
-        """Wait until something comes, or the time is over."""
+    async def _wait_for_more(self, deadline: float) -> None:
+        """Wait until something arrives, or raise at the deadline."""
         self._unread = 0
         if self._is_paused and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
         waiter = self._waiter = self._loop.create_future()
-        # Cheaper than `asyncio.timeout`, and it cancels nobody.
-        timer = self._loop.call_at(until, _expire, waiter)
+        # Cheaper than `asyncio.timeout`, and it cancels no task.
+        timer = self._loop.call_at(deadline, _expire, waiter)
         try:
             await waiter
         finally:
             timer.cancel()
 
-    async def secure(self, context: ssl.SSLContext, host: str) -> None:
-        """Begin TLS.
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Start TLS.
 
         Raises:
-            OSError: The certificate is not accepted, the connection broke, or the other side spoke before.
+            OSError: The certificate is not accepted, the connection broke, or the server sent something before.
         """
         plain = self._transport
         assert plain is not None
         try:
-            if not self.reader.is_clean:  # whoever wrote it, it must not be taken for an answer
+            if not self.reader.is_clean:  # anybody could have sent it, so it must not pass for a response
                 raise ssl.SSLError("the server sent something before the handshake")
             self._transport = await self._loop.start_tls(plain, _Decrypted(self), context, server_hostname=host)
         except BaseException:
@@ -179,40 +179,40 @@ class Connection(asyncio.BufferedProtocol):
             raise
 
     async def aclose(self) -> None:
-        """Close, and wait until it is closed: asyncio does it two turns of the loop from now."""
+        """Close the connection and wait until it is closed, which takes asyncio two turns of the loop."""
         if self._transport is not None:
             self._transport.abort()
             await self._lost
 
 
 class _Decrypted(asyncio.Protocol):
-    """Hands a line what TLS has decrypted.
+    """The protocol that passes decrypted bytes to a connection.
 
-    It is not the line itself: for a protocol that brings its own buffer asyncio decrypts no more than fits into it at a
-    time, and drops the rest when the other side closes.
+    The connection does not do it itself: for a protocol with a buffer of its own, asyncio decrypts no more than fits
+    into the buffer at a time, and drops the rest when the server closes the connection.
     """
 
-    def __init__(self, line: Connection) -> None:
-        self._line = line
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def data_received(self, data: bytes) -> None:
-        self._line.take(data)
+        self._connection.feed(data)
 
     def eof_received(self) -> None:
-        self._line.eof_received()
+        self._connection.eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._line.connection_lost(error)
+        self._connection.connection_lost(error)
 
 
 def _expire(waiter: asyncio.Future[None]) -> None:
-    """Wait no longer."""
+    """End the wait with an error."""
     if not waiter.done():
-        waiter.set_exception(OverdueError())
+        waiter.set_exception(DeadlineExpiredError())
 
 
-def _looks_at(descriptor: int) -> Callable[[], bool]:
-    """Looks whether a socket has something to read, or its end; reads nothing."""
+def _readability_check(descriptor: int) -> Callable[[], bool]:
+    """Return a function that tells, without reading, whether a socket has bytes or its end to read."""
     if not hasattr(select, "poll"):  # as on Windows, where `select` takes any descriptor
         return lambda: bool(select.select([descriptor], [], [], 0)[0])
     poller = select.poll()
@@ -226,9 +226,9 @@ async def connect(
     port: int,
     context: ssl.SSLContext,
     *,
-    inbox: memoryview,
+    receive_buffer: memoryview,
     timeout_s: float,
-    until: float,
+    deadline: float,
     is_literal: bool,
 ) -> Connection:
     """Open a connection.
@@ -237,37 +237,37 @@ async def connect(
         scheme: ``"http"`` or ``"https"``.
         host: Host name or address.
         port: The port.
-        context: What TLS is checked with.
-        inbox: Where what arrives is put; see `Connection`.
-        timeout_s: Longest time, in seconds.
-        until: How long to wait at most, whatever `timeout_s` says, in seconds of the loop's clock.
-        is_literal: Whether the host is an address and need not be looked up.
+        context: The TLS context.
+        receive_buffer: Where arriving bytes are put; see `Connection`.
+        timeout_s: Longest time to connect, in seconds.
+        deadline: When to give up in any case, in seconds of the loop's clock.
+        is_literal: Whether the host is an address and needs no lookup.
 
     Raises:
-        ConnectTimeout: It took longer than `timeout_s`.
-        OverdueError: It took until `until`.
+        ConnectTimeout: Connecting took longer than `timeout_s`.
+        DeadlineExpiredError: The deadline has passed.
         OSError: There is no such host, nobody listens there, or TLS failed.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout_s
-    timer = asyncio.timeout_at(min(end, until))
+    timer = asyncio.timeout_at(min(end, deadline))
     try:
         async with timer:
             addresses = await _addresses(loop, host, port, is_literal)
             sock = await (_reach(loop, addresses[0]) if len(addresses) == 1 else _reach_any(loop, addresses))
-            line = Connection(loop, inbox)
-            await loop.create_connection(lambda: line, sock=sock)
+            connection = Connection(loop, receive_buffer)
+            await loop.create_connection(lambda: connection, sock=sock)
             if scheme == "https":
-                await line.secure(context, host)
-            return line
+                await connection.start_tls(context, host)
+            return connection
     except TimeoutError as error:
         if not timer.expired():
-            raise  # the system's own time is over
-        raise (OverdueError if until <= end else ConnectTimeout) from error
+            raise  # the system's own timeout
+        raise (DeadlineExpiredError if deadline <= end else ConnectTimeout) from error
 
 
 async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, is_literal: bool) -> list[_Address]:
-    """The addresses of a host; those of IPv6 and IPv4 in turn, beginning with the kind that the system prefers."""
+    """Return the addresses of a host, IPv6 and IPv4 in turn, beginning with the family that the system prefers."""
     if is_literal:
         return [(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port))]
     try:
@@ -275,7 +275,7 @@ async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, is_l
     except UnicodeError as error:
         raise socket.gaierror(socket.EAI_NONAME, "no name that can be looked up") from error
     except socket.gaierror:
-        socket.socket().close()  # without a descriptor there is no host to be found: that is the error then
+        socket.socket().close()  # raises when no descriptor is left: then that is why the lookup failed
         raise
     addresses: list[_Address] = [(family, address) for family, _, _, _, address in found]
     first = [address for address in addresses if address[0] == addresses[0][0]]
@@ -286,7 +286,7 @@ async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, is_l
 
 
 async def _reach(loop: asyncio.AbstractEventLoop, address: _Address) -> socket.socket:
-    """A socket connected to one address."""
+    """Return a socket connected to one address."""
     sock = socket.socket(address[0], socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -299,9 +299,9 @@ async def _reach(loop: asyncio.AbstractEventLoop, address: _Address) -> socket.s
 
 
 async def _reach_any(loop: asyncio.AbstractEventLoop, addresses: Sequence[_Address]) -> socket.socket:
-    """A socket connected to whichever address answers first; each has a head start of a quarter of a second.
+    """Return a socket connected to the first address that answers; each has a head start of 0.25 s over the next.
 
-    Source: RFC 8305 ("Happy Eyeballs"). asyncio's own hides from Python 3.11 why every address failed.
+    Source: RFC 8305 ("Happy Eyeballs"). asyncio's own does not tell, on Python 3.11, why each address failed.
     """
     tasks: list[asyncio.Task[socket.socket]] = []
     errors: list[Exception] = []
@@ -330,6 +330,6 @@ async def _reach_any(loop: asyncio.AbstractEventLoop, addresses: Sequence[_Addre
 
 
 def _close_unwanted(task: asyncio.Task[socket.socket]) -> None:
-    """Close the socket of an attempt that came second."""
+    """Close the socket of an attempt that succeeded too late."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()

@@ -1,10 +1,10 @@
-"""Undo the content codings of a response body, piece by piece.
+"""Decoders for the content codings of a response body, which work piece by piece.
 
-`decoder_for` reads a Content-Encoding header and returns the decoder for it, or None where there is nothing to undo.
-What comes out is what was encoded, byte for byte, or an error: a body is never silently shorter than the one sent.
+`decoder_for` reads a Content-Encoding header and returns the decoder for it, or None when there is nothing to decode.
+The decoded body is exactly what was encoded, or an error is raised: a body is never silently cut short.
 
 Sources: RFC 9110, section 8.4 (codings and their order), RFC 1952, section 2.2 (a gzip file is a series of members),
-RFC 1950, section 2.2 (what begins a zlib stream).
+RFC 1950, section 2.2 (how a zlib stream begins).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-# Most bytes of one piece that comes out, and most bytes that are looked at at once: what zlib leaves unread is copied.
+# Largest piece of output, and of input given to zlib at once: each call of zlib copies the input that it leaves unread.
 _PIECE_BYTES = 64 * 1024
-_BITE_BYTES = 8 * 1024
-# Nobody encodes more than twice; each further coding multiplies what a small body can grow to.
+_INPUT_BYTES = 8 * 1024
+# Nobody encodes more than twice, and each further coding multiplies the size that a small body can grow to.
 _MAX_CODINGS = 4
-# A stream takes so much more than it may give out, for the headers of many small members and blocks.
-_SLACK_BYTES = 64 * 1024
+# How much larger than its output the input of a stream may be, for the headers of many small members and blocks.
+_OVERHEAD_BYTES = 64 * 1024
 
 _ZLIB_BITS = 15
 _GZIP_BITS = 31
@@ -43,65 +43,66 @@ class NotEncodedError(Exception):
 
 
 class EncodedTooLargeError(Exception):
-    """The encoded body is larger than the decoded one may be."""
+    """The encoded body is larger than any body within the size limit."""
 
 
-class CutOffError(Exception):
+class TruncatedEncodingError(Exception):
     """The body ends inside an encoded stream."""
 
 
 class Decoder:
-    """Undoes one or several codings.
+    """A decoder of one or several codings.
 
-    Feed it the bytes as they come, take all that `feed` yields before the next call, and call `finish` at the end.
+    Feed it bytes as they arrive, take all that `feed` yields before the next call, and call `finish` at the end.
     """
 
     def __init__(self, codings: list[str], max_bytes: int) -> None:
-        """Begin with nothing.
+        """Create a decoder.
 
         Args:
             codings: ``"gzip"`` or ``"deflate"``, in the order in which they were applied.
-            max_bytes: How many bytes the decoded body may have. More than twice as many are not read for it.
+            max_bytes: Size limit of the decoded body, in bytes. At most twice as many encoded bytes, plus 64 KiB, are
+                read.
         """
-        most = 2 * max_bytes + _SLACK_BYTES
+        most = 2 * max_bytes + _OVERHEAD_BYTES
         self._stages = [_Gzip(most) if coding == "gzip" else _Deflate(most) for coding in reversed(codings)]
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the bytes that `data` stands for: at most 64 KiB at a time, never none.
+        """Yield the decoded bytes, in pieces of 1 byte to 64 KiB.
 
         Raises:
-            NotEncodedError: It is not encoded as the header says.
-            EncodedTooLargeError: More came than the decoded body may have.
+            NotEncodedError: The data is not encoded as the header says.
+            EncodedTooLargeError: The encoded body is larger than any body within the size limit.
         """
-        return self._through(0, data)
+        return self._decode_from(0, data)
 
-    def _through(self, number: int, data: bytes) -> Iterator[bytes]:
-        """Yield what `data` becomes in this stage and those after it."""
+    def _decode_from(self, number: int, data: bytes) -> Iterator[bytes]:
+        """Yield the data, decoded by the stage of this number and all after it."""
         if number + 1 == len(self._stages):
             yield from self._stages[number].feed(data)
             return
         for piece in self._stages[number].feed(data):
-            yield from self._through(number + 1, piece)
+            yield from self._decode_from(number + 1, piece)
 
     def finish(self) -> None:
-        """Say that nothing more comes.
+        """Check that the body is complete.
 
         Raises:
-            CutOffError: More should have come.
+            TruncatedEncodingError: The body ends inside an encoded stream.
         """
         if not all(stage.is_at_end for stage in self._stages):
-            raise CutOffError
+            raise TruncatedEncodingError
 
 
 def decoder_for(content_encoding: str, max_bytes: int) -> Decoder | None:
-    """Return the decoder for a Content-Encoding header; None when nothing is to be undone.
+    """Return the decoder for a Content-Encoding header; None when there is nothing to decode.
 
     Args:
-        content_encoding: The header's value: codings in the order in which they were applied, or nothing.
-        max_bytes: How many bytes the decoded body may have.
+        content_encoding: Value of the header: codings in the order in which they were applied; may be empty.
+        max_bytes: Size limit of the decoded body, in bytes.
 
     Raises:
-        UnknownCodingError: It names a coding other than gzip, x-gzip, deflate and identity, or too many.
+        UnknownCodingError: The header names a coding other than gzip, x-gzip, deflate and identity, or more than 4.
     """
     codings = []
     for word in content_encoding.split(","):
@@ -116,7 +117,7 @@ def decoder_for(content_encoding: str, max_bytes: int) -> Decoder | None:
 
 
 class _Stream:
-    """One coding of a body: streams of zlib's, one after the other."""
+    """The decoder of one coding: a series of zlib streams."""
 
     def __init__(self, max_bytes: int) -> None:
         self._left = max_bytes
@@ -124,25 +125,25 @@ class _Stream:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether the body may end here. One without a byte has no stream, and is whole."""
+        """Return whether the body may end here. An empty body has no stream, and is complete."""
         return self._inflate is None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what `data` stands for."""
+        """Yield the decoded bytes."""
         self._left -= len(data)
         if self._left < 0:
             raise EncodedTooLargeError
-        for start in range(0, len(data), _BITE_BYTES):
-            yield from self._bite(data[start : start + _BITE_BYTES])
+        for start in range(0, len(data), _INPUT_BYTES):
+            yield from self._decode(data[start : start + _INPUT_BYTES])
 
-    def _bite(self, data: bytes) -> Iterator[bytes]:
+    def _decode(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._inflate is None:
                 data = self._begin(data)
                 if self._inflate is None:
                     return
             inflate = self._inflate
-            # zlib can hold back what it has read, so that it is asked again as long as pieces come out full.
+            # zlib can hold back output for input that it has read, so ask again as long as it returns full pieces.
             while True:
                 try:
                     piece = inflate.decompress(data, _PIECE_BYTES)
@@ -159,12 +160,12 @@ class _Stream:
                     return
 
     def _begin(self, data: bytes) -> bytes:
-        """Begin the next stream if one can begin here, and return what belongs to it."""
+        """Begin the next stream if one can begin here, and return the data that belongs to it."""
         raise NotImplementedError
 
 
 class _Gzip(_Stream):
-    """Members of gzip, any number of them, and zeros between and after them (gzip's own tools pad with zeros)."""
+    """The gzip decoder: any number of members, with zeros between and after them (gzip's own tools pad with zeros)."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes)
@@ -180,7 +181,7 @@ class _Gzip(_Stream):
 
 
 class _Deflate(_Stream):
-    """One stream of zlib's, or one of deflate without its frame, as some servers send it; nothing after it."""
+    """The deflate decoder: one zlib stream, or raw deflate as some servers send it, and nothing after it."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes)
@@ -189,20 +190,20 @@ class _Deflate(_Stream):
 
     @property
     def is_at_end(self) -> bool:
-        """Whether the body may end here."""
+        """Return whether the body may end here."""
         return super().is_at_end and not self._held
 
     def _begin(self, data: bytes) -> bytes:
         if self._has_begun:
             raise NotEncodedError
         data = self._held + data
-        # The first two bytes of zlib's frame are a multiple of 31 and name the method 8. Without the frame they would
-        # be a block whose padding bits are set, which nobody writes.
+        # The two bytes of a zlib header are a multiple of 31 and name the method 8. As raw deflate they would be a
+        # block whose padding bits are set, which no compressor writes.
         if len(data) < 2:
             self._held = data
             return b""
         self._held = b""
         self._has_begun = True
-        is_framed = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
-        self._inflate = zlib.decompressobj(_ZLIB_BITS if is_framed else _RAW_BITS)
+        has_header = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
+        self._inflate = zlib.decompressobj(_ZLIB_BITS if has_header else _RAW_BITS)
         return data

@@ -1,6 +1,6 @@
-"""Failures of HTTP in words: statuses, Retry-After, bodies that are not JSON, connections that break.
+"""Error mapping: statuses, Retry-After, bodies that are not JSON and broken connections become typed errors.
 
-Pure functions of bytes, headers and exceptions; the room `transport` calls them and raises.
+These are pure functions of bytes, headers and exceptions; `exchange` and the providers raise what they return.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ..core.errors import (
 from ..text.words import shorten
 from .response import InvalidResponseError, NoResponseError, TruncatedResponseError
 
-_CLASSES: dict[int, type[StatusError]] = {
+_ERROR_TYPES: dict[int, type[StatusError]] = {
     401: AuthenticationError,
     402: QuotaError,
     403: PermissionDeniedError,
@@ -54,32 +54,32 @@ _ADVICE: dict[type[StatusError], str] = {
     PermissionDeniedError: "The key of provider {provider!r} may not do this: check its rights.",
     NotFoundError: "Check the model's name and the base URL: %aichat models.",
     QuotaError: "Check plan and billing of the account at {provider!r}.",
-    RateLimitError: "Wait, or send less at once.",
+    RateLimitError: "Wait, or send fewer requests at once.",
     ServerError: "Try again later.",
 }
-# `error.code` and `error.type` of OpenAI and the servers that speak its dialect (read 2026-11). Their words in
-# `message` are no guide: Gemini speaks of quota and billing when only the minute is used up.
+# `error.code` and `error.type` of OpenAI and servers that copy its API (read 2026-11). Their `message` is no guide:
+# Gemini writes of quota and billing when only the requests of this minute are used up.
 _QUOTA_CODE = re.compile(r"insufficient_quota|insufficient_(balance|credits?)|billing", re.IGNORECASE)
-# Anthropic says it with status 400 and type invalid_request_error (read 2026-11).
-_QUOTA_WORDS = re.compile(r"insufficient_quota|credit balance is too low", re.IGNORECASE)
+# Anthropic reports it with status 400 and type invalid_request_error (read 2026-11).
+_QUOTA_MESSAGE = re.compile(r"insufficient_quota|credit balance is too low", re.IGNORECASE)
 _HTML = re.compile(rb"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.{1,400}?)</title", re.IGNORECASE | re.DOTALL)
 
 
 def parse_json(data: bytes, provider: str = "", *, is_framed: bool = True) -> Any:
-    """The JSON value in a body that may be hostile.
+    """Return the JSON value in a body from a server that is not trusted.
 
     Args:
         data: The body, UTF-8, with or without a BOM.
         provider: Name of the provider, for the error.
-        is_framed: Whether HTTP said where the body ends, so that what is missing was never sent.
+        is_framed: Whether the headers tell where the body ends, so that it is known to be complete.
 
     Returns:
-        The value. Numbers in it are finite.
+        The value. All numbers in it are finite.
 
     Raises:
-        MalformedReplyError: It is not JSON, or nests or counts higher than can be read.
-        IncompleteReplyError: It breaks off at its end, and HTTP did not say where that is.
+        MalformedReplyError: The body is not JSON, nests too deep, or holds a number that cannot be read.
+        IncompleteReplyError: The JSON breaks off, and the headers do not tell where the body ends.
     """
     reason, breaks_off = "", False
     try:
@@ -88,13 +88,13 @@ def parse_json(data: bytes, provider: str = "", *, is_framed: bool = True) -> An
         reason, breaks_off = "text that is not UTF-8", error.end >= len(data)
     except json.JSONDecodeError as error:
         reason = f"no JSON ({error.msg} at character {error.pos})"
-        # What is left after the fault: nothing, an open text, or the first letters of a word or an escape.
+        # Truncated JSON has nothing after the error, an open string, or the first letters of a literal or an escape.
         is_at_end = len(error.doc.rstrip()) - error.pos < 6 and not error.msg.startswith("Extra data")
         breaks_off = is_at_end or error.msg.startswith("Unterminated")
     except (ValueError, RecursionError):
         reason = "JSON that nests too deep or holds a number that cannot be read"
     if breaks_off and not is_framed:
-        raise IncompleteReplyError(f"The answer of {_named(provider)} broke off.", provider=provider)
+        raise IncompleteReplyError(f"The answer from {_named(provider)} broke off.", provider=provider)
     if page := html_note(data):
         reason = f"{page} instead of JSON"
         raise MalformedReplyError(f"{_named(provider)} sent {reason}. Check the base URL.", provider=provider)
@@ -102,24 +102,24 @@ def parse_json(data: bytes, provider: str = "", *, is_framed: bool = True) -> An
 
 
 def _refuse(constant: str) -> NoReturn:
-    """NaN and Infinity are not JSON."""
+    """Raise for NaN and Infinity: they are not JSON."""
     raise ValueError(constant)
 
 
 def _finite(text: str) -> float:
-    """A number, unless it is too large for one."""
+    """Return a number, or raise when it is too large for a float."""
     value = float(text)
     if math.isinf(value):
         raise ValueError("out of range")
     return value
 
 
-# Made once: `json.loads` makes a new one for each text that it reads with arguments.
+# Made once, because `json.loads` makes a new decoder each time it is called with such arguments.
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def html_note(body: bytes) -> str:
-    """``an HTML page ("title")`` when the body is one; empty when it is not."""
+    """Return ``an HTML page ("title")`` when the body is one; an empty string when it is not."""
     if not _HTML.match(body[:1000]):
         return ""
     title = _TITLE.search(body[:65536])
@@ -128,14 +128,14 @@ def html_note(body: bytes) -> str:
 
 
 def retry_after_s(headers: Mapping[str, str], wall_clock: Callable[[], float]) -> float | None:
-    """How long the server asks to wait.
+    """Return how long the server asks to wait.
 
     Args:
         headers: Headers of the response, names in lower case.
-        wall_clock: Seconds since 1970, to read an HTTP date against.
+        wall_clock: Returns seconds since 1970, to compare an HTTP date with.
 
     Returns:
-        Seconds, > 0 and finite; None when the server did not say or what it said makes no sense.
+        Seconds, > 0 and finite; None when the server names no wait, or one that makes no sense.
 
     Source: RFC 9110, section 10.2.3; ``retry-after-ms`` as OpenAI sends it (read 2026-11).
     """
@@ -153,7 +153,7 @@ def retry_after_s(headers: Mapping[str, str], wall_clock: Callable[[], float]) -
 
 
 def _date(text: str) -> float:
-    """An HTTP date as seconds since 1970; NaN when it is none."""
+    """Return an HTTP date as seconds since 1970; NaN for any other text."""
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError, OSError):
@@ -168,14 +168,14 @@ def status_error(
     provider: str,
     wall_clock: Callable[[], float],
 ) -> AichatError:
-    """The error for a response of status 400 or more.
+    """Return the error for a response with a status of 400 or more.
 
     Args:
         status: The HTTP status.
         headers: Its headers, names in lower case.
         body: Its body, or the beginning of it.
         provider: Name of the provider.
-        wall_clock: Seconds since 1970.
+        wall_clock: Returns seconds since 1970.
 
     Returns:
         The error, to be raised.
@@ -186,17 +186,17 @@ def status_error(
             provider=provider,
         )
     value = _json_or_none(body)
-    words = shorten(_words(value) or html_note(body) or _plain(body), 300)
-    kind = _CLASSES.get(status, ServerError if status >= 500 else BadRequestError)
-    if 400 <= status < 500 and (_QUOTA_CODE.search(_codes(value)) or _QUOTA_WORDS.search(words)):
-        kind = QuotaError
-    what = {AuthenticationError: "refused the key", ServerError: "is in trouble"}.get(kind, "refused the request")
-    advice = _ADVICE.get(kind, "").format(provider=provider)
-    said = f": {words}" if words else "."
-    if words and words[-1] not in ".!?…":
-        said += "."
-    return kind(
-        f"{_named(provider)} {what} ({status}){said} {advice}".rstrip(),
+    message = shorten(_message_in(value) or html_note(body) or _plain_text(body), 300)
+    error_type = _ERROR_TYPES.get(status, ServerError if status >= 500 else BadRequestError)
+    if 400 <= status < 500 and (_QUOTA_CODE.search(_codes_in(value)) or _QUOTA_MESSAGE.search(message)):
+        error_type = QuotaError
+    verb = {AuthenticationError: "refused the key", ServerError: "failed"}.get(error_type, "refused the request")
+    advice = _ADVICE.get(error_type, "").format(provider=provider)
+    reason = f": {message}" if message else "."
+    if message and message[-1] not in ".!?…":
+        reason += "."
+    return error_type(
+        f"{_named(provider)} {verb} ({status}){reason} {advice}".rstrip(),
         status=status,
         provider=provider,
         retry_after_s=retry_after_s(headers, wall_clock),
@@ -204,34 +204,34 @@ def status_error(
 
 
 def _json_or_none(body: bytes) -> Any:
-    """The body as JSON, or None."""
+    """Return the body as JSON, or None."""
     try:
         return json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
 
 
-def _words(value: Any, depth: int = 0) -> str:
-    """The server's message, wherever its dialect keeps it.
+def _message_in(value: Any, depth: int = 0) -> str:
+    """Return the server's error message, wherever its API puts it.
 
-    OpenAI, Anthropic and llama.cpp ``error.message``; Ollama ``error``; vLLM ``message``; FastAPI ``detail``, a text or
-    a list of ``msg``; Gemini a list of one.
+    OpenAI, Anthropic and llama.cpp: ``error.message``; Ollama: ``error``; vLLM: ``message``; FastAPI: ``detail``, a
+    string or a list of ``msg``; Gemini: a list of one error.
     """
     if isinstance(value, str):
         return value
     if depth > 4:
         return ""
     if isinstance(value, list):
-        return "; ".join(filter(None, (_words(item, depth + 1) for item in value[:3])))
+        return "; ".join(filter(None, (_message_in(item, depth + 1) for item in value[:3])))
     if isinstance(value, dict):
         for name in ("error", "message", "detail", "msg", "errors"):
-            if words := _words(value.get(name), depth + 1):
-                return words
+            if message := _message_in(value.get(name), depth + 1):
+                return message
     return ""
 
 
-def _codes(value: Any) -> str:
-    """`code` and `type` of the error, for a search."""
+def _codes_in(value: Any) -> str:
+    """Return `code` and `type` of the error, joined for a search."""
     if isinstance(value, list) and value:
         value = value[0]
     if isinstance(value, dict) and isinstance(value.get("error"), dict):
@@ -241,34 +241,34 @@ def _codes(value: Any) -> str:
     return " ".join(str(value[name]) for name in ("code", "type") if isinstance(value.get(name), str))
 
 
-def _plain(body: bytes) -> str:
-    """A body that is a short text of its own."""
+def _plain_text(body: bytes) -> str:
+    """Return the body as text, unless it is JSON."""
     return "" if body.lstrip()[:1] in (b"{", b"[") else body[:2000].decode("utf-8", "replace")
 
 
 def _excerpt(data: bytes) -> str:
-    """The beginning of a body, for an error."""
+    """Return the beginning of a body, for an error message."""
     return repr(shorten(data[:400].decode("utf-8", "replace"), 80)) if data.strip() else "an empty body."
 
 
 def _named(provider: str) -> str:
-    """The provider's name, or what stands for it."""
+    """Return the name of the provider, or ``The server`` when it is empty."""
     return provider or "The server"
 
 
-# --- exceptions of the libraries
+# --- exceptions of libraries
 
-# In this process, and in the whole system.
+# No descriptor is left in this process, or in the whole system.
 OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE))
-# The other side closed without TLS's goodbye: a broken connection, and no doubt about a certificate.
+# The server closed the connection without ending TLS (close_notify): a broken connection, not a bad certificate.
 _TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
-# By name: which of them are there differs with the transport, and none is imported for this.
+# By name, because which of them are loaded depends on the adapter, and none is imported for this.
 _LIBRARIES = frozenset(("httpx", "httpcore", "h11", "anyio", "curl_cffi"))
 _OURS = (TruncatedResponseError, InvalidResponseError)
 _CURL_CODE = re.compile(r"curl: \((\d+)\)")
-# libcurl's own numbers (libcurl-errors, read 2026-11).
 _REFUSED = "connection refused"
 _NO_HOST = "there is no host of this name"
+# Error numbers of libcurl (libcurl-errors, read 2026-11).
 _CURL_CAUSES = {
     "5": "there is no proxy of this name",
     "6": _NO_HOST,
@@ -285,25 +285,25 @@ def connection_error(
     *,
     provider: str,
     url: str,
-    place: str,
+    server: str,
     proxy: str,
     has_begun: bool,
     connect_timeout_s: float,
     is_this_machine: bool = False,
-    start: str = "",
+    start_command: str = "",
 ) -> AichatError:
-    """The error for whatever httpx, httpcore, anyio, asyncio or curl raised. Their texts are not repeated.
+    """Return the error for an exception of httpx, httpcore, anyio, asyncio or curl. It does not repeat their texts.
 
     Args:
-        caught: What was raised.
+        caught: The exception.
         provider: Name of the provider.
-        url: Where the request went, without anything secret.
-        place: The server, for messages.
+        url: URL of the request, without anything secret.
+        server: Name of the server, for messages.
         proxy: The proxy without its password; empty when there is none.
         has_begun: Whether the response had begun.
         connect_timeout_s: Longest time to connect, in seconds.
         is_this_machine: Whether the server is on this machine.
-        start: How the server is started, as a command; empty when that is not known.
+        start_command: The command that starts the server; empty when it is not known.
 
     Returns:
         The error, to be raised.
@@ -317,43 +317,45 @@ def connection_error(
     is_network = any(isinstance(e, _OURS) or type(e).__module__.partition(".")[0] in _LIBRARIES for e in chain)
     if has_begun:
         if not cause and not is_network:
-            return UnexpectedError(f"Reading from {place} failed: {type(caught).__name__}.")
+            return UnexpectedError(f"Reading from {server} failed: {type(caught).__name__}.")
         why = cause or "the connection ended before the answer did"
-        return IncompleteReplyError(f"The answer of {place} broke off: {why}.", provider=provider)
+        return IncompleteReplyError(f"The answer from {server} broke off: {why}.", provider=provider)
     if any(isinstance(e, OSError) and e.errno in OUT_OF_DESCRIPTORS for e in chain):
         return TooManyOpenFilesError(
-            f"No connection to {place}: this process has too many files and connections open. Close some, raise "
-            "`ulimit -n`, or ask less at once.",
+            f"No connection to {server}: this process has too many files and connections open. Close some, raise "
+            "`ulimit -n`, or send fewer requests at once.",
             provider=provider,
         )
     if (why_tls := _tls_cause(chain, codes)) is not None:
         return TLSError(
-            f"TLS with {place} failed: {why_tls}. Nothing was sent. "
+            f"TLS with {server} failed: {why_tls}. Nothing was sent. "
             "Check the address, the clock and the certificate (SSL_CERT_FILE).",
             provider=provider,
         )
     if proxy and (cause or "ProxyError" in names):
-        said = next((str(e) for e in chain if type(e).__name__ == "ProxyError"), "")
-        why = cause or (f"it answered {shorten(said, 60)}" if said[:3].isdigit() else "it refused the connection")
+        answer = next((str(e) for e in chain if type(e).__name__ == "ProxyError"), "")
+        why = cause or (f"it answered {shorten(answer, 60)}" if answer[:3].isdigit() else "it refused the connection")
         return ConnectionFailedError(
-            f"No way to {place} through the proxy {proxy}: {why}. Check --proxy and the variables HTTPS_PROXY, "
-            "HTTP_PROXY, ALL_PROXY, NO_PROXY.",
+            f"Cannot reach {server} through the proxy {proxy}: {why}. Check --proxy and the variables HTTPS_PROXY, "
+            "HTTP_PROXY, ALL_PROXY and NO_PROXY.",
             provider=provider,
         )
     if not cause and names & {"RemoteProtocolError", "InvalidResponseError"}:
-        return MalformedReplyError(f"{place} does not answer in HTTP. Check the base URL.", provider=provider)
+        return MalformedReplyError(f"{server} does not speak HTTP. Check the base URL.", provider=provider)
     if not cause and not is_network:
-        return UnexpectedError(f"The request to {place} failed: {type(caught).__name__}.")
-    kind = HostNotFoundError if cause == _NO_HOST else ConnectionFailedError
+        return UnexpectedError(f"The request to {server} failed: {type(caught).__name__}.")
+    error_type = HostNotFoundError if cause == _NO_HOST else ConnectionFailedError
     advice = ""
     if cause == _REFUSED:
-        kind = NotRunningError if is_this_machine else kind
-        advice = f" Is the server running? Start it with `{start}`." if start else " Is the server running?"
-    return kind(f"Cannot reach {url}: {cause or 'the connection broke'}.{advice}", provider=provider)
+        error_type = NotRunningError if is_this_machine else error_type
+        advice = " Is the server running?"
+        if start_command:
+            advice += f" Start it with `{start_command}`."
+    return error_type(f"Cannot reach {url}: {cause or 'the connection broke'}.{advice}", provider=provider)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception, what it was raised from, and the members of groups among them; at most 30."""
+    """Yield an exception, its causes and contexts, and the members of groups among them; at most 30 in all."""
     waiting, seen = [error], 0
     while waiting and seen < 30:
         current = waiting.pop(0)
@@ -366,18 +368,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _tls_cause(chain: list[BaseException], codes: list[str]) -> str | None:
-    """Why TLS failed; None when it did not."""
+    """Return why TLS failed; None when it did not."""
     is_tls = any(isinstance(e, ssl.SSLError) and not isinstance(e, _TLS_ENDS) for e in chain)
     if not is_tls and not any(code in _CURL_TLS for code in codes):
         return None
     # Subclasses of SSLError may lack the attributes of the class.
-    said = [getattr(e, name, None) for e in chain for name in ("verify_message", "reason")]
-    why = next((text for text in said if isinstance(text, str) and text), "the certificate or the handshake is bad")
+    texts = [getattr(e, name, None) for e in chain for name in ("verify_message", "reason")]
+    why = next((text for text in texts if isinstance(text, str) and text), "the certificate or the handshake is bad")
     return shorten(why.replace("_", " ").lower(), 120)
 
 
 def _cause(chain: list[BaseException], names: set[str], codes: list[str], connect_timeout_s: float) -> str:
-    """Why there is no connection, in words of ours; empty when it is something else."""
+    """Return why there is no connection, in our own words; empty when none of the known causes fits."""
     if any(isinstance(e, socket.gaierror) for e in chain):
         return _NO_HOST
     if any(isinstance(e, ConnectionRefusedError) for e in chain):
@@ -387,7 +389,7 @@ def _cause(chain: list[BaseException], names: set[str], codes: list[str], connec
     if any(isinstance(e, NoResponseError) for e in chain) or any("without sending a response" in str(e) for e in chain):
         return "the server closed the connection without an answer"
     if any(isinstance(e, _TLS_ENDS) for e in chain):
-        return "the connection ended inside the TLS handshake"
+        return "the connection ended during the TLS handshake"
     for code in codes:
         if code in _CURL_CAUSES:
             return _CURL_CAUSES[code]

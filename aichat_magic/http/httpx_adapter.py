@@ -1,6 +1,6 @@
-"""Send by httpx: through a proxy, with a browser's TLS fingerprint (curl), or to whatever stands in for httpx.
+"""The adapter over httpx: for proxies, a browser's TLS fingerprint (curl), and mocks or instrumentation of httpx.
 
-One transport per connection, because httpcore's own pool is quadratic in the connections.
+Each connection has a transport of its own, because httpcore's pool takes time quadratic in its connections.
 """
 
 from __future__ import annotations
@@ -9,63 +9,66 @@ import contextlib
 import importlib
 import logging
 import ssl
-from asyncio import CancelledError, current_task, sleep, timeout_at
-from collections.abc import AsyncIterable, Awaitable, Mapping
+from asyncio import sleep
+from collections.abc import AsyncIterable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ConfigError, MissingExtraError
 from ..core.urls import proxy_name
-from .adapters import KEEPALIVE_S, Adapter, Answer, close_quietly
-from .connection import OverdueError
+from .adapters import KEEPALIVE_S, Adapter, RawResponse, close_quietly
+from .deadlines import await_until
 from .instrumentation import is_client_replaced
 from .request import HttpRequest, headers_of
 from .response import InvalidResponseError, ResponseReader, TruncatedResponseError
-from .urls import Route
+from .urls import Destination
 
 if TYPE_CHECKING:
     import httpcore
     import httpx
 
-_T = TypeVar("_T")
-
 
 class HttpxAdapter(Adapter):
-    """A transport of httpx's, or one that speaks its language."""
+    """The adapter over a transport of httpx, or over one with the same interface."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport, *, is_shared: bool) -> None:
-        """Take over the transport."""
+        """Take over a transport.
+
+        Args:
+            transport: The transport; it is closed with the adapter.
+            is_shared: Whether it carries any number of requests at once.
+        """
         self.is_shared = is_shared
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
-        self._watch = _Watch()
+        self._observer = _TraceObserver()
 
-    async def send(self, request: HttpRequest, *, is_stream: bool, until: float) -> Answer:
-        """Send, and wait for the headers."""
-        return _HttpxAnswer(await _within(until, self._response(request, is_stream)))
+    async def send(self, request: HttpRequest, *, is_stream: bool, deadline: float) -> RawResponse:
+        """Send a request and wait for status and headers."""
+        return _HttpxResponse(await await_until(deadline, self._send(request, is_stream)))
 
-    async def _response(self, request: HttpRequest, is_stream: bool) -> httpx.Response:
-        has_answered = False
+    async def _send(self, request: HttpRequest, is_stream: bool) -> httpx.Response:
+        has_response = False
         try:
             if is_client_replaced():
                 client = self._client = self._client or _client_over(self._transport)
                 response = await client.send(
-                    self._worded(request, is_stream), stream=True, auth=None, follow_redirects=False
+                    self._httpx_request(request, is_stream), stream=True, auth=None, follow_redirects=False
                 )
             else:
-                response = await self._transport.handle_async_request(self._worded(request, is_stream))
-            has_answered = True
+                response = await self._transport.handle_async_request(self._httpx_request(request, is_stream))
+            has_response = True
         finally:
-            half_open = self._watch.take_half_open()
-            if half_open is not None and not has_answered:
+            half_open = self._observer.take_half_open()
+            if half_open is not None and not has_response:
                 await close_quietly(half_open.aclose())
         return response
 
-    def _worded(self, request: HttpRequest, is_stream: bool) -> httpx.Request:
-        """The request for httpx. The secrets go from their closures into it, past every local variable."""
+    def _httpx_request(self, request: HttpRequest, is_stream: bool) -> httpx.Request:
+        """Return the request for httpx. The secrets go from their closures into it, past every local variable."""
         import httpx
 
-        # curl counts silence and total together.
+        # curl has one timeout for silence and total time together.
         read_s = request.timeout_s if request.impersonate else None
         return httpx.Request(
             "GET" if request.body is None else "POST",
@@ -74,28 +77,28 @@ class HttpxAdapter(Adapter):
             content=request.body,
             extensions={
                 "timeout": {"connect": request.connect_timeout_s, "read": read_s, "write": None, "pool": None},
-                **({} if self.is_shared else {"trace": self._watch.note}),
+                **({} if self.is_shared else {"trace": self._observer.on_event}),
             },
         )
 
     @property
     def is_reusable(self) -> bool:
-        """Whether nothing came after the response: httpcore would take it for the response to the next request."""
-        return self.is_shared or self._watch.is_clean
+        """Return whether nothing came after the response: httpcore would take that for the response to the next one."""
+        return self.is_shared or self._observer.is_clean
 
     async def aclose(self) -> None:
         """Close the transport."""
         await (self._transport if self._client is None else self._client).aclose()
-        # Generators inside the libraries end as tasks of the loop, two turns from now. Not after the call.
+        # Generators inside the libraries end as tasks of the loop, two turns from now. Wait for them.
         for _ in range(2):
             await sleep(0)
 
 
-class _Watch:
-    """Reads along what a connection of httpcore's reads.
+class _TraceObserver:
+    """The observer of what a connection of httpcore reads.
 
-    httpcore keeps what comes after a response and reads it as the next one; how much that is it does not tell. It does
-    tell when it opens a stream (the extension `trace`), and streams are read by a public method.
+    httpcore keeps bytes that come after a response and reads them as the next one, without telling how many there are.
+    But it tells when it opens a stream (the extension `trace`), and it reads streams through a public method.
     """
 
     def __init__(self) -> None:
@@ -104,44 +107,44 @@ class _Watch:
 
     @property
     def is_clean(self) -> bool:
-        """Whether the last response was read to its end, and nothing after it."""
+        """Return whether the last response was read to its end, and nothing after it."""
         return self._reader is not None and self._reader.is_reusable
 
     def take_half_open(self) -> httpcore.AsyncNetworkStream | None:
-        """The socket of a connection that was being set up: cancelled inside a handshake, httpcore leaves it open."""
+        """Return the socket of an unfinished connection: httpcore leaves it open when cancelled during a handshake."""
         half_open, self._half_open = self._half_open, None
         return half_open
 
-    async def note(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take part in what httpcore does. httpcore calls it."""
+    async def on_event(self, event: str, info: Mapping[str, Any]) -> None:
+        """Follow the steps of a request; httpcore calls this at each of them."""
         if event.endswith("send_request_headers.started"):
             self._reader = ResponseReader()
         elif event.endswith(("connect_tcp.complete", "start_tls.complete")):
             stream: httpcore.AsyncNetworkStream = info["return_value"]
             if event.endswith("connect_tcp.complete"):
                 self._half_open = stream
-            self._read_along(stream)
+            self._observe_reads(stream)
 
-    def _read_along(self, stream: httpcore.AsyncNetworkStream) -> None:
+    def _observe_reads(self, stream: httpcore.AsyncNetworkStream) -> None:
         read = stream.read
 
-        async def read_along(max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's own
+        async def observed_read(max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's own
             data = await read(max_bytes, timeout)
             if self._reader is not None:
                 self._reader.feed(data)
                 with contextlib.suppress(InvalidResponseError, TruncatedResponseError):
-                    self._reader.piece()  # only its length was of interest
+                    self._reader.read_body()  # thrown away: only where the response ends matters here
                 if not data:
                     self._reader.close()
             return data
 
-        # A stream that does not let itself be listened to is not used twice.
+        # A stream whose method cannot be replaced is not used for a second request.
         with contextlib.suppress(AttributeError):
-            stream.read = read_along  # type: ignore[method-assign]  # of this one stream
+            stream.read = observed_read  # type: ignore[method-assign]  # of this one stream
 
 
-class _HttpxAnswer(Answer):
-    """A response of httpx's."""
+class _HttpxResponse(RawResponse):
+    """A response that arrives through httpx."""
 
     def __init__(self, response: httpx.Response) -> None:
         import httpx
@@ -152,7 +155,7 @@ class _HttpxAnswer(Answer):
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         stream = response.stream
         if response.is_stream_consumed and not isinstance(stream, httpx.ByteStream):
-            # Whoever stands in for httpx has read it already, and httpx has undone its encoding.
+            # A mock or an instrumentation of httpx has read it already, and httpx has decoded it.
             headers.pop("content-encoding", None)
             stream = httpx.ByteStream(response.content)
         assert isinstance(stream, AsyncIterable)
@@ -160,9 +163,9 @@ class _HttpxAnswer(Answer):
         self._stream = stream
         self._pieces = aiter(stream)
 
-    async def piece(self, until: float) -> bytes:
+    async def read(self, deadline: float) -> bytes:
         """Return the next bytes of the body."""
-        return await _within(until, self._next())
+        return await await_until(deadline, self._next())
 
     async def _next(self) -> bytes:
         async for piece in self._pieces:
@@ -171,55 +174,36 @@ class _HttpxAnswer(Answer):
         return b""
 
     async def aclose(self) -> None:
-        """Let go of it."""
+        """Close the stream of the body."""
         for closing in (self._pieces, self._stream):
             if hasattr(closing, "aclose"):
                 await close_quietly(closing.aclose())
 
 
-async def _within(until: float, step: Awaitable[_T]) -> _T:
-    """Await a step of httpx's.
-
-    Raises:
-        OverdueError: The time is over.
-        Exception: What the step raises. anyio can turn a cancel into another exception: then it is a cancel again.
-    """
-    task = current_task()
-    before = task.cancelling() if task is not None else 0
-    timer = timeout_at(until)
-    error: BaseException
-    try:
-        async with timer:
-            return await step
-    except (Exception, BaseExceptionGroup) as caught:
-        is_cancelled = task is not None and task.cancelling() > before
-        error = CancelledError() if is_cancelled else OverdueError() if timer.expired() else caught
-    raise error
-
-
 def _client_over(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """A client that adds nothing to a request, and keeps no cookie of a response."""
+    """Return a client that adds nothing to requests and keeps no cookies of responses."""
     import httpx
 
-    nobody = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-    return httpx.AsyncClient(transport=transport, trust_env=False, cookies=nobody)
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return httpx.AsyncClient(transport=transport, trust_env=False, cookies=no_cookies)
 
 
-def single_connection(route: Route, context: ssl.SSLContext) -> Adapter:
-    """A transport of httpx's own, for one connection.
+def single_connection(destination: Destination, context: ssl.SSLContext) -> Adapter:
+    """Return an adapter over httpx with a single connection.
 
     Raises:
         ConfigError: httpx cannot use the proxy, or the package for SOCKS proxies is not installed.
     """
     import httpx
 
-    if route.proxy is not None and route.proxy.reveal().startswith("socks") and not _is_installed("socksio"):
+    proxy = destination.proxy
+    if proxy is not None and proxy.reveal().startswith("socks") and not _is_installed("socksio"):
         raise ConfigError(
-            f"{proxy_name(route.proxy)} is a SOCKS proxy, which needs a package that is not installed: "
+            f"{proxy_name(proxy)} is a SOCKS proxy, which needs a package that is not installed: "
             'pip install "aichat-magic[socks]"'
         )
-    # At DEBUG httpcore logs the user name and password for a SOCKS proxy. A filter is there once, however often added.
-    logging.getLogger("httpcore.socks").addFilter(_names_no_password)
+    # At DEBUG httpcore logs the user name and password for a SOCKS proxy. Adding the same filter again has no effect.
+    logging.getLogger("httpcore.socks").addFilter(_has_no_password)
     transport: httpx.AsyncBaseTransport | None = None
     try:
         transport = httpx.AsyncHTTPTransport(
@@ -227,21 +211,21 @@ def single_connection(route: Route, context: ssl.SSLContext) -> Adapter:
             trust_env=False,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
             proxy=None
-            if route.proxy is None
+            if proxy is None
             else httpx.Proxy(
-                route.proxy.reveal(),
-                ssl_context=context if route.proxy.reveal().startswith("https:") else None,
+                proxy.reveal(),
+                ssl_context=context if proxy.reveal().startswith("https:") else None,
             ),
         )
     except (ValueError, ImportError, httpx.InvalidURL):
-        pass  # its text would show the proxy
+        pass  # the text of the error would show the proxy
     if transport is None:
-        raise ConfigError("The proxy cannot be used: check its URL.")
+        raise ConfigError("The proxy cannot be used. Check its URL.")
     return HttpxAdapter(transport, is_shared=False)
 
 
 def _is_installed(module: str) -> bool:
-    """Whether a package can be imported."""
+    """Return whether a module can be imported."""
     try:
         importlib.import_module(module)
     except ImportError:
@@ -249,16 +233,16 @@ def _is_installed(module: str) -> bool:
     return True
 
 
-def _names_no_password(record: logging.LogRecord) -> bool:
-    """Whether a line of httpcore's log is free of the proxy's password."""
+def _has_no_password(record: logging.LogRecord) -> bool:
+    """Return whether a log record of httpcore is free of the proxy's password."""
     return "auth=" not in record.getMessage()
 
 
-def browser_connections(route: Route) -> Adapter:
-    """A transport over curl with a browser's TLS fingerprint.
+def browser_connections(destination: Destination) -> Adapter:
+    """Return an adapter over curl, with the TLS fingerprint of a browser.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: The package for it is not installed.
     """
     import httpx
 
@@ -270,10 +254,10 @@ def browser_connections(route: Route) -> Adapter:
             "impersonate needs a package that is not installed: pip install 'aichat-magic[impersonate]'"
         )
     transport: httpx.AsyncBaseTransport = curl.AsyncCurlTransport(
-        impersonate=route.impersonate,
+        impersonate=destination.impersonate,
         default_headers=True,
-        verify=route.verify,
+        verify=destination.verify,
         max_connections=64,
-        proxy=None if route.proxy is None else httpx.Proxy(route.proxy.reveal()),
+        proxy=None if destination.proxy is None else httpx.Proxy(destination.proxy.reveal()),
     )
     return HttpxAdapter(transport, is_shared=True)

@@ -1,10 +1,10 @@
-"""Notice that httpx or httpcore is mocked or instrumented in this process, so that requests go through it.
+"""Detection of mocks and instrumentation of httpx and httpcore, so that requests go through them.
 
-respx, vcrpy and pytest-httpx answer in place of the network, OpenTelemetry and its like watch what is sent: all of them
-replace a public method of httpx's or httpcore's. Requests of ours go over connections that know neither library, unless
-one of these methods is not the one that its package defines; then they go through httpx itself.
+respx, vcrpy and pytest-httpx answer in place of the network, OpenTelemetry and similar tools record what is sent. All
+of them replace a public method of httpx or httpcore. Our requests use neither library, unless one of these methods is
+not the one that its package defines; then they go through httpx itself.
 
-Only public names are looked at, and only of packages that are loaded already.
+This looks at public names only, and only at packages that are already loaded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from types import FunctionType, ModuleType
 
-# On the way of a request through httpx and down to the connection.
+# The methods that a request passes through in httpx, down to the connection.
 _METHODS = {
     "httpx": (("AsyncClient", "send"), ("AsyncHTTPTransport", "handle_async_request")),
     "httpcore": (
@@ -25,7 +25,7 @@ _METHODS = {
 
 
 def is_httpx_replaced() -> bool:
-    """Return whether any of the methods that a request through httpx passes was replaced. Costs 2 us at most."""
+    """Return whether any method that a request passes through in httpx was replaced. Takes 2 us at most."""
     for package, methods in _METHODS.items():
         module = sys.modules.get(package)
         if module is not None:
@@ -36,16 +36,16 @@ def is_httpx_replaced() -> bool:
 
 
 def is_client_replaced() -> bool:
-    """Return whether `httpx.AsyncClient.send` was replaced, so that a request has to begin there."""
+    """Return whether `httpx.AsyncClient.send` was replaced, so that requests have to enter there."""
     module = sys.modules.get("httpx")
     return module is not None and _is_replaced("httpx", module, "AsyncClient", "send")
 
 
 def _is_replaced(package: str, module: ModuleType, class_name: str, method_name: str) -> bool:
-    """Return whether a method is another one than its package defines.
+    """Return whether a method is not the one that its package defines.
 
-    A wrapper copies the name and the module of what it wraps (`functools.wraps`), or passes every question on to it
-    (wrapt), but it has another type, or its code another module.
+    A wrapper copies name and module of what it wraps (`functools.wraps`), or forwards every attribute to it (wrapt),
+    but it is of another type, or its code is from another module.
     """
     owner = getattr(module, class_name, None)
     method = getattr(owner, method_name, None)
@@ -57,5 +57,5 @@ def _is_replaced(package: str, module: ModuleType, class_name: str, method_name:
 
 
 def _is_of(package: str, module: object) -> bool:
-    """Return whether a module is the package or a part of it."""
+    """Return whether a module name is that of the package or of one of its modules."""
     return isinstance(module, str) and (module == package or module.startswith(f"{package}."))

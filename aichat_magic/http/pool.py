@@ -1,6 +1,6 @@
-"""The connections of an event loop, kept and reused: per `Route` a stack of the ways that are free.
+"""The connection pool of an event loop: for each destination, a stack of the connections that are free.
 
-Each has a place under the limit of the process (`connection_limit`), while it is in use and while it is kept.
+Every connection holds a slot under the limit of the process (`connection_limit`), in use or idle.
 """
 
 from __future__ import annotations
@@ -13,39 +13,40 @@ from collections.abc import AsyncGenerator, Callable
 
 from .adapters import KEEPALIVE_S, Adapter, close_quietly
 from .connection_limit import ConnectionLimit
-from .urls import Route
+from .urls import Destination
 
 MAX_IDLE = 512
-# So many are kept for what comes next, once a run is over. The server closes them while no loop runs, sooner or later.
-KEPT_AT_REST = 4
+# Idle connections to each destination that stay open for the next request once a run is over. The server closes them
+# sooner or later, also while no loop runs.
+MAX_IDLE_AFTER_RUN = 4
 
 
 class Pool:
-    """The connections of one event loop: per route a stack of those that are free."""
+    """The connections of one event loop: per destination, a stack of those that are free."""
 
-    def __init__(self, make: Callable[[Route], Adapter], limit: ConnectionLimit) -> None:
-        """Begin empty.
+    def __init__(self, make: Callable[[Destination], Adapter], limit: ConnectionLimit) -> None:
+        """Create an empty pool.
 
         Args:
-            make: Finds a way to the server.
-            limit: How many connections the process may have open.
+            make: Returns a new adapter for a destination.
+            limit: Caps the connections that the process has open.
         """
         self.limit = limit
-        # The places of this pool, by way: the host, and whether it is idle.
-        self._places: dict[int, tuple[str, bool]] = {}
+        # The slots that this pool holds, by adapter: the host, and whether the connection is idle.
+        self._slots: dict[int, tuple[str, bool]] = {}
         self.pid = os.getpid()
         self.is_closed = False
         self._make = make
-        self._free: dict[Route, deque[tuple[float, Adapter]]] = {}
-        self._shared: dict[Route, Adapter] = {}
+        self._free: dict[Destination, deque[tuple[float, Adapter]]] = {}
+        self._shared: dict[Destination, Adapter] = {}
         self._all: set[Adapter] = set()
-        self._keeper = self._keep()
+        self._close_at_end = self._wait_for_end()
 
     async def begin(self) -> None:
-        """Have the loop close this pool when it ends: it closes the asynchronous generators that it has begun."""
-        await anext(self._keeper)
+        """Have the loop close this pool when it ends: it closes the asynchronous generators that it has started."""
+        await anext(self._close_at_end)
 
-    async def _keep(self) -> AsyncGenerator[None, None]:
+    async def _wait_for_end(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
@@ -53,7 +54,7 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._keeper.aclose()
+        await self._close_at_end.aclose()
 
     async def _close_all(self) -> None:
         self.is_closed = True
@@ -63,92 +64,92 @@ class Pool:
             await self._close(self._all.pop())
 
     def abandon(self) -> None:
-        """Give the places back: the loop was closed, and nothing can be done with the connections any more."""
+        """Release the slots without closing the connections: their loop is closed, so that nothing else can be done."""
         self.is_closed = True
-        while self._places:
-            host, is_idle = self._places.popitem()[1]
+        while self._slots:
+            host, is_idle = self._slots.popitem()[1]
             self.limit.release(host, is_idle=is_idle)
 
-    def take(self, route: Route) -> Adapter | None:
-        """Return the connection that was used last, or a new one; None where one has to be waited for.
+    def acquire_nowait(self, destination: Destination) -> Adapter | None:
+        """Return the connection that was used last, or a new one; None when the limit is reached.
 
-        `give_back` or `drop` follows in every case.
+        Every adapter that is returned goes to `release` or `discard` later.
         """
-        if route in self._shared:
-            return self._shared[route]
-        free = self._free.get(route)
+        if destination in self._shared:
+            return self._shared[destination]
+        free = self._free.get(destination)
         if free:
-            way = free.pop()[1]
-            self._places[id(way)] = (route.host, False)
-            self.limit.wake(route.host)
-            return way
-        return self._new(route) if self.limit.take(route.host) else None
+            adapter = free.pop()[1]
+            self._slots[id(adapter)] = (destination.host, False)
+            self.limit.mark_in_use(destination.host)
+            return adapter
+        return self._new(destination) if self.limit.acquire_nowait(destination.host) else None
 
-    async def wait(self, route: Route) -> Adapter:
-        """Return a connection as soon as there is a place for one; first come, first served."""
-        await self._close_one_idle()
-        await self.limit.wait(route.host)
-        return self._new(route)
+    async def acquire(self, destination: Destination) -> Adapter:
+        """Return a new connection as soon as the limit allows one; first come, first served."""
+        await self._close_longest_idle()
+        await self.limit.acquire(destination.host)
+        return self._new(destination)
 
-    def _new(self, route: Route) -> Adapter:
-        """Return a new connection, in a place that was taken for it."""
+    def _new(self, destination: Destination) -> Adapter:
+        """Return a new adapter, for which a slot has been acquired."""
         try:
-            way = self._make(route)
+            adapter = self._make(destination)
         except BaseException:
-            self.limit.release(route.host)
+            self.limit.release(destination.host)
             raise
-        self._all.add(way)
-        if way.is_shared:  # as many connections as it likes, or none
-            self._shared[route] = way
-            self.limit.release(route.host)
+        self._all.add(adapter)
+        if adapter.is_shared:  # it opens as many connections as it likes, or none
+            self._shared[destination] = adapter
+            self.limit.release(destination.host)
         else:
-            self._places[id(way)] = (route.host, False)
-        return way
+            self._slots[id(adapter)] = (destination.host, False)
+        return adapter
 
-    async def give_back(self, route: Route, way: Adapter) -> None:
-        """Keep the connection for the next request; close those that nobody wanted for long."""
-        if way.is_shared:
+    async def release(self, destination: Destination, adapter: Adapter) -> None:
+        """Keep the connection for the next request; close those that have been idle for too long."""
+        if adapter.is_shared:
             return
-        if self.is_closed or not way.is_reusable or not self.limit.rest(route.host):
-            await self._close(way)
+        if self.is_closed or not adapter.is_reusable or not self.limit.mark_idle(destination.host):
+            await self._close(adapter)
             return
-        self._places[id(way)] = (route.host, True)
+        self._slots[id(adapter)] = (destination.host, True)
         now = time.monotonic()
-        free = self._free.get(route)
+        free = self._free.get(destination)
         if free is None:
-            free = self._free[route] = deque()
-        free.append((now, way))
+            free = self._free[destination] = deque()
+        free.append((now, adapter))
         while free and (len(free) > MAX_IDLE or free[0][0] < now - KEEPALIVE_S):
             await self._close(free.popleft()[1])
 
-    async def drop(self, way: Adapter) -> None:
+    async def discard(self, adapter: Adapter) -> None:
         """Close a connection that cannot be used again."""
-        if not way.is_shared:
-            await self._close(way)
+        if not adapter.is_shared:
+            await self._close(adapter)
 
-    async def close_idle(self, kept: int = KEPT_AT_REST) -> None:
-        """Close the connections that nobody uses, but for the last few of each route.
+    async def close_idle(self, kept: int = MAX_IDLE_AFTER_RUN) -> None:
+        """Close idle connections, except the most recently used ones of each destination.
 
         Args:
-            kept: How many of each route stay open.
+            kept: How many connections to each destination stay open.
         """
         closing: list[Adapter] = []
         for free in self._free.values():
             while len(free) > kept:
                 closing.append(free.popleft()[1])
         if closing:
-            await asyncio.gather(*(self._close(way) for way in closing))
+            await asyncio.gather(*(self._close(adapter) for adapter in closing))
 
-    async def _close_one_idle(self) -> None:
-        """Close the connection that has been idle for longest, to any host: its place may be all that is wanted."""
+    async def _close_longest_idle(self) -> None:
+        """Close the connection that has been idle for longest, whatever its host: its slot may be the one needed."""
         oldest = min((free for free in self._free.values() if free), key=lambda free: free[0][0], default=None)
         if oldest is not None:
             await self._close(oldest.popleft()[1])
 
-    async def _close(self, way: Adapter) -> None:
+    async def _close(self, adapter: Adapter) -> None:
         try:
-            await close_quietly(way.aclose())
+            await close_quietly(adapter.aclose())
         finally:
-            if (place := self._places.pop(id(way), None)) is not None:
-                self.limit.release(place[0], is_idle=place[1])
-        self._all.discard(way)  # after it: what an interrupt leaves open is closed with the pool
+            if (slot := self._slots.pop(id(adapter), None)) is not None:
+                self.limit.release(slot[0], is_idle=slot[1])
+        self._all.discard(adapter)  # last, so that a connection left open by an interrupt is closed with the pool

@@ -1,4 +1,4 @@
-"""What the headers of a response say about the rate limits of its server."""
+"""Rate limits, read from the headers of a response."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 from ..core.messages import RateLimits
 
-# Longest number, and longest time to a reset (a year), that is taken for what it says.
-_MOST = 10**15
-_MOST_S = 366 * 86400.0
+# Largest count, and longest time to a reset (a year), that is believed.
+_MAX_COUNT = 10**15
+_MAX_RESET_S = 366 * 86400.0
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(ms|s|m|h|d)", re.ASCII)
 _COUNT = re.compile(r"\d{1,15}(?:\.0{1,9})?", re.ASCII)
@@ -19,16 +19,17 @@ _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 
 
 def rate_limits_from(headers: Mapping[str, str], wall_clock_now: float) -> RateLimits | None:
-    """Read the rate-limit headers of OpenAI, of the servers that copy them, and of Anthropic.
+    """Return the rate limits in the headers of OpenAI, of servers that copy them, and of Anthropic.
 
-    Of several limits on tokens (Anthropic counts input and output apart) the one with the smallest share left counts.
+    Of several limits on tokens (Anthropic counts input and output separately), the one with the smallest share left
+    is returned.
 
     Args:
         headers: Headers of the response, names in lower case.
-        wall_clock_now: Seconds since 1970, to read a date against.
+        wall_clock_now: Seconds since 1970, to compare dates with.
 
     Returns:
-        The limits; None when the headers hold none that can be read.
+        The limits; None when the headers contain none that can be read.
 
     Source: OpenAI, "Rate limits in headers"; Anthropic, "Response headers" of the rate limits (both read 2026-11).
     """
@@ -58,30 +59,30 @@ def rate_limits_from(headers: Mapping[str, str], wall_clock_now: float) -> RateL
     )
 
 
-_Three = tuple[int | None, int | None, float | None]
+_Limit = tuple[int | None, int | None, float | None]
 
 
-def _read(headers: Mapping[str, str], pattern: str, now: float) -> _Three | None:
-    """Limit, what remains, seconds to the reset; None when there is none of the three."""
+def _read(headers: Mapping[str, str], pattern: str, now: float) -> _Limit | None:
+    """Return the limit, what remains of it and the seconds to its reset; None when there is none of the three."""
     limit, remaining = (_count(headers.get(pattern.format(word), "")) for word in ("limit", "remaining"))
     reset_s = _reset_s(headers.get(pattern.format("reset"), ""), now)
     return None if limit is None and remaining is None and reset_s is None else (limit, remaining, reset_s)
 
 
-def _share_left(limits: _Three) -> float:
-    """What remains of a limit, 0 to 1; 1 where that is not known."""
-    limit, remaining, _ = limits
+def _share_left(values: _Limit) -> float:
+    """Return what remains of a limit, as a share from 0 to 1; 1 where that is not known."""
+    limit, remaining, _ = values
     return remaining / limit if limit and remaining is not None else 1.0
 
 
 def _count(text: str) -> int | None:
-    """A whole number, >= 0."""
+    """Return a whole number >= 0; None for any other text."""
     text = text.strip()
-    return min(int(float(text)), _MOST) if _COUNT.fullmatch(text) else None
+    return min(int(float(text)), _MAX_COUNT) if _COUNT.fullmatch(text) else None
 
 
 def _reset_s(text: str, now: float) -> float | None:
-    """Seconds from ``6m0s``, ``120ms``, ``1.5`` or an RFC 3339 date; None for what is none of them."""
+    """Return the seconds in ``6m0s``, ``120ms``, ``1.5`` or until an RFC 3339 date; None for any other text."""
     text = text.strip()[:64]
     if _SECONDS.fullmatch(text):
         seconds = float(text)
@@ -89,11 +90,11 @@ def _reset_s(text: str, now: float) -> float | None:
         seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
     else:
         seconds = _date(text) - now
-    return max(seconds, 0.0) if -_MOST_S < seconds < _MOST_S else None
+    return max(seconds, 0.0) if -_MAX_RESET_S < seconds < _MAX_RESET_S else None
 
 
 def _date(text: str) -> float:
-    """An RFC 3339 date as seconds since 1970; NaN when it is none."""
+    """Return an RFC 3339 date as seconds since 1970; NaN for any other text."""
     try:
         date = datetime.fromisoformat(text)
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -1,4 +1,4 @@
-"""What goes out: one request as a provider words it, and its headers."""
+"""HTTP requests: what a provider sends, with its headers and secrets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..text.words import shorten
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auth:
-    """A header that carries a secret: `prefix` + the secret under `header`."""
+    """A header that carries a secret: its name is `header`, its value `prefix` + the secret."""
 
     header: str
     secret: Secret
@@ -22,7 +22,7 @@ class Auth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cookie:
-    """One cookie, to be sent with one request."""
+    """A cookie, sent with one request."""
 
     name: str
     value: Secret
@@ -30,7 +30,7 @@ class Cookie:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """One request as a provider words it.
+    """An HTTP request of a provider.
 
     Attributes:
         provider: Name of the provider, for errors.
@@ -38,16 +38,16 @@ class HttpRequest:
         body: JSON bytes to POST; None for a GET.
         headers: Plain headers, in order. Nothing secret belongs here.
         auth: The header that carries the key, or None.
-        cookies: Cookies to send, chosen for this URL by the provider; none that a server sets is kept.
-        proxy: http, https, socks5 or socks5h URL of a proxy (a Secret: it may hold a password); None: as the
-            environment says.
+        cookies: Cookies to send, chosen for this URL by the provider. Cookies that a server sets are not kept.
+        proxy: http, https, socks5 or socks5h URL of a proxy (a Secret, because it may hold a password); None: the
+            proxy that the environment names, if any.
         timeout_s: Total deadline in seconds, from connecting to the last byte.
         connect_timeout_s: Longest time to connect, in seconds.
         idle_timeout_s: Longest silence inside a response, in seconds.
-        max_bytes: Cap of the decoded response, in bytes.
+        max_bytes: Largest decoded response, in bytes.
         verify: Whether the server's certificate is checked.
         impersonate: Name of a browser whose TLS fingerprint is copied (needs the extra `impersonate`), or None.
-        start: The command that starts the server, for the error when nobody listens there.
+        start: The command that starts the server, for the error when the connection is refused; empty: unknown.
     """
 
     provider: str
@@ -67,31 +67,33 @@ class HttpRequest:
 
 
 def request_bytes(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """Return a whole HTTP/1.1 request.
+    """Return the bytes of an HTTP/1.1 request.
 
     Args:
-        method: ``b"POST"``.
+        method: ``b"GET"`` or ``b"POST"``.
         target: Path and query.
-        headers: All of them, ``host`` and ``content-length`` too, none of them with a line end (see `check_headers`).
-        body: The body, or nothing.
+        headers: All headers with ``host`` and ``content-length``, none of them with a line break (see `check_headers`).
+        body: The body; may be empty.
     """
     lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in headers), b"", body]
     return b"\r\n".join(lines)
 
 
-def _release() -> str:
+def _own_version() -> str:
     """Return the version of this package."""
-    from importlib.metadata import version  # read once: the headers that hold it are kept
+    from importlib.metadata import version  # read once: the headers that contain it are cached
 
     return version("aichat-magic")
 
 
 def headers_of(request: HttpRequest, *, is_stream: bool) -> list[tuple[bytes, bytes]]:
-    """All headers but those that the connection adds. Never put the result into a local variable: it holds the key.
+    """Return all headers except those that the connection adds.
+
+    Never put the result into a local variable, because it holds the key.
 
     Args:
         request: The request, checked by `check_headers`.
-        is_stream: Whether events are wanted.
+        is_stream: Whether to ask for server-sent events.
     """
     headers = _plain_headers(request.headers, request.body is not None, request.impersonate is not None, is_stream)
     return [*headers, *_secret_headers(request)]
@@ -101,13 +103,13 @@ def headers_of(request: HttpRequest, *, is_stream: bool) -> list[tuple[bytes, by
 def _plain_headers(
     given: tuple[tuple[str, str], ...], has_body: bool, is_browser: bool, is_stream: bool
 ) -> list[tuple[bytes, bytes]]:
-    """Headers without secrets: the caller's, and ours where the caller has none."""
+    """Return the headers without secrets: those of the request, and defaults for what it does not set."""
     defaults = {"accept": "text/event-stream, application/json" if is_stream else "application/json"}
     if has_body:
         defaults["content-type"] = "application/json"
     if not is_browser:
-        defaults["user-agent"] = f"aichat-magic/{_release()}"
-        # Packed streams tend to be held back until a block is full.
+        defaults["user-agent"] = f"aichat-magic/{_own_version()}"
+        # Servers tend to hold back a compressed stream until a block is full.
         defaults["accept-encoding"] = "identity" if is_stream else "gzip"
     for name, _ in given:
         defaults.pop(name.lower(), None)
@@ -129,28 +131,28 @@ def _secret_headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
 
 
 def check_headers(request: HttpRequest) -> None:
-    """Refuse what no header can carry, before anything shows it or sends it.
+    """Raise when a header contains what no header can carry, before it is sent or shown anywhere.
 
     Raises:
-        ConfigError: The key, a cookie or a header holds such a character. The error does not show a secret.
+        ConfigError: The key, a cookie or a header contains such a character. The error does not show a secret.
     """
     auth = request.auth
     if auth is not None and not _is_header(auth.prefix + auth.secret.reveal()):
         raise ConfigError(
-            f"The key for provider {request.provider!r} holds a line end or another character that no key has. "
-            "It was not sent. Set it again."
+            f"The key for provider {request.provider!r} contains a line break or another character that no key "
+            "has. It was not sent. Set it again."
         )
     for cookie in request.cookies:
         if not _is_header(cookie.name + cookie.value.reveal()) or ";" in cookie.value.reveal():
             raise ConfigError(
-                f"The cookie {shorten(cookie.name, 40)!r} for provider {request.provider!r} holds a character that "
-                "no cookie has. It was not sent."
+                f"The cookie {shorten(cookie.name, 40)!r} for provider {request.provider!r} contains a character "
+                "that no cookie has. It was not sent."
             )
     for name, value in request.headers:
         if not name or not _is_header(name + value):
-            raise ConfigError(f"The header {shorten(name, 40)!r} holds a character that no header can carry.")
+            raise ConfigError(f"The header {shorten(name, 40)!r} contains a character that no header can carry.")
 
 
 def _is_header(value: str) -> bool:
-    """Whether all characters are printable ASCII."""
+    """Return whether all characters are printable ASCII."""
     return value.isascii() and value.isprintable()

@@ -1,4 +1,4 @@
-"""Server-sent events, parsed from the bytes as they arrive."""
+"""Server-sent events, parsed from bytes as they arrive."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """One event of a stream: its name (empty when the server gave none) and its data."""
+    """An event of a stream: its name (empty when the server gives none) and its data."""
 
     event: str
     data: str
 
 
 class EventParser:
-    """Bytes in, in pieces of any size; events out, each as soon as its blank line has come.
+    """A parser that takes bytes in pieces of any size and returns each event as soon as its blank line has arrived.
 
-    Lines end at CR, LF or CRLF and nowhere else: U+2028 and U+0085 may stand inside a JSON string. Text that is not
-    UTF-8 is an error and not replaced, because a changed reply must not pass for the one that was sent.
+    Lines end at CR, LF or CRLF and nowhere else, because a JSON string may contain U+2028 and U+0085. Text that is not
+    UTF-8 is an error; replacing characters would change the reply without anybody noticing.
 
     Source: HTML Living Standard, section 9.2.6 "Interpreting an event stream" (read 2026-11).
     """
 
     def __init__(self, provider: str = "", *, max_event_bytes: int = 8 * 2**20) -> None:
-        """Begin a stream.
+        """Create a parser for one stream.
 
         Args:
             provider: Name of the provider, for errors.
-            max_event_bytes: Cap of one event, in bytes, line ends not counted.
+            max_event_bytes: Largest event, in bytes, without line ends.
         """
         self._provider = provider
         self._max_event_bytes = max_event_bytes
-        self._line: list[bytes] = []  # pieces of the line that has not ended
-        self._data: list[bytes] = []  # the data lines of the event that has not ended
+        self._line: list[bytes] = []  # pieces of the unfinished line
+        self._data: list[bytes] = []  # the data lines of the unfinished event
         self._event = b""
         self._size = 0
         self._is_first_line = True
@@ -46,18 +46,18 @@ class EventParser:
         """Take the next bytes.
 
         Args:
-            piece: Bytes as they came.
+            piece: Bytes as they arrived.
 
         Returns:
             The events that they complete, in order.
 
         Raises:
             MalformedReplyError: An event is not UTF-8.
-            TooLargeError: An event is larger than the cap.
+            TooLargeError: An event is larger than `max_event_bytes`.
         """
         if not piece:
             return []
-        # The LF of a CRLF that was cut in two.
+        # Skip the LF of a CRLF that was split between two pieces.
         start = 1 if self._follows_cr and piece.startswith(b"\n") else 0
         self._follows_cr = piece.endswith(b"\r")
         events: list[ServerSentEvent] = []
@@ -75,9 +75,9 @@ class EventParser:
         return events
 
     def finish(self) -> list[ServerSentEvent]:
-        """The event that was left open by a server that sends no blank line after its last one.
+        """Return the last event of a server that sends no blank line after it.
 
-        Only for a stream that is known to be whole; of a stream that was cut the rest is half an event.
+        Call this only for a stream that is known to be complete; what is left of a truncated one is half an event.
 
         Raises:
             MalformedReplyError: The event is not UTF-8.
@@ -86,7 +86,7 @@ class EventParser:
         return [event for event in (*last, self._dispatch()) if event]
 
     def _end_line(self) -> ServerSentEvent | None:
-        """Read one whole line; the event, when it was the blank line after one."""
+        """Process a complete line. Return the event that it ends, if it is blank and ends one."""
         line = b"".join(self._line)
         self._line.clear()
         if self._is_first_line:
@@ -105,7 +105,7 @@ class EventParser:
         return None
 
     def _dispatch(self) -> ServerSentEvent | None:
-        """The event that is complete now, if it has data."""
+        """Return the complete event, if it has data."""
         data, event = self._data, self._event
         self._data, self._event, self._size = [], b"", 0
         if not data:

@@ -1,4 +1,4 @@
-"""Where a request may go, and by which way: URLs and proxies of the environment."""
+"""The destination of a request: its URL, and the proxy that the environment names for it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,18 @@ from ..core.urls import PORTS, checked_proxy, checked_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """What requests must have in common to share a connection; `is_direct`: one of our own, else httpx carries them."""
+class Destination:
+    """The server that a request goes to, and how; requests with equal destinations can share a connection.
+
+    Attributes:
+        scheme: ``"http"`` or ``"https"``.
+        host: Host name or address, in lower case.
+        port: The port.
+        proxy: URL of the proxy in between, or None.
+        verify: Whether the server's certificate is checked.
+        impersonate: Name of the browser whose TLS fingerprint is copied, or None.
+        is_direct: Whether the connection is one of our own; otherwise httpx carries the request.
+    """
 
     scheme: str
     host: str
@@ -26,17 +36,21 @@ class Route:
 
 
 @lru_cache(maxsize=64)  # every request of a run asks for the same one
-def target(url: str) -> tuple[str, str, int]:
-    """Return scheme and host of a URL, in lower case, and its port. Raises what `checked_url` does."""
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a URL, scheme and host in lower case.
+
+    Raises:
+        ConfigError: The URL cannot be used; see `checked_url`.
+    """
     parts = urlsplit(checked_url(url))
     return parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme]
 
 
 def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> Secret | None:
-    """The proxy that the environment names for a host.
+    """Return the proxy that the environment names for a host.
 
-    Lower-case names win over upper-case ones, as in curl. This machine's own addresses never go through one: a
-    local model server would otherwise be asked for at the proxy.
+    Lower-case variables take precedence over upper-case ones, as in curl. Loopback addresses never go through a proxy:
+    otherwise a request to a local model server would end up at the proxy.
 
     Args:
         scheme: ``"http"`` or ``"https"``.
@@ -48,9 +62,9 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> 
         The URL of the proxy, or None.
 
     Raises:
-        ConfigError: The environment names a proxy of an unknown kind.
+        ConfigError: The environment names a proxy that cannot be used; see `checked_proxy`.
     """
-    if is_loopback(host) or _is_excepted(host, port, _read(environ, "no_proxy")):
+    if is_loopback(host) or _is_exempt(host, port, _read(environ, "no_proxy")):
         return None
     for name in (f"{scheme}_proxy", "all_proxy"):
         if _read(environ, name):
@@ -59,18 +73,18 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> 
 
 
 def _read(environ: Mapping[str, str], name: str) -> str:
-    """A variable by its lower-case or upper-case name."""
+    """Return an environment variable by its lower-case or upper-case name; empty when it is not set."""
     return (environ.get(name) or environ.get(name.upper()) or "").strip()
 
 
 def is_address(host: str) -> bool:
-    """Whether the host is an address that need not be looked up; with the name of an interface it must be."""
+    """Return whether the host is an address that needs no lookup. One with a zone (``fe80::1%eth0``) does need it."""
     return "%" not in host and _address(host) is not None
 
 
 @lru_cache(maxsize=64)
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The host as an address; None when it is a name."""
+    """Return the host as an address; None when it is a name."""
     try:
         return ipaddress.ip_address(host.strip("[]"))
     except ValueError:
@@ -79,15 +93,15 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 @lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine."""
+    """Return whether the host is this machine."""
     address = _address(host)
     if address is not None:
         return address.is_loopback
     return host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost")
 
 
-def _is_excepted(host: str, port: int, no_proxy: str) -> bool:
-    """Whether NO_PROXY names the host: ``*``, a domain, an address, a network, each with a port or without."""
+def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
+    """Return whether NO_PROXY lists the host: as ``*``, a domain, an address or a network, with or without a port."""
     address = _address(host)
     for entry in filter(None, (part.strip().lower() for part in no_proxy.split(","))):
         if entry == "*":
@@ -106,7 +120,7 @@ def _is_excepted(host: str, port: int, no_proxy: str) -> bool:
 
 
 def _contains(entry: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether an entry of NO_PROXY is a network with this address in it."""
+    """Return whether an entry of NO_PROXY is a network that contains this address."""
     try:
         return address in ipaddress.ip_network(entry.strip("[]"), strict=False)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The way to the network, against a server on loopback that misbehaves in every way."""
+"""The HTTP client, against a loopback server that misbehaves in all kinds of ways."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ KEY = "sk-canary-0123456789"
 
 @pytest.fixture(params=[True, False], ids=["direct", "httpx"])
 def http(request):
-    """A transport, directly and by httpx. Nothing of the environment."""
+    """Return a client over our own connections and one over httpx; neither reads the environment."""
     return HttpClient(is_direct=request.param, environ={})
 
 
 @pytest.fixture
 def plain():
-    """A transport by httpx."""
+    """Return a client over httpx."""
     return HttpClient(is_direct=False, environ={})
 
 
@@ -92,7 +92,7 @@ async def stream(http, server, prompt="hello", **changes):
 
 
 async def failure(awaitable, kind):
-    """The error, checked for what holds of all: one line, no key, nothing of httpx behind it."""
+    """Return the error, and check that it has one line, no key and no exception of httpx behind it."""
     with pytest.raises(kind) as caught:
         await awaitable
     error = caught.value
@@ -288,7 +288,7 @@ async def test_the_total_deadline_holds(http, answer, how):
 
 
 class Slow(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
-    """A server without a network that answers never, or with a byte every 0.1 s."""
+    """A transport without a network that never answers, or sends a byte every 0.1 s."""
 
     def __init__(self, kind):
         self.kind = kind
@@ -308,7 +308,7 @@ class Slow(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
 @pytest.mark.parametrize("how", [ask, stream])
 @pytest.mark.parametrize("changes", [{}, {"idle_timeout_s": 0.3}], ids=["total", "with an idle time"])
 def test_the_total_deadline_comes_at_its_time(how, kind, changes, anyio_backend):
-    """Neither before it nor after it, by the clock of the loop."""
+    """Not before it and not after it, by the clock of the loop."""
 
     async def main(clock):
         http = HttpClient(mock=Slow(kind), environ={})
@@ -413,7 +413,7 @@ async def test_a_body_cut_short_is_never_a_short_answer(http, answer):
     ids=["three", "some empty"],
 )
 async def test_no_member_of_gzip_is_lost_however_the_body_is_cut(http, parts, size):
-    """A proxy that packs each block on its own sends one member after the other."""
+    """A proxy that compresses each block separately sends one member after the other."""
     body = b"".join(gzip.compress(part.encode()) for part in parts)
     pieces = [body[i : i + size] for i in range(0, len(body), size)]
     answer = raw(
@@ -478,7 +478,7 @@ async def test_what_is_not_http_is_malformed(http):
 
 
 async def answered_three_times_with(surplus, http):
-    """Whether each of three requests gets its own answer from a server that sends more after each."""
+    """Return whether each of three requests gets its own answer from a server that sends more bytes after each."""
 
     def answer(received, attempt):
         body = json.dumps(completion(received.last_message, received)).encode()
@@ -563,7 +563,7 @@ async def test_hostile_json_is_a_typed_error(http, how, body):
 # --- size
 
 
-# In a process of its own, where nothing but the transport takes memory. Prints how much the peak grew.
+# Runs in a process of its own, where nothing but the client takes memory, and prints how much the peak grew.
 BOMBED = """
 import asyncio, contextlib, resource, sys
 from aichat_magic.core import errors
@@ -764,12 +764,12 @@ LOOPS = [
 
 
 @contextlib.contextmanager
-def served_by_threads(talk):
-    """A server in plain blocking sockets: `talk` has each connection; its port."""
+def served_by_threads(serve):
+    """Run a server on blocking sockets that passes each connection to `serve`; yield its port."""
 
     def one(connection):
         with connection, contextlib.suppress(OSError):
-            talk(connection)
+            serve(connection)
 
     def accept(listener):
         with contextlib.suppress(OSError):
@@ -789,7 +789,7 @@ def served_by_threads(talk):
 def test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once(
     make_loop, says_goodbye, length, tls_context, anyio_backend
 ):
-    def talk(connection):
+    def serve(connection):
         with tls_context.wrap_socket(connection, server_side=True) as secure:
             while not secure.recv(65536).endswith(b"}"):
                 pass
@@ -802,7 +802,7 @@ def test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once(
         async with contextlib.aclosing(HttpClient(environ={})) as http:
             return await http.send(chat(f"https://127.0.0.1:{port}", verify=False))
 
-    with served_by_threads(talk) as port, asyncio.Runner(loop_factory=make_loop) as runner:
+    with served_by_threads(serve) as port, asyncio.Runner(loop_factory=make_loop) as runner:
         for _ in range(4):
             assert len(runner.run(main(port)).body) == 1_000_000
 
@@ -825,7 +825,7 @@ def test_a_connection_is_used_again_when_a_response_ended_where_it_says(
     surplus = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}" if framing == "surplus" else b""
     seen = []
 
-    def talk(connection):
+    def serve(connection):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         seen.append(connection)
         with tls_context.wrap_socket(connection, server_side=True) if is_secure else connection as stream:
@@ -843,7 +843,7 @@ def test_a_connection_is_used_again_when_a_response_ended_where_it_says(
             for _ in range(3):
                 assert (await http.send(chat(url, verify=False))).json() == {"a": 1}
 
-    with served_by_threads(talk) as port, asyncio.Runner(loop_factory=make_loop) as runner:
+    with served_by_threads(serve) as port, asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(main(port))
     assert len(seen) == connections
 
@@ -852,7 +852,7 @@ def test_a_connection_is_used_again_when_a_response_ended_where_it_says(
 def test_what_comes_before_the_tls_handshake_is_no_answer(make_loop, tls_context, anyio_backend):
     forged = b'HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n"forged"'
 
-    def talk(connection):
+    def serve(connection):
         connection.sendall(forged)
         tls_context.wrap_socket(connection, server_side=True).recv(10)
 
@@ -860,7 +860,7 @@ def test_what_comes_before_the_tls_handshake_is_no_answer(make_loop, tls_context
         async with contextlib.aclosing(HttpClient(environ={})) as http:
             await failure(http.send(chat(f"https://127.0.0.1:{port}", verify=False)), errors.TLSError)
 
-    with served_by_threads(talk) as port, asyncio.Runner(loop_factory=make_loop) as runner:
+    with served_by_threads(serve) as port, asyncio.Runner(loop_factory=make_loop) as runner:
         for _ in range(10):
             runner.run(main(port))
 
@@ -1012,7 +1012,7 @@ async def test_a_group_of_exceptions_becomes_one_error():
     await failure(http.send(chat("https://api.example/v1")), errors.ConnectionFailedError)
 
 
-def test_importing_the_room_does_not_import_httpx(anyio_backend):
+def test_importing_the_client_does_not_import_httpx(anyio_backend):
     import subprocess
     import sys
 

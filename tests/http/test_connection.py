@@ -1,4 +1,4 @@
-"""How a connection is opened: which of several addresses, within which time, and what is left behind."""
+"""Opening connections: which of several addresses is used, within which time, and what is left behind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import warnings
 import pytest
 from effort import PATIENCE_S
 
-from aichat_magic.http.connection import ConnectTimeout, OverdueError, connect
+from aichat_magic.http.connection import ConnectTimeout, connect
+from aichat_magic.http.deadlines import DeadlineExpiredError
 from aichat_magic.http.response import TruncatedResponseError
 
 pytestmark = pytest.mark.anyio
@@ -20,13 +21,13 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def soon():
-    """So long a test would wait at most, by the clock of its loop."""
+    """Return a deadline that a test reaches only when it hangs."""
     return asyncio.get_running_loop().time() + PATIENCE_S
 
 
 @contextlib.contextmanager
 def listening(host="127.0.0.1", *, backlog=5):
-    """A socket that takes connections and never reads; its port."""
+    """Listen with a socket that accepts connections and never reads; yield its port."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.bind((host, 0))
         listener.listen(backlog)
@@ -35,7 +36,7 @@ def listening(host="127.0.0.1", *, backlog=5):
 
 @pytest.fixture
 def addresses(monkeypatch):
-    """What every host name stands for; empty to begin with."""
+    """Return the list of addresses that every host name resolves to; empty at first."""
     found = []
 
     async def getaddrinfo(self, host, port, **kwargs):
@@ -45,24 +46,33 @@ def addresses(monkeypatch):
     return found
 
 
-async def opened(timeout_s=PATIENCE_S, scheme="http", host="name.example", port=80, *, until=None, room=4096):
-    inbox = memoryview(bytearray(room))
-    until = soon() if until is None else until
+async def opened(
+    timeout_s=PATIENCE_S, scheme="http", host="name.example", port=80, *, deadline=None, buffer_bytes=4096
+):
+    receive_buffer = memoryview(bytearray(buffer_bytes))
+    deadline = soon() if deadline is None else deadline
     return await connect(
-        scheme, host, port, NO_TLS, inbox=inbox, timeout_s=timeout_s, until=until, is_literal=host != "name.example"
+        scheme,
+        host,
+        port,
+        NO_TLS,
+        receive_buffer=receive_buffer,
+        timeout_s=timeout_s,
+        deadline=deadline,
+        is_literal=host != "name.example",
     )
 
 
-def peer(line):
-    return line._transport.get_extra_info("peername")
+def peer(connection):
+    return connection._transport.get_extra_info("peername")
 
 
 async def test_an_address_that_refuses_gives_way_to_the_next(addresses):
     with listening() as port:
         addresses += [("127.0.0.1", 1), ("127.0.0.1", port)]
-        line = await opened()
-        assert peer(line) == ("127.0.0.1", port)
-        await line.aclose()
+        connection = await opened()
+        assert peer(connection) == ("127.0.0.1", port)
+        await connection.aclose()
 
 
 async def test_an_address_that_does_not_answer_gives_way_to_the_next(addresses, monkeypatch):
@@ -81,11 +91,11 @@ async def test_an_address_that_does_not_answer_gives_way_to_the_next(addresses, 
     monkeypatch.setattr(loop, "sock_connect", sock_connect)
     with listening() as port:
         addresses += [("127.0.0.1", 1), ("127.0.0.1", port)]
-        line = await opened()
-        assert peer(line) == ("127.0.0.1", port)
+        connection = await opened()
+        assert peer(connection) == ("127.0.0.1", port)
         await asyncio.sleep(0)
         assert closed == [("127.0.0.1", 1)]
-        await line.aclose()
+        await connection.aclose()
 
 
 async def test_of_two_that_answer_one_is_kept_and_the_other_closed(addresses, monkeypatch):
@@ -104,11 +114,11 @@ async def test_of_two_that_answer_one_is_kept_and_the_other_closed(addresses, mo
     monkeypatch.setattr(loop, "sock_connect", sock_connect)
     with listening() as one, listening() as other:
         addresses += [("127.0.0.1", one), ("127.0.0.1", other)]
-        line = await opened()
+        connection = await opened()
         for _ in range(10):
             await asyncio.sleep(0)
         assert sorted(sock.fileno() >= 0 for sock in sockets) == [False, True]
-        await line.aclose()
+        await connection.aclose()
 
 
 async def test_when_all_addresses_refuse_each_refusal_is_told(addresses):
@@ -137,9 +147,9 @@ async def test_the_time_to_connect_holds_and_nothing_is_left(addresses, monkeypa
         warnings.simplefilter("error")
         addresses += [("127.0.0.1", port), ("127.0.0.1", port)]
         before = asyncio.all_tasks()
-        until = asyncio.get_running_loop().time() + 0.3 if is_deadline else None
-        with pytest.raises(OverdueError if is_deadline else ConnectTimeout):
-            await opened(30 if is_deadline else 0.3, scheme, until=until)
+        deadline = asyncio.get_running_loop().time() + 0.3 if is_deadline else None
+        with pytest.raises(DeadlineExpiredError if is_deadline else ConnectTimeout):
+            await opened(30 if is_deadline else 0.3, scheme, deadline=deadline)
         for _ in range(5):
             await asyncio.sleep(0)
         assert asyncio.all_tasks() == before
@@ -149,18 +159,18 @@ async def test_the_time_to_connect_holds_and_nothing_is_left(addresses, monkeypa
 async def test_what_is_written_after_the_other_side_has_left_is_no_error(addresses):
     with listening() as port:
         addresses += [("127.0.0.1", port)]
-        line = await opened()
+        connection = await opened()
     await asyncio.sleep(0.05)
-    line.send(b"GET / HTTP/1.1\r\n\r\n")
+    connection.send(b"GET / HTTP/1.1\r\n\r\n")
     with pytest.raises(TruncatedResponseError):
-        await line.head(soon())
-    assert not line.is_idle
-    await line.aclose()
+        await connection.read_head(soon())
+    assert not connection.is_idle
+    await connection.aclose()
 
 
-async def test_lines_that_share_an_inbox_do_not_mix_what_comes(addresses):
-    """Pieces of two answers arrive in turn, each larger than the place that they are read to."""
-    inbox = memoryview(bytearray(64))
+async def test_connections_that_share_a_receive_buffer_do_not_mix_what_arrives(addresses):
+    """Pieces of two responses arrive in turn, each larger than the buffer that they are read into."""
+    receive_buffer = memoryview(bytearray(64))
     bodies = [bytes([letter]) * 5_000 for letter in b"ab"]
     met_writers = asyncio.Queue()
 
@@ -170,32 +180,38 @@ async def test_lines_that_share_an_inbox_do_not_mix_what_comes(addresses):
 
     async with await asyncio.start_server(met, "127.0.0.1", 0) as server:
         address = server.sockets[0].getsockname()
-        lines, writers = [], []
+        connections, writers = [], []
         for _ in bodies:
-            lines.append(
+            connections.append(
                 await connect(
-                    "http", *address, NO_TLS, inbox=inbox, timeout_s=PATIENCE_S, until=soon(), is_literal=True
+                    "http",
+                    *address,
+                    NO_TLS,
+                    receive_buffer=receive_buffer,
+                    timeout_s=PATIENCE_S,
+                    deadline=soon(),
+                    is_literal=True,
                 )
             )
             writers.append(await met_writers.get())
-        for line in lines:
-            assert (await line.head(soon())).status == 200
+        for connection in connections:
+            assert (await connection.read_head(soon())).status == 200
         for start in range(0, 5_000, 100):
             for writer, body in zip(writers, bodies, strict=True):
                 writer.write(body[start : start + 100])
             await asyncio.sleep(0)
-        for line, body in zip(lines, bodies, strict=True):
+        for connection, body in zip(connections, bodies, strict=True):
             came = b""
-            while piece := await line.piece(soon()):
+            while piece := await connection.read_body(soon()):
                 came += piece
             assert came == body
-            await line.aclose()
+            await connection.aclose()
         for writer in writers:
             writer.close()
 
 
 async def test_what_came_in_the_clear_is_no_answer_over_tls():
-    """Whoever is on the way could have written it."""
+    """Anybody in between could have sent it."""
 
     async def forges(reader, writer):
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
@@ -204,17 +220,17 @@ async def test_what_came_in_the_clear_is_no_answer_over_tls():
 
     async with await asyncio.start_server(forges, "127.0.0.1", 0) as server:
         address = server.sockets[0].getsockname()
-        line = await connect(
+        connection = await connect(
             "http",
             *address,
             NO_TLS,
-            inbox=memoryview(bytearray(64)),
+            receive_buffer=memoryview(bytearray(64)),
             timeout_s=PATIENCE_S,
-            until=soon(),
+            deadline=soon(),
             is_literal=True,
         )
-        await line._more(soon())
+        await connection._wait_for_more(soon())
         with pytest.raises(ssl.SSLError, match="before the handshake"):
             async with asyncio.timeout(PATIENCE_S):
-                await line.secure(NO_TLS, "127.0.0.1")
-        await line.aclose()
+                await connection.start_tls(NO_TLS, "127.0.0.1")
+        await connection.aclose()

@@ -1,9 +1,10 @@
-"""A process has only so many file descriptors: connections take a quarter of them, whoever asks for them."""
+"""The limit of connections: a quarter of the file descriptors of the process, for all its loops and threads."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import math
 import subprocess
@@ -44,7 +45,7 @@ class Clock:
 
 
 def small(descriptors: int = 32, clock: Clock | None = None) -> ConnectionLimit:
-    """Of 32 descriptors: 8 connections, 7 to one host."""
+    """Return a limit that allows, with 32 descriptors, 8 connections in all and 7 to one host."""
     return ConnectionLimit(descriptors=lambda: descriptors, clock=clock or Clock())
 
 
@@ -56,7 +57,7 @@ def small(descriptors: int = 32, clock: Clock | None = None) -> ConnectionLimit:
 )
 def test_a_quarter_of_the_descriptors_is_for_connections(descriptors: int | None, most: int, to_one: int) -> None:
     limit = ConnectionLimit(descriptors=lambda: descriptors)
-    assert (limit.most, limit.most_for_one_host) == (most, to_one)
+    assert (limit.max_connections, limit.max_per_host) == (most, to_one)
 
 
 def test_limit_of_this_process_is_the_systems() -> None:
@@ -68,24 +69,24 @@ def test_limit_of_this_process_is_the_systems() -> None:
 def test_system_without_such_limits_has_one_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     assert descriptor_limit() is None
-    assert ConnectionLimit().most == 1000
+    assert ConnectionLimit().max_connections == 1000
 
 
 def test_one_host_leaves_places_to_the_others() -> None:
     limit = small()
-    assert [limit.take(HOST) for _ in range(8)] == [True] * 7 + [False]
-    assert [limit.take(OTHER) for _ in range(2)] == [True, False]
+    assert [limit.acquire_nowait(HOST) for _ in range(8)] == [True] * 7 + [False]
+    assert [limit.acquire_nowait(OTHER) for _ in range(2)] == [True, False]
     limit.release(HOST)
-    assert limit.take(OTHER)
+    assert limit.acquire_nowait(OTHER)
 
 
 def test_idle_connections_leave_places_to_those_in_use() -> None:
     limit = small(256)
     for _ in range(56):
-        limit.take(HOST)
-    assert [limit.rest(HOST) for _ in range(50)] == [True] * 49 + [False]
+        limit.acquire_nowait(HOST)
+    assert [limit.mark_idle(HOST) for _ in range(50)] == [True] * 49 + [False]
     assert limit.in_use == 7
-    limit.wake(HOST)
+    limit.mark_in_use(HOST)
     assert limit.in_use == 8
 
 
@@ -105,25 +106,25 @@ def test_limit_falls_to_what_is_open_and_grows_again() -> None:
     clock = Clock()
     limit = small(256, clock)
     for _ in range(20):
-        limit.take(HOST)
-    limit.fall()
-    assert not limit.take(HOST)
+        limit.acquire_nowait(HOST)
+    limit.lower()
+    assert not limit.acquire_nowait(HOST)
     clock.now += 1
-    assert [limit.take(HOST) for _ in range(3)] == [True, True, False]  # an eighth
+    assert [limit.acquire_nowait(HOST) for _ in range(3)] == [True, True, False]  # an eighth
     for _ in range(20):
         clock.now += 1
-        limit.take(HOST)
-    assert sum(limit.take(HOST) for _ in range(99)) == 56 - 42
-    limit.fall()
+        limit.acquire_nowait(HOST)
+    assert sum(limit.acquire_nowait(HOST) for _ in range(99)) == 56 - 42
+    limit.lower()
     for _ in range(56):
         limit.release(HOST)
-    assert sum(limit.take(HOST) for _ in range(99)) == 56
+    assert sum(limit.acquire_nowait(HOST) for _ in range(99)) == 56
 
 
 def test_fall_with_nothing_open_leaves_one_place() -> None:
     limit = small()
-    limit.fall()
-    assert [limit.take(HOST) for _ in range(2)] == [True, False]
+    limit.lower()
+    assert [limit.acquire_nowait(HOST) for _ in range(2)] == [True, False]
 
 
 # --- waiting
@@ -133,11 +134,11 @@ def test_fall_with_nothing_open_leaves_one_place() -> None:
 async def test_first_come_first_served() -> None:
     limit = small()
     for _ in range(7):
-        limit.take(HOST)
+        limit.acquire_nowait(HOST)
     served: list[int] = []
 
     async def wait(number: int) -> None:
-        await limit.wait(HOST)
+        await limit.acquire(HOST)
         served.append(number)
 
     tasks = []
@@ -146,7 +147,7 @@ async def test_first_come_first_served() -> None:
         await asyncio.sleep(0)
     for number in range(5):
         limit.release(HOST)
-        assert not limit.take(HOST)  # nobody overtakes those who wait
+        assert not limit.acquire_nowait(HOST)  # nobody overtakes those who wait
         await tasks[number]
         assert served == list(range(number + 1))
 
@@ -155,10 +156,10 @@ async def test_first_come_first_served() -> None:
 async def test_line_to_a_full_host_holds_up_nobody_else() -> None:
     limit = small()
     for _ in range(7):
-        limit.take(HOST)
-    stuck = asyncio.create_task(limit.wait(HOST))
+        limit.acquire_nowait(HOST)
+    stuck = asyncio.create_task(limit.acquire(HOST))
     await asyncio.sleep(0)
-    await limit.wait(OTHER)
+    await limit.acquire(OTHER)
     limit.release(OTHER)
     assert not stuck.done()
     limit.release(HOST)
@@ -169,26 +170,26 @@ async def test_line_to_a_full_host_holds_up_nobody_else() -> None:
 def test_places_are_neither_lost_nor_made_up(steps: list[str]) -> None:
     async def main() -> None:
         limit = small()
-        effective_settings = sum(limit.take(HOST) for _ in range(7))
+        held = sum(limit.acquire_nowait(HOST) for _ in range(7))
         waiting: list[asyncio.Task[None]] = []
         for step in steps:
             if step == "wait":
-                waiting.append(asyncio.create_task(limit.wait(HOST)))
+                waiting.append(asyncio.create_task(limit.acquire(HOST)))
             elif step == "cancel" and waiting:
                 waiting[len(steps) % len(waiting)].cancel()
-            elif step == "release" and effective_settings:
+            elif step == "release" and held:
                 limit.release(HOST)
-                effective_settings -= 1
+                held -= 1
             else:
                 await asyncio.sleep(0)
             for task in [task for task in waiting if task.done()]:
                 waiting.remove(task)
-                effective_settings += not task.cancelled()
+                held += not task.cancelled()
         for task in waiting:
             task.cancel()
-        effective_settings += sum(result is None for result in await asyncio.gather(*waiting, return_exceptions=True))
-        assert limit.in_use == effective_settings <= 7
-        assert sum(limit.take(HOST) for _ in range(99)) == 7 - effective_settings
+        held += sum(result is None for result in await asyncio.gather(*waiting, return_exceptions=True))
+        assert limit.in_use == held <= 7
+        assert sum(limit.acquire_nowait(HOST) for _ in range(99)) == 7 - held
 
     asyncio.run(main())
 
@@ -205,10 +206,10 @@ def test_place_goes_from_thread_to_thread() -> None:
     async def use() -> None:
         nonlocal inside, most, finished
         for number in range(rounds):
-            if not limit.take(HOST):
+            if not limit.acquire_nowait(HOST):
                 if not number:
                     all_wait.release()
-                await limit.wait(HOST)
+                await limit.acquire(HOST)
             with lock:
                 inside += 1
                 most = max(most, inside)
@@ -239,13 +240,16 @@ def test_place_goes_from_thread_to_thread() -> None:
 def test_loop_that_was_closed_while_somebody_waited_takes_no_place() -> None:
     limit = small()
     for _ in range(7):
-        limit.take(HOST)
+        limit.acquire_nowait(HOST)
     loop = asyncio.new_event_loop()
-    waiting = loop.create_task(limit.wait(HOST))
+    waiting = loop.create_task(limit.acquire(HOST))
     loop.run_until_complete(asyncio.sleep(0))
     waiting._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be
     loop.close()
     limit.release(HOST)
+    assert limit.in_use == 6
+    del waiting, loop
+    gc.collect()  # ends the coroutine that waited, which must not release what it never had
     assert limit.in_use == 6
 
 
@@ -304,8 +308,8 @@ def test_loop_that_is_thrown_away_gives_its_places_back() -> None:
         for _ in range(10):
             loop = asyncio.new_event_loop()
             loop.run_until_complete(http.send(request(server)))
-            for way in http._pools[loop]._all:
-                loop.run_until_complete(way.aclose())
+            for adapter in http._pools[loop]._all:
+                loop.run_until_complete(adapter.aclose())
             loop.close()  # without its asynchronous generators
         assert http.limit.in_use == 0
 
@@ -341,13 +345,13 @@ async def test_concurrency_that_cannot_be_is_told() -> None:
 
 
 def no_descriptor(times: float) -> Callable[[str, int], errors.ProviderError | None]:
-    """So many calls of each row find none."""
+    """Return a fault that lets the first calls of each row find no descriptor."""
     return lambda prompt, attempt: errors.TooManyOpenFilesError("none left") if attempt <= times else None
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 64])
 def test_rows_spend_nothing_when_there_is_no_descriptor(in_flight: int) -> None:
-    """Neither an attempt nor a retry of the run, and it is no outage."""
+    """It costs no attempt and no retry of the run, and does not count as an outage."""
     rows = [f"row {number}" for number in range(100)]
     said: list[Progress] = []
     made, _ = run_batch(
@@ -359,7 +363,7 @@ def test_rows_spend_nothing_when_there_is_no_descriptor(in_flight: int) -> None:
 
 
 def test_try_without_a_descriptor_tells_nothing_of_an_outage() -> None:
-    """It comes again as soon, and uses up no patience."""
+    """The next attempt comes as soon, and the run waits no longer for the outage to end."""
     rows = [f"row {number}" for number in range(1000)]
     made, network = run_batch(
         rows, max_retries=0, patience_s=5, away=[(2, 30)], broken=errors.ConnectionFailedError,
@@ -392,7 +396,7 @@ def server() -> Iterator[ChatServer]:
 
 
 def crowd(server: ChatServer, home: Path, **asked: Any) -> dict[str, Any]:
-    """What comes of runs in a process with few descriptors; it prints nothing else."""
+    """Return the results of runs in a process with few descriptors, and check that it prints nothing else."""
     done = subprocess.run(
         [sys.executable, str(TESTS / "crowd.py"), server.url, json.dumps(asked)],
         env=clean_environment(home, {"AICHAT_STORE": str(home / "replies.sqlite3")}),
@@ -417,13 +421,13 @@ def test_runs_with_all_defaults_get_every_row(
     assert server.most_in_flight <= limit // 4
     assert len(server.requests) == 1 + runs * rows
     assert found["after"] <= found["before"] + 8
-    # Runs that share the places use their connections again, and do not hand the places to and fro.
+    # Runs that share the slots reuse their connections instead of passing the slots to and fro.
     assert server.connections < len(server.requests) / 2
 
 
 @posix_only
 def test_run_that_finds_few_descriptors_left_goes_on_with_them(server: ChatServer, tmp_path: Path) -> None:
-    """Row 118: the user's own files have taken the others."""
+    """Row 118: files of the user take the others."""
     found = crowd(server, tmp_path, limit=256, rows=600, left=12)
     assert found["wrong"] == []
     assert len(server.requests) == 601
@@ -432,7 +436,7 @@ def test_run_that_finds_few_descriptors_left_goes_on_with_them(server: ChatServe
 
 @posix_only
 def test_run_that_finds_no_descriptor_left_waits_for_one(server: ChatServer, tmp_path: Path) -> None:
-    """Row 118: longer than a request waits by itself, and without an attempt of its rows."""
+    """Row 118: longer than a single request waits, and without using up an attempt of any row."""
     found = crowd(
         server, tmp_path, limit=256, rows=60, left=0, free_after_s=8, options={"max_retries": 0, "store": False}
     )

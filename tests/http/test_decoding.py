@@ -1,4 +1,4 @@
-"""Content codings: what was encoded comes out byte for byte, however it was cut, or an error does."""
+"""Content codings: a body is decoded byte for byte, however it is cut, or an error is raised."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 from aichat_magic.http import decoding
 from aichat_magic.http.decoding import (
-    CutOffError,
     EncodedTooLargeError,
     NotEncodedError,
+    TruncatedEncodingError,
     UnknownCodingError,
     decoder_for,
 )
 
 LARGE = 1 << 30
-ERRORS = (CutOffError, NotEncodedError)
+ERRORS = (TruncatedEncodingError, NotEncodedError)
 
 
 def decoded(coding, pieces, max_bytes=LARGE):
-    """The body that these pieces are, with the decoder told that it is the end."""
+    """Return the decoded body of these pieces, after checking that it is complete."""
     decoder = decoder_for(coding, max_bytes)
     body = b"".join(out for piece in pieces for out in decoder.feed(piece))
     decoder.finish()
@@ -32,7 +32,7 @@ def decoded(coding, pieces, max_bytes=LARGE):
 
 
 def cut(data, places):
-    """The data in pieces that end at these places."""
+    """Return the data in pieces that end at these positions."""
     ends = [*sorted(place % (len(data) + 1) for place in places), len(data)]
     return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
@@ -41,7 +41,7 @@ def cut(data, places):
 
 
 def member(body, *, level=6, name=b"", comment=b"", extra=b"", has_check=False):
-    """A member of gzip with these parts in its header."""
+    """Return a gzip member with these parts in its header."""
     flags = 2 * has_check + 4 * bool(extra) + 8 * bool(name) + 16 * bool(comment)
     start = struct.pack("<BBBBIBB", 0x1F, 0x8B, 8, flags, 1_700_000_000, 0, 255)
     start += struct.pack("<H", len(extra)) + extra if extra else b""
@@ -73,7 +73,7 @@ padding = st.integers(0, 40).map(lambda count: b"\0" * count)
 
 @st.composite
 def series(draw):
-    """Some members with zeros after each: the body, the data, and where a member ends."""
+    """Draw some members with zeros after each: the body, the data, and where each member ends."""
     body, data, ends = b"", b"", {0}
     for one, packed in draw(st.lists(members, min_size=1, max_size=4)):
         body, data = body + one, data + packed
@@ -98,7 +98,7 @@ def test_a_member_that_is_cut_off_is_an_error(one, end, at):
     if end in ends:
         assert body.startswith(decoded("gzip", cut(data[:end], at)))
     else:
-        with pytest.raises(CutOffError):
+        with pytest.raises(TruncatedEncodingError):
             decoded("gzip", cut(data[:end], at))
 
 
@@ -124,7 +124,7 @@ def test_deflate_comes_out_with_its_frame_and_without(body, level, is_framed, at
     data = zlib.compress(body, level) if is_framed else raw_deflate(body, level)
     assert decoded("deflate", cut(data, at)) == body
     for end in {1, min(2, len(data) - 1), len(data) // 2, len(data) - 1}:
-        with pytest.raises(CutOffError):
+        with pytest.raises(TruncatedEncodingError):
             decoded("Deflate", cut(data[:end], at))
     for surplus in (b"\0", b"x", data):
         with pytest.raises(NotEncodedError):
@@ -194,7 +194,7 @@ def test_no_piece_is_larger_than_64_kib_and_none_is_empty():
 
 
 def test_what_zlib_holds_back_when_a_piece_is_full_comes_out():
-    """It may have read its input to the end and still have up to 258 bytes to give."""
+    """zlib may have read its input to the end and still hold up to 258 bytes of output."""
     for size in range(64 * 1024, 64 * 1024 + 300):
         assert len(decoded("deflate", [raw_deflate(bytes(size))])) == size
 
@@ -215,7 +215,7 @@ def test_what_gives_little_or_nothing_is_not_read_for_ever(coding, data):
 
 
 def test_what_zlib_leaves_unread_is_copied_a_bounded_number_of_times(monkeypatch):
-    """Each member's end leaves the rest of the data to be copied, so that the data is taken in small bites."""
+    """Each member's end leaves the rest of the data to be copied, so the data is taken in small blocks."""
     given = []
 
     class Counting:

@@ -1,4 +1,4 @@
-"""What failed responses say."""
+"""Error mapping: statuses, Retry-After and bodies of failed responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-sent events from bytes."""
+"""Server-sent events, parsed from bytes."""
 
 from __future__ import annotations
 

@@ -1,20 +1,20 @@
-"""Where a request may go, and by which proxy."""
+"""The destination of a request, and its proxy."""
 
 from __future__ import annotations
 
 import pytest
 
-from aichat_magic.http.urls import proxy_for, target
+from aichat_magic.http.urls import origin_of, proxy_for
 
 
 def proxied(url, **environ):
-    proxy = proxy_for(*target(url), environ)
+    proxy = proxy_for(*origin_of(url), environ)
     return proxy and proxy.reveal()
 
 
 def test_a_url_has_scheme_host_and_port():
-    assert target("https://API.Example.com/v1") == ("https", "api.example.com", 443)
-    assert target("http://[::1]:8080/v1") == ("http", "::1", 8080)
+    assert origin_of("https://API.Example.com/v1") == ("https", "api.example.com", 443)
+    assert origin_of("http://[::1]:8080/v1") == ("http", "::1", 8080)
 
 
 def test_the_environment_names_a_proxy_for_each_scheme():
