@@ -1,4 +1,4 @@
-"""The bridge and the magic in real kernels and other front ends."""
+"""Synchronous calls, and the magic, in real kernels and other front ends."""
 
 from __future__ import annotations
 
