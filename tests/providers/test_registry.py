@@ -10,7 +10,8 @@ from aichat_magic.core.errors import (
     UnexpectedError,
     UnknownNameError,
 )
-from aichat_magic.core.settings import ProviderSettings, Settings
+from aichat_magic.core.config_file import ProviderSettings
+from aichat_magic.core.settings import Settings
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.registry import Registry
 
