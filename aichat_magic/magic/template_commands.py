@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import BadInputError, UnknownNameError
+from ..text.characters import terminal_text
 from ..text.code_blocks import CodeBlock, next_cell
-from ..text.markdown import terminal_text
 from ..text.quoting import fenced
 from ..text.widgets import Table
 from ..text.words import nearest, shorten

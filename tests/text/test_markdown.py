@@ -10,8 +10,8 @@ from safe_html import HOSTILE, MARKDOWN, Checked
 
 from aichat_magic.core.messages import Message, Reply
 from aichat_magic.core.usage import Usage
-from aichat_magic.text import markdown as render
-from aichat_magic.text.markdown import terminal_text
+from aichat_magic.text import markdown
+from aichat_magic.text.characters import terminal_text
 from aichat_magic.text.reply_view import reply_bundle, reply_html, summary_line
 from aichat_magic.text.widgets import Cell, Note, Table, Transcript
 from aichat_magic.text.wrap import text_width
@@ -49,11 +49,11 @@ def test_any_text_gives_only_tags_attributes_and_addresses_of_ours(text: str) ->
     assert "\0" not in html
 
 
-@given(st.text(), st.sampled_from(sorted(render._LANGUAGES)))
+@given(st.text(), st.sampled_from(sorted(markdown._LANGUAGES)))
 @settings(max_examples=100, deadline=None)
 def test_coloured_code_keeps_every_character(code: str, language: str) -> None:
     cleaned = terminal_text(code)
-    html = render._highlighted(cleaned, language)
+    html = markdown._highlighted(cleaned, language)
     assert Checked(f"<pre>{html}</pre>").text == cleaned
 
 
@@ -124,7 +124,7 @@ def test_colours_are_readable_on_light_and_on_dark() -> None:
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    colours = set(re.findall("#[0-9a-f]{6}", " ".join(style for _, style in render._TOKEN_STYLES)))
+    colours = set(re.findall("#[0-9a-f]{6}", " ".join(style for _, style in markdown._TOKEN_STYLES)))
     assert colours
     for colour in colours:
         for background in ("#ffffff", "#f7f7f7", "#1e1e1e", "#111111"):
@@ -256,7 +256,7 @@ def test_parser_that_fails_leaves_the_text(monkeypatch: pytest.MonkeyPatch) -> N
     def fail() -> None:
         raise RecursionError
 
-    monkeypatch.setattr(render, "_parser", fail)
+    monkeypatch.setattr(markdown, "_parser", fail)
     assert Checked(reply_html("**x** <b>")).text.strip() == "**x** <b>"
 
 
