@@ -24,6 +24,8 @@ StatusCallback = Callable[[str, int, int], None]
 _ROLES = ("system", "user", "assistant")
 # What the servers that take images have in common (OpenAI and Anthropic, vision guides, 2026-11).
 _IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+# English text with the tokenizers of 2023 to 2026 has about so many bytes of UTF-8 for each token.
+BYTES_PER_TOKEN = 4
 # The cost of a picture of about 1,000 x 700 pixels with most models (the same guides).
 _IMAGE_TOKENS = 800
 
@@ -283,10 +285,11 @@ def estimate_tokens(messages: Iterable[Message]) -> int:
     Returns:
         The estimate, >= 0.
     """
-    return sum(
-        4 + (len(message.content.encode("utf-8", "surrogatepass")) + 3) // 4 + _IMAGE_TOKENS * len(message.images)
-        for message in messages
-    )
+    tokens = 0
+    for message in messages:
+        n_bytes = len(message.content.encode("utf-8", "surrogatepass"))
+        tokens += 4 + (n_bytes + BYTES_PER_TOKEN - 1) // BYTES_PER_TOKEN + _IMAGE_TOKENS * len(message.images)
+    return tokens
 
 
 def messages_from(items: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
