@@ -1,4 +1,4 @@
-"""A coroutine is run to its end from synchronous code, and SIGINT ends it. Real kernels: test_sync_in_kernels.py."""
+"""Synchronous calls of coroutines, and SIGINT, which ends them. Real kernels: test_sync_in_kernels.py."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def at_once() -> bool:
 
 @contextlib.contextmanager
 def sigint(*when: Callable[[], object]) -> Iterator[None]:
-    """SIGINT to this process each time that one of these holds, once a call has taken SIGINT over.
+    """Send SIGINT to this process each time that one of these holds, once a call has installed its handler.
 
     The second one comes when the first was heard, and so on: two that come together would be one to the system.
     """
@@ -97,7 +97,7 @@ def python(code: str, *options: str, timeout: float = PATIENCE_S) -> subprocess.
 
 
 def everywhere(call: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
-    """The surroundings in which a call must work."""
+    """Return the surroundings in which a call must work."""
 
     async def inside() -> Any:
         return call()

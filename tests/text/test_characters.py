@@ -34,7 +34,7 @@ SAID = r"1 reply held characters that no text may hold"
 
 @pytest.fixture
 def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
-    """What columns ask with, too."""
+    """Make the chat that columns use, too."""
     store = SqliteStore(tmp_path / "replies.sqlite3")
     chat = Chat(settings=Settings, store=store)
     monkeypatch.setattr(chat_module, "shared_chat", lambda: chat)
@@ -44,7 +44,7 @@ def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
 
 
 def says(bad: str) -> Any:
-    """Answers the row "bad" with a text, all others as they come."""
+    """Answer the row "bad" with a text, and echo all others."""
 
     def answer(received: Received, attempt: int) -> Answer:
         # `payload` writes ASCII: a half of a pair travels as its escape, as it does from real servers.

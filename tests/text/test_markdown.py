@@ -1,4 +1,4 @@
-"""What a model wrote, made safe to show."""
+"""Markdown to safe HTML."""
 
 import re
 
