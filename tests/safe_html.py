@@ -82,6 +82,8 @@ class Checked(HTMLParser):
         raise AssertionError(f"instruction {data!r}")
 
 
+# Characters that no terminal may get.
+FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
     "<script>alert(1)</script>",

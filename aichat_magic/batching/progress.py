@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..core.errors import AichatError
 from ..core.messages import Reply
 from ..core.usage import Usage
-from ..text.reply_view import money
+from ..text.numbers import money
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

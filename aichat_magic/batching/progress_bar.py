@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..text.reply_view import money
+from ..text.numbers import money
 from ..text.wrap import wrapped
 from .progress import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm
-from ..text.terminal import _write_to, terminal_width
+from ..text.terminal import terminal_width, write_to
 
 # A line that is broken at the edge of a window cannot be rewritten. So much fits into a narrow notebook.
 _BAR_WIDTH = 72
@@ -84,4 +84,4 @@ class ProgressBar:
             self._bar.refresh()  # no row has moved it
         if progress.is_last:
             self._bar.close()
-            _write_to(self._file, f"{wrapped(str(progress), terminal_width() or _BAR_WIDTH)}\n")
+            write_to(self._file, f"{wrapped(str(progress), terminal_width() or _BAR_WIDTH)}\n")

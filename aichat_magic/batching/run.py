@@ -13,8 +13,7 @@ from ..core.messages import Reply
 from ..core.options import CallOptions
 from ..core.sync import run
 from ..core.usage import Usage
-from ..text.characters import fit, replaced_line
-from ..text.markdown import terminal_text
+from ..text.characters import fit, replaced_line, terminal_text
 from ..text.svg import histogram, image, line, quantile
 from ..text.widgets import Note, Table
 from ..text.wrap import wrapped

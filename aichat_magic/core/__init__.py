@@ -1,9 +1,10 @@
 """Values and rules that every other sub-package uses.
 
 `errors` (the tree of errors), `messages` (messages, requests, replies), `answers` (which reply is an answer), `usage`
-(tokens and cost), `options` (sampling settings, and what a caller gives), `settings` (where a value comes from),
-`prices`, `secrets`, `urls` (URLs and proxies), `json_text` (JSON found in prose), `sync` (synchronous code runs a
-coroutine).
+(tokens and cost), `prices`, `options` (sampling options, and those of one call), `settings` (merged from the
+environment, the file and the defaults), `config_file` (the TOML file), `secrets`, `urls` (URLs and proxies),
+`json_text` (JSON found in prose), `sync` (coroutines called from synchronous code) with `interrupts` (SIGINT) and
+`private_loop` (event loops).
 
-What needs a socket lives in `http`, what needs a file of ours in `store`.
+Not here: whatever needs a socket (`http`) or a database (`store`).
 """

@@ -1,4 +1,4 @@
-"""Tell a reply that answers from one that does not: cut before its first word, filtered, refused, blank."""
+"""The difference between a reply that answers and one that does not: cut off, filtered, refused or blank."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from .errors import BlankReplyError, EmptyReplyError
 from .messages import Reply
 from .options import Options
 
-_LONGEST_WORDS = 200
+_MAX_REFUSAL_CHARS = 200
 
 
 def is_answer(reply: Reply) -> bool:
-    """Tell whether a whole reply answers: a text that was cut after its first words does, a refusal does not."""
+    """Tell whether a whole reply answers: a text that is cut off after some words does, a refusal does not."""
     return reply.finish_reason != "refusal" and not is_blank(reply.text)
 
 
 def no_answer(reply: Reply, options: Options, provider: str = "") -> EmptyReplyError | None:
-    """Return the error that a reply without an answer stands for, or None for an answer.
+    """Return the error for a reply without an answer, or None for an answer.
 
     Args:
         reply: A whole reply.
-        options: The sampling settings that it was asked with.
+        options: The sampling options of its request.
         provider: Name of the provider.
 
     Returns:
-        The error; it names the cause and what can be done. A `BlankReplyError` where the provider gives no cause, so
+        The error, which names the cause and what to do. It is a `BlankReplyError` where the provider gives no cause, so
         that the same request may well be answered the next time.
     """
     if is_answer(reply):
         return None
     model = reply.model or "The model"
     if reply.finish_reason == "refusal":
-        said = "" if is_blank(reply.text) else f" It said: {shorten(reply.text, _LONGEST_WORDS)}"
+        said = "" if is_blank(reply.text) else f" It said: {shorten(reply.text, _MAX_REFUSAL_CHARS)}"
         words = f"{model} refused to answer. Change the prompt, or choose another model.{said}"
     elif reply.finish_reason == "length":
-        words = f"{model} was cut off before it wrote any text: {_how_to_have_more(reply, options)}"
+        words = f"{model} was cut off before it wrote any text: {_length_advice(reply, options)}"
     elif reply.finish_reason == "content_filter":
         words = (
             f"The provider's content filter left nothing of the reply of {model}. Change the prompt, or choose another "
@@ -48,17 +48,17 @@ def no_answer(reply: Reply, options: Options, provider: str = "") -> EmptyReplyE
         )
     else:
         words = (
-            f"{model} answered without any text, and gave no reason. Run it again; where nothing is a right answer, "
-            f"let the prompt ask for a word such as NONE."
+            f"{model} answered without any text, and gave no reason. Run it again; if an empty answer can be "
+            f"right, let the prompt ask for a word such as NONE."
         )
         return BlankReplyError(words, provider=provider, finish_reason=reply.finish_reason)
     return EmptyReplyError(words, provider=provider, finish_reason=reply.finish_reason)
 
 
-def _how_to_have_more(reply: Reply, options: Options) -> str:
-    """Say what a reply has used up, and what to raise."""
+def _length_advice(reply: Reply, options: Options) -> str:
+    """Return in words what a reply has used up, and which limit to raise."""
     used, most = reply.usage.output_tokens, options.max_tokens
     if most is not None:
-        return f"max_tokens={most} is used up, by thinking perhaps. Raise max_tokens."
+        return f"max_tokens={most} is used up, perhaps by thinking. Raise max_tokens."
     spent = f"{used:,} tokens are" if used else "its limit of tokens is"
-    return f"{spent} used up, by thinking perhaps. Set max_tokens higher, or shorten a prompt that fills the context."
+    return f"{spent} used up, perhaps by thinking. Set max_tokens higher, or shorten a prompt that fills the context."

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree.
+"""The tree of errors.
 
 ::
 
@@ -9,28 +9,28 @@
     │   ├── UnknownNameError               no such provider, option or conversation; names the nearest
     │   └── ConfigError                    a setting, a URL, a key that cannot be used
     ├── MissingKeyError                  F the provider needs a key and there is none
-    ├── MissingExtraError (ImportError)  F a package that is not installed
-    ├── NotWorkingError                  F a provider that is known not to work now
+    ├── MissingExtraError (ImportError)  F a package is not installed
+    ├── NotWorkingError                  F the provider is known not to work now
     ├── CookiesRequiredError (RuntimeError)  F  no cookies from a browser
-    ├── ModelFileError                   F the weights cannot be fetched, verified or loaded
+    ├── ModelFileError                   F the model file cannot be downloaded, verified or loaded
     ├── NestedCallError (RuntimeError)     called from inside one of our own callbacks
-    ├── UnexpectedError                    a provider raised what is not of this tree
-    ├── BatchStoppedError                  a run over rows ended before its last row
-    └── ProviderError                      the other side, or the way to it
+    ├── UnexpectedError                    a provider raised an exception outside this tree
+    ├── BatchStoppedError                  a batch ended before its last row
+    └── ProviderError                      the server, or the connection to it
         ├── ConnectionFailedError       R  refused, reset, disconnected
-        │   ├── HostNotFoundError       RF no host of this name
-        │   ├── NotRunningError         R  nobody listens at an address of this machine
+        │   ├── HostNotFoundError       RF no host has this name
+        │   ├── NotRunningError         R  no server listens at an address of this machine
         │   └── TooManyOpenFilesError   R  this process has no file descriptor left
-        ├── TLSError                     F a certificate that does not hold
+        ├── TLSError                     F the certificate is not valid
         ├── DeadlineError               R  the total deadline or the idle time ran out (TimeoutError)
-        ├── IncompleteReplyError        R  cut before its end
-        ├── TooLargeError                  more bytes than the cap
-        ├── RedirectError                F sent elsewhere; not followed
-        ├── MalformedReplyError            what came is not what the dialect promises
+        ├── IncompleteReplyError        R  the response ended too early
+        ├── TooLargeError                  more bytes than the limit
+        ├── RedirectError                F a redirect, which was not followed
+        ├── MalformedReplyError            the response is not valid in the provider's dialect
         ├── RefusedReplyError              the provider says that it has no reply
-        ├── EmptyReplyError                a reply without an answer: cut before its first word, filtered, refused
-        │   └── BlankReplyError         R  for no reason that the provider gives
-        ├── StreamError                    an error inside a response that began well
+        ├── EmptyReplyError                a reply without an answer: cut off, filtered, refused
+        │   └── BlankReplyError         R  and the provider gives no reason
+        ├── StreamError                    an error inside a response with status 200
         └── StatusError                    an HTTP status of 400 or more
             ├── BadRequestError            400, 405, 406, 413, 415, 422 and other 4xx
             ├── AuthenticationError      F 401
@@ -51,11 +51,11 @@ from typing import Any, ClassVar
 
 
 class AichatError(Exception):
-    """The root: `except AichatError` catches all that this package raises on purpose.
+    """The root of the tree: `except AichatError` catches everything that this package raises on purpose.
 
     Attributes:
         is_retryable: Whether the same request, sent again, can succeed.
-        is_fatal: Whether every other request to the same place would fail alike, so that a run over rows stops.
+        is_fatal: Whether every other request to the same place would fail alike, so that a batch stops.
     """
 
     is_retryable: ClassVar[bool] = False
@@ -63,78 +63,78 @@ class AichatError(Exception):
 
 
 class BadInputError(AichatError, ValueError):
-    """What the caller gave cannot be used. Nothing was sent."""
+    """Input that cannot be used. Nothing was sent."""
 
 
 class OptionError(BadInputError):
-    """A sampling option is outside its range."""
+    """A sampling option outside its range."""
 
 
 class PromptError(BadInputError):
-    """The prompt is empty, or a placeholder in it cannot be filled."""
+    """A prompt that is empty, or a placeholder that cannot be filled."""
 
 
 class UnknownNameError(BadInputError):
-    """There is nothing of this name. The message names the nearest one that exists."""
+    """A name that does not exist. The message names the nearest one that does."""
 
 
 class ConfigError(BadInputError):
-    """A setting, a URL or a key cannot be used as it is."""
+    """A setting, a URL or a key that cannot be used as it is."""
 
 
 class MissingKeyError(AichatError):
-    """The provider needs a key, and there is none for its host."""
+    """No key for the host of a provider that needs one."""
 
     is_fatal = True
 
 
 class MissingExtraError(AichatError, ImportError):
-    """An optional package is not installed. The message holds the command that installs it."""
+    """An optional package that is not installed. The message holds the command that installs it."""
 
     is_fatal = True
 
 
 class NotWorkingError(AichatError):
-    """The provider is known not to work at present. The message says how to go on."""
+    """A provider that is known not to work at present. The message says how to go on."""
 
     is_fatal = True
 
 
 class CookiesRequiredError(AichatError, RuntimeError):
-    """The provider needs cookies from a browser, and there are none."""
+    """No cookies for a provider that needs those of a browser."""
 
     is_fatal = True
 
 
 class ModelFileError(AichatError):
-    """The weights of the embedded model cannot be fetched, verified or loaded."""
+    """A model file that cannot be downloaded, verified or loaded."""
 
     is_fatal = True
 
 
 class NestedCallError(AichatError, RuntimeError):
-    """A synchronous call was made from inside code that this package itself is running."""
+    """A synchronous call from inside code that this package itself is running."""
 
 
 class UnexpectedError(AichatError):
-    """Something outside this tree was raised where only this tree is expected."""
+    """An exception outside this tree where only this tree is expected."""
 
 
 class BatchStoppedError(AichatError):
-    """A run over rows ended before its last row. The rows that were finished are kept.
+    """A batch that ended before its last row. The finished rows are kept.
 
     Attributes:
-        run: The run, with its replies and errors; None when it did not begin.
+        run: The run, with its replies and errors; None if it did not begin.
     """
 
     def __init__(self, message: str, *, run: Any = None) -> None:
-        """Keep the run beside the message."""
+        """Store the run with the message."""
         super().__init__(message)
         self.run = run
 
 
 class ProviderError(AichatError):
-    """The other side, or the way to it, failed.
+    """A failure of the server, or of the connection to it.
 
     Attributes:
         provider: Name of the provider, such as ``"openai"``; empty when it is not known.
@@ -142,70 +142,70 @@ class ProviderError(AichatError):
     """
 
     def __init__(self, message: str, *, provider: str = "", retry_after_s: float | None = None) -> None:
-        """Keep what a program needs beside the message."""
+        """Store what a program needs with the message."""
         super().__init__(message)
         self.provider = provider
         self.retry_after_s = retry_after_s
 
 
 class ConnectionFailedError(ProviderError):
-    """No connection, or it broke before the response began."""
+    """No connection, or one that broke before the response began."""
 
     is_retryable = True
 
 
 class HostNotFoundError(ConnectionFailedError):
-    """There is no host of this name, or no way to look it up."""
+    """No host of this name, or no means to look it up."""
 
     is_fatal = True
 
 
 class NotRunningError(ConnectionFailedError):
-    """Nobody listens at an address of this machine: a local server that was not started."""
+    """No server at an address of this machine: one that was not started."""
 
 
 class TooManyOpenFilesError(ConnectionFailedError):
-    """This process, or the system, has no file descriptor left for a connection. Nothing was sent."""
+    """No file descriptor left for a connection, in this process or the system. Nothing was sent."""
 
 
 class TLSError(ProviderError):
-    """The server's certificate does not hold, or TLS could not be agreed on."""
+    """A certificate that is not valid, or a TLS handshake that failed."""
 
     is_fatal = True
 
 
 class DeadlineError(ProviderError, TimeoutError):
-    """The total deadline of the request, or the longest silence allowed, has passed."""
+    """A timeout: of the whole request, or between two parts of the response."""
 
     is_retryable = True
 
 
 class IncompleteReplyError(ProviderError):
-    """The response ended before its end: a reset, a short body, a stream without its last event."""
+    """A response that ended too early: a reset, a short body, a stream without its last event."""
 
     is_retryable = True
 
 
 class TooLargeError(ProviderError):
-    """The response is larger than the cap."""
+    """A response larger than the limit."""
 
 
 class RedirectError(ProviderError):
-    """The server redirected the request; it was not followed."""
+    """A redirect by the server, which was not followed."""
 
     is_fatal = True
 
 
 class MalformedReplyError(ProviderError):
-    """The response is not what the dialect promises: no JSON, HTML, a missing field."""
+    """A response that is not valid in the provider's dialect: no JSON, HTML, a missing field."""
 
 
 class RefusedReplyError(ProviderError):
-    """The provider answered, and says that it has no reply to give."""
+    """A response in which the provider says that it has no reply."""
 
 
 class EmptyReplyError(ProviderError):
-    """The reply is there and paid for, but it holds no answer. The message says why, and what to change.
+    """A reply that arrived and is paid for, but holds no answer. The message says why, and what to change.
 
     Attributes:
         finish_reason: Why the reply ended: ``length``, ``content_filter``, ``refusal``, ``tool_calls`` or ``stop``.
@@ -214,46 +214,46 @@ class EmptyReplyError(ProviderError):
     def __init__(
         self, message: str, *, provider: str = "", retry_after_s: float | None = None, finish_reason: str = "stop"
     ) -> None:
-        """Keep why the reply ended beside the message."""
+        """Store with the message why the reply ended."""
         super().__init__(message, provider=provider, retry_after_s=retry_after_s)
         self.finish_reason = finish_reason
 
 
 class BlankReplyError(EmptyReplyError):
-    """The reply has no text, and the provider gives no reason."""
+    """A reply without text, for which the provider gives no reason."""
 
     is_retryable = True
 
 
 class StreamError(ProviderError):
-    """The server reported an error in a response that had begun with status 200, streamed or whole."""
+    """An error that the server reported in a response with status 200, streamed or whole."""
 
 
 class StatusError(ProviderError):
-    """The server answered with a status of 400 or more.
+    """A response with a status of 400 or more.
 
     Attributes:
         status: The HTTP status.
     """
 
     def __init__(self, message: str, *, status: int, provider: str = "", retry_after_s: float | None = None) -> None:
-        """Keep the status beside the message."""
+        """Store the status with the message."""
         super().__init__(message, provider=provider, retry_after_s=retry_after_s)
         self.status = status
 
 
 class BadRequestError(StatusError):
-    """The server does not accept this request (400, 413, 422 and other 4xx)."""
+    """A request that the server does not accept (400, 413, 422 and other 4xx)."""
 
 
 class AuthenticationError(StatusError):
-    """The server does not accept the key (401)."""
+    """A key that the server does not accept (401)."""
 
     is_fatal = True
 
 
 class PermissionDeniedError(StatusError):
-    """The key may not do this (403)."""
+    """A request that the key does not permit (403)."""
 
     is_fatal = True
 
@@ -265,7 +265,7 @@ class NotFoundError(StatusError):
 
 
 class QuotaError(StatusError):
-    """The account has nothing left to spend (402, or 429 with an exhausted quota)."""
+    """An account with nothing left to spend (402, or 429 with an exhausted quota)."""
 
     is_fatal = True
 
@@ -277,21 +277,21 @@ class RateLimitError(StatusError):
 
 
 class ServerError(StatusError):
-    """The server is in trouble or busy (408, 409, 425 and 5xx)."""
+    """A server that is in trouble or busy (408, 409, 425 and 5xx)."""
 
     is_retryable = True
 
 
 class ChatInterrupt(KeyboardInterrupt):
-    """The user interrupted a call: the one form in which every interrupt leaves this package.
+    """An interrupt by the user: the one form in which every interrupt leaves this package.
 
     It shows as one line in IPython, and it stops queued cells as any `KeyboardInterrupt` does.
     """
 
     def __init__(self, message: str = "Interrupted.") -> None:
-        """Keep the one line that is shown."""
+        """Store the one line that is shown."""
         super().__init__(message)
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows instead of a traceback."""
+        """Return what IPython shows instead of a traceback."""
         return [f"{type(self).__name__}: {self}"]

@@ -1,6 +1,6 @@
-"""JSON out of a model's text, which may be prose, fenced, cut short or hostile.
+"""JSON in the text of a model, which may be prose, fenced, cut off or hostile.
 
-This is the one reader: `Reply.json`, ``--format json`` and schemas see the same value in the same text.
+There is no other reader: `Reply.json`, ``--format json`` and schemas see the same value in the same text.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _MAX_CHARS = 2_000_000
 _MAX_DEPTH = 64
 _MAX_DIGITS = 400
 _MAX_CANDIDATES = 8
-# Openers that begin no value, and those of them that nothing closes. Each costs a pass over the text.
+# Opening brackets that begin no value, and those of them that are never closed. Each costs a pass over the text.
 _MAX_FAILED = 100
 _MAX_UNCLOSED = 8
 
 _OPENER = re.compile(r"[{\[]")
 # A string ends at the end of the text too, so that one pass is linear whatever the quotes are.
 _BRACKET_OR_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.S)
-# In JSON a character can be written as an escape. Those of a whole pair and of a backslash stay as they are.
+# In JSON a character can be written as an escape. Whole surrogate pairs and escaped backslashes stay as they are.
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?P<unfit>[dD][89a-fA-F][0-9a-fA-F]{2}|0000)|.)",
     re.S,
 )
-# What other parsers read in another way, or at all: numbers beyond a float, numbers of many digits.
+# Numbers that other parsers read differently, or refuse: beyond a float, or of many digits.
 _LARGE_NUMBER = re.compile(r"[0-9](?:[eE]\+?[0-9]{3}|[0-9]{299})")
 
 
 class SchemaError(AichatError, ValueError):
-    """A reply does not satisfy its schema. One line: where, what is wrong, what came instead."""
+    """A reply that does not satisfy its schema. The message is one line: where, what is wrong, what came instead."""
 
 
 def _number(text: str) -> int:
@@ -58,12 +58,12 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON; use null")
 
 
-# Line ends inside strings are not JSON, but models write them, and there is only one way to read them.
+# Line ends inside strings are not JSON, but models write them, and their meaning is clear.
 _DECODER = json.JSONDecoder(parse_int=_number, parse_float=_finite, parse_constant=_no_constant, strict=False)
 
 
 def without_unfit(text: str) -> str:
-    """Replace what no text may hold in a text with JSON, also where it is written as an escape.
+    """Replace the characters that no text may hold in a text with JSON, also where they are written as escapes.
 
     Args:
         text: The text as it came.
@@ -78,25 +78,25 @@ def without_unfit(text: str) -> str:
 
 
 def values_in(text: str) -> list[Any]:
-    """The JSON values in a model's text: the whole text, or what stands in fences, or objects and arrays in prose.
+    """Find the JSON values in a text: the whole text, or the contents of fences, or objects and arrays in prose.
 
-    Nothing is taken out of the inside of a broken value, since a part would pass for the whole. In their strings U+FFFD
-    stands for what no text may hold.
+    Nothing is taken from the inside of a broken value, because a part would pass for the whole. In strings, U+FFFD
+    replaces the characters that no text may hold.
 
     Args:
         text: The text as it came.
 
     Returns:
-        At least one value, likeliest first.
+        At least one value, the likeliest first.
 
     Raises:
-        SchemaError: There is no JSON, it breaks off, or it is nested or built so that nobody should go on with it.
+        SchemaError: There is no JSON, it is cut off, or it is nested too deeply or otherwise unsafe to use.
     """
     if len(text) > _MAX_CHARS:
         raise SchemaError(f"the answer is too long to be read: {len(text):,} characters")
     text = without_unfit(text).strip().removeprefix("\ufeff")
     if text.startswith("<think>"):
-        # Reasoning that a server has left in the text; drafts in it are no answers.
+        # Thinking that a server has left in the text; drafts in it are no answers.
         text = text.partition("</think>")[2].strip()
     trouble: list[str] = []
     hints: list[str] = []
@@ -114,7 +114,7 @@ def values_in(text: str) -> list[Any]:
 
 
 def is_plain(text: str) -> bool:
-    """Tell whether a text, if it is JSON, is read alike by every strict parser: nothing in it needs this module's care.
+    """Tell whether every strict parser reads the text alike, if it is JSON, so that it needs no care of this module.
 
     Args:
         text: The text as it came.
@@ -125,7 +125,7 @@ def is_plain(text: str) -> bool:
 
 
 def _whole(text: str) -> tuple[Any] | None:
-    """The value that the text is, as a tuple of one (the value can be None), or None."""
+    """Parse the text as one value. Return it in a tuple, because it can be None; return None if the text is no JSON."""
     try:
         return (_DECODER.decode(text),)
     except (ValueError, RecursionError):
@@ -133,9 +133,9 @@ def _whole(text: str) -> tuple[Any] | None:
 
 
 def _scan(text: str, trouble: list[str], hints: list[str]) -> Iterator[Any]:
-    """Objects and arrays that stand side by side in a text.
+    """Yield the objects and arrays that stand side by side in a text.
 
-    What must not be passed over goes to `trouble`; what only looks like JSON, and may be prose, to `hints`.
+    Problems that must be reported go to `trouble`; those of parts that may only look like JSON go to `hints`.
     """
     at = failed = unclosed = 0
     while failed < _MAX_FAILED and unclosed < _MAX_UNCLOSED and (opener := _OPENER.search(text, at)):
@@ -163,7 +163,7 @@ def _scan(text: str, trouble: list[str], hints: list[str]) -> Iterator[Any]:
 
 
 def _end_of(text: str, start: int) -> int | None:
-    """Where the bracket at `start` is closed, or None."""
+    """Return the place after the bracket that closes the one at `start`, or None."""
     depth = 0
     for token in _BRACKET_OR_STRING.finditer(text, start):
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
@@ -175,15 +175,15 @@ def _end_of(text: str, start: int) -> int | None:
 
 
 def is_harmless(value: Any, trouble: list[str]) -> bool:
-    """Whether a value can go through recursive code."""
-    rest: list[tuple[Any, int]] = [(value, 0)]
-    while rest:
-        item, depth = rest.pop()
+    """Tell whether a value can go through recursive code; if not, say why in `trouble`."""
+    todo: list[tuple[Any, int]] = [(value, 0)]
+    while todo:
+        item, depth = todo.pop()
         if depth > _MAX_DEPTH:
             trouble.append(f"the JSON is nested more than {_MAX_DEPTH} deep")
             return False
         if isinstance(item, dict):
-            rest += [(part, depth + 1) for pair in item.items() for part in pair]
+            todo += [(part, depth + 1) for pair in item.items() for part in pair]
         elif isinstance(item, list):
-            rest += [(part, depth + 1) for part in item]
+            todo += [(part, depth + 1) for part in item]
     return True

@@ -1,4 +1,4 @@
-"""The values that travel: messages, options, requests, chunks, replies, usage. All frozen."""
+"""Messages, requests, chunks and replies, as frozen values."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "refusal", "tool_calls", "interrupted", "truncated"]
-# Told what goes on while nothing arrives: words, how much is done, of how much (0: not known).
+# Called while nothing arrives, with a description, how much is done, and of how much (0: not known).
 StatusCallback = Callable[[str, int, int], None]
 
 _ROLES = ("system", "user", "assistant")
 # What the servers that take images have in common (OpenAI and Anthropic, vision guides, 2026-11).
 _IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-# A picture of about 1,000 x 700 pixels costs that much with most models (the same guides).
+# English text with the tokenizers of 2023 to 2026 has about so many bytes of UTF-8 for each token.
+BYTES_PER_TOKEN = 4
+# The cost of a picture of about 1,000 x 700 pixels with most models (the same guides).
 _IMAGE_TOKENS = 800
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture that goes with a message.
+    """A picture in a message.
 
     Attributes:
         media_type: ``"image/png"``, ``"image/jpeg"``, ``"image/gif"`` or ``"image/webp"``.
@@ -41,7 +43,7 @@ class Image:
     data: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse what no provider accepts.
+        """Check the media type and the data.
 
         Raises:
             PromptError: Another media type, or no bytes.
@@ -52,7 +54,7 @@ class Image:
             raise PromptError("The data of an image must be bytes, and not empty.")
 
     def __str__(self) -> str:
-        """What it is, in brackets: it stands where the picture cannot be shown."""
+        """Return a description in brackets, for places where the picture cannot be shown."""
         return f"[{self.media_type.replace('/', ': ')}, {len(self.data):,} bytes]"
 
 
@@ -63,7 +65,7 @@ class Message:
     Attributes:
         role: ``"system"``, ``"user"`` or ``"assistant"``.
         content: The text.
-        images: Pictures that go with the text of a user message, in order.
+        images: Pictures in a user message, in order.
     """
 
     role: Role
@@ -71,11 +73,11 @@ class Message:
     images: tuple[Image, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what no provider accepts.
+        """Check the role and the types.
 
         Raises:
-            PromptError: The role is not one of the three, the content is not text, or what is in `images` is no image
-                or does not come from the user.
+            PromptError: The role is not one of the three, the content is not text, `images` holds something else than
+                images, or the message with images is not from the user.
         """
         if self.role not in _ROLES:
             raise PromptError(f"A message has the role {self.role!r}; it must be one of {', '.join(_ROLES)}.")
@@ -89,12 +91,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """All that decides a reply, and how long it may take.
+    """One request to a model.
 
     Attributes:
         model: Name of the model as its provider knows it, without the provider.
         messages: At least one message.
-        options: Sampling settings.
+        options: Sampling options.
         timeout_s: Longest time of one attempt, in seconds, > 0: from connecting to the last byte.
     """
 
@@ -104,10 +106,10 @@ class ChatRequest:
     timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be sent.
+        """Check that the request can be sent.
 
         Raises:
-            PromptError: There is no message but those of the system, or nothing in any of them.
+            PromptError: There are only system messages, or all other messages are empty.
             OptionError: The timeout is not a positive number.
         """
         asked = [message for message in self.messages if message.role != "system"]
@@ -121,11 +123,11 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """One piece of a streamed reply. What a piece does not carry is empty or None.
+    """One piece of a streamed reply. What it does not hold is empty or None.
 
     Attributes:
-        text: The text that this piece adds.
-        finish_reason: Why the reply ended; only the piece that ends it has one.
+        text: The text that this chunk adds.
+        finish_reason: Why the reply ended; only the last chunk has one.
         usage: Totals of the whole reply, when the provider sends them.
         model: The model's name, as the provider reports it.
     """
@@ -143,14 +145,14 @@ class Reply:
     Attributes:
         text: The text, as it came.
         model: ``provider/model`` that answered.
-        usage: What it took.
+        usage: Its tokens and cost.
         finish_reason: ``stop``, ``length`` (cut by max_tokens), ``content_filter``, ``refusal`` (the text, if there is
             one, says why), ``tool_calls`` (the model asks for a tool), ``interrupted`` (by the user) or ``truncated``
-            (the stream broke off).
+            (the stream ended too early).
         elapsed_s: Seconds from sending to the last byte, retries included.
         messages: The messages that were sent.
-        value: What the text stands for, where a form was asked for: parsed JSON, or what a schema says.
-        rate_limits: What the server said of its limits, for the rooms that keep to them.
+        value: The parsed text, where JSON or a schema was asked for.
+        rate_limits: The rate limits that the server sent with it.
     """
 
     text: str
@@ -163,11 +165,11 @@ class Reply:
     rate_limits: RateLimits | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
-        """The text."""
+        """Return the text."""
         return self.text
 
     def measured(self, usage: Usage, elapsed_s: float) -> Reply:
-        """The same reply with what it took; spelled out, because a run over rows does it for each."""
+        """Return the same reply with its usage and time. Spelled out, because a batch does this for each row."""
         return Reply(
             text=self.text,
             model=self.model,
@@ -181,22 +183,22 @@ class Reply:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of the reply is missing for reasons of the network or the user."""
+        """Tell whether the reply arrived whole: neither the network nor the user cut it off."""
         return self.finish_reason not in ("interrupted", "truncated")
 
     @property
     def code(self) -> str:
-        """The fenced code blocks of the text, joined by a blank line; empty when there is none."""
+        """Return the fenced code blocks of the text, joined by a blank line; empty when there is none."""
         return "\n\n".join(block.text for block in blocks(self.text))
 
     @property
     def json(self) -> Any:
-        """The JSON value in the text: the whole text, or what stands in a fence, or the first object or array in prose.
+        """Return the JSON value in the text: the whole text, or in a fence, or the first object or array in prose.
 
         Raises:
-            MalformedReplyError: The text holds no JSON, it breaks off, or it holds what is not JSON, such as ``NaN``.
+            MalformedReplyError: The text holds no JSON, or JSON that is cut off or not valid, such as ``NaN``.
         """
-        from .json_text import SchemaError, values_in  # few ask for it
+        from .json_text import SchemaError, values_in  # loaded when it is used
 
         try:
             return values_in(self.text)[0]
@@ -207,29 +209,29 @@ class Reply:
 
     @property
     def tables(self) -> list[DataFrame]:
-        """The Markdown tables of the text as DataFrames, in order; empty when there is none."""
-        from ..text.tables import tables  # few ask for it
+        """Return the Markdown tables of the text as DataFrames, in order; empty when there is none."""
+        from ..text.tables import tables  # loaded when it is used
 
         return tables(self.text)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """How notebooks show it: safe HTML, and the same as plain text."""
+        """Return what notebooks show: safe HTML, and the same as plain text."""
         from ..text.reply_view import reply_bundle
 
         return reply_bundle(self)
 
 
 class PartialReply:
-    """A reply while it arrives. The caller owns it, so that an interrupt loses nothing of it."""
+    """A reply that is still arriving. The caller owns it, so that an interrupt loses nothing of it."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Create an empty reply."""
         self._pieces: list[str] = []
         self._usage: Usage | None = None
         self._finish_reason: FinishReason | None = None
 
     def add(self, chunk: Chunk) -> None:
-        """Take one more piece."""
+        """Add one more chunk."""
         if chunk.text:
             self._pieces.append(chunk.text)
         if chunk.usage is not None:
@@ -239,7 +241,7 @@ class PartialReply:
 
     @property
     def text(self) -> str:
-        """What has arrived so far."""
+        """Return the text that has arrived so far."""
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0] if self._pieces else ""
@@ -252,13 +254,13 @@ class PartialReply:
         messages: tuple[Message, ...],
         finish_reason: FinishReason | None = None,
     ) -> Reply:
-        """The reply that the pieces make.
+        """Make a reply of the chunks.
 
         Args:
             model: ``provider/model``.
             elapsed_s: Seconds since the request was sent.
             messages: The messages that were sent.
-            finish_reason: Overrides the one that arrived, for an interrupt or a broken stream.
+            finish_reason: Overrides the one that arrived, after an interrupt or a broken stream.
         """
         return Reply(
             text=self.text,
@@ -271,10 +273,11 @@ class PartialReply:
 
 
 def estimate_tokens(messages: Iterable[Message]) -> int:
-    """About how many tokens the messages are, without the model's own vocabulary.
+    """Estimate the number of tokens of messages, without the model's own tokenizer.
 
-    Four bytes a token is what English text comes to with the vocabularies of 2023 to 2026; four tokens a message are
-    what chat templates add; an image counts as 800. It serves to keep a history inside a budget, not to bill.
+    Four bytes count as a token, as in English text with the tokenizers of 2023 to 2026; a message counts four more, for
+    what a model's chat format adds; an image counts as 800. The estimate keeps a history inside a budget; it is not for
+    billing.
 
     Args:
         messages: Any messages.
@@ -282,20 +285,21 @@ def estimate_tokens(messages: Iterable[Message]) -> int:
     Returns:
         The estimate, >= 0.
     """
-    return sum(
-        4 + (len(message.content.encode("utf-8", "surrogatepass")) + 3) // 4 + _IMAGE_TOKENS * len(message.images)
-        for message in messages
-    )
+    tokens = 0
+    for message in messages:
+        n_bytes = len(message.content.encode("utf-8", "surrogatepass"))
+        tokens += 4 + (n_bytes + BYTES_PER_TOKEN - 1) // BYTES_PER_TOKEN + _IMAGE_TOKENS * len(message.images)
+    return tokens
 
 
 def messages_from(items: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
-    """Messages from what people write: `Message` values or ``{"role": ..., "content": ...}`` mappings.
+    """Convert `Message` values or ``{"role": ..., "content": ...}`` mappings to messages.
 
     Args:
         items: The messages in order.
 
     Returns:
-        The same as frozen values.
+        The same as `Message` values.
 
     Raises:
         PromptError: An item is neither, or lacks its role or content.
@@ -313,15 +317,15 @@ def messages_from(items: Iterable[Message | Mapping[str, Any]]) -> tuple[Message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimits:
-    """What a server allows now; None where it does not say.
+    """The rate limits of a server, as it sent them; None where it did not.
 
     Attributes:
-        limit_requests: Requests that may be made at once when nothing was used up, or in one window.
-        remaining_requests: Those that are left.
-        reset_requests_s: Seconds until all of them are back.
+        limit_requests: Requests allowed in one window, or at once when none was made before.
+        remaining_requests: Requests that are left.
+        reset_requests_s: Seconds until all requests are available again.
         limit_tokens: The same for tokens.
-        remaining_tokens: Those that are left.
-        reset_tokens_s: Seconds until all of them are back.
+        remaining_tokens: Tokens that are left.
+        reset_tokens_s: Seconds until all tokens are available again.
     """
 
     limit_requests: int | None = None

@@ -1,4 +1,4 @@
-"""What a caller asks for beside the prompt: sampling options, and the options of one call."""
+"""Sampling options, and all options of one call."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..text.words import nearest, shorten
 from .errors import OptionError, UnknownNameError
-
-if TYPE_CHECKING:
-    pass
 
 # Ranges as the OpenAI dialect documents them (chat completions reference, 2026-11).
 _RANGES: dict[str, tuple[float, float]] = {
@@ -27,7 +24,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Sampling settings. None means: not sent, the server's own default holds.
+    """Sampling options. None means: not sent, so that the server's own default holds.
 
     Attributes:
         temperature: 0 (always the likeliest token) to 2.
@@ -36,8 +33,8 @@ class Options:
         presence_penalty: -2 to 2.
         frequency_penalty: -2 to 2.
         stop: Texts that end the reply when they appear.
-        seed: For servers that can repeat a reply.
-        schema: What the reply must satisfy: a JSON object with `name`, `strict` and `schema`, as text.
+        seed: Seed, for servers that can repeat a reply.
+        schema: Schema of the reply: a JSON object with `name`, `strict` and `schema`, as text.
     """
 
     temperature: float | None = None
@@ -69,18 +66,18 @@ class Options:
             raise OptionError(f"stop must be a tuple of texts that are not empty, not {self.stop!r}.")
 
     def sent(self) -> dict[str, Any]:
-        """The options that are set, by name, in a fixed order: what goes on the wire."""
+        """Return the options that are set, by name, in a fixed order."""
         values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
         return {name: value for name, value in values if value is not None and value != ()}
 
     def over(self, other: Options) -> Options:
-        """These options, and where one is not set, that of `other`."""
+        """Return these options, filled up with those of `other` where one is not set."""
         return dataclasses.replace(other, **self.sent())
 
 
 _OPTION_NAMES = tuple(f.name for f in dataclasses.fields(Options) if f.name != "schema")
 _CALL_NAMES = ("model", "base_url", "proxy", "allow_not_working", "timeout", "system")
-_OPTION_KINDS: dict[str, Callable[[str], Any]] = {
+OPTION_TYPES: dict[str, Callable[[str], Any]] = {
     "temperature": float,
     "top_p": float,
     "max_tokens": int,
@@ -92,10 +89,10 @@ _OPTION_KINDS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallOptions:
-    """What one caller asks for, beside the prompt. What is empty or None is left to the settings.
+    """Options of one call. What is empty or None is left to the settings.
 
     Attributes:
-        options: Sampling settings.
+        options: Sampling options.
         system: System message.
         model: ``provider/model`` or an alias.
         base_url: Address of the server.
@@ -115,7 +112,7 @@ class CallOptions:
     is_dry: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what is no text.
+        """Check that texts are texts.
 
         Raises:
             OptionError: The value of a keyword is of the wrong type.
@@ -126,10 +123,10 @@ class CallOptions:
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> CallOptions:
-        """The same from the keywords of `ask` and its siblings; None means: not given.
+        """Make options from the keywords of `ask` and similar functions; None means: not given.
 
         Raises:
-            UnknownNameError: An unknown keyword; names the nearest.
+            UnknownNameError: An unknown keyword; the message names the nearest.
             OptionError: A value outside its range, or of the wrong type.
         """
         known = (*_OPTION_NAMES, *_CALL_NAMES)
@@ -148,7 +145,7 @@ class CallOptions:
         return cls(options=Options(**options), **given)
 
     def keywords(self) -> dict[str, Any]:
-        """The keywords that make this value; only those that were given."""
+        """Return the keywords that make this value; only those that were given."""
         names = ("model", "base_url", "proxy", "system", "allow_not_working")
         plain = {name: value for name in names if (value := getattr(self, name))}
         timeout = {} if self.timeout_s is None else {"timeout": self.timeout_s}

@@ -1,4 +1,4 @@
-"""What a reply costs: by the user's own prices, else by the package genai-prices where it is installed."""
+"""Prices of replies: the user's own, else those of the package genai-prices where it is installed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import Any
 
 from .usage import Usage
 
+# Providers that genai-prices knows by another name.
+_PACKAGE_NAMES = {"gemini": "google", "xai": "x-ai"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """US dollars for a million tokens.
+    """Price of a model, in US dollars for a million tokens.
 
     Attributes:
-        input: Of the messages sent.
-        output: Of the reply.
-        cached: Of the messages that the provider had in its cache; None: as `input`.
+        input: Price of input tokens.
+        output: Price of output tokens.
+        cached: Price of input tokens that the provider had in its cache; None: as `input`.
     """
 
     input: float
@@ -25,7 +28,7 @@ class Price:
     cached: float | None = None
 
     def of(self, usage: Usage) -> float | None:
-        """The price of a reply; None when its tokens are not known."""
+        """Return the price of a reply in US dollars; None when its tokens are not known."""
         if usage.input_tokens is None or usage.output_tokens is None:
             return None
         cached = min(usage.cached_tokens or 0, usage.input_tokens)
@@ -35,20 +38,20 @@ class Price:
 
 
 class PriceList:
-    """Prices by ``provider/model``."""
+    """All prices, by ``provider/model``."""
 
     def __init__(self, own: Mapping[str, Price] | None = None) -> None:
-        """Take the user's own prices, which win over all others."""
+        """Create a list with the user's own prices, which win over all others."""
         self._own = own or {}
 
     def cost_usd(self, provider: str, model: str, usage: Usage, *, is_at_home: bool) -> float | None:
-        """What a reply cost.
+        """Return the cost of a reply.
 
         Args:
             provider: Name of the provider.
             model: Name of the model, without the provider.
-            usage: Its tokens. A cost that is in it already stands.
-            is_at_home: Whether the provider's own server was asked: what another one takes is not known.
+            usage: Its tokens. A cost that the provider reported is returned as it is.
+            is_at_home: Whether the provider's own server was asked; the prices of any other are not known.
 
         Returns:
             US dollars; None when the price or the tokens are not known.
@@ -62,7 +65,7 @@ class PriceList:
 
 
 def _from_package(provider: str, model: str, usage: Usage) -> float | None:
-    """The price as the package genai-prices knows it; None without the package or for an unknown model."""
+    """Return the price according to genai-prices; None without the package or for an unknown model."""
     if usage.input_tokens is None or usage.output_tokens is None:
         return None
     try:
@@ -77,12 +80,8 @@ def _from_package(provider: str, model: str, usage: Usage) -> float | None:
     try:
         return float(
             genai_prices.calc_price(
-                tokens, model_ref=model, provider_id=_THEIR_NAMES.get(provider, provider)
+                tokens, model_ref=model, provider_id=_PACKAGE_NAMES.get(provider, provider)
             ).total_price
         )
     except (LookupError, ValueError):
         return None
-
-
-# Providers that the package calls otherwise than we do.
-_THEIR_NAMES = {"gemini": "google", "xai": "x-ai"}

@@ -1,4 +1,4 @@
-"""Values that never print: keys, cookies, proxy addresses with a password, the environment that holds them."""
+"""Strings masked in repr, logs and tracebacks: keys, cookies, proxy URLs with a password, environment variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from .errors import ConfigError
 
-# In characters. Shorter ones are words ("ollama", "not-needed") that a model may well write; in errors a false find
+# In characters. Shorter ones are words ("ollama", "not-needed") that a model may well write; in errors a false match
 # does no harm.
 _SHORTEST_IN_REPLY = 16
 _SHORTEST_IN_ERROR = 6
@@ -18,45 +18,45 @@ _PLAIN = re.compile(r"[\w.~-]+", re.ASCII)
 
 
 class Secret:
-    """Holds one secret string and shows it nowhere by itself.
+    """One secret string, masked wherever it is shown.
 
-    `repr`, `str`, `format` and `vars` give stars; pickling and copying into JSON fail. `reveal()` is the only way
-    to the value, so that a search for it finds every place that uses a secret.
+    `repr`, `str`, `format` and `vars` give stars; pickling and copying into JSON fail. Only `reveal()` gives the
+    value, so that a search for it finds every place that uses a secret.
     """
 
     __slots__ = ("_reveal",)
     _reveal: Callable[[], str]
 
     def __init__(self, value: str) -> None:
-        """Wrap `value`. A closure holds it, because a slot would show up in debuggers and dumps."""
+        """Wrap `value` in a closure, because debuggers and dumps would show a slot."""
         object.__setattr__(self, "_reveal", lambda: value)
 
     def reveal(self) -> str:
-        """The secret itself. Never put the result into a local variable: tracebacks show those."""
+        """Return the secret itself. Never put it into a local variable: tracebacks show those."""
         return self._reveal()
 
     def __repr__(self) -> str:
-        """Stars, whatever the length."""
+        """Return stars, whatever the length."""
         return "Secret('****')"
 
     def __str__(self) -> str:
-        """Stars, whatever the length."""
+        """Return stars, whatever the length."""
         return "****"
 
     def __format__(self, spec: str) -> str:
-        """Stars, whatever the length."""
+        """Return stars, whatever the length."""
         return "****"
 
     def __eq__(self, other: object) -> bool:
-        """Equal when both hold the same string."""
+        """Compare the strings of two secrets."""
         return isinstance(other, Secret) and self.reveal() == other.reveal()
 
     def __hash__(self) -> int:
-        """Hash of the string."""
+        """Return the hash of the string."""
         return hash(self.reveal())
 
     def __bool__(self) -> bool:
-        """False for the empty string."""
+        """Return False for the empty string."""
         return bool(self.reveal())
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
@@ -69,32 +69,32 @@ class Secret:
 
 
 class Environment(Mapping[str, str]):
-    """Variables by name, always as they are now, and shown nowhere: keys stand among them.
+    """Environment variables, read live and masked wherever they are shown, because keys are among them.
 
-    Tracebacks, debuggers and error trackers print the variables of every frame, and `environ` is one of most frames.
+    Tracebacks, debuggers and error trackers print the variables of every frame, and many frames have an `environ`.
     """
 
     __slots__ = ("_get",)
     _get: Callable[[], Mapping[str, str]]
 
     def __init__(self, variables: Mapping[str, str]) -> None:
-        """Read `variables`, which is not copied."""
+        """Wrap `variables` without a copy."""
         self._get = variables._get if isinstance(variables, Environment) else lambda: variables
 
     def __getitem__(self, name: str) -> str:
-        """The value of a variable."""
+        """Return the value of a variable."""
         return self._get()[name]
 
     def __iter__(self) -> Iterator[str]:
-        """The names."""
+        """Iterate over the names."""
         return iter(self._get())
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of variables."""
         return len(self._get())
 
     def __repr__(self) -> str:
-        """Neither names nor values."""
+        """Return neither names nor values."""
         return "Environment(****)"
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
@@ -103,22 +103,22 @@ class Environment(Mapping[str, str]):
 
 
 class Scrubber:
-    """Takes the secrets of a request out of what comes back: servers repeat keys, in errors above all."""
+    """A filter that masks the secrets of a request in its response: servers repeat keys, above all in errors."""
 
     __slots__ = ("_forms",)
     _forms: Callable[[], list[tuple[int, str]]]
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
-        """Look for these."""
+        """Create a filter for these secrets."""
         forms = [(len(secret.reveal()), form) for secret in secrets for form in _forms_of(secret.reveal())]
         self._forms = lambda: forms
 
     def reply(self, text: AnyStr) -> AnyStr:
-        """The text or bytes of a reply, with stars for the secrets that no model writes by chance."""
+        """Mask in the text or bytes of a reply the secrets that no model writes by chance."""
         return self._scrubbed(text, _SHORTEST_IN_REPLY)
 
     def error(self, text: AnyStr) -> AnyStr:
-        """The text or bytes of an error, with stars for all secrets but the shortest."""
+        """Mask in the text or bytes of an error all secrets but the shortest."""
         return self._scrubbed(text, _SHORTEST_IN_ERROR)
 
     def _scrubbed(self, text: AnyStr, shortest: int) -> AnyStr:
@@ -129,8 +129,8 @@ class Scrubber:
 
 
 def _forms_of(value: str) -> list[str]:
-    """A secret as it is, and as JSON and URLs write it; the longest first."""
-    if _PLAIN.fullmatch(value):  # as most keys are: there is one way to write it
+    """Return a secret as it is, and as JSON and URLs write it; the longest first."""
+    if _PLAIN.fullmatch(value):  # like most keys: JSON and URLs write it as it is
         return [value]
     escaped = json.dumps(value)[1:-1]
     forms = {value, escaped, escaped.replace("/", "\\/"), quote(value), quote(value, safe="")}
@@ -138,14 +138,14 @@ def _forms_of(value: str) -> list[str]:
 
 
 def key_from(value: Secret, source: str) -> Secret:
-    """A key, checked for what no HTTP header can carry.
+    """Check that an HTTP header can carry a key.
 
     Args:
         value: The key as read.
         source: Where it was read, for the error: ``"OPENAI_API_KEY"``.
 
     Returns:
-        The key.
+        The same key.
 
     Raises:
         ConfigError: It holds white space, a control character or a character outside ASCII. The error does not show

@@ -1,21 +1,23 @@
-"""Where a value comes from: flag, `%config` or `%aichat set`, environment, the TOML file, default. Keys, too."""
+"""Settings, merged from the session (`%config`, `%aichat set`), the environment, the TOML file and the defaults.
+
+Keys, too: which key goes to which host is decided here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import os
-import stat
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..text.words import nearest, shorten
+from ..text.words import nearest
+from .config_file import SETTING_TYPES, ProviderSettings, converted, price_from, provider_settings, read_config
 from .errors import ConfigError, MissingKeyError, OptionError
-from .options import _OPTION_KINDS, Options
+from .options import OPTION_TYPES, Options
 from .prices import Price
 from .secrets import Environment, Secret, key_from
 from .urls import checked_proxy, checked_url, host_of
@@ -23,37 +25,16 @@ from .urls import checked_proxy, checked_url, host_of
 DEFAULT_MODEL = "local/smollm2-135m"
 
 
-def _truth(text: str) -> bool:
-    """True or false, as people write it."""
-    found = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-    if text.lower() not in found:
-        raise ValueError(text)
-    return found[text.lower()]
-
-
-_truth.__name__ = "true or false"
-_SETTING_KINDS: dict[str, Callable[[str], Any]] = {
-    "model": str,
-    "base_url": str,
-    "proxy": Secret,
-    "system": str,
-    "timeout_s": float,
-    "max_history_tokens": int,
-    "max_retries": int,
-    "keep_history": _truth,
-}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """What is known of a provider before the user says anything.
+    """Built-in facts about a provider.
 
     Attributes:
         base_url: Address of its API, without a final slash.
         key_env: Environment variable that holds its key; empty when it takes none.
         needs_key: Whether a request without a key is pointless.
-        default_model: The model meant by the provider's name alone; empty when there is no such thing.
-        start: How its server is started, for one that runs on the user's machine: a command or a few words.
+        default_model: The model meant by the provider's name alone; empty when there is none.
+        start: How to start its server, for one that runs on the user's machine: a command or a few words.
     """
 
     base_url: str
@@ -65,13 +46,13 @@ class Preset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where one provider's server is, and how to get in.
+    """Address, key and proxy for the server of one provider.
 
     Attributes:
         provider: The provider's name: ``"groq"``.
         base_url: Address of its API, without a final slash; empty for a provider without a server.
         key: The key for exactly this host, or None.
-        proxy: Proxy for it, or None for what the environment says.
+        proxy: Proxy for it; None: as the environment says.
     """
 
     provider: str
@@ -81,18 +62,8 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """``host:port`` of the server, for the store and for messages."""
+        """Return ``scheme://host:port`` of the server, for the store and for messages; empty without a server."""
         return host_of(self.base_url) if self.base_url else ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderSettings:
-    """What the TOML file says of one provider: ``[providers.NAME]``."""
-
-    base_url: str = ""
-    key: Secret | None = None
-    key_env: str = ""
-    default_model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,14 +77,14 @@ class Settings:
         system: System message of new conversations; empty: none.
         options: Sampling settings for every request.
         timeout_s: Longest time of one attempt, in seconds.
-        max_history_tokens: Budget of the history that is sent, in tokens as estimated.
+        max_history_tokens: Budget of the history that is sent, in tokens as estimated, >= 0.
         max_retries: How often one request is sent again, >= 0.
-        keep_history: Whether conversations are written to a file, so that they are there after a restart.
+        keep_history: Whether conversations are kept in a file, to survive a restart.
         aliases: The user's own names for models.
-        providers: What the file says of providers.
+        providers: The tables ``[providers.NAME]`` of the file.
         prices: The user's own prices, by ``provider/model``.
         environ: The environment, for keys.
-        origins: Where values come from that are not the defaults, by name: a variable, the file, this session.
+        origins: By name, where each value comes from that is not a default: a variable, the file, this session.
     """
 
     model: str = DEFAULT_MODEL
@@ -132,7 +103,7 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check every range, and hide the environment.
+        """Check every range, and wrap the environment so that it never prints.
 
         Raises:
             OptionError: A value is outside its range.
@@ -153,15 +124,15 @@ class Settings:
         proxy: Secret | None = None,
         is_dry: bool = False,
     ) -> Endpoint:
-        """Address, key and proxy for one provider.
+        """Find address, key and proxy for one provider.
 
-        A key is bound to a host: the one its provider is known to have, or the one that stands beside it in the same
-        place (the environment, or the provider's table in the file). An address from elsewhere (a flag, a notebook)
-        gets no key of another host.
+        A key is bound to a host: the provider's own, or the one given beside it in the same place (the environment, or
+        the provider's table in the file). An address from elsewhere (a flag, a notebook) never gets the key of another
+        host.
 
         Args:
             provider: The provider's name.
-            preset: What is known of it, or None for a provider without a server.
+            preset: Built-in facts about it, or None for a provider without a server.
             base_url: Address given for this call; empty for the configured one.
             proxy: Proxy given for this call.
             is_dry: Whether nothing will be sent, so that no key is needed.
@@ -211,11 +182,11 @@ class Settings:
         return Endpoint(provider=provider, base_url=url, key=key_here, proxy=through)
 
     def _variable(self, name: str) -> Secret:
-        """A variable of the environment that holds a key."""
+        """Return an environment variable that holds a key."""
         return Secret(self.environ.get(name, "").strip())
 
     def key_source(self, provider: str, preset: Preset) -> str:
-        """Where the key of a provider is looked for first and found: a variable, or ``config.toml``; never the key."""
+        """Name the place where the key of a provider is found first: a variable, or ``config.toml``. Never the key."""
         mine = self.providers.get(provider, ProviderSettings())
         if mine.key is not None:
             return "config.toml"
@@ -223,7 +194,7 @@ class Settings:
         return key_env if key_env and self._variable(key_env) else "AICHAT_API_KEY"
 
     def has_key(self, provider: str, preset: Preset) -> bool:
-        """Whether there is a key for a provider at its own address."""
+        """Tell whether there is a key for a provider at its own address."""
         try:
             return self.endpoint(provider, preset).key is not None
         except (MissingKeyError, ConfigError):
@@ -231,16 +202,16 @@ class Settings:
 
 
 def config_path(environ: Mapping[str, str]) -> Path:
-    """The TOML file: ``AICHAT_CONFIG``, or ``aichat_magic/config.toml`` in the user's configuration directory."""
+    """Return the path of the TOML file: ``AICHAT_CONFIG``, or ``config.toml`` in the user's configuration directory."""
     if named := environ.get("AICHAT_CONFIG"):
         return Path(named)
-    import platformdirs  # 4 ms that `%load_ext` need not pay
+    import platformdirs  # takes 4 ms, which `%load_ext` need not spend
 
     return Path(platformdirs.user_config_dir("aichat_magic", appauthor=False)) / "config.toml"
 
 
 def load_settings(environ: Mapping[str, str] | None = None, path: Path | None = None) -> Settings:
-    """Settings from the environment, the file and the defaults, in this order.
+    """Merge settings from the environment, the file and the defaults; the first place that names one wins.
 
     Args:
         environ: The environment; default `os.environ`.
@@ -250,20 +221,20 @@ def load_settings(environ: Mapping[str, str] | None = None, path: Path | None = 
         The merged settings.
 
     Raises:
-        ConfigError: A value of the wrong kind, an unknown name (the nearest is named), or a file that is not TOML.
+        ConfigError: A value of the wrong type, an unknown name (the nearest is named), or a file that is not TOML.
     """
     environ = Environment(os.environ if environ is None else environ)
     path = config_path(environ) if path is None else path
-    values, tables = _read_file(path)
+    values, tables = read_config(path)
     options: dict[str, Any] = dict(tables.pop("options", {}))
     origins = {name: str(path) for name in (*values, *options)}
-    for name, kind in _SETTING_KINDS.items():
+    for name, wanted in SETTING_TYPES.items():
         if environ.get(source := f"AICHAT_{name.upper()}"):
-            values[name] = _converted(environ[source], kind, source)
+            values[name] = converted(environ[source], wanted, source)
             origins[name] = source
-    for name, kind in _OPTION_KINDS.items():
+    for name, wanted in OPTION_TYPES.items():
         if environ.get(source := f"AICHAT_{name.upper()}"):
-            options[name] = _converted(environ[source], kind, source)
+            options[name] = converted(environ[source], wanted, source)
             origins[name] = source
     return _merged(values, options, tables, environ, origins)
 
@@ -275,20 +246,20 @@ def _merged(
     environ: Mapping[str, str],
     origins: Mapping[str, str],
 ) -> Settings:
-    """The `Settings` that plain values make. One out of range is told with its place."""
+    """Make `Settings` of plain values. The error for one out of range names the place it comes from."""
     if isinstance(options.get("stop"), list):
         options["stop"] = tuple(options["stop"])
-    unknown = [name for name in options if name not in _OPTION_KINDS and name != "stop"]
+    unknown = [name for name in options if name not in OPTION_TYPES and name != "stop"]
     if unknown:
-        raise ConfigError(f"Unknown option {unknown[0]!r} in [options].{nearest(unknown[0], _OPTION_KINDS)}")
+        raise ConfigError(f"Unknown option {unknown[0]!r} in [options].{nearest(unknown[0], OPTION_TYPES)}")
     if proxy := values.pop("proxy", None):
         values["proxy"] = checked_proxy(proxy, origins["proxy"])
     for name, value in options.items():
         if problem := _range_problem(Options, name, value):
-            raise ConfigError(f"{problem} It stands in {origins[name]}.")
+            raise ConfigError(f"{problem} It is set in {origins[name]}.")
     for name in ("timeout_s", "max_history_tokens", "max_retries"):
         if name in values and (problem := _range_problem(Settings, name, values[name])):
-            raise ConfigError(f"{problem} It stands in {origins[name]}.")
+            raise ConfigError(f"{problem} It is set in {origins[name]}.")
     for name, model in tables.get("aliases", {}).items():
         if not isinstance(model, str):
             raise ConfigError(f"{name} = {model!r} in [aliases] must be a text: provider/model.")
@@ -297,140 +268,39 @@ def _merged(
         options=Options(**options),
         aliases=MappingProxyType(tables.get("aliases", {})),
         providers=MappingProxyType(
-            {name: _provider_settings(name, table) for name, table in tables.get("providers", {}).items()}
+            {name: provider_settings(name, table) for name, table in tables.get("providers", {}).items()}
         ),
-        prices=MappingProxyType({name: _price(name, table) for name, table in tables.get("prices", {}).items()}),
+        prices=MappingProxyType({name: price_from(name, table) for name, table in tables.get("prices", {}).items()}),
         environ=environ,
         origins=MappingProxyType(origins),
     )
 
 
-def _range_problem(kind: type[Options | Settings], name: str, value: Any) -> str:
-    """Why a value cannot be; empty when it can."""
+def _range_problem(cls: type[Options | Settings], name: str, value: Any) -> str:
+    """Return why a value is out of its range; empty when it is not."""
     try:
-        kind(**{name: value})
+        cls(**{name: value})
     except OptionError as error:
         return str(error)
     return ""
 
 
-def _price(name: str, table: Any) -> Price:
-    """One table ``[prices."provider/model"]``."""
-    known = ("input", "output", "cached")
-    if not isinstance(table, dict) or not {"input", "output"} <= set(table):
-        raise ConfigError(f'[prices."{name}"] must have input and output: US dollars for a million tokens.')
-    for entry, value in table.items():
-        if entry not in known:
-            raise ConfigError(f'Unknown entry {entry!r} in [prices."{name}"].{nearest(entry, known)}')
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise ConfigError(f'{entry} in [prices."{name}"] must be a number, 0 or more.')
-    return Price(**table)
-
-
-def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Plain values and tables of the TOML file, names checked."""
-    problem, content = _parsed(path)
-    if problem:
-        raise ConfigError(f"{path} is not TOML: {problem}")
-    tables: dict[str, Any] = {
-        name: content.pop(name) for name in ("options", "aliases", "providers", "prices") if name in content
-    }
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise ConfigError(f"{name!r} in {path} must be a table: [{name}]")
-    for name, value in content.items():
-        if name not in _SETTING_KINDS:
-            raise ConfigError(f"Unknown setting {name!r} in {path}.{nearest(name, _SETTING_KINDS)}")
-        content[name] = _checked_kind(name, value, path)
-    if any("api_key" in table for table in tables.get("providers", {}).values() if isinstance(table, dict)):
-        _warn_if_others_can_read(path)
-    return content, tables
-
-
-def _parsed(path: Path) -> tuple[str, dict[str, Any]]:
-    """What is wrong with the file, and what stands in it, secrets as such. The caller raises: its frame has no keys."""
-    try:
-        raw = path.read_bytes()
-    except OSError:
-        return "", {}
-    import tomllib  # 2 ms that a user without such a file need not pay
-
-    try:
-        content = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return shorten(str(error), 120), {}
-    except RecursionError:
-        return "it nests too deep", {}
-    providers = content.get("providers")
-    for table in [content, *(providers.values() if isinstance(providers, dict) else ())]:
-        for name in {"proxy", "api_key"} & set(table if isinstance(table, dict) else ()):
-            table[name] = Secret(table[name]) if isinstance(table[name], str) else None
-    return "", content
-
-
-def _checked_kind(name: str, value: Any, path: Path) -> Any:
-    """A setting's value from the file, if it is of the right kind."""
-    kind = _SETTING_KINDS[name]
-    if kind is _truth:
-        if isinstance(value, bool):
-            return value
-        raise ConfigError(f"{name} = {value!r} in {path} must be true or false.")
-    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):  # type: ignore[arg-type]  # the kinds are types
-        raise ConfigError(f"{name} = {value!r} in {path} must be of type {kind.__name__}.")
-    return value
-
-
-def _converted(text: str, kind: Callable[[str], Any], source: str) -> Any:
-    """A value from the environment, converted."""
-    try:
-        return kind(text)
-    except ValueError:
-        raise ConfigError(f"{source}={shorten(text, 40)!r} must be of type {kind.__name__}.") from None
-
-
-def _provider_settings(name: str, table: Any) -> ProviderSettings:
-    """One table ``[providers.NAME]``."""
-    known = ("base_url", "api_key", "api_key_env", "default_model")
-    if not isinstance(table, dict):
-        raise ConfigError(f"[providers.{name}] must be a table.")
-    for entry, value in table.items():
-        if entry not in known:
-            raise ConfigError(f"Unknown setting {entry!r} in [providers.{name}].{nearest(entry, known)}")
-        if not isinstance(value, str | Secret):
-            raise ConfigError(f"{entry} in [providers.{name}] must be a text.")
-    key = table.get("api_key")
-    return ProviderSettings(
-        base_url=checked_url(table["base_url"].strip(), "base URL") if "base_url" in table else "",
-        key=key_from(key, f"[providers.{name}]") if key else None,
-        key_env=table.get("api_key_env", ""),
-        default_model=table.get("default_model", ""),
-    )
-
-
-def _warn_if_others_can_read(path: Path) -> None:
-    """One warning when a file with keys is open to other users of the machine."""
-    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        warnings.warn(
-            f"{path} holds a key and can be read by others. Close it: chmod 600 {path}", UserWarning, stacklevel=4
-        )
-
-
 def environment_names() -> tuple[str, ...]:
-    """The variables that this package reads, beside those that hold the key of a provider."""
+    """Return the environment variables that this package reads, without those that hold the key of a provider."""
     others = ("API_KEY", "CONFIG", "CONVERSATIONS", "COOKIES", "MODEL_DIR", "STORE")
-    return tuple(f"AICHAT_{name.upper()}" for name in (*_SETTING_KINDS, *_OPTION_KINDS, *others))
+    return tuple(f"AICHAT_{name.upper()}" for name in (*SETTING_TYPES, *OPTION_TYPES, *others))
 
 
 def effective_settings(settings: Settings) -> list[tuple[str, str, str]]:
-    """Every setting: its name, its value as text, and where that comes from. A proxy does not show.
+    """List every setting: its name, its value as text, and where the value comes from. A proxy is shown as stars.
 
     Args:
-        settings: What holds.
+        settings: The settings in force.
     """
     rows = []
     for name in setting_names():
         key = setting_name(name)
-        value: Any = getattr(settings, key) if key in _SETTING_KINDS else getattr(settings.options, key)
+        value: Any = getattr(settings, key) if key in SETTING_TYPES else getattr(settings.options, key)
         if isinstance(value, tuple):
             value = " | ".join(value)
         text = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
@@ -439,18 +309,18 @@ def effective_settings(settings: Settings) -> list[tuple[str, str, str]]:
 
 
 def setting_names() -> tuple[str, ...]:
-    """What `changed` takes."""
-    return tuple(name.removesuffix("_s") for name in (*_SETTING_KINDS, *_OPTION_KINDS, "stop"))
+    """Return the names that `changed` accepts."""
+    return tuple(name.removesuffix("_s") for name in (*SETTING_TYPES, *OPTION_TYPES, "stop"))
 
 
 def setting_name(name: str) -> str:
-    """The one spelling of a setting's name: ``max-tokens`` is ``max_tokens``, and ``timeout`` is ``timeout_s``."""
+    """Normalize the name of a setting: ``max-tokens`` is ``max_tokens``, and ``timeout`` is ``timeout_s``."""
     name = name.replace("-", "_")
     return "timeout_s" if name == "timeout" else name
 
 
 def changed(settings: Settings, name: str, value: str) -> Settings:
-    """`settings` with one value changed, as `%aichat set NAME VALUE` says it.
+    """Return settings with one value changed, as `%aichat set NAME VALUE` does.
 
     Args:
         settings: The settings to start from.
@@ -461,14 +331,14 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
         The new settings.
 
     Raises:
-        ConfigError: An unknown name, or a value of the wrong kind.
+        ConfigError: An unknown name, or a value of the wrong type.
         OptionError: A value outside its range.
     """
     name = setting_name(name)
     is_unset = value.lower() == "none"
     settings = dataclasses.replace(settings, origins={**settings.origins, name: "this session"})
-    if name in _OPTION_KINDS:
-        option: Any = None if is_unset else _converted(value, _OPTION_KINDS[name], name)
+    if name in OPTION_TYPES:
+        option: Any = None if is_unset else converted(value, OPTION_TYPES[name], name)
         return dataclasses.replace(settings, options=dataclasses.replace(settings.options, **{name: option}))
     if name == "stop":
         stop = () if is_unset else (value,)
@@ -476,10 +346,10 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
     if name == "proxy":
         proxy = None if is_unset else checked_proxy(Secret(value), "%aichat set proxy")
         return dataclasses.replace(settings, proxy=proxy)
-    if name not in _SETTING_KINDS:
+    if name not in SETTING_TYPES:
         raise ConfigError(f"Unknown setting {name!r}.{nearest(name, setting_names())}")
     defaults = {f.name: f.default for f in dataclasses.fields(Settings)}
     if name == "base_url" and not is_unset:
         checked_url(value.strip(), "base URL")
-    new: Any = defaults[name] if is_unset else _converted(value, _SETTING_KINDS[name], name)
+    new: Any = defaults[name] if is_unset else converted(value, SETTING_TYPES[name], name)
     return dataclasses.replace(settings, **{name: new})

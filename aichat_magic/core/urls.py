@@ -1,4 +1,4 @@
-"""URLs of servers and proxies: checked in this one place, and named without what is secret in them."""
+"""Checks of the URLs of servers and proxies, and their names without the secrets in them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _MAX_CHARS = 120
 
 
 def checked_url(url: str, what: str = "URL") -> str:
-    """Return `url` if it is one that can be called.
+    """Check that a URL can be called.
 
     Args:
         url: An absolute http or https URL.
-        what: What it is for, for the error: ``"base URL"``.
+        what: Its name in the error: ``"base URL"``.
 
     Returns:
         The same URL.
 
     Raises:
-        ConfigError: No scheme or host, an unknown scheme, a port that is none, a space or control character, or a
-            password where none belongs, which the error does not show.
+        ConfigError: No scheme or host, an unknown scheme, an invalid port, a space or control character, or a user name
+            or password, which the error does not show.
     """
     problem = _problem(url, tuple(PORTS))
     if problem:
@@ -36,17 +36,17 @@ def checked_url(url: str, what: str = "URL") -> str:
 
 
 def checked_proxy(proxy: Secret, source: str) -> Secret:
-    """Return the whole URL of a proxy if it is one that can be used.
+    """Check that a proxy can be used, and return its whole URL.
 
     Args:
-        proxy: URL or ``host:port``; ``socks://`` is taken for ``socks5://``.
+        proxy: URL or ``host:port``; ``socks://`` means ``socks5://``.
         source: Where it was read, for the error: ``"HTTPS_PROXY"``.
 
     Returns:
         The URL with its scheme.
 
     Raises:
-        ConfigError: It is no URL of a proxy. The error does not show it, because it may hold a password.
+        ConfigError: It is not the URL of a proxy. The error does not show it, because it may hold a password.
     """
     proxy = Secret(proxy.reveal().strip())
     if "://" not in proxy.reveal():
@@ -63,7 +63,7 @@ def checked_proxy(proxy: Secret, source: str) -> Secret:
 
 
 def _problem(url: str, schemes: tuple[str, ...]) -> str:
-    """Return why a URL cannot be called, to go on in a sentence; empty when it can."""
+    """Return why a URL cannot be called, as the end of a sentence; empty when it can."""
     parts = _split(url)
     if parts is None:
         return "is not a URL: check its host and port."
@@ -75,7 +75,7 @@ def _problem(url: str, schemes: tuple[str, ...]) -> str:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Return the parts of a URL; None when it is none."""
+    """Return the parts of a URL; None when it is not valid."""
     try:
         parts = urlsplit(url)
         return None if parts.port == 0 else parts
@@ -98,7 +98,7 @@ def without_password(url: str) -> str:
     if parts is not None and (parts.netloc or url.startswith("/")):
         plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
         return shorten(plain.geturl(), _MAX_CHARS)
-    # Where it is no URL, all before the last @ may be a password, with any character in it.
+    # In what is not a valid URL, all before the last @ may be a password, with any character in it.
     head, found, tail = url.rpartition("@")
     scheme = head.split("://")[0] + "://" if found and "://" in head else ""
     return shorten(scheme + tail.split("?")[0].split("#")[0], _MAX_CHARS)

@@ -1,23 +1,19 @@
-"""What replies took: tokens and cost, and their sums."""
+"""Usage: the tokens and the cost of replies, and their sums."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a reply took, as the provider counted it. None where it did not say.
+    """Tokens and cost of a reply, as the provider counted them. None where it did not say.
 
     Attributes:
         input_tokens: Tokens of the messages sent.
         output_tokens: Tokens of the reply.
-        cached_tokens: Those of the input tokens that came from the provider's own cache.
-        cost_usd: Price in US dollars, None where it is not known.
+        cached_tokens: Those input tokens that came from the provider's own cache.
+        cost_usd: Cost in US dollars; None where it is not known.
     """
 
     input_tokens: int | None = None
@@ -26,20 +22,20 @@ class Usage:
     cost_usd: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
-        """The sum. A count that one side does not know is left to the other; a cost must be known to both."""
-        tally = UsageSum()
-        tally.add(self)
-        tally.add(other)
-        return tally.total
+        """Return the sum. A token count may be known of one side only; the cost must be known of both."""
+        total = UsageSum()
+        total.add(self)
+        total.add(other)
+        return total.total
 
 
 class UsageSum:
-    """Sums up the usage of many replies: counts that are not known are left out, a cost must be known of all."""
+    """Sum of the usage of many replies: unknown token counts are left out, the cost must be known of every reply."""
 
     __slots__ = ("_cached", "_cost_usd", "_input", "_is_empty", "_output")
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Create an empty sum."""
         self._input: int | None = None
         self._output: int | None = None
         self._cached: int | None = None
@@ -47,7 +43,7 @@ class UsageSum:
         self._is_empty = True
 
     def add(self, usage: Usage) -> None:
-        """Take the usage of one more reply."""
+        """Add the usage of one more reply."""
         self._is_empty = False
         if usage.input_tokens is not None:
             self._input = (self._input or 0) + usage.input_tokens
@@ -62,17 +58,17 @@ class UsageSum:
 
     @property
     def tokens(self) -> int:
-        """Tokens in all, input and output together, as far as they are known."""
+        """Return all known tokens, input and output together."""
         return (self._input or 0) + (self._output or 0)
 
     @property
     def cost_usd(self) -> float | None:
-        """The cost in US dollars; None where one is not known, or there is nothing to pay."""
+        """Return the cost in US dollars; None if that of a reply is not known, or nothing was added."""
         return None if self._is_empty else self._cost_usd
 
     @property
     def total(self) -> Usage:
-        """All as one value."""
+        """Return the sum as one value."""
         return Usage(
             input_tokens=self._input,
             output_tokens=self._output,

@@ -29,7 +29,7 @@ from ..providers.base import AsyncProvider
 from ..providers.llama.weights import SMOLLM2, default_cache_dir, inspect
 from ..store.base import SOFT_LIMIT_BYTES, is_large
 from ..store.inspect import state_of
-from ..text.markdown import terminal_text
+from ..text.characters import terminal_text
 from ..text.widgets import Table
 from ..text.words import nearest, shorten
 from .notebook_identity import CellLocation

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import BadInputError, UnknownNameError
+from ..text.characters import terminal_text
 from ..text.code_blocks import CodeBlock, next_cell
-from ..text.markdown import terminal_text
 from ..text.quoting import fenced
 from ..text.widgets import Table
 from ..text.words import nearest, shorten
 from ..values.describe import source_of
-from ..values.kinds import kind_of
 from ..values.truncate import cut_to
+from ..values.types import type_name
 from .arguments import ArgumentError, CellArguments, cell_parser, command_named, parse_cell, split_line
 from .context.last_error import last_error_of, previous_cell
 from .context.placeholders import FilledPrompt, fill, placeholders
@@ -259,7 +259,7 @@ def _documented(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     if not (isinstance(value, type) or inspect.isroutine(value)):
         raise BadInputError(
             f"%aichat doc takes the name of a function or a class; {shorten(name, 40)!r} is "
-            f"{'not there' if value is None else f'a value of type {kind_of(value)}'}."
+            f"{'not there' if value is None else f'a value of type {type_name(value)}'}."
         )
     return {"name": name, "source": _data(source_of(value))}
 

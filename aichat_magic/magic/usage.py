@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..core.usage import Usage
-from ..text.reply_view import money
+from ..text.numbers import money
 from ..text.widgets import Table
 
 # Longest bar of a share, in characters.

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.messages import Reply
-from ..text.markdown import terminal_text
+from ..text.characters import terminal_text
 from ..text.reply_view import finish_mark, reply_bundle, reply_html, summary_line
-from ..text.terminal import _write_stdout, _write_to, terminal_width
+from ..text.terminal import terminal_width, write_stdout, write_to
 from ..text.wrap import WordWrap, wrapped
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class TerminalView:
             clock: Seconds that only grow.
             width: Columns of a line; 0: lines are not broken. Default: those of the terminal, 0 where there is none.
         """
-        self._write = write or _write_stdout
+        self._write = write or write_stdout
         self._width = terminal_width() if width is None and write is None else width or 0
         self._words = WordWrap(self._width)
         self._is_streamed = is_streamed
@@ -183,7 +183,7 @@ class TerminalView:
         is_terminal = sys.stderr.isatty()
         if is_terminal or text != self._status:
             # Cut to the narrowest usual terminal: a line that wraps cannot be rewritten.
-            _write_to(sys.stderr, f"\r{line[:79]}\x1b[K" if is_terminal else f"{line}\n")
+            write_to(sys.stderr, f"\r{line[:79]}\x1b[K" if is_terminal else f"{line}\n")
         self._status = text
         self._next_s = self._clock() + _STATUS_INTERVAL_S
 
@@ -222,7 +222,7 @@ class TerminalView:
     def _clear_status(self) -> None:
         """Take the status line away."""
         if self._status and sys.stderr.isatty():
-            _write_to(sys.stderr, "\r\x1b[K")
+            write_to(sys.stderr, "\r\x1b[K")
         self._status = ""
 
 
@@ -303,13 +303,13 @@ class ShownReplies:
             self._fresh = None
             if getattr(self._shell, "kernel", None) is None:
                 width = terminal_width() - len(f"Out[{self._execution_count}]: ")
-                _write_stdout(f"{wrapped(summary_line(reply), width)}\n")
+                write_stdout(f"{wrapped(summary_line(reply), width)}\n")
             return
         if self._replaced is not None:
             self._replaced(reply)
         elif width := terminal_width():
             text = wrapped(reply_bundle(reply)["text/plain"], width)
-            _write_stdout("\n" * (self._is_value() and "\n" in text) + text + "\n")
+            write_stdout("\n" * (self._is_value() and "\n" in text) + text + "\n")
         else:
             raise NotImplementedError
 

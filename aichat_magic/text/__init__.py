@@ -1,9 +1,9 @@
 """Pure text: no network, no files, no models, no state.
 
-`markdown` (Markdown to safe HTML), `reply_view` (how a reply shows itself), `widgets` (notes, transcripts and tables
-to look at), `tables` (Markdown tables as frames), `code_blocks` (fenced code), `wrap` (line breaking), `svg`
-(charts), `quoting` (text that cannot break out of its fence), `characters` (what no text may hold), `words` (nearest
-names, shortened text), `terminal` (plain output).
+`markdown` (Markdown to safe HTML), `html_parts` (the elements of our HTML), `reply_view` (a reply as HTML and text),
+`widgets` (notes, transcripts and tables), `tables` (Markdown tables to DataFrames), `code_blocks` (fenced code), `wrap`
+(line breaking), `svg` (charts), `quoting` (text that cannot break out of its fence), `characters` (control characters,
+blank text), `words` (nearest names, shortened text), `numbers` (amounts of money), `terminal` (plain output).
 
-Values such as `Reply` live in `core`.
+Not here: values such as `Reply`, which live in `core`.
 """

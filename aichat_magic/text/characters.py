@@ -1,4 +1,4 @@
-"""Characters that no text may hold, and texts that hold nothing to read."""
+"""Characters that no text may hold, that no terminal should get, or that show nothing."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ import re
 from typing import Final
 
 # Halves of surrogate pairs have no form in UTF-8: Arrow, Parquet, CSV and SQL refuse the whole column. NUL ends a text
-# for whatever is written in C, PostgreSQL refuses it. Tag characters (U+E0000 and following) are plain characters that
-# flags are made of, and are taken everywhere.
+# in C programs, and PostgreSQL refuses it. Tag characters (U+E0000 and following) are plain characters of which flags
+# are made, and are accepted everywhere.
 _UNFIT: Final = re.compile("[\0\ud800-\udfff]")
-# White space, and what has no width: zero-width space, joiners, word joiner, byte order mark.
+# White space, and characters without a width: zero-width space, joiners, word joiner, byte order mark.
 _BLANK: Final = re.compile("[\\s\u200b-\u200d\u2060\ufeff]*\\Z")
+# What a terminal could obey: C0 except \n and \t, DEL, C1, and the marks that reorder text. Without ESC and CSI, the
+# rest of an escape sequence is harmless letters, also when the sequence arrives in two pieces.
+_FORBIDDEN: Final[dict[int, str | None]] = {
+    **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), None),
+    **dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)), None),
+}
+del _FORBIDDEN[0x09], _FORBIDDEN[0x0A]
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def fit(text: str) -> str:
-    """Replace what no text may hold by U+FFFD.
+    """Replace the characters that no text may hold by U+FFFD.
 
     Args:
         text: Any text.
@@ -22,14 +30,14 @@ def fit(text: str) -> str:
     Returns:
         The text with each NUL and each half of a surrogate pair replaced; `text` itself where there is none.
     """
-    # Spelled out, because a run does this for every row: both looks are of memory's speed.
+    # Both checks are as fast as memory, which matters because a batch does this for every row.
     if text.isascii() and "\0" not in text:
         return text
     return _UNFIT.sub("\ufffd", text) if _UNFIT.search(text) else text
 
 
 def replaced_line(count: int) -> list[str]:
-    """Say of how many replies characters were replaced: one line, or none for none."""
+    """Return the line that reports in how many replies characters were replaced; an empty list for none."""
     if not count:
         return []
     replies = "reply" if count == 1 else "replies"
@@ -39,3 +47,21 @@ def replaced_line(count: int) -> list[str]:
 def is_blank(text: str) -> bool:
     """Tell whether a text holds nothing but white space and characters without a width."""
     return _BLANK.match(text) is not None
+
+
+def terminal_text(text: str) -> str:
+    """Return a text that a terminal only shows and never obeys.
+
+    Args:
+        text: Any text, or a piece of one.
+
+    Returns:
+        The text without control characters (except line feeds and tabs) and bidirectional controls, with lone
+        surrogates replaced by U+FFFD. Applied piece by piece, it gives the same as at once.
+    """
+    return _SURROGATE.sub("\ufffd", text.translate(_FORBIDDEN))
+
+
+def printable_line(text: str) -> str:
+    """Return a text from outside as one line for a terminal, with white space folded."""
+    return " ".join(terminal_text(text).split())

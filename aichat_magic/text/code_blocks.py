@@ -1,4 +1,4 @@
-"""The fenced code of a Markdown text, and the cell that it makes."""
+"""Fenced code blocks of a Markdown text, and the notebook cell made of them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _MAGICS = {
 
 @dataclass(frozen=True, slots=True)
 class CodeBlock:
-    """One fenced block.
+    """One fenced code block.
 
     Attributes:
-        language: What is written behind the fence, in lower case; empty when nothing is.
-        text: What is in it, without the indentation of the fence and without the last line end.
+        language: The language after the opening fence, in lower case; empty when there is none.
+        text: The code, without the indentation of the fence and without the last line end.
     """
 
     language: str
@@ -44,13 +44,13 @@ class CodeBlock:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it is what it says: one of Python, or of no language, must parse, as a cell of IPython may look."""
+        """Tell whether the code can be used: Python, or code without a language, must parse as a cell of IPython."""
         return self.language not in ("", *_PYTHON) or _is_python(self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class NextCell:
-    """The cell that the blocks of a reply make.
+    """A notebook cell made of the blocks of a reply.
 
     Attributes:
         text: The cell; empty when there is no code.
@@ -62,35 +62,35 @@ class NextCell:
 
 
 def blocks(text: str) -> tuple[CodeBlock, ...]:
-    """All fenced blocks of a text, in order. One that is still open ends with the text.
+    """Return all fenced blocks of a text, in order. One that is still open ends with the text.
 
     Args:
         text: Markdown.
     """
-    return tuple(_parted(text)[0])
+    return tuple(_split(text)[0])
 
 
 def outside(text: str) -> list[str]:
-    """The lines of a text that are in no fence.
+    """Return the lines of a text outside of fenced blocks; an empty line stands for each block.
 
     Args:
         text: Markdown.
     """
-    return _parted(text)[1]
+    return _split(text)[1]
 
 
-def _parted(text: str) -> tuple[list[CodeBlock], list[str]]:
-    """The blocks of a text, and the lines beside them."""
+def _split(text: str) -> tuple[list[CodeBlock], list[str]]:
+    """Return the blocks of a text, and the lines outside of them."""
     found: list[CodeBlock] = []
-    beside: list[str] = []
+    outside_lines: list[str] = []
     lines: list[str] = []
     opened: re.Match[str] | None = None
     for line in text.split("\n"):
         if opened is None:
             opened = _OPEN.match(line)
             lines = []
-            # A fence parts what is above it from what is below.
-            beside.append("" if opened else line)
+            # A block separates the text above it from the text below.
+            outside_lines.append("" if opened else line)
         elif closes(line, opened["fence"]):
             found.append(_block(opened, lines))
             opened = None
@@ -98,7 +98,7 @@ def _parted(text: str) -> tuple[list[CodeBlock], list[str]]:
             lines.append(line)
     if opened is not None:
         found.append(_block(opened, lines))
-    return found, beside
+    return found, outside_lines
 
 
 def opened_by(line: str) -> str:
@@ -112,20 +112,20 @@ def opened_by(line: str) -> str:
 
 
 def closes(line: str, fence: str) -> bool:
-    """Tell whether a line ends what `fence` began: the same character, at least as often, and nothing else."""
+    """Tell whether a line closes a fence: it holds the same character, at least as often, and nothing else."""
     line = line.strip()
     return len(line) >= len(fence) and line == fence[0] * len(line)
 
 
 def next_cell(text: str, *, is_wanted: Callable[[CodeBlock], bool] = lambda block: True) -> NextCell:
-    """The code of a reply as one cell: all blocks of one language, the one that a notebook most likely wants.
+    """Make one cell of the blocks of one language: the one that a notebook most likely wants.
 
-    That is Python where a block says so, else what has no language, else the first one; it begins with the cell magic
-    of its language where IPython has one.
+    That is Python where a block names it, else blocks without a language, else the language of the first block. The
+    cell begins with the cell magic of its language where IPython has one.
 
     Args:
         text: Markdown.
-        is_wanted: Tells whether a block counts.
+        is_wanted: Filter for the blocks; default: all.
     """
     by_language: dict[str, list[str]] = {}
     for block in blocks(text):
@@ -142,13 +142,13 @@ def next_cell(text: str, *, is_wanted: Callable[[CodeBlock], bool] = lambda bloc
 
 
 def _is_python(code: str) -> bool:
-    """Whether it is Python that does something, with lines for IPython (``%time``) among it. It is parsed, not run."""
+    """Tell whether code is Python with at least one statement; IPython's ``%time`` and ``!ls`` count. It is not run."""
     if code.startswith("%%"):
         return True
     lines = (_FOR_IPYTHON.sub(r"\1pass", line) for line in code.split("\n"))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes in texts
+            warnings.simplefilter("ignore")  # of invalid escapes in strings
             return bool(ast.parse("\n".join(lines)).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
@@ -156,6 +156,6 @@ def _is_python(code: str) -> bool:
 
 def _block(opened: re.Match[str], lines: list[str]) -> CodeBlock:
     indent = len(opened["indent"])
-    # A block in a list is indented with it; less than its fence is no line of its code's own indentation.
+    # A block in a list is indented like the list. Only the indentation of the fence is removed from its lines.
     texts = [line[min(indent, len(line) - len(line.lstrip())) :] for line in lines]
     return CodeBlock(opened["language"].lower(), "\n".join(texts).rstrip("\n"))

@@ -1,8 +1,7 @@
-"""A model's text made safe to show: Markdown to HTML, plain text for a terminal, and small tables.
+"""Markdown to safe HTML.
 
-Everything here is a pure function of its arguments. What a model wrote never becomes markup: tags are escaped, images
-are shown as text and not fetched, links lead to http, https and mailto only, and every tag, attribute and style in the
-HTML is one of those written in this file.
+Tags in the text of a model are escaped, images are shown as text and not fetched, links lead to http, https and mailto
+only, and every tag, attribute and style in the HTML is one of those written in this package.
 """
 
 from __future__ import annotations
@@ -12,6 +11,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from .characters import terminal_text
+from .html_parts import BLUE, GRAY, GREEN, ORANGE, PURPLE, RED, TEAL, cell_tag, code_html, plain_html
+
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.rules_block import StateBlock
@@ -20,55 +22,40 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 # Longer texts are shown as they are: the parser takes about a second for the worst 80,000 characters.
-_MAX_MARKDOWN_CHARS = 80_000
+MAX_CHARS = 80_000
 _MAX_HIGHLIGHT_CHARS = 50_000
-# A level of a list counts twice. Beyond it the parser drops text, so such a text is shown as it is.
-_MAX_NESTING = 60
-# Each bracket in prose costs the parser up to 50 µs, for the links that it could begin. Paragraphs beyond stay text.
+# A level of a list counts twice. Beyond this the parser drops text, so such a text is shown as it is.
+MAX_NESTING = 60
+# Each bracket in prose costs the parser up to 50 µs, for the links that it could begin. Later paragraphs stay text.
 _MAX_BRACKETS = 5_000
 _MAX_TEX_CHARS = 4_000
 _MAX_TEX_LINES = 100
 
-# MathJax typesets what it finds in an element's text. All of a reply is closed to it but for the formulas found here
-# (class names of MathJax 2 and 3, documentation of their options `ignoreClass` and `ignoreHtmlClass`).
-_NO_MATH = "tex2jax_ignore mathjax_ignore"
+# MathJax typesets the elements of these classes only (class names of MathJax 2 and 3).
 _MATH = "tex2jax_process mathjax_process"
 
-# Inline styles, in fixed colours of medium lightness: the sanitizer of JupyterLab, through which the outputs of an
-# untrusted notebook go, removes <style> and the values var(...), JupyterLab has no style sheet for the classes of
-# pygments in outputs, and VS Code has other variables. Each has a contrast of 3.8 or more on white and on #1e1e1e.
-_RED, _ORANGE, _GREEN, _TEAL = "#d94e4a", "#b96a1a", "#249048", "#118b96"
-_BLUE, _PURPLE, _GRAY = "#277ee0", "#ad5cc9", "#7e7e7e"
+# JupyterLab has no style sheet for the classes of pygments in outputs.
 _TOKEN_STYLES = (
-    ("Token.Comment", f"color:{_GRAY};font-style:italic"),
-    ("Token.Keyword.Constant", f"color:{_ORANGE}"),
-    ("Token.Keyword", f"color:{_PURPLE}"),
-    ("Token.Operator.Word", f"color:{_PURPLE}"),
-    ("Token.Literal.String", f"color:{_GREEN}"),
-    ("Token.Literal.Number", f"color:{_ORANGE}"),
-    ("Token.Name.Function", f"color:{_BLUE}"),
-    ("Token.Name.Class", f"color:{_BLUE}"),
-    ("Token.Name.Tag", f"color:{_BLUE}"),
-    ("Token.Name.Builtin", f"color:{_TEAL}"),
-    ("Token.Name.Attribute", f"color:{_TEAL}"),
-    ("Token.Name.Decorator", f"color:{_TEAL}"),
-    ("Token.Name.Exception", f"color:{_RED}"),
-    ("Token.Generic.Deleted", f"color:{_RED}"),
-    ("Token.Generic.Inserted", f"color:{_GREEN}"),
-    ("Token.Generic.Heading", f"color:{_BLUE}"),
-    ("Token.Generic.Prompt", f"color:{_GRAY}"),
-    ("Token.Generic.Output", f"color:{_GRAY}"),
+    ("Token.Comment", f"color:{GRAY};font-style:italic"),
+    ("Token.Keyword.Constant", f"color:{ORANGE}"),
+    ("Token.Keyword", f"color:{PURPLE}"),
+    ("Token.Operator.Word", f"color:{PURPLE}"),
+    ("Token.Literal.String", f"color:{GREEN}"),
+    ("Token.Literal.Number", f"color:{ORANGE}"),
+    ("Token.Name.Function", f"color:{BLUE}"),
+    ("Token.Name.Class", f"color:{BLUE}"),
+    ("Token.Name.Tag", f"color:{BLUE}"),
+    ("Token.Name.Builtin", f"color:{TEAL}"),
+    ("Token.Name.Attribute", f"color:{TEAL}"),
+    ("Token.Name.Decorator", f"color:{TEAL}"),
+    ("Token.Name.Exception", f"color:{RED}"),
+    ("Token.Generic.Deleted", f"color:{RED}"),
+    ("Token.Generic.Inserted", f"color:{GREEN}"),
+    ("Token.Generic.Heading", f"color:{BLUE}"),
+    ("Token.Generic.Prompt", f"color:{GRAY}"),
+    ("Token.Generic.Output", f"color:{GRAY}"),
 )
-# JupyterLab gives `pre` no margin, breaks its lines anywhere, and puts a ground of its own behind `code`. Only `code`
-# itself can say `white-space`.
-_PRE = (
-    '<pre dir="ltr" style="overflow-x:auto;margin:0.7em 0;padding:0.6em 0.8em;word-break:normal;'
-    'background-color:rgba(128, 128, 128, 0.1)"><code style="background-color:rgba(0, 0, 0, 0);white-space:{space}">'
-)
-_CODE = _PRE.format(space="pre")
-_PROSE = _PRE.format(space="pre-wrap")
-_FOOTER = '<div style="opacity:0.7;font-size:smaller">'
-# Languages that are coloured. A fixed list, because some of pygments' other lexers take very long on hostile text.
+# Languages that are highlighted. A fixed list, because some other lexers of pygments take very long on hostile text.
 _LANGUAGES = {
     "py": "python", "python": "python", "python3": "python", "ipython": "python", "pycon": "pycon", "sql": "sql",
     "r": "r", "julia": "julia", "json": "json", "jsonl": "json", "yaml": "yaml", "yml": "yaml", "toml": "toml",
@@ -97,70 +84,36 @@ _UNSAFE_TEX = re.compile(
 )
 _TEX_LABEL = re.compile(r"\\label\s*\{[^{}]*\}")
 
-# What a terminal could obey: C0 but for \n and \t, DEL, C1, and the marks that reorder text. Taking out ESC and CSI
-# themselves leaves the rest of a sequence as harmless letters, also when the sequence arrives in two pieces.
-_FORBIDDEN: dict[int, str | None] = {
-    **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), None),
-    **dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)), None),
-}
-del _FORBIDDEN[0x09], _FORBIDDEN[0x0A]
-_SURROGATE = re.compile("[\ud800-\udfff]")
-# A notebook that becomes Markdown keeps this HTML, and there a blank line ends HTML: what a reply shows as code would
-# be read anew, its images fetched. Written as a character reference, a line feed shows as before and ends nothing.
-_BLANK_LINE = re.compile(r"\n(?=[^\S\n]*(?:\n|\Z))")
 
-
-def terminal_text(text: str) -> str:
-    """Text that a terminal only shows and never obeys.
+def markdown_html(text: str) -> str:
+    """Convert Markdown to safe HTML. What cannot be converted is shown as it is.
 
     Args:
-        text: Any text, or a piece of one.
+        text: Any text.
 
     Returns:
-        The text without control characters (but for line feeds and tabs) and bidirectional controls, lone surrogates
-        replaced by U+FFFD. Piece by piece it gives the same as at once.
+        The body of an HTML element.
     """
-    return _SURROGATE.sub("\ufffd", text.translate(_FORBIDDEN))
-
-
-def _one_line(text: str) -> str:
-    """Text from outside as one printable line."""
-    return " ".join(terminal_text(text).split())
-
-
-def _wrapped(body: str, name: str = "") -> str:
-    """The element around all of it. It cuts off what would be painted outside of it, such as a huge formula."""
-    body = _BLANK_LINE.sub("&#10;", body)
-    return f'<div class="{name}{_NO_MATH}" dir="auto" style="overflow-x:auto;overflow-y:hidden">{body}</div>'
-
-
-def _body_html(text: str) -> str:
-    """Markdown as HTML, or the text as it is where Markdown does not work out."""
     text = terminal_text(text.replace("\0", "\ufffd"))
-    if len(text) <= _MAX_MARKDOWN_CHARS:
+    if len(text) <= MAX_CHARS:
         # Whatever a hostile text sets off in the parser (too deep a recursion, say), the reply must still be shown.
         try:
             parser = _parser()
             tokens = parser.parse(text)
-            if all(token.level < _MAX_NESTING - 1 for token in tokens):
+            if all(token.level < MAX_NESTING - 1 for token in tokens):
                 return str(parser.renderer.render(tokens, parser.options, {}))
         except Exception:
             pass
-    return _plain_html(text)
-
-
-def _plain_html(text: str) -> str:
-    """A text as it is."""
-    return f"{_PROSE}{escape(terminal_text(text))}</code></pre>\n"
+    return plain_html(text)
 
 
 def _parser() -> MarkdownIt:
-    """CommonMark with tables, strikethrough and formulas; without HTML."""
+    """Create a parser of CommonMark with tables, strikethrough and formulas; without HTML."""
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_NESTING})
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING})
     parser.enable(["table", "strikethrough"])
-    parser.validateLink = _is_safe_link  # type: ignore[method-assign]  # the parser's own way to restrict links
+    parser.validateLink = _is_safe_link  # type: ignore[method-assign]  # as the documentation of the parser says
     parser.inline.ruler.before("escape", "math_inline", _inline_math)
     parser.block.ruler.before(
         "fence", "math_block", _block_math, {"alt": ["paragraph", "reference", "blockquote", "list"]}
@@ -172,7 +125,7 @@ def _parser() -> MarkdownIt:
 
 
 def _limit_brackets(state: StateCore) -> None:
-    """Rule of the parser: paragraphs after too many brackets are left as text."""
+    """Leave paragraphs after too many brackets as text. A rule of the parser."""
     brackets = 0
     for token in state.tokens:
         if token.type == "inline":
@@ -182,11 +135,11 @@ def _limit_brackets(state: StateCore) -> None:
 
 
 def _is_safe_link(url: str) -> bool:
-    """Whether a link may lead there; the parser has decoded its entities and escapes."""
+    """Tell whether a link may lead there; the parser has decoded its entities and escapes."""
     return _LINK.match(url) is not None
 
 
-# How tokens become HTML. Names and signatures are the parser's.
+# Render rules: the parser calls them by name with these arguments.
 
 
 def _link_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
@@ -208,14 +161,9 @@ def _escaped(renderer: Any, tokens: Sequence[Token], index: int, options: Any, e
     return escape(tokens[index].content)
 
 
-def _cell(tag: str, side: str, more: str = "") -> str:
-    return f'<{tag} style="text-align:{side};padding:0.2em 0.7em{more}">'
-
-
 def _cell_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    # Said for every cell, because JupyterLab aligns the cells of HTML outputs to the right.
     wanted = re.fullmatch(r"text-align:(left|center|right)", str(tokens[index].attrGet("style")))
-    return _cell(tokens[index].tag, wanted[1] if wanted else "left")
+    return cell_tag(tokens[index].tag, wanted[1] if wanted else "left")
 
 
 def _table_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
@@ -229,7 +177,7 @@ def _fence(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env
         tex = token.content.strip()
         is_delimited = tex.startswith(("$$", "\\[", "\\begin"))
         return _formula(tex, *(("", "") if is_delimited else ("$$", "$$")), tag="div")
-    return f"{_CODE}{_highlighted(token.content, language)}</code></pre>\n"
+    return code_html(_highlighted(token.content, language))
 
 
 def _math(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
@@ -251,14 +199,14 @@ _RULES = {
     "math_inline": _math,
     "math_block": _math,
     "prose": _escaped,
-    # The parser makes no such tokens with HTML switched off; should it ever, they stay text.
+    # The parser makes no such tokens with HTML switched off; if it ever does, they stay text.
     "html_inline": _escaped,
     "html_block": _escaped,
 }
 
 
 def _highlighted(code: str, language: str) -> str:
-    """Code as escaped HTML, coloured when its language is known."""
+    """Convert code to escaped HTML, coloured when its language is known."""
     name = _LANGUAGES.get(language)
     if name is None or len(code) > _MAX_HIGHLIGHT_CHARS:
         return escape(code)
@@ -281,15 +229,15 @@ def _highlighted(code: str, language: str) -> str:
 
 
 def _formula(tex: str, opener: str, closer: str, *, tag: str) -> str:
-    """A formula for the front end to typeset, or as code when it holds a command that could do more."""
+    """Return a formula for the front end to typeset, or as code when it holds a command that could do more."""
     shown = escape(f"{opener}{_TEX_LABEL.sub('', tex)}{closer}")
     if _UNSAFE_TEX.search(tex) or len(tex) > _MAX_TEX_CHARS or (opener == "$$" and "$$" in tex):
-        return f"{_CODE}{shown}</code></pre>\n" if tag == "div" else f"<code>{shown}</code>"
+        return code_html(shown) if tag == "div" else f"<code>{shown}</code>"
     return f'<{tag} class="{_MATH}">{shown}</{tag}>' + ("\n" if tag == "div" else "")
 
 
 def _looks_like_math(opener: str, tex: str, following: str) -> bool:
-    """Whether what stands between two delimiters is a formula, and not prose between two amounts of money."""
+    """Tell whether the text between two delimiters is a formula, and not prose between two amounts of money."""
     body = tex.strip()
     if not body or body.startswith("$"):
         return False
@@ -304,13 +252,13 @@ def _looks_like_math(opener: str, tex: str, following: str) -> bool:
 
 
 def _is_escaped(text: str, position: int) -> bool:
-    """Whether an odd number of backslashes stands before a position."""
+    """Tell whether an odd number of backslashes stands before a position."""
     before = text[max(0, position - 100) : position]
     return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 
 def _inline_math(state: StateInline, silent: bool) -> bool:
-    """Rule of the inline parser: a formula inside a paragraph."""
+    """Find a formula inside a paragraph. A rule of the inline parser."""
     source, position = state.src, state.pos
     opener, closer = next((pair for pair in _MATH_PAIRS if source.startswith(pair[0], position)), ("", ""))
     if not opener:
@@ -331,7 +279,7 @@ def _inline_math(state: StateInline, silent: bool) -> bool:
 
 
 def _block_math(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """Rule of the block parser: a formula that begins a line and ends one, or a math environment."""
+    """Find a formula that begins a line and ends one, or a math environment. A rule of the block parser."""
     if state.is_code_block(start):
         return False
 
@@ -353,7 +301,7 @@ def _block_math(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         if not text or state.sCount[line] < state.blkIndent or (opener != closer and opener in text):
             return False
         at = text.find(closer)
-    # A full stop after a formula goes into it; any other text makes it a part of a paragraph.
+    # Punctuation after a formula goes into it; any other text makes it a part of a paragraph.
     if text[at + len(closer) :] not in ("", ".", ",", ";"):
         return False
     content = state.getLines(start, line + 1, state.sCount[start], False).strip()
@@ -369,6 +317,3 @@ def _block_math(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         token.map = [start, line + 1]
     state.line = line + 1
     return True
-
-
-# What commands answer with.

@@ -1,6 +1,6 @@
-"""What others wrote inside a Markdown text of ours: quoted word for word, or as Markdown that cannot do harm.
+"""Foreign text inside Markdown: quoted word for word, or as Markdown that cannot do harm.
 
-`render` makes HTML; this is for files, which other programs show: they obey HTML and fetch images.
+`markdown` makes HTML. This is for files: the programs that show them may obey HTML and fetch images.
 """
 
 from __future__ import annotations
@@ -8,27 +8,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from .markdown import MAX_CHARS, MAX_NESTING
 from .words import shorten
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
 _LINE_END: Final = re.compile("\r\n?")
-# What begins a tag, a comment or an image. Addresses in <...> are no tags.
+# The beginning of a tag, a comment or an image. URLs in <...> are no tags.
 _MARKUP: Final = re.compile(r"<(?!(?:https?://|mailto:)[^\s<>]*>)(?=[A-Za-z/!?])|!(?=\[)")
 _CODE_SPAN: Final = re.compile(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)")
 _LINE_CHARS: Final = 120
-# What the parser takes more than a second for, or drops text of, is shown as it is.
-_LONGEST_MARKDOWN: Final = 80_000
-_DEEPEST: Final = 60
 
 
 def fenced(text: str, language: str = "") -> str:
-    """Put a text as it is into a code block that nothing in it can end.
+    """Put a text into a code block that nothing in it can close.
 
     Args:
         text: Any text.
-        language: What is written behind the fence.
+        language: The language, written after the opening fence.
 
     Returns:
         Markdown.
@@ -39,13 +37,14 @@ def fenced(text: str, language: str = "") -> str:
 
 
 def tamed(text: str) -> str:
-    """Markdown whose HTML and images are text, and that leaves no code block open behind it.
+    """Turn the HTML and images of Markdown into text, and close its last code block.
 
     Args:
         text: Markdown that a model wrote.
 
     Returns:
-        The same to look at, without what a viewer would obey or fetch. What cannot be told is shown as it is.
+        Markdown that looks the same, without what a viewer would obey or fetch; where that is not certain, the whole
+        text in a code block.
     """
     text = _LINE_END.sub("\n", text)
     if not text.strip():
@@ -61,7 +60,7 @@ def tamed(text: str) -> str:
 
 
 def _attempt(text: str, keeps_spans: bool) -> str:
-    """The Markdown without markup outside of code; whether code inside lines is kept, too, is a guess for each line."""
+    """Escape markup outside of code blocks, and with `keeps_spans` outside of what seem to be code spans."""
     lines = text.split("\n")
     tokens = _tokens(f"{text}\n\nend", allows_html=False)
     is_code: set[int] = set()
@@ -69,37 +68,37 @@ def _attempt(text: str, keeps_spans: bool) -> str:
         if token.type in ("fence", "code_block") and token.map:
             is_code.update(range(*token.map))
     result = [line if n in is_code else _escaped(line, keeps_spans) for n, line in enumerate(lines)]
-    # Lists and quotes end at the empty line before; only a fence of the outermost level goes on.
+    # Lists and quotes end at an empty line; only a fence of the outermost level stays open.
     if tokens[-1].type == "fence":
         result.append(tokens[-1].markup)
     return "\n".join(result).strip("\n")
 
 
 def _has_markup(text: str) -> bool:
-    """Whether a text has HTML or images, to a parser that knows them."""
+    """Tell whether a parser with HTML switched on finds HTML or images in a text."""
     flat = [token for block in _tokens(text, allows_html=True) for token in (block, *(block.children or ()))]
     return any(token.type in ("html_block", "html_inline", "image") for token in flat)
 
 
 def _tokens(text: str, *, allows_html: bool) -> list[Token]:
-    """The parts of a Markdown text.
+    """Parse Markdown.
 
     Raises:
-        ValueError: It is too long or too deeply nested to be looked at.
+        ValueError: It is too long, or nested too deeply.
     """
     from markdown_it import MarkdownIt
 
-    if len(text) > _LONGEST_MARKDOWN:
+    if len(text) > MAX_CHARS:
         raise ValueError("too long")
-    parser = MarkdownIt("commonmark", {"html": allows_html, "maxNesting": _DEEPEST}).enable("table")
+    parser = MarkdownIt("commonmark", {"html": allows_html, "maxNesting": MAX_NESTING}).enable("table")
     tokens = parser.parse(text)
-    if any(token.level >= _DEEPEST - 1 for token in tokens):
+    if any(token.level >= MAX_NESTING - 1 for token in tokens):
         raise ValueError("too deep")
     return tokens
 
 
 def _escaped(line: str, keeps_spans: bool) -> str:
-    """A line of Markdown without HTML and images."""
+    """Escape the HTML and images in a line of Markdown."""
     if not keeps_spans:
         return _MARKUP.sub(_escape, line)
     parts: list[str] = []
@@ -115,7 +114,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Any text as one short line of Markdown.
+    """Shorten any text to one line of Markdown.
 
     Args:
         text: Any text.

@@ -1,14 +1,15 @@
-"""How a reply shows itself: its text, and a line about it."""
+"""A reply as HTML and as plain text: its text, and a line about it."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from html import escape
 from typing import Protocol
 
-from .markdown import _FOOTER, _ORANGE, _body_html, _one_line, _wrapped, terminal_text
+from .characters import printable_line, terminal_text
+from .html_parts import output_html, small_html, warning_html
+from .markdown import markdown_html
+from .numbers import money
 
 _CLOSING_TAGS = re.compile(r"(?:</[a-z0-9]+>\s*)+\Z")
 _FINISH_MARKS = {
@@ -21,19 +22,19 @@ _FINISH_MARKS = {
 
 
 class UsageToShow(Protocol):
-    """The tokens and the cost of a reply."""
+    """The tokens and the cost of a reply, as far as they are shown."""
 
     @property
     def input_tokens(self) -> int | None:
-        """Tokens of the messages sent."""
+        """Return the tokens of the messages sent."""
 
     @property
     def output_tokens(self) -> int | None:
-        """Tokens of the reply."""
+        """Return the tokens of the reply."""
 
     @property
     def cost_usd(self) -> float | None:
-        """Price in US dollars."""
+        """Return the cost in US dollars."""
 
 
 class ReplyToShow(Protocol):
@@ -41,62 +42,59 @@ class ReplyToShow(Protocol):
 
     @property
     def text(self) -> str:
-        """The text."""
+        """Return the text."""
 
     @property
     def model(self) -> str:
-        """``provider/model`` that answered."""
+        """Return the ``provider/model`` that answered."""
 
     @property
     def usage(self) -> UsageToShow:
-        """What it took."""
+        """Return its tokens and cost."""
 
     @property
     def finish_reason(self) -> str:
-        """Why it ended."""
+        """Return why it ended."""
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds from sending to the last byte."""
+        """Return the seconds from sending to the last byte."""
 
 
 def reply_html(
     text: str, *, header: Sequence[str] = (), footer: str = "", mark: str = "", is_growing: bool = False
 ) -> str:
-    """A reply, whole or growing, as safe HTML.
+    """Convert a reply, whole or growing, to safe HTML.
 
     Args:
         text: The text of the reply, as Markdown.
         header: Lines above it, as plain text.
         footer: A line below it, as plain text.
-        mark: What is wrong with the reply, in a few words; stands out before the footer.
+        mark: What is wrong with the reply, in a few words; shown as a warning above the footer.
         is_growing: Whether a cursor is shown at its end.
 
     Returns:
         An HTML ``div``.
     """
-    body = _body_html(text) if text else ""
+    body = markdown_html(text) if text else ""
     if is_growing:
         tail = _CLOSING_TAGS.search(body)
         at = tail.start() if tail else len(body)
         body = f"{body[:at]}▍{body[at:]}"
     if mark:
-        body += (
-            f'<div style="font-size:smaller"><strong style="color:{_ORANGE}">⚠ {escape(_one_line(mark))}</strong></div>'
-        )
+        body += warning_html(mark)
     if footer:
-        body += f"{_FOOTER}{escape(_one_line(footer))}</div>"
-    above = "".join(f"{_FOOTER}{escape(_one_line(line))}</div>" for line in header)
-    return _wrapped(above + body, "aichat-reply ")
+        body += small_html(footer)
+    return output_html("".join(map(small_html, header)) + body, "aichat-reply ")
 
 
 def reply_bundle(reply: ReplyToShow, *, header: Sequence[str] = (), note: str = "") -> dict[str, str]:
-    """A finished reply for display.
+    """Return a finished reply as IPython displays it.
 
     Args:
         reply: The reply.
         header: Lines above it.
-        note: What is wrong with it; default: what its finish reason says.
+        note: What is wrong with it; default: `finish_mark`.
 
     Returns:
         ``text/html``, with a line about the reply below it, and ``text/plain``.
@@ -109,19 +107,19 @@ def reply_bundle(reply: ReplyToShow, *, header: Sequence[str] = (), note: str = 
 
 
 def finish_mark(reply: ReplyToShow) -> str:
-    """What is missing of a reply, in a few words; empty when it came to its own end."""
+    """Return why a reply is not whole, in a few words; empty when it is."""
     return _FINISH_MARKS.get(reply.finish_reason, "")
 
 
 def summary_line(reply: ReplyToShow) -> str:
-    """One line about a reply: ``local/smollm2-135m · 31 + 54 tokens · 0.9 s``. What is not known is left out."""
+    """Describe a reply in one line: ``local/smollm2-135m · 31 + 54 tokens · 0.9 s``. What is not known is left out."""
     return " · ".join(filter(None, [*_facts(reply), finish_mark(reply)])) or "a reply"
 
 
 def _facts(reply: ReplyToShow) -> list[str]:
-    """Model, tokens, cost and time of a reply, as far as they are known."""
+    """List model, tokens, cost and time of a reply, as far as they are known."""
     usage = reply.usage
-    facts = [_one_line(reply.model)] if reply.model else []
+    facts = [printable_line(reply.model)] if reply.model else []
     if usage.input_tokens is not None and usage.output_tokens is not None:
         facts.append(f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens")
     elif usage.input_tokens is not None or usage.output_tokens is not None:
@@ -132,16 +130,3 @@ def _facts(reply: ReplyToShow) -> list[str]:
     if reply.elapsed_s > 0:
         facts.append(f"{reply.elapsed_s:.1f} s")
     return facts
-
-
-def money(cost_usd: float | None) -> str:
-    """US dollars in words: ``$0.0012``, ``$3.20``, or ``unknown`` for None."""
-    return "unknown" if cost_usd is None else f"${_decimals(cost_usd)}"
-
-
-def _decimals(number: float) -> str:
-    """A number with at least two significant digits, and no more than two decimals where these suffice."""
-    if not number or not math.isfinite(number):
-        return f"{number:g}"
-    places = max(2, 1 - math.floor(math.log10(abs(number))))
-    return f"{number:,.{min(places, 12)}f}"

@@ -1,4 +1,4 @@
-"""Two small pictures as SVG: a histogram and a line. Numbers in, text out."""
+"""Two small charts as SVG: a histogram and a growing count."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-# Two of them fit side by side into a narrow notebook.
+# Two charts fit side by side into a narrow notebook.
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 264, 110, 36, 18, 16
-# Readable on white and on black; a picture sees no style sheet and no variable, so the colours stand in the marks.
+# Readable on white and on black. A style sheet does not reach into an image, so the elements hold their colours.
 _INK, _MARK = "#808080", "#4c8bbf"
 
 
 def image(svg: str, *, alt: str) -> str:
-    """A picture as an ``<img>`` that holds it.
+    """Embed a chart in an ``<img>`` element.
 
-    Front ends that clean the outputs of an untrusted notebook drop the marks of an ``<svg>`` element and leave its
-    labels behind as words without sense.
+    Front ends that sanitize the outputs of an untrusted notebook remove the shapes of an ``<svg>`` element and leave
+    its labels behind as stray words.
 
     Args:
-        svg: The picture; empty gives nothing.
-        alt: What it says, for where it cannot be seen.
+        svg: The chart; empty gives an empty result.
+        alt: Description, for places where it cannot be seen.
     """
     if not svg:
         return ""
@@ -30,7 +30,7 @@ def image(svg: str, *, alt: str) -> str:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest of the values that this share of them does not exceed.
+    """Return the smallest of the values that this share of them does not exceed.
 
     Args:
         values: At least one.
@@ -41,13 +41,13 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def histogram(values: Sequence[float], *, title: str, unit: str, n_bars: int = 24) -> str:
-    """A histogram, from 0 to the 99th percentile; the rest is counted in the last bar.
+    """Draw a histogram, from 0 to the 99th percentile; larger values are counted in the last bar.
 
     Args:
         values: Any numbers >= 0.
-        title: What they are.
-        unit: Their unit, for the axis.
-        n_bars: How many bars.
+        title: Title of the chart.
+        unit: Unit of the values, for the axis.
+        n_bars: Number of bars.
 
     Returns:
         An ``<svg>`` element; empty when there is no value.
@@ -70,13 +70,13 @@ def histogram(values: Sequence[float], *, title: str, unit: str, n_bars: int = 2
 
 
 def line(xs: Sequence[float], *, title: str, unit: str, n_points: int = 100) -> str:
-    """How a count grew: one step at each of `xs`, which must be sorted.
+    """Draw a count that grows by one at each of `xs`.
 
     Args:
-        xs: When each one came, >= 0.
-        title: What is counted.
+        xs: Times at which it grows, >= 0, sorted.
+        title: Title of the chart.
         unit: Unit of `xs`, for the axis.
-        n_points: Most points of the line.
+        n_points: Maximum number of points of the line.
 
     Returns:
         An ``<svg>`` element; empty when there are fewer than two.
@@ -97,7 +97,7 @@ def _y(share: float) -> float:
 
 
 def _frame(body: str, *, title: str, left: str, right: str, top: str) -> str:
-    """Axes, labels and title around the marks."""
+    """Add axes, labels and a title."""
     text = f'font-family="sans-serif" font-size="10" fill="{_INK}"'
     base = _y(0)
     return (

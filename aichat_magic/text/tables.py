@@ -19,20 +19,20 @@ _INLINE = re.compile(r"(\*\*|__|`)(?P<inside>.+?)\1")
 
 
 def tables(text: str) -> list[DataFrame]:
-    """All tables of a Markdown text, in order.
+    """Return all tables of a Markdown text, in order.
 
-    Cells are texts without their marks of emphasis. A column in which each cell is a number or missing is one of
-    numbers; 007 is none.
+    Cells are texts without marks of emphasis. A column in which each cell is a number or missing becomes numbers; 007
+    is not a number.
 
     Args:
-        text: Markdown; a table inside a fence counts, too, when the text has none outside of one.
+        text: Markdown; tables inside of fences count only when the text has none outside.
     """
     found = _tables(outside(text))
     if not found:
         found = [table for block in blocks(text) for table in _tables(block.text.split("\n"))]
     if not found:
         return []
-    import pandas as pd  # only who has a table pays for it
+    import pandas as pd  # loaded only for a text with a table
 
     return [
         pd.DataFrame(dict(enumerate(columns))).set_axis(_unique(head), axis=1) for head, columns in map(_typed, found)
@@ -40,7 +40,7 @@ def tables(text: str) -> list[DataFrame]:
 
 
 def _tables(lines: list[str]) -> list[list[list[str]]]:
-    """The rows of each table, the headings first."""
+    """Return the rows of each table, the headings first."""
     found: list[list[list[str]]] = []
     number = 1
     while number < len(lines):
@@ -60,20 +60,20 @@ def _tables(lines: list[str]) -> list[list[list[str]]]:
 
 
 def _cells(line: str) -> list[str]:
-    """The cells of a line; a bar with a backslash before it is none of the borders."""
+    """Split a line into cells; a bar after a backslash is not a border."""
     line = line.strip().removeprefix("|")
     line = line[:-1] if line.endswith("|") and not line.endswith("\\|") else line
     return [cell.replace("\\|", "|").strip() for cell in re.split(r"(?<!\\)\|", line)]
 
 
 def _typed(rows: list[list[str]]) -> tuple[list[str], list[list[object]]]:
-    """Headings, and the values of each column."""
+    """Return the headings, and the values of each column."""
     head, *body = [[_INLINE.sub(r"\g<inside>", cell) for cell in row] for row in rows]
     return head, [_column([row[place] for row in body]) for place in range(len(head))]
 
 
 def _column(cells: list[str]) -> list[object]:
-    """Numbers where all that is there is numbers, else the texts."""
+    """Convert a column to numbers if all its cells are numbers or missing; else return the texts."""
     plain = [cell.replace(",", "") if re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", cell) else cell for cell in cells]
     there = [cell for cell in plain if cell.lower() not in _MISSING]
     if not there or not all(_NUMBER.match(cell) and not _LEADING_ZERO.match(cell) for cell in there):
@@ -85,7 +85,7 @@ def _column(cells: list[str]) -> list[object]:
 
 
 def _unique(head: list[str]) -> list[str]:
-    """Headings, each once: a second ``n`` becomes ``n_2``."""
+    """Make headings unique: a second ``n`` becomes ``n_2``."""
     seen: dict[str, int] = {}
     names = []
     for name in head:

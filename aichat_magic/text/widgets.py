@@ -1,4 +1,4 @@
-"""What commands answer with: notes, transcripts and tables, as HTML and as plain text."""
+"""Notes, transcripts and tables that commands show, as HTML and as plain text."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Protocol
 
-from .markdown import _FOOTER, _body_html, _cell, _one_line, _plain_html, _wrapped, terminal_text
-from .reply_view import _decimals
+from .characters import printable_line, terminal_text
+from .html_parts import cell_tag, output_html, plain_html, small_html
+from .markdown import markdown_html
+from .numbers import decimals
 from .wrap import text_width, wrapped
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A few words to the user.
+    """A short message to the user.
 
     Attributes:
         text: One line or several, as plain text.
@@ -24,41 +26,41 @@ class Note:
     text: str
 
     def __str__(self) -> str:
-        """The text."""
+        """Return the text."""
         return terminal_text(self.text)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """How notebooks and terminals show it."""
+        """Return what notebooks and terminals show."""
         lines = escape(str(self))
         html = f'<pre style="white-space:pre-wrap">{lines}</pre>' if "\n" in lines else f"<p>{lines}</p>"
-        return {"text/plain": str(self), "text/html": _wrapped(html)}
+        return {"text/plain": str(self), "text/html": output_html(html)}
 
 
 class MessageToShow(Protocol):
-    """Any message, as far as it is shown."""
+    """Any message of a conversation, as far as it is shown."""
 
     @property
     def role(self) -> str:
-        """Who says it."""
+        """Return the role of its author."""
 
     @property
     def content(self) -> str:
-        """The text."""
+        """Return the text."""
 
     @property
     def images(self) -> Sequence[object]:
-        """Pictures that go with it; their text stands for them."""
+        """Return its pictures; their `str` is shown for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
-    """Messages to look at.
+    """Messages, shown one below the other.
 
     Attributes:
         title: A line above them.
         messages: The messages in order.
         note: A line below them; may be empty.
-        is_exact: Whether they are shown letter by letter, and not as Markdown.
+        is_exact: Whether they are shown letter by letter, instead of as Markdown.
     """
 
     title: str
@@ -67,31 +69,31 @@ class Transcript:
     is_exact: bool = False
 
     def __str__(self) -> str:
-        """The messages, each below its role."""
-        parts = [_one_line(self.title)]
+        """Return the messages as plain text, each below its role."""
+        parts = [printable_line(self.title)]
         parts += [f"[{message.role}]\n{terminal_text(_with_images(message))}" for message in self.messages]
-        return "\n\n".join(filter(None, [*parts, _one_line(self.note)]))
+        return "\n\n".join(filter(None, [*parts, printable_line(self.note)]))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """How notebooks and terminals show it."""
-        as_html = _plain_html if self.is_exact else _body_html
-        note = f"{_FOOTER}{escape(_one_line(self.note))}</div>" if self.note else ""
+        """Return what notebooks and terminals show."""
+        as_html = plain_html if self.is_exact else markdown_html
+        note = small_html(self.note) if self.note else ""
         body = "".join(
             f"<p><strong>{message.role}</strong></p>\n{as_html(_with_images(message))}" for message in self.messages
         )
-        title = f"<p>{escape(_one_line(self.title))}</p>\n"
-        return {"text/plain": str(self), "text/html": _wrapped(title + body + note)}
+        title = f"<p>{escape(printable_line(self.title))}</p>\n"
+        return {"text/plain": str(self), "text/html": output_html(title + body + note)}
 
 
 def _with_images(message: MessageToShow) -> str:
-    """The text of a message, and a line for each of its images."""
+    """Return the text of a message, with a line for each of its images."""
     return "\n".join([message.content, *map(str, message.images)])
 
 
 Cell = str | int | float | None
-# A terminal that nobody has widened.
+# The width of most terminals, in columns.
 _WIDTH = 80
-# A name is not broken where a line of text can give way instead.
+# Shorter cells are not wrapped: a long text can give way instead.
 _MAX_SHORT = 32
 _SHORT = ";vertical-align:top;white-space:nowrap"
 _LONG = ";vertical-align:top;min-width:12em;overflow-wrap:anywhere"
@@ -100,15 +102,15 @@ _PARTS_OF_CELL = re.compile(r"[^\s/_:=&?,.-]*(?:[/_:=&?,.-]+|\s+|\Z)")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A small table to look at: models, providers, conversations, usage.
+    """A small table: models, providers, conversations, usage.
 
     Attributes:
         title: A line above it; may be empty.
-        columns: Headings; when all are empty there is no line of headings.
+        columns: Headings; when all are empty, no headings are shown.
         rows: Cells, as many in each row as there are headings. Numbers are aligned to the right; None is empty. A
-            column without a single cell is left out.
+            column in which every cell is empty is left out.
         note: A line below it; may be empty.
-        max_lines: Most lines of a cell in plain text.
+        max_lines: Maximum lines of a cell in plain text.
     """
 
     title: str
@@ -118,7 +120,7 @@ class Table:
     max_lines: int = 3
 
     def __str__(self) -> str:
-        """Aligned plain text of at most 80 columns. Long cells take several lines, and end with an ellipsis."""
+        """Return aligned plain text of at most 80 columns. Long cells are wrapped, then cut with an ellipsis."""
         shown, is_number = self._shown()
         widths = _fitted([max(map(text_width, column)) for column in zip(*shown, strict=True)], is_number)
         lines = []
@@ -129,35 +131,35 @@ class Table:
                 lines.append("  ".join(map(_padded, parts, widths, is_number)))
             if row is shown[0]:
                 lines = [*lines, "  ".join("-" * width for width in widths)] if any(self.columns) else []
-        around = [_one_line(self.title)] if self.title else []
-        note = [wrapped(_one_line(self.note), _WIDTH)] if self.note else []
+        around = [printable_line(self.title)] if self.title else []
+        note = [wrapped(printable_line(self.note), _WIDTH)] if self.note else []
         return "\n".join(line.rstrip() for line in (*around, *lines, *note))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """How notebooks and terminals show it."""
+        """Return what notebooks and terminals show."""
         return {"text/plain": str(self), "text/html": self._html()}
 
     def _html(self) -> str:
-        """The same as an HTML table."""
+        """Return the table as HTML."""
         (columns, *rows), is_number = self._shown()
 
         def row_html(tag: str, cells: Iterable[str]) -> str:
             return "".join(
-                f"{_cell(tag, 'right' if right else 'left', _SHORT if len(cell) <= _MAX_SHORT else _LONG)}"
+                f"{cell_tag(tag, 'right' if right else 'left', _SHORT if len(cell) <= _MAX_SHORT else _LONG)}"
                 f"{escape(cell)}</{tag}>"
                 for cell, right in zip(cells, is_number, strict=True)
             )
 
-        title = f"<p><strong>{escape(_one_line(self.title))}</strong></p>" if self.title else ""
-        note = f"{_FOOTER}{escape(_one_line(self.note))}</div>" if self.note else ""
+        title = f"<p><strong>{escape(printable_line(self.title))}</strong></p>" if self.title else ""
+        note = small_html(self.note) if self.note else ""
         body = "".join(f"<tr>{row_html('td', row)}</tr>\n" for row in rows)
         head = f"<thead><tr>{row_html('th', columns)}</tr></thead>\n" if any(self.columns) else ""
         table = f'<table style="margin-left:0">\n{head}<tbody>\n{body}</tbody></table>'
-        return _wrapped(f"{title}{table}{note}")
+        return output_html(f"{title}{table}{note}")
 
     def _shown(self) -> tuple[list[list[str]], list[bool]]:
-        """Headings and rows as text, without empty columns; for each column whether it holds numbers."""
-        shown = [[_one_line(heading) for heading in self.columns]]
+        """Return headings and rows as text, without empty columns, and for each column whether it holds numbers."""
+        shown = [[printable_line(heading) for heading in self.columns]]
         shown += [[_cell_text(cell) for cell in row] for row in self.rows]
         every = range(len(self.columns))
         kept = [place for place in every if any(row[place] for row in shown[1:])] or every
@@ -170,16 +172,16 @@ class Table:
 
 
 def _cell_text(cell: Cell) -> str:
-    """A cell as one line of text."""
+    """Format a cell as one line of text."""
     if cell is None:
         return ""
     if isinstance(cell, float):
-        return _decimals(cell)
-    return f"{cell:,}" if isinstance(cell, int) else _one_line(cell)
+        return decimals(cell)
+    return f"{cell:,}" if isinstance(cell, int) else printable_line(cell)
 
 
 def _fitted(widths: list[int], is_number: list[bool], limit: int = _WIDTH) -> list[int]:
-    """Widths of columns that fit the limit: the widest columns of text give way, down to eight characters."""
+    """Shrink columns to fit the limit: the widest columns of text give way, down to eight characters."""
     widths = list(widths)
     while sum(widths) + 2 * (len(widths) - 1) > limit:
         widest = max(range(len(widths)), key=lambda i: 0 if is_number[i] else widths[i])
@@ -190,9 +192,9 @@ def _fitted(widths: list[int], is_number: list[bool], limit: int = _WIDTH) -> li
 
 
 def _folded(text: str, width: int, max_lines: int) -> list[str]:
-    """A cell as lines of its width, broken at spaces and after the marks inside of names and addresses."""
+    """Wrap a cell to its width, at spaces and after the punctuation inside of names and addresses."""
     lines, line = [], ""
-    # More than that is not shown.
+    # No more than this can be shown.
     for part in _PARTS_OF_CELL.findall(text[: width * (max_lines + 1)]):
         if text_width(line + part.rstrip()) > width:
             lines.append(line.rstrip())
@@ -214,6 +216,6 @@ def _folded(text: str, width: int, max_lines: int) -> list[str]:
 
 
 def _padded(text: str, width: int, is_right: bool) -> str:
-    """A line of a cell filled to its width."""
+    """Fill a line of a cell to its width."""
     space = " " * (width - text_width(text))
     return space + text if is_right else text + space

@@ -1,4 +1,4 @@
-"""Words from outside, made fit to show: the nearest known name, one shortened line."""
+"""Helpers for messages: the nearest known name, and long text shortened to one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The sentence that names the known name nearest to `name`.
+    """Return a sentence that suggests the known name nearest to `name`.
 
     Args:
         name: What the user wrote.
@@ -20,7 +20,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """The known name nearest to `name`; empty when none is near."""
+    """Return the known name nearest to `name`; empty when none is near."""
     import difflib  # only errors need it
 
     lowered = {candidate.lower(): candidate for candidate in known}
@@ -29,7 +29,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 
 
 def shorten(text: str, limit: int = 200) -> str:
-    """One printable line of at most `limit` characters, for text that came from outside.
+    """Shorten a text from outside to one printable line.
 
     Args:
         text: Any text: a body, a header, a user's value.

@@ -1,4 +1,4 @@
-"""Text at the width of a terminal: words stay whole, code and tables stay as they are."""
+"""Line breaking for terminals: words stay whole, code and tables stay as they are."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Iterator
 
 from .code_blocks import closes, opened_by
 
-# Where a word may end: white space, and each character of a script that is written without any.
+# Line feeds, white space, and words.
 _PARTS = re.compile(r"\n|[^\S\n]+|\S+")
 _MARKER = re.compile(r"[-*+>]|\d{1,3}[.)]")
-# Narrower than this, lines of words are no longer lines.
+# Text is not wrapped to less than this, in columns.
 _MIN_WIDTH = 20
 _MAX_INDENT = 12
-# What is longer than this is no word, and is not held back.
+# A longer part, in characters, is not held back until its end is known.
 _MAX_HELD = 200
 
 
 def text_width(text: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """Return the columns of a terminal that a text takes."""
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )
 
 
 def wrapped(text: str, width: int) -> str:
-    """A text with line breaks between words, so that no line of words is longer than the width.
+    """Break lines between words, so that no line of words is longer than the width.
 
     Args:
         text: Markdown or plain text.
@@ -40,18 +40,18 @@ def wrapped(text: str, width: int) -> str:
 
 
 class WordWrap:
-    """Wraps a text that arrives in pieces. A word is given out when its end is known, so that it never moves."""
+    """Line breaking for a text that arrives in pieces. A word is written when its end is known, so it never moves."""
 
     def __init__(self, width: int) -> None:
-        """Begin a text.
+        """Create a line breaker for a new text.
 
         Args:
-            width: Most columns of a line; less than 20: every piece passes as it is.
+            width: Maximum columns of a line; less than 20: every piece is returned as it is.
         """
         self._width = width
         self._fence = ""
         self._held = ""
-        # Of the line that is being written: its text, the space before its next word, where it ends, where it hangs.
+        # The line that is being written: its text, the space before its next word, its width, its indentation.
         self._line = ""
         self._space = ""
         self._column = 0
@@ -59,7 +59,7 @@ class WordWrap:
         self._is_inside = False
 
     def add(self, piece: str) -> str:
-        """Take a piece, and give what can be written now."""
+        """Add a piece, and return what can be written now."""
         if self._width < _MIN_WIDTH:
             return piece
         text, self._held = self._held + piece, ""
@@ -76,14 +76,14 @@ class WordWrap:
         return "".join(written)
 
     def flush(self) -> str:
-        """The end of the text: what is still held back."""
+        """Return what is still held back, at the end of the text."""
         held, self._held = self._held, ""
         written = "".join(self._part(held)) + self._space if held else self._space
         self._space = ""
         return written
 
     def _part(self, part: str) -> Iterator[str]:
-        """A line feed, a space or a word, as it is written."""
+        """Yield the output for a line feed, white space or a word."""
         if part == "\n":
             yield self._space + part
             self._end_line()
@@ -104,7 +104,7 @@ class WordWrap:
                 yield self._placed(word)
 
     def _placed(self, word: str) -> str:
-        """A word behind the one before it, or on a new line."""
+        """Put a word after the one before it, or on a new line."""
         space, self._space = self._space, ""
         is_inside, self._is_inside = self._is_inside and not space, False
         width = text_width(word)
@@ -116,11 +116,11 @@ class WordWrap:
         return "\n" + " " * self._indent + word
 
     def _is_verbatim(self) -> bool:
-        """Whether a break in this line would change what it says."""
+        """Tell whether a line break in the present line would change its meaning."""
         return bool(self._fence) or self._line.lstrip().startswith(("```", "~~~", "|"))
 
     def _end_line(self) -> None:
-        """Begin the next line, inside a fence or outside."""
+        """Finish the line, and note whether the next one is inside a fence."""
         if self._fence:
             if closes(self._line, self._fence):
                 self._fence = ""
@@ -132,11 +132,11 @@ class WordWrap:
 
 
 def _words(part: str) -> Iterator[str]:
-    """What may be parted: a line may end after any wide character."""
+    """Yield the pieces between which a line may break: it may break after any wide character."""
     begin = 0
     for place, char in enumerate(part, start=1):
         if place - begin and unicodedata.east_asian_width(char) in "WF" and place < len(part):
-            # A mark that is written over the character goes with it; closing punctuation does not begin a line.
+            # A combining mark stays with its character; closing punctuation does not begin a line.
             following = part[place]
             if not unicodedata.combining(following) and unicodedata.category(following) not in ("Pe", "Pf", "Po", "Mn"):
                 yield part[begin:place]

@@ -1,6 +1,7 @@
 """Python values as prompt text and pictures.
 
-`describe` (any value), `dataframes` (tables), `images` (pictures), `truncate` (what of a long value is shown).
+`describe` (any value), `dataframes` (tables and arrays), `images` (pictures), `truncate` (parts of large values),
+`types` (type checks by class name).
 
-What is included in a prompt, and how, is decided in `magic.context`.
+Not here: what is included in a prompt, and when (`magic.context`).
 """

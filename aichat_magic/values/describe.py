@@ -1,8 +1,8 @@
-"""How a value of the notebook becomes something a model can read: a text inside a budget, or an image.
+"""Descriptions of Python values for a model: a text inside a budget, or an image.
 
-Types are told by the names of their classes, so that no library is imported that the user has not imported. Of a value
-only its `str` or `repr` is called, or the method that its own library draws it with (`savefig`, `_repr_png_`), and of
-large values only a small part is looked at.
+Types are recognized by class name, so that no library is imported that the user has not imported. Only `str` or `repr`
+of a value is called, or the method with which its own library draws it (`savefig`, `_repr_png_`), and only a small part
+of a large value is read.
 """
 
 from __future__ import annotations
@@ -15,28 +15,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import PromptError
-from ..core.messages import Image
+from ..core.messages import BYTES_PER_TOKEN, Image
 from ..text.words import shorten
 from .dataframes import MAX_ROWS, array_text, index_text, series_text, table_text_of
 from .images import image_of
-from .kinds import is_of, kind_of
 from .truncate import CONTAINERS, VIEWS, container_text, cut_to
+from .types import is_instance_of, type_name
 
 BUDGET_TOKENS = 5_000
 
-# As `estimate_tokens` counts.
-_BYTES_PER_TOKEN = 4
 _MAX_FRAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ValueText:
-    """What a model gets to see of a value.
+    """A value as it is shown to a model.
 
     Attributes:
-        text: The value as text; for an image, what kind it is.
+        text: The value as text; for an image, its type and size.
         images: The value as an image, if it is one.
-        cut: Which part of it is shown, such as ``"first 20 of 1,000 rows"``; empty when it is whole.
+        cut: The part of it that is shown, such as ``"first 20 of 1,000 rows"``; empty when it is whole.
     """
 
     text: str
@@ -45,11 +43,12 @@ class ValueText:
 
 
 def shown(value: Any, *, budget_tokens: int = BUDGET_TOKENS) -> ValueText:
-    """A value as a model reads it best. A text stays as it is, whatever its length.
+    """Convert a value to what a model reads best. A text stays as it is, whatever its length.
 
     Args:
         value: Any Python value.
-        budget_tokens: Most tokens of the result, as `estimate_tokens` counts them, >= 1. What is cut says so.
+        budget_tokens: Maximum size of the result, in tokens as `estimate_tokens` counts them, >= 1. The text notes a
+            cut.
 
     Returns:
         The text, and the image if the value is one.
@@ -63,7 +62,7 @@ def shown(value: Any, *, budget_tokens: int = BUDGET_TOKENS) -> ValueText:
         image = image_of(value)
         if image is not None:
             return ValueText(str(image), (image,))
-        budget = budget_tokens * _BYTES_PER_TOKEN
+        budget = budget_tokens * BYTES_PER_TOKEN
         text, part = _text(value, budget)
         text, cut = cut_to(text, budget)
         return ValueText(text, cut=part or cut)
@@ -75,12 +74,12 @@ def shown(value: Any, *, budget_tokens: int = BUDGET_TOKENS) -> ValueText:
 
 
 def schema_of(value: Any, *, budget_tokens: int = BUDGET_TOKENS) -> ValueText | None:
-    """Columns, types and missing counts of a DataFrame, without a row of it; None for everything else."""
-    sheet = table_text_of(value, 0)
-    if sheet is None:
+    """Describe the columns, types and missing values of a DataFrame, without its rows; None for everything else."""
+    table = table_text_of(value, 0)
+    if table is None:
         return None
-    budget = budget_tokens * _BYTES_PER_TOKEN
-    text, part = sheet.schema(budget)
+    budget = budget_tokens * BYTES_PER_TOKEN
+    text, part = table.schema(budget)
     text, cut = cut_to(text, budget)
     return ValueText(text, cut=part or cut)
 
@@ -93,23 +92,23 @@ def _message(error: BaseException) -> str:
 
 
 def _text(value: Any, budget: int) -> tuple[str, str]:
-    """A value that is no image as text, and which part of it that is if it is not the whole."""
-    if (sheet := table_text_of(value, MAX_ROWS)) is not None:
-        return sheet.text(budget)
-    if is_of(value, "pandas", "Series"):
+    """Return a value that is no image as text, and which part of it that is; empty for the whole."""
+    if (table := table_text_of(value, MAX_ROWS)) is not None:
+        return table.text(budget)
+    if is_instance_of(value, "pandas", "Series"):
         return series_text(value, budget)
-    if is_of(value, "pandas", "Index"):
+    if is_instance_of(value, "pandas", "Index"):
         return index_text(value, budget)
-    if is_of(value, "numpy", "ndarray"):
+    if is_instance_of(value, "numpy", "ndarray"):
         return array_text(value, budget)
     if isinstance(value, BaseException):
-        return traceback_of(value), ""  # what it is stands first, so a cut leaves it
-    if isinstance(value, type) or inspect.isroutine(value) or is_of(value, "functools", "_lru_cache_wrapper"):
+        return traceback_of(value), ""  # type and message stand first, so a cut keeps them
+    if isinstance(value, type) or inspect.isroutine(value) or is_instance_of(value, "functools", "_lru_cache_wrapper"):
         return source_of(value), ""
     if isinstance(value, (bytes, bytearray)):
         part = bytes(value[:budget])
         return str(part), f"first {budget:,} of {len(value):,} bytes" if len(value) > budget else ""
-    if isinstance(value, (*CONTAINERS, *VIEWS)) or is_of(value, "array", "array"):
+    if isinstance(value, (*CONTAINERS, *VIEWS)) or is_instance_of(value, "array", "array"):
         return container_text(value, budget)
     return str(value), ""
 
@@ -118,14 +117,14 @@ def _text(value: Any, budget: int) -> tuple[str, str]:
 
 
 def source_of(value: Any) -> str:
-    """The source of a function or a class; where there is none, its signature and its docstring."""
+    """Return the source of a function or a class; where there is none, its signature and its docstring."""
     try:
         return inspect.getsource(value).rstrip("\n")
     except (OSError, TypeError, IndexError, SyntaxError):
         pass
     if isinstance(value, type) and (found := _class_in_cell(value)):
         return found
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", kind_of(value))
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", type_name(value))
     try:
         signature = str(inspect.signature(value))
     except (ValueError, TypeError):
@@ -136,9 +135,9 @@ def source_of(value: Any) -> str:
 
 
 def _class_in_cell(cls: type) -> str:
-    """The source of a class that was written in a cell: `inspect` looks for the file of its module, and there is none.
+    """Find the source of a class that was written in a cell, through the code of its functions.
 
-    Its functions know where they were written.
+    `inspect` fails, because it looks for the file of the module.
     """
     for member in vars(cls).values():
         code = getattr(member, "__code__", None) if inspect.isfunction(member) else None
@@ -159,25 +158,25 @@ def _class_in_cell(cls: type) -> str:
 
 
 def traceback_of(error: BaseException, *, max_frames: int = _MAX_FRAMES) -> str:
-    """An exception in a few lines: what it is, where it was raised, what caused it.
+    """Describe an exception in a few lines: its type and message, where it was raised, what caused it.
 
     Places are named by file, without the directories of this machine.
 
     Args:
         error: The exception.
-        max_frames: Most places shown of each exception; the innermost are.
+        max_frames: Maximum number of places shown for each exception, the innermost.
 
     Returns:
-        Its text.
+        The description.
     """
     parts: list[str] = []
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen and len(seen) < 3:
         seen.add(id(link))
-        told = traceback.TracebackException(type(link), link, link.__traceback__, compact=True)
-        lines = "".join(told.format_exception_only()).rstrip("\n").splitlines()
-        frames = [frame for frame in told.stack if not _is_machinery(frame.filename)]
+        summary = traceback.TracebackException(type(link), link, link.__traceback__, compact=True)
+        lines = "".join(summary.format_exception_only()).rstrip("\n").splitlines()
+        frames = [frame for frame in summary.stack if not _is_machinery(frame.filename)]
         head = [f"{'Caused by: ' if parts else ''}{line}" if not at else line for at, line in enumerate(lines)]
         places = [
             f"  in {frame.name}, {_place(frame.filename)}, line {frame.lineno}"
@@ -191,12 +190,12 @@ def traceback_of(error: BaseException, *, max_frames: int = _MAX_FRAMES) -> str:
 
 
 def _is_machinery(filename: str) -> bool:
-    """Whether a file is part of what runs the cells."""
+    """Tell whether a file belongs to IPython or ipykernel, which run the cells."""
     return "/IPython/core/" in filename.replace("\\", "/") or "/ipykernel/" in filename.replace("\\", "/")
 
 
 def _place(filename: str) -> str:
-    """A file without the directories of this machine: inside a library, or its last name."""
+    """Return the name of a file without the directories of this machine: its path in a library, or its last part."""
     path = filename.replace("\\", "/")
     if "/ipykernel_" in path or path.startswith("<ipython-input"):
         return "cell"

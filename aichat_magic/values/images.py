@@ -1,4 +1,4 @@
-"""A value of the notebook as an image: a figure, a picture, or the bytes of one."""
+"""Images made of values: of figures, pictures, or the bytes of an image file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import re
 from typing import Any
 
 from ..core.messages import Image
-from .kinds import has_method, is_of
+from .types import has_method, is_instance_of
 
-# Providers make larger pictures smaller by themselves, or refuse them.
+# In pixels. Providers shrink larger pictures themselves, or refuse them.
 _MAX_PIXELS = 1_568
 _MAGIC_BYTES = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
@@ -21,25 +21,25 @@ _MAGIC_BYTES = (
 
 
 def media_type_of(data: bytes) -> str:
-    """The media type of an image, told from its first bytes; empty for everything else."""
+    """Return the media type of an image, recognized by its first bytes; empty for everything else."""
     return next((kind for pattern, kind in _MAGIC_BYTES if pattern.match(data)), "")
 
 
 def image_of(value: Any) -> Image | None:
-    """A value as an image: a figure, a picture, or the bytes of one; None for everything else."""
+    """Convert a figure, a picture or the bytes of an image file to an image; return None for everything else."""
     if isinstance(value, (bytes, bytearray)):
         kind = media_type_of(bytes(value[:16]))
         return Image(kind, bytes(value)) if kind else None
-    if is_of(value, "matplotlib", "Axes", "_AxesBase", "SubFigure"):
+    if is_instance_of(value, "matplotlib", "Axes", "_AxesBase", "SubFigure"):
         return image_of(value.figure)
     if has_method(value, "savefig"):
         return _drawn(value)
-    if is_of(value, "PIL", "Image"):
+    if is_instance_of(value, "PIL", "Image"):
         return _picture(value)
     for method in ("_repr_png_", "_repr_jpeg_"):
         if has_method(value, method):
-            made = getattr(value, method)()
-            data = made[0] if isinstance(made, tuple) and made else made
+            result = getattr(value, method)()
+            data = result[0] if isinstance(result, tuple) and result else result
             if isinstance(data, str):
                 data = base64.b64decode(data)
             if isinstance(data, bytes) and (kind := media_type_of(data)):
@@ -48,7 +48,7 @@ def image_of(value: Any) -> Image | None:
 
 
 def _drawn(figure: Any) -> Image:
-    """A figure of matplotlib, or of a library above it, as PNG."""
+    """Draw a figure of matplotlib, or of a library based on it, as PNG."""
     buffer = io.BytesIO()
     inches = figure.get_size_inches() if has_method(figure, "get_size_inches") else (6.0, 4.0)
     figure.savefig(buffer, format="png", dpi=min(100.0, _MAX_PIXELS / max(*inches, 1.0)))
@@ -56,7 +56,7 @@ def _drawn(figure: Any) -> Image:
 
 
 def _picture(picture: Any) -> Image:
-    """A picture of Pillow as PNG, made smaller if it is large."""
+    """Convert a picture of Pillow to PNG, and shrink it if it is large."""
     buffer = io.BytesIO()
     if max(picture.size) > _MAX_PIXELS:
         picture = picture.copy()

@@ -1,4 +1,4 @@
-"""A part of what is too large to be shown whole, and the words that say which part."""
+"""Truncation of values that are too large, and notes that say which part is shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import collections
 import itertools
 from typing import Any
 
-from .kinds import is_of, kind_of
+from .types import is_instance_of, type_name
 
 _WHOLE_CONTAINER = 1_000
 _LARGE_ARRAY = 8
@@ -23,14 +23,14 @@ BRACKETS: dict[Any, tuple[str, str]] = {
 
 
 def cut_to(text: str, budget_bytes: int) -> tuple[str, str]:
-    """A text inside a budget, the note that it is cut included.
+    """Cut a text to a budget, which includes the note about the cut.
 
     Args:
         text: Any text.
-        budget_bytes: Most bytes of the result in UTF-8.
+        budget_bytes: Maximum size of the result, in bytes of UTF-8.
 
     Returns:
-        The text, and in words how much of it that is; no words when it is whole.
+        The text, and which part of it that is, such as ``"first 100 of 2,000 characters"``; empty when it is whole.
     """
     if len(text) * 4 <= budget_bytes:
         return text, ""
@@ -38,53 +38,62 @@ def cut_to(text: str, budget_bytes: int) -> tuple[str, str]:
     if len(data) <= budget_bytes:
         return text, ""
     note = f"\n[cut: the first {{}} of {len(text):,} characters]"
-    room = max(0, budget_bytes - len(note) - 12)
-    kept = data[:room].decode("utf-8", "ignore")
+    limit = max(0, budget_bytes - len(note) - 12)
+    kept = data[:limit].decode("utf-8", "ignore")
     return f"{kept}{note.format(f'{len(kept):,}')}"[:budget_bytes], f"first {len(kept):,} of {len(text):,} characters"
 
 
 def first_of(count: int, total: int, what: str) -> str:
-    """Which part of `total` is shown, as ``"first 20 of 1,000 rows"``; empty when it is all."""
+    """Return which part of `total` is shown, as ``"first 20 of 1,000 rows"``; empty when it is all."""
     return f"first {count:,} of {total:,} {what}" if count < total else ""
 
 
 def in_words(cut: str) -> str:
-    """The same at the end of a title."""
+    """Return such a part as the end of a title."""
     return f"; shown: {'the ' if cut.startswith('first') else ''}{cut}" if cut else ""
 
 
 def cut_lines(*cuts: str) -> list[str]:
-    """A line below a table that says what of it is shown."""
-    told = [f"the {cut}" for cut in cuts if cut]
-    return ["", f"({' and '.join(told)} shown)"] if told else []
+    """Return the lines below a table that say which parts of it are shown."""
+    parts = [f"the {cut}" for cut in cuts if cut]
+    return ["", f"({' and '.join(parts)} shown)"] if parts else []
 
 
 def container_text(value: Any, budget: int) -> tuple[str, str]:
-    """A list, a dict and their like as Python shows them; of a long one the first items and how many more there are."""
-    plain = Plain(max(0, budget - 100))  # the words after the last item need their place, too
+    """Return the `repr` of a container; of a long one, the first items and the number of the others."""
+    writer = BoundedRepr(max(0, budget - 100))  # leaves space for the note after the last item
     if type(value) in BRACKETS:
-        text, count = plain.top(value)
+        text, count = writer.container(value)
     elif len(value) <= _WHOLE_CONTAINER:
         return str(value), ""
     else:
-        # What has a longer name than its brackets: deque([...]), Counter({...}), dict_keys([...]).
+        # Types whose repr has a name: deque([...]), Counter({...}), dict_keys([...]).
         some = itertools.islice(value.items() if isinstance(value, dict) else value, budget)
-        text, count = plain.top(dict(some) if isinstance(value, dict) else list(some), len(value))
+        text, count = writer.container(dict(some) if isinstance(value, dict) else list(some), len(value))
         text = f"{type(value).__name__}({text})"
-    return text, first_of(count, len(value), "items") or ("long values shortened" if plain.is_cut else "")
+    return text, first_of(count, len(value), "items") or ("long values shortened" if writer.is_cut else "")
 
 
-class Plain:
-    """Writes values as `repr` does, but stops when the budget is used up, however large they are."""
+class BoundedRepr:
+    """`repr` with a budget: it stops when the budget is used up, however large a value is.
+
+    Attributes:
+        is_cut: Whether something was left out.
+    """
 
     def __init__(self, budget: int) -> None:
-        """Begin with as many characters as the text may have, about."""
+        """Create one with an approximate budget, in characters."""
         self._left = budget
         self.is_cut = False
         self._above: set[int] = set()
 
-    def top(self, value: Any, total: int = 0) -> tuple[str, int]:
-        """The text of a container, and how many of its items are in it. `total`: how many it stands for."""
+    def container(self, value: Any, total: int = 0) -> tuple[str, int]:
+        """Return the text of a container, and the number of its items in the text.
+
+        Args:
+            value: A container of one of the types of `BRACKETS`.
+            total: Number of items in all, if `value` holds only the first of them.
+        """
         if not value:
             return repr(value), 0
         self._above.add(id(value))
@@ -103,31 +112,31 @@ class Plain:
         return f"{opener}{', '.join(parts)}{end}{closer}", len(parts)
 
     def text(self, value: Any) -> str:
-        """Any value inside a container."""
+        """Return the text of any value inside a container."""
         if type(value) not in BRACKETS:
             text = self._atom(value)
         elif id(value) in self._above or len(self._above) >= _MAX_DEPTH:
             text, self.is_cut = "...", True
         else:
-            return self.top(value)[0]
+            return self.container(value)[0]
         self._left -= len(text)
         return text
 
     def _atom(self, value: Any) -> str:
         if isinstance(value, (str, bytes, bytearray)):
-            room = max(self._left, 0)
-            if len(value) <= room:
+            limit = max(self._left, 0)
+            if len(value) <= limit:
                 return repr(value)
             self.is_cut = True
-            return f"{value[:room]!r}…"
+            return f"{value[:limit]!r}…"
         if _is_large_data(value):
-            return f"<{kind_of(value)} of shape {tuple(value.shape)}>"
+            return f"<{type_name(value)} of shape {tuple(value.shape)}>"
         if isinstance(value, CONTAINERS) and len(value) > _WHOLE_CONTAINER:
-            return f"<{kind_of(value)} of {len(value):,} items>"
+            return f"<{type_name(value)} of {len(value):,} items>"
         return repr(value)
 
 
 def _is_large_data(value: Any) -> bool:
-    """Whether it is better named than shown when it stands inside something else."""
-    is_table = is_of(value, "pandas", "DataFrame", "Series") or is_of(value, "polars", "DataFrame")
-    return is_table or (is_of(value, "numpy", "ndarray") and value.size > _LARGE_ARRAY)
+    """Tell whether a value inside a container is better named than shown."""
+    is_table = is_instance_of(value, "pandas", "DataFrame", "Series") or is_instance_of(value, "polars", "DataFrame")
+    return is_table or (is_instance_of(value, "numpy", "ndarray") and value.size > _LARGE_ARRAY)

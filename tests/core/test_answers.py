@@ -59,7 +59,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture
 def chat(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
-    """What columns ask with, too."""
+    """Make the chat that columns use, too."""
     chat = Chat(settings=Settings, store=store, random=lambda: 0.0)
     monkeypatch.setattr(chat_module, "shared_chat", lambda: chat)
     yield chat

@@ -1,13 +1,12 @@
+"""The tree of errors."""
+
 import inspect
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aichat_magic.core import errors
 from aichat_magic.core.errors import AichatError, ChatInterrupt
-from aichat_magic.text.words import nearest, shorten
 
 CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, AichatError)]
 
@@ -25,15 +24,3 @@ def test_interrupt_is_a_keyboard_interrupt_of_one_line() -> None:
     interrupt = ChatInterrupt()
     assert isinstance(interrupt, KeyboardInterrupt)
     assert interrupt._render_traceback_() == ["ChatInterrupt: Interrupted."]
-
-
-def test_nearest_names_the_known_one() -> None:
-    assert nearest("opnai", ["openai", "groq"]) == " Did you mean 'openai'?"
-    assert nearest("xyzzy", ["openai", "groq"]) == ""
-
-
-@given(st.text(), st.integers(min_value=1, max_value=300))
-def test_shortened_text_is_one_printable_line_within_its_limit(text: str, limit: int) -> None:
-    line = shorten(text, limit)
-    assert len(line) <= limit
-    assert all(char.isprintable() for char in line)

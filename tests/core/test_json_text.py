@@ -25,7 +25,7 @@ class Record:
 
 
 def read_shown(text: str) -> Any:
-    """What `--format json` shows; it shows the text itself where it holds no JSON."""
+    """Return what `--format json` shows: the text itself where it holds no JSON."""
     shown = ReplyFormat(format="json").shown(text, is_notebook=True)
     fence = shown[: shown.find("json\n")]
     if not fence or fence.strip("`") or shown == text:

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from aichat_magic.core.config_file import ProviderSettings
 from aichat_magic.core.errors import ConfigError, MissingKeyError, OptionError
 from aichat_magic.core.options import CallOptions
 from aichat_magic.core.secrets import Secret
 from aichat_magic.core.settings import (
     Preset,
-    ProviderSettings,
     Settings,
     changed,
     effective_settings,
@@ -56,8 +56,8 @@ def test_set_value_wins_over_the_environment_and_none_takes_it_back(config: Path
     ("text", "match"),
     [
         ("modle = 'x'", "'modle'.*'model'"),
-        ("model = 3", "must be of type str"),
-        ("timeout_s = true", "must be of type float"),
+        ("model = 3", "must be a text"),
+        ("timeout_s = true", "must be a number"),
         ("[options]\ntemprature = 1", "'temprature'.*'temperature'"),
         ("options = 3", "must be a table"),
         ("[providers.x]\nkey = 'a'", "Unknown setting 'key'"),
@@ -170,7 +170,7 @@ def test_keyword_of_the_wrong_type_is_named(name: str) -> None:
         (
             {"AICHAT_TEMPERATURE": "7"},
             "",
-            r"temperature must be between 0 and 2, not 7.0. It stands in AICHAT_TEMPERATURE",
+            r"temperature must be between 0 and 2, not 7.0. It is set in AICHAT_TEMPERATURE",
         ),
         ({"AICHAT_TIMEOUT_S": "0"}, "", r"more than 0 seconds.*AICHAT_TIMEOUT_S"),
         ({}, "max_retries = -1", r"max_retries must be 0 or more.*config\.toml"),

@@ -1,4 +1,4 @@
-"""A coroutine is run to its end from synchronous code, and SIGINT ends it. Real kernels: test_kernels.py."""
+"""Synchronous calls of coroutines, and SIGINT, which ends them. Real kernels: test_sync_in_kernels.py."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from needs import needs
 from paths import TESTS
 from servers import ChatServer, hang, status
 
-from aichat_magic.core import sync as bridge
+from aichat_magic.core import interrupts, sync
 from aichat_magic.core.errors import ChatInterrupt, NestedCallError, RateLimitError, UnexpectedError
+from aichat_magic.core.interrupts import InterruptHandler
+from aichat_magic.core.private_loop import NestableLoop, PrivateLoop
 from aichat_magic.core.sync import iterate, run
 
 colour = contextvars.ContextVar("colour", default="none")
@@ -51,13 +53,13 @@ def at_once() -> bool:
 
 @contextlib.contextmanager
 def sigint(*when: Callable[[], object]) -> Iterator[None]:
-    """SIGINT to this process each time that one of these holds, once a call has taken SIGINT over.
+    """Send SIGINT to this process each time that one of these holds, once a call has installed its handler.
 
     The second one comes when the first was heard, and so on: two that come together would be one to the system.
     """
 
     def send() -> None:
-        while not isinstance(handler := signal.getsignal(signal.SIGINT), bridge._Interrupts):
+        while not isinstance(handler := signal.getsignal(signal.SIGINT), InterruptHandler):
             if over.wait(0.002):
                 return
         for number, holds in enumerate(when):
@@ -95,7 +97,7 @@ def python(code: str, *options: str, timeout: float = PATIENCE_S) -> subprocess.
 
 
 def everywhere(call: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
-    """The surroundings in which a call must work."""
+    """Return the surroundings in which a call must work."""
 
     async def inside() -> Any:
         return call()
@@ -180,7 +182,7 @@ def test_asyncios_own_classes_stay_as_they_are() -> None:
         asyncio.get_event_loop_policy(),
     ) == before
     assert (dict(vars(asyncio.BaseEventLoop)), dict(vars(asyncio.SelectorEventLoop))) == methods
-    assert "run_forever" not in vars(bridge._PrivateLoop)  # outside of a loop it is asyncio's own
+    assert "run_forever" not in vars(PrivateLoop)  # outside of a loop it is asyncio's own
 
 
 @pytest.mark.parametrize("place", ["script", "asyncio.run"])
@@ -395,20 +397,20 @@ def test_an_interrupt_before_the_task_exists_is_not_lost(monkeypatch: pytest.Mon
         signal.raise_signal(signal.SIGINT)
         return start(self, loop)
 
-    start = bridge._Coroutine.start
-    monkeypatch.setattr(bridge._Coroutine, "start", interrupted_start)
+    start = sync._Coroutine.start
+    monkeypatch.setattr(sync._Coroutine, "start", interrupted_start)
     with pytest.raises(ChatInterrupt):
         run(inside())
     assert log == []
 
 
 def test_an_interrupt_at_the_very_end_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(self: bridge._Interrupts) -> None:
+    def late(self: InterruptHandler) -> None:
         signal.raise_signal(signal.SIGINT)
         restore(self)
 
-    restore = bridge._Interrupts.restore
-    monkeypatch.setattr(bridge._Interrupts, "restore", late)
+    restore = InterruptHandler.restore
+    monkeypatch.setattr(InterruptHandler, "restore", late)
     with pytest.raises(ChatInterrupt):
         run(give(1))
 
@@ -428,11 +430,11 @@ def test_an_interrupt_inside_the_loops_own_clean_up_leaves_no_trace(
 
     def call() -> None:
         nonlocal run_forever
-        run_forever = bridge._NestableLoop.run_forever if place == "asyncio.run" else run_forever
+        run_forever = NestableLoop.run_forever if place == "asyncio.run" else run_forever
         before = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
         with monkeypatch.context() as patch:
-            patch.setattr(bridge._PrivateLoop, "run_forever", broken_off)
-            patch.setattr(bridge._NestableLoop, "run_forever", broken_off, raising=False)
+            patch.setattr(PrivateLoop, "run_forever", broken_off)
+            patch.setattr(NestableLoop, "run_forever", broken_off, raising=False)
             with pytest.raises(KeyboardInterrupt):
                 run(give(1))
         assert (asyncio._get_running_loop(), sys.get_asyncgen_hooks()) == before
@@ -443,13 +445,13 @@ def test_an_interrupt_inside_the_loops_own_clean_up_leaves_no_trace(
 
 
 def test_a_second_interrupt_between_two_turns_is_kept_for_the_next() -> None:
-    interrupts = bridge._Interrupts(1.0)
-    interrupts(signal.SIGINT, None)
-    interrupts.check()
-    interrupts(signal.SIGINT, None)
+    handler = InterruptHandler(1.0)
+    handler(signal.SIGINT, None)
+    handler.check()
+    handler(signal.SIGINT, None)
     with pytest.raises(KeyboardInterrupt):
-        interrupts.check()
-    interrupts.check()
+        handler.check()
+    handler.check()
 
 
 def test_a_handler_that_is_not_pythons_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -525,7 +527,7 @@ def test_a_burst_of_interrupts_ends_in_one_error(monkeypatch: pytest.MonkeyPatch
             if rest:
                 signal.raise_signal(rest.pop())
 
-    monkeypatch.setattr(bridge, "time", Time)
+    monkeypatch.setattr(interrupts, "time", Time)
     try:
         with sigint(at_once), pytest.raises(ChatInterrupt):
             run(asyncio.sleep(3600))

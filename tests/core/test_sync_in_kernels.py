@@ -1,4 +1,4 @@
-"""The bridge and the magic in real kernels and other front ends."""
+"""Synchronous calls, and the magic, in real kernels and other front ends."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def shared_kernel() -> Iterator[Kernel]:
 
 @pytest.fixture
 def kernel(shared_kernel: Kernel) -> Iterator[Kernel]:
-    """A kernel that other tests have used as well, and that must be well afterwards."""
+    """Share one kernel between tests, and check that it is well afterwards."""
     yield shared_kernel
     assert shared_kernel.value("run(asyncio.sleep(0.01, 'well'))") == "'well'", shared_kernel.log
 
@@ -102,7 +102,7 @@ def fresh_kernel() -> Iterator[Kernel]:
 
 @pytest.fixture
 def silent() -> Iterator[ChatServer]:
-    """A server that accepts and says nothing."""
+    """Start a server that accepts connections and sends nothing."""
     with ChatServer(lambda received, attempt: hang()) as server:
         yield server
 

@@ -2,6 +2,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from aichat_magic.core.config_file import ProviderSettings
 from aichat_magic.core.errors import (
     AichatError,
     ConfigError,
@@ -10,7 +11,7 @@ from aichat_magic.core.errors import (
     UnexpectedError,
     UnknownNameError,
 )
-from aichat_magic.core.settings import ProviderSettings, Settings
+from aichat_magic.core.settings import Settings
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.registry import Registry
 

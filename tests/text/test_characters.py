@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safe_html import FORBIDDEN
 from servers import Answer, ChatServer, Received, payload, text
 
 import aichat_magic  # noqa: F401  # it is what gives pandas the accessor
@@ -24,7 +25,7 @@ from aichat_magic.core.json_text import values_in, without_unfit
 from aichat_magic.core.settings import Settings
 from aichat_magic.core.sync import run
 from aichat_magic.store.sqlite import SqliteStore
-from aichat_magic.text.characters import fit, is_blank
+from aichat_magic.text.characters import fit, is_blank, terminal_text
 
 UNFIT = ["a\ud83db", "a\udc00b", "a\0b", "\ud800"]
 TAG = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"  # the flag of England
@@ -33,7 +34,7 @@ SAID = r"1 reply held characters that no text may hold"
 
 @pytest.fixture
 def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
-    """What columns ask with, too."""
+    """Make the chat that columns use, too."""
     store = SqliteStore(tmp_path / "replies.sqlite3")
     chat = Chat(settings=Settings, store=store)
     monkeypatch.setattr(chat_module, "shared_chat", lambda: chat)
@@ -43,7 +44,7 @@ def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
 
 
 def says(bad: str) -> Any:
-    """Answers the row "bad" with a text, all others as they come."""
+    """Answer the row "bad" with a text, and echo all others."""
 
     def answer(received: Received, attempt: int) -> Answer:
         # `payload` writes ASCII: a half of a pair travels as its escape, as it does from real servers.
@@ -209,3 +210,31 @@ def test_whatever_json_holds_can_be_written_as_utf_8(value: Any) -> None:
     for is_ascii in (True, False):
         found = values_in(json.dumps([value], ensure_ascii=is_ascii))[0]
         assert b"\0" not in json.dumps(found, ensure_ascii=False).encode()
+
+
+# What a terminal gets ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]52;c;aGk=\x07", "]52;c;aGk="),
+        ("\x1b]8;;https://example.org\x1b\\x", "]8;;https://example.org\\x"),
+        ("\x1b[2J\x1b[31mred", "[2J[31mred"),
+        ("\x9b31m\x90q\x9c", "31mq"),
+        ("a\u202eb\u2066c\u200fd\u061ce", "abcde"),
+        ("a\r\nb\rc\x08d\x7f", "a\nbcd"),
+        ("tab\tline\n", "tab\tline\n"),
+        ("héllo 日本 👩\u200d🔬", "héllo 日本 👩\u200d🔬"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_terminal_gets_no_control_sequence(text: str, shown: str) -> None:
+    assert terminal_text(text) == shown
+
+
+@given(st.lists(st.text(st.characters()) | st.sampled_from(["\x1b", "[31m", "\x9b", "]52;c;", "\x07", "\ud800"])))
+def test_terminal_text_is_clean_and_the_same_in_pieces(pieces: list[str]) -> None:
+    whole = terminal_text("".join(pieces))
+    assert not FORBIDDEN.search(whole)
+    assert "".join(map(terminal_text, pieces)) == whole

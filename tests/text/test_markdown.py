@@ -1,4 +1,4 @@
-"""What a model wrote, made safe to show."""
+"""Markdown to safe HTML."""
 
 import re
 
@@ -8,13 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safe_html import HOSTILE, MARKDOWN, Checked
 
-from aichat_magic.core.messages import Message, Reply
-from aichat_magic.core.usage import Usage
-from aichat_magic.text import markdown as render
-from aichat_magic.text.markdown import terminal_text
-from aichat_magic.text.reply_view import reply_bundle, reply_html, summary_line
-from aichat_magic.text.widgets import Cell, Note, Table, Transcript
-from aichat_magic.text.wrap import text_width
+from aichat_magic.core.messages import Reply
+from aichat_magic.text import markdown
+from aichat_magic.text.characters import terminal_text
+from aichat_magic.text.reply_view import reply_bundle, reply_html
+from aichat_magic.text.widgets import Note
 
 
 def hrefs(html: str) -> list[str]:
@@ -49,11 +47,11 @@ def test_any_text_gives_only_tags_attributes_and_addresses_of_ours(text: str) ->
     assert "\0" not in html
 
 
-@given(st.text(), st.sampled_from(sorted(render._LANGUAGES)))
+@given(st.text(), st.sampled_from(sorted(markdown._LANGUAGES)))
 @settings(max_examples=100, deadline=None)
 def test_coloured_code_keeps_every_character(code: str, language: str) -> None:
     cleaned = terminal_text(code)
-    html = render._highlighted(cleaned, language)
+    html = markdown._highlighted(cleaned, language)
     assert Checked(f"<pre>{html}</pre>").text == cleaned
 
 
@@ -124,7 +122,7 @@ def test_colours_are_readable_on_light_and_on_dark() -> None:
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    colours = set(re.findall("#[0-9a-f]{6}", " ".join(style for _, style in render._TOKEN_STYLES)))
+    colours = set(re.findall("#[0-9a-f]{6}", " ".join(style for _, style in markdown._TOKEN_STYLES)))
     assert colours
     for colour in colours:
         for background in ("#ffffff", "#f7f7f7", "#1e1e1e", "#111111"):
@@ -256,180 +254,8 @@ def test_parser_that_fails_leaves_the_text(monkeypatch: pytest.MonkeyPatch) -> N
     def fail() -> None:
         raise RecursionError
 
-    monkeypatch.setattr(render, "_parser", fail)
+    monkeypatch.setattr(markdown, "_parser", fail)
     assert Checked(reply_html("**x** <b>")).text.strip() == "**x** <b>"
-
-
-def test_lone_surrogate_and_nul_are_replaced() -> None:
-    bundle = reply_bundle(Reply(text="a\ud800b\0c `\udfff` ```\ud83d", model="m\ud800"))
-    assert "a\ufffdb\ufffdc" in bundle["text/html"]
-    assert bundle["text/plain"].startswith("a\ufffdbc")
-    for content in bundle.values():
-        content.encode()
-
-
-# Terminal ---------------------------------------------------------------------------------------------------------
-
-FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("\x1b]52;c;aGk=\x07", "]52;c;aGk="),
-        ("\x1b]8;;https://example.org\x1b\\x", "]8;;https://example.org\\x"),
-        ("\x1b[2J\x1b[31mred", "[2J[31mred"),
-        ("\x9b31m\x90q\x9c", "31mq"),
-        ("a\u202eb\u2066c\u200fd\u061ce", "abcde"),
-        ("a\r\nb\rc\x08d\x7f", "a\nbcd"),
-        ("tab\tline\n", "tab\tline\n"),
-        ("héllo 日本 👩\u200d🔬", "héllo 日本 👩\u200d🔬"),
-        ("\ud800", "\ufffd"),
-    ],
-)
-def test_terminal_gets_no_control_sequence(text: str, shown: str) -> None:
-    assert terminal_text(text) == shown
-
-
-@given(st.lists(st.text(st.characters()) | st.sampled_from(["\x1b", "[31m", "\x9b", "]52;c;", "\x07", "\ud800"])))
-def test_terminal_text_is_clean_and_the_same_in_pieces(pieces: list[str]) -> None:
-    whole = terminal_text("".join(pieces))
-    assert not FORBIDDEN.search(whole)
-    assert "".join(map(terminal_text, pieces)) == whole
-
-
-# Replies ----------------------------------------------------------------------------------------------------------
-
-REPLY = Reply(
-    text="Hello **you**",
-    model="local/smollm2-135m",
-    usage=Usage(input_tokens=31, output_tokens=54),
-    elapsed_s=0.93,
-)
-
-
-def replaced(**changes: object) -> Reply:
-    values = {name: getattr(REPLY, name) for name in ("text", "model", "usage", "elapsed_s")} | changes
-    return Reply(**values)  # type: ignore[arg-type]  # the test names its own fields
-
-
-@pytest.mark.parametrize(
-    ("reply", "line"),
-    [
-        (REPLY, "local/smollm2-135m · 31 + 54 tokens · 0.9 s"),
-        (replaced(usage=Usage(input_tokens=1200, output_tokens=5, cost_usd=0.00123)),
-         "local/smollm2-135m · 1,200 + 5 tokens · $0.0012 · 0.9 s"),
-        (replaced(usage=Usage(output_tokens=5), elapsed_s=0.0), "local/smollm2-135m · 5 tokens"),
-        (replaced(usage=Usage(input_tokens=5), elapsed_s=0.0), "local/smollm2-135m · 5 input tokens"),
-        (replaced(usage=Usage(cost_usd=0.0), elapsed_s=75.26), "local/smollm2-135m · $0 · 75.3 s"),
-        (replaced(usage=Usage(cost_usd=12.5), model=""), "$12.50 · 0.9 s"),
-        (replaced(finish_reason="length"), "local/smollm2-135m · 31 + 54 tokens · 0.9 s · cut by max_tokens"),
-        (replaced(finish_reason="interrupted"), "local/smollm2-135m · 31 + 54 tokens · 0.9 s · interrupted"),
-        (replaced(model="evil\x1b[2J\nmodel"), "evil[2J model · 31 + 54 tokens · 0.9 s"),
-        (Reply(text="x"), "a reply"),
-    ],
-)  # fmt: skip
-def test_summary_line_says_what_is_known(reply: Reply, line: str) -> None:
-    assert summary_line(reply) == line
-
-
-def test_bundle_has_safe_html_with_a_footer_and_plain_text() -> None:
-    bundle = reply_bundle(REPLY)
-    assert set(bundle) == {"text/plain", "text/html"}
-    assert bundle["text/plain"] == "Hello **you**"
-    assert "<strong>you</strong>" in bundle["text/html"]
-    assert Checked(bundle["text/html"]).text.endswith(summary_line(REPLY))
-    assert REPLY._repr_mimebundle_() == bundle
-
-
-@pytest.mark.parametrize("reason", ["interrupted", "truncated", "length", "content_filter"])
-def test_reply_that_is_not_whole_is_marked(reason: str) -> None:
-    html = reply_bundle(replaced(finish_reason=reason))["text/html"]
-    assert "⚠" in html
-    assert "⚠" not in reply_bundle(REPLY)["text/html"]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "a", "**a**", "```py\nx", "|a|\n|-|\n|b|", "$x$", "---", "- a\n  - b", "x" * 90_000]
-)
-def test_cursor_stands_at_the_end_of_a_growing_text(text: str) -> None:
-    checked = Checked(reply_html(text, is_growing=True))
-    assert checked.text.rstrip().endswith("▍")
-
-
-# Tables, notes, transcripts ---------------------------------------------------------------------------------------
-
-
-def test_table_is_aligned_plain_text() -> None:
-    table = Table("Usage", ("model", "tokens", "cost"), (("a", 12345, 0.0012), ("longer", 7, None)), "since noon")
-    assert str(table).splitlines() == [
-        "Usage",
-        "model   tokens    cost",
-        "------  ------  ------",
-        "a       12,345  0.0012",
-        "longer       7",
-        "since noon",
-    ]
-
-
-def test_table_without_headings_has_no_line_of_them() -> None:
-    assert str(Table("", ("", ""), (("a", "b"),))) == "a  b"
-    assert "<th" not in Table("", ("", ""), (("a", "b"),))._repr_mimebundle_()["text/html"]
-
-
-def test_table_without_rows_shows_its_headings() -> None:
-    assert str(Table("T", ("a", "b"), (), "none")) == "T\na  b\n-  -\nnone"
-    Checked(Table("T", ("a", "b"), ())._repr_mimebundle_()["text/html"])
-
-
-CELLS = st.one_of(
-    st.none(), st.integers(), st.floats(), st.text(st.characters(), max_size=120), st.sampled_from(HOSTILE)
-)
-
-
-@given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=4), st.text(st.characters(), max_size=20))
-@settings(deadline=None)
-def test_any_table_is_clean_and_three_lines_a_row_at_most(rows: list[tuple[Cell, ...]], title: str) -> None:
-    table = Table(title, ("<b>", "x\n\x1b", "$y$"), tuple(rows), title)
-    bundle = table._repr_mimebundle_()
-    Checked(bundle["text/html"])
-    assert not FORBIDDEN.search(bundle["text/plain"])
-    n_rows = len([row for row in rows if any(cell is not None and f"{cell}".strip() for cell in row)])
-    assert len(bundle["text/plain"].split("\n")) <= 4 + 3 * len(rows)
-    assert len(bundle["text/plain"].split("\n")) >= 2 * bool(n_rows)
-
-
-@given(st.lists(st.tuples(st.text(max_size=200), st.text(max_size=200), st.integers(0, 10**9)), min_size=1, max_size=4))
-@settings(deadline=None)
-def test_table_fits_eighty_columns(rows: list[tuple[str, str, int]]) -> None:
-    lines = str(Table("", ("model", "address", "tokens"), tuple(rows), "a note of many words " * 9)).split("\n")
-    assert max(map(text_width, lines)) <= 80
-
-
-def test_long_names_take_several_lines_and_are_not_cut() -> None:
-    model = "openrouter/anthropic/claude-sonnet-4.5-20250929"
-    rows = ((model, "a conversation with a name", 12, 3456, 7890, "unknown", "██████"),)
-    table = Table("Usage", ("model", "conversation", "replies", "in", "out", "cost", "share"), rows)
-    lines = str(table).split("\n")
-    assert max(map(text_width, lines)) <= 80
-    assert len(lines) <= 6
-    place = lines[1].index("conversation")
-    assert "".join(line[:place].strip() for line in lines[3:]) == model
-    assert "…" not in str(table)
-    html = table._repr_mimebundle_()["text/html"]
-    assert f">{model}</td>" in html
-
-
-def test_text_beyond_the_last_line_of_a_cell_ends_in_an_ellipsis() -> None:
-    lines = str(Table("", ("a", "b"), (("x", "word " * 200),), max_lines=2)).split("\n")
-    assert [len(line) <= 80 for line in lines] == [True] * 4
-    assert lines[-1].endswith("word…")
-
-
-def test_column_without_a_cell_is_left_out() -> None:
-    table = Table("", ("name", "state", "place"), (("a", "", "here"), ("b", "", "there")))
-    assert str(table).split("\n")[0].split() == ["name", "place"]
-    assert "state" not in table._repr_mimebundle_()["text/html"]
 
 
 @pytest.mark.parametrize(
@@ -441,20 +267,3 @@ def test_html_holds_no_blank_line_at_which_markdown_would_go_on(text: str) -> No
     assert "\n\n" not in re.sub(r"[^\S\n]", "", html)
     assert "![" in Checked(html).text
     assert "a\n\n" in Checked(html).text
-
-
-def test_note_is_clean_text_on_one_line_or_several() -> None:
-    note = Note("a <b>\x1b[31m\n  --flag")
-    assert str(note) == "a <b>[31m\n  --flag"
-    assert Checked(note._repr_mimebundle_()["text/html"]).text == str(note)
-    assert "<pre" not in Note("short")._repr_mimebundle_()["text/html"]
-
-
-def test_transcript_shows_messages_exactly_or_as_markdown() -> None:
-    messages = (Message("user", "<b> **x**\x1b"), Message("assistant", "**y**"))
-    exact = Transcript(title="Would go", messages=messages, note="about 3 tokens", is_exact=True)
-    assert str(exact) == "Would go\n\n[user]\n<b> **x**\n\n[assistant]\n**y**\n\nabout 3 tokens"
-    assert "<b> **x**" in Checked(exact._repr_mimebundle_()["text/html"]).text
-    html = Transcript(title="t", messages=messages)._repr_mimebundle_()["text/html"]
-    assert "<strong>y</strong>" in html
-    Checked(html)

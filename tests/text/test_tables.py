@@ -77,7 +77,8 @@ def test_no_text_makes_it_fail(text: str) -> None:
 
 def test_pandas_is_imported_by_those_only_who_have_a_table() -> None:
     program = (
-        "import sys; from aichat_magic.messages import Reply; Reply(text='a').tables; print('pandas' in sys.modules)"
+        "import sys; from aichat_magic.core.messages import Reply\n"
+        "Reply(text='a').tables; print('pandas' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "False"

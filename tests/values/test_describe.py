@@ -23,7 +23,7 @@ from aichat_magic.core.errors import PromptError
 from aichat_magic.core.messages import Message, estimate_tokens
 from aichat_magic.values.describe import BUDGET_TOKENS, schema_of, shown, source_of, traceback_of
 from aichat_magic.values.images import image_of
-from aichat_magic.values.kinds import kind_of
+from aichat_magic.values.types import type_name
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -232,7 +232,7 @@ def test_functions_and_classes_come_with_their_source() -> None:
     assert shown(a_function).text == 'def a_function(x: int) -> int:\n    """Halve."""\n    return x // 2'
     assert shown(AClass().method).text.endswith('return "here"')
     assert shown(AClass).text.startswith("class AClass:")
-    assert kind_of(AClass) == "class"
+    assert type_name(AClass) == "class"
     assert "return x // 2" in shown(functools.lru_cache(a_function)).text
 
 
@@ -271,7 +271,7 @@ def test_exception_is_a_short_traceback_without_directories() -> None:
     assert lines[0] == "KeyError: 'price'"
     assert lines[1] == "  (17 outer calls left out)"
     assert lines[-1] == "    raise error"
-    assert "in fall, test_context.py, line " in lines[-2]
+    assert "in fall, test_describe.py, line " in lines[-2]
     assert len(lines) == 12
 
 
@@ -401,7 +401,7 @@ def test_value_that_cannot_be_shown_is_a_clear_error() -> None:
 
 def test_nothing_is_imported() -> None:
     script = (
-        "import sys; from aichat_magic.context import shown; from aichat_magic.includes import included\n"
+        "import sys; from aichat_magic.magic.context.include import included\n"
         "class F:\n    def savefig(self, file, **how): file.write(b'\\x89PNG\\r\\n\\x1a\\n')\n"
         "included(['a', 'b', 'c'], {'a': F(), 'b': [1], 'c': F})\n"
         "print({'pandas', 'numpy', 'PIL', 'matplotlib', 'polars', 'IPython', 'pypdf'} & set(sys.modules))"

@@ -32,8 +32,8 @@ from ...text.quoting import fenced
 from ...text.words import nearest, shorten
 from ...values.describe import BUDGET_TOKENS, ValueText, schema_of, shown
 from ...values.images import media_type_of
-from ...values.kinds import kind_of
 from ...values.truncate import cut_to
+from ...values.types import type_name
 
 MAX_TEXT_BYTES = 200_000
 MAX_FILE_BYTES = 20_000_000
@@ -135,7 +135,7 @@ def _looked_up(
     """What kind of thing a name stands for, and the thing."""
     if match := _ENTRY.match(name):
         value = _entry(match[1], int(match[2]), namespace)
-        return "cell" if match[1] == "In" else kind_of(value), shown(value, budget_tokens=budget_tokens)
+        return "cell" if match[1] == "In" else type_name(value), shown(value, budget_tokens=budget_tokens)
     if match := _CELLS.match(name):
         return "cells", _cells(int(match[1]), namespace, budget_tokens)
     if match := _SCHEMA.match(name):
@@ -146,9 +146,9 @@ def _looked_up(
     if name == "err" and name not in namespace:
         if last_error is None:
             raise UnknownNameError("There is no exception to include: none was raised in this session.")
-        return kind_of(last_error), shown(last_error, budget_tokens=budget_tokens)
+        return type_name(last_error), shown(last_error, budget_tokens=budget_tokens)
     value = _variable(name, namespace)
-    return kind_of(value), shown(value, budget_tokens=budget_tokens)
+    return type_name(value), shown(value, budget_tokens=budget_tokens)
 
 
 def _variable(name: str, namespace: Mapping[str, Any]) -> Any:

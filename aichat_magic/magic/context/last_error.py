@@ -16,7 +16,7 @@ from typing import Any
 from ...core.errors import PromptError
 from ...text.words import shorten
 from ...values.describe import shown
-from ...values.kinds import kind_of
+from ...values.types import type_name
 
 # A cell of ours, raw or as IPython keeps it: what it asked is no code to explain.
 _OURS = re.compile(r"\s*(%%?aichat\b|get_ipython\(\)\.run_(cell|line)_magic\('aichat')")
@@ -189,14 +189,14 @@ def _values(cell: str, variables: Mapping[str, Any]) -> str:
         if isinstance(value, ModuleType) or _is_elsewhere(value):
             continue
         if _SECRET.search(name):
-            parts.append(f"{name} ({kind_of(value)}): not shown")
+            parts.append(f"{name} ({type_name(value)}): not shown")
             continue
         if left <= 0:
-            parts.append(f"{name} ({kind_of(value)})")
+            parts.append(f"{name} ({type_name(value)})")
             continue
         text = _short(value, min(left, _VALUE_TOKENS))
         left -= len(text) // 4
-        parts.append(f"{name} ({kind_of(value)}):\n{text}")
+        parts.append(f"{name} ({type_name(value)}):\n{text}")
     return "\n\n".join(parts) or "(none)"
 
 

@@ -1,0 +1,189 @@
+"""The TOML file with the user's settings: the names and types that may stand in it, and reading it."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..text.words import nearest, shorten
+from .errors import ConfigError
+from .prices import Price
+from .secrets import Secret, key_from
+from .urls import checked_url
+
+
+def _boolean(text: str) -> bool:
+    """Convert ``true``, ``yes``, ``on``, ``1`` and their opposites, in any case.
+
+    Raises:
+        ValueError: Any other text.
+    """
+    found = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if text.lower() not in found:
+        raise ValueError(text)
+    return found[text.lower()]
+
+
+SETTING_TYPES: dict[str, Callable[[str], Any]] = {
+    "model": str,
+    "base_url": str,
+    "proxy": Secret,
+    "system": str,
+    "timeout_s": float,
+    "max_history_tokens": int,
+    "max_retries": int,
+    "keep_history": _boolean,
+}
+# For errors: the value must be ...
+_TYPE_NAMES: dict[Callable[[str], Any], str] = {
+    str: "a text",
+    Secret: "a text",
+    float: "a number",
+    int: "a whole number",
+    _boolean: "true or false",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """A table ``[providers.NAME]`` of the TOML file.
+
+    Attributes:
+        base_url: Address of its API; empty: the provider's own.
+        key: Its key, or None.
+        key_env: Environment variable that holds its key; empty: the provider's own.
+        default_model: The model meant by the provider's name alone; empty: the provider's own.
+    """
+
+    base_url: str = ""
+    key: Secret | None = None
+    key_env: str = ""
+    default_model: str = ""
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the TOML file, and check the names and types in it.
+
+    Args:
+        path: The file; a missing file is an empty one.
+
+    Returns:
+        The settings by name, and the tables by name.
+
+    Raises:
+        ConfigError: The file is not TOML, or a name or a type is wrong.
+    """
+    problem, content = _parsed(path)
+    if problem:
+        raise ConfigError(f"{path} is not TOML: {problem}")
+    tables: dict[str, Any] = {
+        name: content.pop(name) for name in ("options", "aliases", "providers", "prices") if name in content
+    }
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name!r} in {path} must be a table: [{name}]")
+    for name, value in content.items():
+        if name not in SETTING_TYPES:
+            raise ConfigError(f"Unknown setting {name!r} in {path}.{nearest(name, SETTING_TYPES)}")
+        content[name] = _checked_type(name, value, path)
+    if any("api_key" in table for table in tables.get("providers", {}).values() if isinstance(table, dict)):
+        _warn_if_others_can_read(path)
+    return content, tables
+
+
+def _parsed(path: Path) -> tuple[str, dict[str, Any]]:
+    """Parse the file, with each secret wrapped in a `Secret`.
+
+    Returns:
+        What is wrong with the file, or an empty text; its content. The caller raises, because its frame holds no keys.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return "", {}
+    import tomllib  # 2 ms that a user without such a file need not pay
+
+    try:
+        content = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return shorten(str(error), 120), {}
+    except RecursionError:
+        return "it nests too deep", {}
+    providers = content.get("providers")
+    for table in [content, *(providers.values() if isinstance(providers, dict) else ())]:
+        for name in {"proxy", "api_key"} & set(table if isinstance(table, dict) else ()):
+            table[name] = Secret(table[name]) if isinstance(table[name], str) else None
+    return "", content
+
+
+def _checked_type(name: str, value: Any, path: Path) -> Any:
+    """Return a value of the file if it has the type of its setting."""
+    wanted = SETTING_TYPES[name]
+    types: Any = {_boolean: bool, float: (int, float)}.get(wanted, wanted)
+    if isinstance(value, types) and isinstance(value, bool) == (wanted is _boolean):
+        return value
+    shown = name if wanted is Secret else f"{name} = {value!r}"
+    raise ConfigError(f"{shown} in {path} must be {_TYPE_NAMES[wanted]}.")
+
+
+def converted(text: str, wanted: Callable[[str], Any], source: str) -> Any:
+    """Convert a text, such as the value of an environment variable, to the type of its setting.
+
+    Args:
+        text: The text.
+        wanted: A type of `SETTING_TYPES` or `OPTION_TYPES`.
+        source: Where the text was read, for the error: ``"AICHAT_SEED"``.
+
+    Raises:
+        ConfigError: The text is not of this type.
+    """
+    try:
+        return wanted(text)
+    except ValueError:
+        raise ConfigError(f"{source}={shorten(text, 40)!r} must be {_TYPE_NAMES[wanted]}.") from None
+
+
+def provider_settings(name: str, table: Any) -> ProviderSettings:
+    """Check one table ``[providers.NAME]``, and return it as a value."""
+    known = ("base_url", "api_key", "api_key_env", "default_model")
+    if not isinstance(table, dict):
+        raise ConfigError(f"[providers.{name}] must be a table.")
+    for entry, value in table.items():
+        if entry not in known:
+            raise ConfigError(f"Unknown setting {entry!r} in [providers.{name}].{nearest(entry, known)}")
+        if not isinstance(value, str | Secret):
+            raise ConfigError(f"{entry} in [providers.{name}] must be a text.")
+    key = table.get("api_key")
+    return ProviderSettings(
+        base_url=checked_url(table["base_url"].strip(), "base URL") if "base_url" in table else "",
+        key=key_from(key, f"[providers.{name}]") if key else None,
+        key_env=table.get("api_key_env", ""),
+        default_model=table.get("default_model", ""),
+    )
+
+
+def _warn_if_others_can_read(path: Path) -> None:
+    """Warn once when other users of the machine can read a file with keys."""
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        warnings.warn(
+            f"{path} holds a key and can be read by others. Close it: chmod 600 {path}", UserWarning, stacklevel=4
+        )
+
+
+def price_from(name: str, table: Any) -> Price:
+    """Check one table ``[prices."provider/model"]``, and return it as a value."""
+    known = ("input", "output", "cached")
+    if not isinstance(table, dict) or not {"input", "output"} <= set(table):
+        raise ConfigError(f'[prices."{name}"] must have input and output: US dollars for a million tokens.')
+    for entry, value in table.items():
+        if entry not in known:
+            raise ConfigError(f'Unknown entry {entry!r} in [prices."{name}"].{nearest(entry, known)}')
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise ConfigError(f'{entry} in [prices."{name}"] must be a number, 0 or more.')
+    return Price(**table)

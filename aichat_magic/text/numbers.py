@@ -1,0 +1,18 @@
+"""Numbers and amounts of money in words."""
+
+from __future__ import annotations
+
+import math
+
+
+def money(cost_usd: float | None) -> str:
+    """Format US dollars: ``$0.0012``, ``$3.20``, or ``unknown`` for None."""
+    return "unknown" if cost_usd is None else f"${decimals(cost_usd)}"
+
+
+def decimals(number: float) -> str:
+    """Format a number with at least two significant digits, and no more than two decimals where these suffice."""
+    if not number or not math.isfinite(number):
+        return f"{number:g}"
+    places = max(2, 1 - math.floor(math.log10(abs(number))))
+    return f"{number:,.{min(places, 12)}f}"

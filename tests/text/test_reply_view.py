@@ -1,0 +1,72 @@
+"""Replies as HTML and as plain text."""
+
+import pytest
+from safe_html import Checked
+
+from aichat_magic.core.messages import Reply
+from aichat_magic.core.usage import Usage
+from aichat_magic.text.reply_view import reply_bundle, reply_html, summary_line
+
+REPLY = Reply(
+    text="Hello **you**",
+    model="local/smollm2-135m",
+    usage=Usage(input_tokens=31, output_tokens=54),
+    elapsed_s=0.93,
+)
+
+
+def replaced(**changes: object) -> Reply:
+    values = {name: getattr(REPLY, name) for name in ("text", "model", "usage", "elapsed_s")} | changes
+    return Reply(**values)  # type: ignore[arg-type]  # the test names its own fields
+
+
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [
+        (REPLY, "local/smollm2-135m · 31 + 54 tokens · 0.9 s"),
+        (replaced(usage=Usage(input_tokens=1200, output_tokens=5, cost_usd=0.00123)),
+         "local/smollm2-135m · 1,200 + 5 tokens · $0.0012 · 0.9 s"),
+        (replaced(usage=Usage(output_tokens=5), elapsed_s=0.0), "local/smollm2-135m · 5 tokens"),
+        (replaced(usage=Usage(input_tokens=5), elapsed_s=0.0), "local/smollm2-135m · 5 input tokens"),
+        (replaced(usage=Usage(cost_usd=0.0), elapsed_s=75.26), "local/smollm2-135m · $0 · 75.3 s"),
+        (replaced(usage=Usage(cost_usd=12.5), model=""), "$12.50 · 0.9 s"),
+        (replaced(finish_reason="length"), "local/smollm2-135m · 31 + 54 tokens · 0.9 s · cut by max_tokens"),
+        (replaced(finish_reason="interrupted"), "local/smollm2-135m · 31 + 54 tokens · 0.9 s · interrupted"),
+        (replaced(model="evil\x1b[2J\nmodel"), "evil[2J model · 31 + 54 tokens · 0.9 s"),
+        (Reply(text="x"), "a reply"),
+    ],
+)  # fmt: skip
+def test_summary_line_says_what_is_known(reply: Reply, line: str) -> None:
+    assert summary_line(reply) == line
+
+
+def test_bundle_has_safe_html_with_a_footer_and_plain_text() -> None:
+    bundle = reply_bundle(REPLY)
+    assert set(bundle) == {"text/plain", "text/html"}
+    assert bundle["text/plain"] == "Hello **you**"
+    assert "<strong>you</strong>" in bundle["text/html"]
+    assert Checked(bundle["text/html"]).text.endswith(summary_line(REPLY))
+    assert REPLY._repr_mimebundle_() == bundle
+
+
+@pytest.mark.parametrize("reason", ["interrupted", "truncated", "length", "content_filter"])
+def test_reply_that_is_not_whole_is_marked(reason: str) -> None:
+    html = reply_bundle(replaced(finish_reason=reason))["text/html"]
+    assert "⚠" in html
+    assert "⚠" not in reply_bundle(REPLY)["text/html"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "**a**", "```py\nx", "|a|\n|-|\n|b|", "$x$", "---", "- a\n  - b", "x" * 90_000]
+)
+def test_cursor_stands_at_the_end_of_a_growing_text(text: str) -> None:
+    checked = Checked(reply_html(text, is_growing=True))
+    assert checked.text.rstrip().endswith("▍")
+
+
+def test_lone_surrogate_and_nul_are_replaced() -> None:
+    bundle = reply_bundle(Reply(text="a\ud800b\0c `\udfff` ```\ud83d", model="m\ud800"))
+    assert "a\ufffdb\ufffdc" in bundle["text/html"]
+    assert bundle["text/plain"].startswith("a\ufffdbc")
+    for content in bundle.values():
+        content.encode()
