@@ -197,7 +197,7 @@ def test_places_are_neither_lost_nor_made_up(steps: list[str]) -> None:
 def test_place_goes_from_thread_to_thread() -> None:
     limit = small()
     for _ in range(7):
-        limit.take(HOST)  # by this thread, until all others wait
+        limit.acquire_nowait(HOST)  # by this thread, until all others wait
     rounds, most = 200, 0
     inside = finished = 0
     lock = threading.Lock()
