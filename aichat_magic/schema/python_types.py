@@ -79,7 +79,7 @@ class TypeReader:
         except NotBuiltError as error:
             words = shorten(fit(str(error).rpartition("SchemaError: ")[2]), 160)
             raise BadInputError(
-                f"{self.name} cannot be a schema: {words}. Mend its values: none may hold half of a surrogate pair."
+                f"{self.name} cannot be a schema: {words}. Change its values: half of a surrogate pair is not allowed."
             ) from None
         except NameError as error:
             raise BadInputError(f"The annotations of {self.name} cannot be read: {error}") from None

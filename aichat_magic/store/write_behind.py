@@ -229,7 +229,7 @@ class WriteBehindLog:
         """Warn of changes that were refused after all, because other kernels have changed the same meanwhile."""
         for result in results:
             if isinstance(result, AichatError):
-                self.warnings.add(f"A change of conversations had to wait, and then could not be made: {result}")
+                self.warnings.add(f"A change of a conversation had to wait, and could not be made in the end: {result}")
 
     def _close(self) -> None:
         if self._database is not None:
