@@ -27,8 +27,8 @@ from ..core.sync import run
 from ..core.urls import checked_proxy, proxy_name
 from ..providers.base import AsyncProvider
 from ..providers.llama.weights import SMOLLM2, default_cache_dir, inspect
-from ..store.base import SOFT_LIMIT_BYTES, is_large
-from ..store.inspect import state_of
+from ..store.base import SOFT_LIMIT_BYTES, large_store_note
+from ..store.inspect import inspect_file
 from ..text.characters import terminal_text
 from ..text.widgets import Table
 from ..text.words import nearest, shorten
@@ -347,7 +347,7 @@ async def _answers(providers: Iterable[AsyncProvider]) -> list[int | str]:
 
 
 def _store(what: str, environ: Mapping[str, str]) -> Finding:
-    state = state_of(what, environ)
+    state = inspect_file(what, environ)
     if state.path is None:
         return Finding(subject=what, state="note", found="kept in memory only")
     if not state.is_writable:
@@ -360,7 +360,7 @@ def _store(what: str, environ: Mapping[str, str]) -> Finding:
         return Finding(subject=what, state="mend", found=f"{state.path}: {shorten(state.problem, 120)}", mend=mend)
     found = f"{state.path} ({state.size_bytes / 1e6:,.1f} MB)"
     if what == "replies" and state.size_bytes > SOFT_LIMIT_BYTES:
-        return Finding(subject=what, state="note", found=f"{found}. {is_large(state.size_bytes)}")
+        return Finding(subject=what, state="note", found=f"{found}. {large_store_note(state.size_bytes)}")
     return Finding(subject=what, state="ok", found=found)
 
 

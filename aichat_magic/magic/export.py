@@ -18,7 +18,7 @@ from ..core.errors import BadInputError, ConfigError, OptionError
 from ..core.messages import FinishReason, Reply
 from ..core.options import Options
 from ..core.usage import Usage
-from ..store.records import StoredTurn, TurnRecord, said_from
+from ..store.records import StoredTurn, TurnRecord, turn_row
 from ..text.quoting import fenced, one_line, tamed
 from ..text.reply_view import summary_line
 from ..text.words import nearest, shorten
@@ -281,7 +281,7 @@ def _turn(value: Any, where: str) -> TurnRecord:
         created=_number(value, "created_s", where) or 0.0,
     )
     try:
-        said_from(turn, 0.0)
+        turn_row(turn, 0.0)
     except BadInputError as error:
         raise BadInputError(f"{where}: {error}") from None
     return turn

@@ -1,6 +1,7 @@
-"""Python types and JSON Schema: what an answer must look like, and the check of it.
+"""Python types and JSON Schema: what an answer must look like, and its check.
 
-`schema` is what the others use: it makes a schema of a type or a dict, and reads an answer by it. `python_types` and
-`records` read by pydantic, `json_schema` checks by jsonschema, `wire` is what is sent, `columns` what becomes of it
-in a frame, `problems` what is wrong with an answer, in words.
+`schema` is what other packages use: it makes a schema of a type or a dict, and reads answers with it. `python_types`
+reads answers by pydantic, for which `records` converts types; `json_schema` checks them by jsonschema; `tree` resolves
+references; `wire` writes a schema as providers take it; `columns` has the dtypes of its columns; `problems` says what
+is wrong with an answer. Nothing here sends requests or knows pandas.
 """

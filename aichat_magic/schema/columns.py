@@ -1,4 +1,4 @@
-"""Columns for the values of a schema: their dtypes, and one value as its column keeps it."""
+"""Columns for the values of a schema: their dtypes, and a value as a column holds it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .tree import SchemaTree
 
 _DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
 _PLAIN = frozenset((str, int, float, bool, type(None), datetime))
-_MAX_HOPS = 32
+_MAX_DEPTH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One column.
+    """A column.
 
     Attributes:
         name: Its name.
         dtype: What pandas calls its type: ``string``, ``Int64``, ``Float64``, ``boolean``, ``datetime64[us]`` (the
             resolution of Python's own, so that no year is out of range), ``category``, or ``object`` for what is
-            nested or of several kinds.
+            nested or of mixed types.
         categories: The values of a ``category``, in the order of the schema.
     """
 
@@ -35,15 +35,15 @@ class Field:
     categories: tuple[Any, ...] = ()
 
 
-def column(tree: SchemaTree, schema: Any, hops: int = 0) -> tuple[str, tuple[Any, ...]]:
+def column_type(tree: SchemaTree, schema: Any, depth: int = 0) -> tuple[str, tuple[Any, ...]]:
     """Return the dtype of a schema's values, and the categories of a ``category``.
 
     Args:
         tree: The whole schema.
         schema: The part of it that describes the column.
-        hops: Number of alternatives that led here.
+        depth: Number of alternatives around this one.
     """
-    if hops > _MAX_HOPS:
+    if depth > _MAX_DEPTH:
         return "object", ()
     schema = tree.resolved(schema)
     members = schema.get("enum", [schema["const"]] if "const" in schema else [])
@@ -51,27 +51,29 @@ def column(tree: SchemaTree, schema: Any, hops: int = 0) -> tuple[str, tuple[Any
         return _category(tuple(member for member in members if member is not None))
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches and "type" not in schema:
-        found = [column(tree, branch, hops + 1) for branch in branches if tree.resolved(branch).get("type") != "null"]
-        words = {word for word, _ in found}
-        if words == {"category"}:
+        found = [
+            column_type(tree, branch, depth + 1) for branch in branches if tree.resolved(branch).get("type") != "null"
+        ]
+        dtypes = {dtype for dtype, _ in found}
+        if dtypes == {"category"}:
             return _category(tuple(dict.fromkeys(member for _, group in found for member in group)))
-        if words == {"Int64", "Float64"}:
+        if dtypes == {"Int64", "Float64"}:
             return "Float64", ()
-        return (words.pop() if len(words) == 1 else "object"), ()
-    kinds = schema.get("type")
-    kinds = {kinds} if isinstance(kinds, str) else {*(kinds or ())}
-    kinds.discard("null")
-    if kinds == {"string"} and schema.get("format") in ("date-time", "date"):
+        return (dtypes.pop() if len(dtypes) == 1 else "object"), ()
+    types = schema.get("type")
+    types = {types} if isinstance(types, str) else {*(types or ())}
+    types.discard("null")
+    if types == {"string"} and schema.get("format") in ("date-time", "date"):
         return "datetime64[us]", ()
-    if kinds == {"string"} and schema.get("format") in ("binary", "base64url"):
-        return "object", ()  # what pydantic says of bytes
-    if kinds == {"integer", "number"}:
+    if types == {"string"} and schema.get("format") in ("binary", "base64url"):
+        return "object", ()  # the formats that pydantic gives to bytes
+    if types == {"integer", "number"}:
         return "Float64", ()
-    return (_DTYPES.get(kinds.pop(), "object") if len(kinds) == 1 else "object"), ()
+    return (_DTYPES.get(types.pop(), "object") if len(types) == 1 else "object"), ()
 
 
 def _category(members: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
-    # Categories of several kinds do not sort, and True is 1 to pandas.
+    # Categories of several types do not sort, and True is 1 to pandas.
     return ("category", members) if len({*map(type, members)}) == 1 and _is_flat(members) else ("object", ())
 
 
@@ -79,11 +81,11 @@ def _is_flat(members: tuple[Any, ...]) -> bool:
     return not any(isinstance(member, (dict, list)) for member in members)
 
 
-def cell(value: Any, column: Field) -> Any:
-    """Return a value as its column keeps it: plain, None where there is none.
+def cell_value(value: Any, column: Field) -> Any:
+    """Return a value as its column holds it: plain, None where there is none.
 
     Raises:
-        SchemaError: It does not fit its column: a whole number beyond 64 bits, or what a class has made of the answer.
+        SchemaError: It does not fit its column: a whole number beyond 64 bits, or a value that a class has changed.
     """
     value = plain(value)
     if value is None:
@@ -101,7 +103,7 @@ def cell(value: Any, column: Field) -> Any:
             case "boolean":
                 return bool(value)
             case "datetime64[us]":
-                return _moment(value)
+                return _datetime(value)
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, SchemaError):
             raise
@@ -110,7 +112,7 @@ def cell(value: Any, column: Field) -> Any:
     return value
 
 
-def _moment(value: str | date) -> datetime:
+def _datetime(value: str | date) -> datetime:
     """Return a date or a time, or its text, as a datetime without zone."""
     if not isinstance(value, datetime):
         value = datetime.fromisoformat(str(value))
@@ -120,14 +122,14 @@ def _moment(value: str | date) -> datetime:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    # A duration, an address and whatever else a schema calls a string: written as the answer wrote it.
+    # A duration, an address or anything else that is a string in the schema: written as in the answer.
     from pydantic_core import to_jsonable_python
 
     return str(to_jsonable_python(value, fallback=str))
 
 
 def plain(value: Any) -> Any:
-    """Return a value without types of the user's own: enums are their values, nested types dicts and lists."""
+    """Return a value without the user's types: the values of enums, dicts and lists for nested types."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, enum.Enum):

@@ -1,4 +1,4 @@
-"""JSON schemas given as dicts: `jsonschema` checks answers against them."""
+"""JSON schemas given as dicts: answers are checked by the library `jsonschema`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..core.errors import BadInputError, MissingExtraError
 from ..core.json_text import SchemaError, is_harmless
 from ..text.words import nearest, shorten
-from .problems import DROP, Problem, ValuePlace, mended, rendered, shown
+from .problems import DROP, Problem, ProblemTree, attempt_with_replacements, rendered, shown
 from .tree import SchemaTree
 
 try:
@@ -30,15 +30,17 @@ except ImportError:
         "(a dataclass, a TypedDict, a pydantic model) as the schema."
     ) from None
 
-# Where schemas stand in schemas, in all drafts together.
-_ONE: Final = frozenset(
+# Keywords that hold a schema, a list of schemas, or schemas by name, of all drafts.
+_HOLD_A_SCHEMA: Final = frozenset(
     "items additionalItems additionalProperties not if then else contains propertyNames unevaluatedItems "
     "unevaluatedProperties contentSchema".split()
 )
-_MANY: Final = frozenset("anyOf oneOf allOf prefixItems items".split())
-_NAMED: Final = frozenset("properties patternProperties $defs definitions dependentSchemas dependencies".split())
-# What says nothing about values: notes, also those of OpenAPI.
-_NOTES: Final = frozenset(
+_HOLD_A_LIST: Final = frozenset("anyOf oneOf allOf prefixItems items".split())
+_HOLD_A_MAPPING: Final = frozenset(
+    "properties patternProperties $defs definitions dependentSchemas dependencies".split()
+)
+# Keywords that do not restrict values by themselves, with those of OpenAPI.
+_ANNOTATIONS: Final = frozenset(
     "$schema $id id $anchor $dynamicAnchor $recursiveAnchor $vocabulary $comment $defs definitions title description "
     "default examples example deprecated readOnly writeOnly contentEncoding contentMediaType contentSchema "
     "discriminator xml externalDocs then else minContains maxContains "
@@ -58,22 +60,41 @@ _TYPES = {
     "array": "an array",
     "null": "null",
 }
+_COUNTED = {"minItems", "maxItems", "minProperties", "maxProperties"}
+_MESSAGES: dict[Any, str] = {
+    "minimum": "must be at least {}",
+    "maximum": "must be at most {}",
+    "exclusiveMinimum": "must be more than {}",
+    "exclusiveMaximum": "must be less than {}",
+    "multipleOf": "must be a multiple of {}",
+    "minLength": "must have at least {} characters",
+    "maxLength": "must have at most {} characters",
+    "minItems": "must have at least {} items",
+    "maxItems": "must have at most {} items",
+    "minProperties": "must have at least {} properties",
+    "maxProperties": "must have at most {} properties",
+    "pattern": "must match {}",
+    "format": "must be a {} as ISO 8601 writes it",
+    "uniqueItems": "must have no item twice",
+    "oneOf": "must satisfy exactly one of the alternatives",
+    None: "must not be there",
+}
 # References followed in one check: a recursive schema with alternatives can ask for more than anybody waits for.
 _MAX_REFERENCES: Final = 20_000
-# Those within each other: each takes about ten of the 1,000 calls that Python allows.
+# References nested in each other: each takes about ten of the 1,000 nested calls that Python allows.
 _MAX_NESTED: Final = 80
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
-class DictReader:
+class JsonSchemaReader:
     """Checks answers against a JSON schema, draft 3 to 2020-12 as its `$schema` says; without one, 2020-12.
 
-    `format` asserts for ``date-time``, ``date`` and ``time``; other formats are notes, as the standard has it.
+    `format` is checked for ``date-time``, ``date`` and ``time``; other formats are annotations, as in the standard.
 
     Attributes:
         tree: The schema; a copy of the caller's.
         name: Its title.
-        names: Names of attributes: none, since values are dicts.
+        names: Names of attributes: none, because values are dicts.
     """
 
     names: tuple[str, ...] = ()
@@ -82,9 +103,9 @@ class DictReader:
         """Prepare to check.
 
         Raises:
-            BadInputError: It is no JSON schema, has a keyword that is not known, or a reference that leads out of it.
+            BadInputError: It is no JSON schema, or has an unknown keyword or a reference to another document.
         """
-        root = _copied(source)
+        root = _copy(source)
         self.name = str(root.get("title", "reply"))
         dialect = validator_for(root, default=Draft202012Validator)
         declared = str(root.get("$schema", "")).rstrip("#")
@@ -93,47 +114,47 @@ class DictReader:
         try:
             dialect.check_schema(root, format_checker=FormatChecker(formats=("regex",)))
         except InvalidSchemaError as error:
-            raise BadInputError(_invalid(error)) from None
-        targets = _targets(root, frozenset(dialect.VALIDATORS) | _NOTES)
+            raise BadInputError(_invalid_schema(error)) from None
+        targets = _reference_targets(root, frozenset(dialect.VALIDATORS) | _ANNOTATIONS)
         self.tree = SchemaTree(root, lambda schema: targets.get(id(schema), {}))
         self._count = threading.local()
-        counted = {word: self._counted(dialect.VALIDATORS[word]) for word in _REFERENCES if word in dialect.VALIDATORS}
+        limited = {word: self._limited(dialect.VALIDATORS[word]) for word in _REFERENCES if word in dialect.VALIDATORS}
         formats = FormatChecker(formats=())
         for name, read in _FORMATS.items():
-            formats.checks(name, raises=ValueError)(_reads(read))
-        rules = extend(dialect, {**counted, "multipleOf": _multiple_of})
-        # No document is fetched: those that the standard itself is written in come with the library.
+            formats.checks(name, raises=ValueError)(_format_check(read))
+        rules = extend(dialect, {**limited, "multipleOf": _multiple_of})
+        # No document is fetched: the meta-schemas of the standard come with the library.
         self._validator = rules(root, registry=jsonschema_specifications.REGISTRY, format_checker=formats)
 
     def read_text(self, text: str) -> tuple[Any, bool]:
-        """Return None and False: there is no faster way than `read`."""
+        """Return None and False: nothing is faster than `read`."""
         return None, False
 
     def read(self, value: Any) -> Any:
-        """Check what JSON gives.
+        """Check a JSON value.
 
         Returns:
-            The value, without what is null where it may be left out and cannot be null.
+            The value, without properties that are null, cannot be null and may be left out.
 
         Raises:
             SchemaError: It does not satisfy the schema.
         """
-        value, place = mended(value, self._attempt)
-        if place is not None:
-            raise SchemaError(rendered(place.told()))
+        value, problems = attempt_with_replacements(value, self._attempt)
+        if problems is not None:
+            raise SchemaError(rendered(problems.relevant()))
         return value
 
-    def _attempt(self, value: Any) -> tuple[Any, ValuePlace | None]:
+    def _attempt(self, value: Any) -> tuple[Any, ProblemTree | None]:
         self._count.left, self._count.open = _MAX_REFERENCES, set()
-        place = ValuePlace()
+        problems = ProblemTree()
         for error in self._validator.iter_errors(value):
-            _note(place, error)
-        return value, (place if any(True for _ in place.leaves()) else None)
+            _add_problem(problems, error)
+        return value, (problems if any(True for _ in problems.all_problems()) else None)
 
-    def _counted(self, follow: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-        """Return a reference's function that gives up in time."""
+    def _limited(self, follow: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+        """Return the check of a reference keyword, with limits on how many are followed and how deep."""
 
-        def counted(validator: Any, reference: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        def limited(validator: Any, reference: Any, instance: Any, schema: Any) -> Iterator[Any]:
             now = self._count
             now.left -= 1
             if now.left < 0:
@@ -149,11 +170,11 @@ class DictReader:
             finally:
                 now.open.discard(here)
 
-        return counted
+        return limited
 
 
-def _reads(read: Callable[[str], Any]) -> Callable[[object], bool]:
-    """Return a check that a text can be read."""
+def _format_check(read: Callable[[str], Any]) -> Callable[[object], bool]:
+    """Return a check that a text can be parsed."""
 
     def check(value: object) -> bool:
         if isinstance(value, str):
@@ -164,13 +185,13 @@ def _reads(read: Callable[[str], Any]) -> Callable[[object], bool]:
 
 
 def _multiple_of(validator: Any, rule: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-    """Check a multiple in decimal: 0.3 is a multiple of 0.1 to everybody but a computer."""
+    """Check a multiple in decimal: 0.3 is a multiple of 0.1, which binary floats deny."""
     if validator.is_type(value, "number") and Fraction(repr(value)) % Fraction(repr(rule)):
         yield ValidationError(f"{value!r} is not a multiple of {rule!r}")
 
 
-def _copied(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a JSON schema, so that a later change of the caller's does not change ours."""
+def _copy(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a JSON schema, so that later changes by the caller do not matter."""
     try:
         copy: dict[str, Any] = json.loads(json.dumps(dict(source), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
@@ -181,7 +202,7 @@ def _copied(source: Mapping[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def _invalid(error: Any) -> str:
+def _invalid_schema(error: Any) -> str:
     """Say what is wrong with a schema."""
     where = "".join(f"/{key}" for key in error.absolute_path)
     word = next((key for key in reversed(error.absolute_path) if isinstance(key, str)), "")
@@ -189,18 +210,18 @@ def _invalid(error: Any) -> str:
     return f"The schema is wrong at #{where}: {shorten(error.message, 160)}.{hint}"
 
 
-def _targets(root: dict[str, Any], known: frozenset[str]) -> dict[int, Any]:
-    """Look up all references, and refuse keywords that nobody would heed.
+def _reference_targets(root: dict[str, Any], known: frozenset[str]) -> dict[int, Any]:
+    """Look up all references, and refuse keywords that would have no effect.
 
     Args:
         root: The schema.
-        known: The keywords that mean something.
+        known: The keywords that have an effect, and annotations.
 
     Returns:
-        What each object with a `$ref` refers to, by the id of that object.
+        The schema that each object with a `$ref` refers to, by the id of that object.
 
     Raises:
-        BadInputError: A keyword is not known, or a reference leads nowhere or out of the schema.
+        BadInputError: A keyword is not known, or a reference leads nowhere or to another document.
     """
     specification = referencing.jsonschema.specification_with(
         str(root.get("$schema", "")) or "https://json-schema.org/draft/2020-12/schema",
@@ -226,11 +247,11 @@ def _targets(root: dict[str, Any], known: frozenset[str]) -> dict[int, Any]:
                 raise BadInputError(
                     f"The schema is wrong at {where}: the enum is empty, so that no answer satisfies it."
                 )
-            if word in _NAMED and isinstance(value, dict):
+            if word in _HOLD_A_MAPPING and isinstance(value, dict):
                 rest += [(part, f"{where}/{word}/{name}", resolver) for name, part in value.items()]
-            elif word in _MANY and isinstance(value, list):
+            elif word in _HOLD_A_LIST and isinstance(value, list):
                 rest += [(part, f"{where}/{word}/{number}", resolver) for number, part in enumerate(value)]
-            elif word in _ONE:
+            elif word in _HOLD_A_SCHEMA:
                 rest.append((value, f"{where}/{word}", resolver))
         for word in _REFERENCES:
             if isinstance(reference := schema.get(word), str):
@@ -245,69 +266,51 @@ def _targets(root: dict[str, Any], known: frozenset[str]) -> dict[int, Any]:
     return found
 
 
-def _note(place: ValuePlace, error: ValidationError) -> None:
-    """Put one error of the library where it belongs."""
+def _add_problem(problems: ProblemTree, error: ValidationError) -> None:
+    """Add an error of the library at its place in the answer."""
     for key in error.relative_path:
-        place = place.part(key)
+        problems = problems.part(key)
     if error.validator in ("anyOf", "oneOf") and error.context:
         for number, below in enumerate(error.context):
-            way = below.relative_schema_path  # empty where the alternative is false
-            _note(place.branch(way[0] if way else f"false {number}"), below)
+            schema_path = below.relative_schema_path  # empty where the alternative is false
+            label = schema_path[0] if schema_path else f"false {number}"
+            _add_problem(problems.alternative(label), below)
         return
     value, word = error.instance, error.validator
     got = shown(value)
     if word == "required":
         for name in error.validator_value if isinstance(error.validator_value, list) else ():
             if name not in value and error.message.startswith(repr(name)):
-                place.part(name).problems.append(Problem(path=(*place.path, name), must="is required", is_missing=True))
+                problems.part(name).own.append(
+                    Problem(path=(*problems.path, name), must="is required", is_missing=True)
+                )
         return
     if word == "additionalProperties" and error.validator_value is False:
-        for name in _others(error):
-            problem = Problem(path=(*place.path, name), must="is not in the schema")
-            place.part(name).problems.append(problem)
+        for name in _extra_properties(error):
+            problem = Problem(path=(*problems.path, name), must="is not in the schema")
+            problems.part(name).own.append(problem)
         return
-    is_null = value is None and bool(place.path) and isinstance(place.path[-1], str)
-    place.problems.append(
+    is_null = value is None and bool(problems.path) and isinstance(problems.path[-1], str)
+    problems.own.append(
         Problem(
-            path=place.path,
-            must=_must(word, error),
+            path=problems.path,
+            must=_requirement(word, error),
             got=str(len(value)) if isinstance(value, (list, dict)) and word in _COUNTED else got,
-            is_kind=word in ("type", "enum", "const"),
-            mend=DROP if is_null else None,
+            is_wrong_type=word in ("type", "enum", "const"),
+            replacement=DROP if is_null else None,
         )
     )
 
 
-def _others(error: ValidationError) -> list[str]:
-    """Return the properties that a closed schema does not name."""
+def _extra_properties(error: ValidationError) -> list[str]:
+    """Return the properties that a schema without additional properties does not allow."""
     schema: Any = error.schema
     patterns = schema.get("patternProperties", {})
     named = schema.get("properties", {})
-    return [n for n in error.instance if n not in named and not any(re.search(pattern, n) for pattern in patterns)]
+    return [name for name in error.instance if name not in named and not any(re.search(p, name) for p in patterns)]
 
 
-_COUNTED = {"minItems", "maxItems", "minProperties", "maxProperties"}
-_WORDS: dict[Any, str] = {
-    "minimum": "must be at least {}",
-    "maximum": "must be at most {}",
-    "exclusiveMinimum": "must be more than {}",
-    "exclusiveMaximum": "must be less than {}",
-    "multipleOf": "must be a multiple of {}",
-    "minLength": "must have at least {} characters",
-    "maxLength": "must have at most {} characters",
-    "minItems": "must have at least {} items",
-    "maxItems": "must have at most {} items",
-    "minProperties": "must have at least {} properties",
-    "maxProperties": "must have at most {} properties",
-    "pattern": "must match {}",
-    "format": "must be a {} as ISO 8601 writes it",
-    "uniqueItems": "must have no item twice",
-    "oneOf": "must satisfy exactly one of the alternatives",
-    None: "must not be there",
-}
-
-
-def _must(word: Any, error: ValidationError) -> str:
+def _requirement(word: Any, error: ValidationError) -> str:
     """Say what a value must be."""
     rule: Any = error.validator_value
     if word == "type":
@@ -317,6 +320,6 @@ def _must(word: Any, error: ValidationError) -> str:
         members = rule if word == "enum" else [rule]
         more = ", …" if len(members) > 20 else ""
         return f"must be {'one of ' if len(members) > 1 else ''}{', '.join(map(shown, members[:20]))}{more}"
-    if word in _WORDS:
-        return _WORDS[word].format(rule)
+    if word in _MESSAGES:
+        return _MESSAGES[word].format(rule)
     return f"does not satisfy {word}: {shorten(json.dumps(rule, ensure_ascii=False), 120)}"

@@ -1,4 +1,4 @@
-"""What is wrong with an answer: where, what must be, what came."""
+"""Problems of an answer: where, what is required, what came."""
 
 from __future__ import annotations
 
@@ -17,120 +17,131 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong.
+    """A problem.
 
     Attributes:
         path: Keys and indexes that lead to it.
-        must: What it must be, to go on behind the path: ``must be an integer``.
-        got: What came; empty where nothing did.
-        is_kind: Whether it is another kind of value altogether, so that this alternative of several is not meant.
+        must: The requirement, as it continues after the path: ``must be an integer``.
+        got: The value that came; empty where none did.
+        is_wrong_type: Whether it is another kind of value altogether, so that this alternative of several is not meant.
         is_missing: Whether a required property is not there.
-        mend: What stands for the same and may satisfy the schema: `DROP`, a whole number; None where there is nothing.
+        replacement: A value that means the same and may satisfy the schema: `DROP` or a whole number; None for none.
     """
 
     path: Path = ()
     must: str = ""
     got: str = ""
-    is_kind: bool = False
+    is_wrong_type: bool = False
     is_missing: bool = False
-    mend: Any = None
+    replacement: Any = None
 
     def __str__(self) -> str:
-        """One line."""
+        """Write it in one line."""
         got = f", got {self.got}" if self.got else ""
         where = shorten(path_text(self.path), 80)
         return f"{where}: {self.must}{got}" if where else f"the answer {self.must}{got}"
 
 
-# A property that is null where it may be left out: the schema that is sent asks for this.
+# Leave the property out: the schema that is sent asks for null where it may be left out.
 DROP = object()
 
 
 @dataclass(slots=True)
-class ValuePlace:
-    """All that is wrong at one place of an answer, below it, and in the alternatives that were tried for it."""
+class ProblemTree:
+    """The problems at one place of an answer, below it, and in the alternatives that were tried for it.
+
+    Attributes:
+        path: Keys and indexes that lead to the place.
+        own: The problems of the place itself.
+        parts: The problems of its properties or items.
+        alternatives: The problems of the same place in each of several alternatives of the schema, by any label.
+    """
 
     path: Path = ()
-    problems: list[Problem] = field(default_factory=list)
-    parts: dict[str | int, ValuePlace] = field(default_factory=dict)
-    branches: dict[Any, ValuePlace] = field(default_factory=dict)
+    own: list[Problem] = field(default_factory=list)
+    parts: dict[str | int, ProblemTree] = field(default_factory=dict)
+    alternatives: dict[Any, ProblemTree] = field(default_factory=dict)
 
-    def part(self, key: str | int) -> ValuePlace:
-        """Return the place of a property or item."""
-        return self.parts.setdefault(key, ValuePlace((*self.path, key)))
+    def part(self, key: str | int) -> ProblemTree:
+        """Return the problems of a property or item."""
+        return self.parts.setdefault(key, ProblemTree((*self.path, key)))
 
-    def branch(self, label: Any) -> ValuePlace:
-        """Return the same place as one of several alternatives sees it."""
-        return self.branches.setdefault(label, ValuePlace(self.path))
+    def alternative(self, label: Any) -> ProblemTree:
+        """Return the problems of the same place in one of several alternatives."""
+        return self.alternatives.setdefault(label, ProblemTree(self.path))
 
-    def leaves(self) -> Iterator[Problem]:
-        """Yield all problems, those of every alternative included."""
-        yield from self.problems
-        for below in (*self.parts.values(), *self.branches.values()):
-            yield from below.leaves()
+    def all_problems(self) -> Iterator[Problem]:
+        """Yield all problems, also those of every alternative."""
+        yield from self.own
+        for below in (*self.parts.values(), *self.alternatives.values()):
+            yield from below.all_problems()
 
-    def told(self) -> list[Problem]:
-        """Return the problems to tell: of several alternatives those of the one that was most likely meant."""
-        found = [*self.problems, *(problem for part in self.parts.values() for problem in part.told())]
-        if not self.branches:
+    def relevant(self) -> list[Problem]:
+        """Return the problems to report: of several alternatives those of the one that was most likely meant."""
+        found = [*self.own, *(problem for part in self.parts.values() for problem in part.relevant())]
+        if not self.alternatives:
             return list(dict.fromkeys(found))
-        tried = [branch.told() for branch in self.branches.values()]
-        # Of the right kind but wrong further in: that is what the model can mend.
-        near = [problems for problems in tried if not any(p.path == self.path and p.is_kind for p in problems)]
+        tried = [alternative.relevant() for alternative in self.alternatives.values()]
+        # Of the right type, but wrong further in: that is what the model can correct.
+        near = [problems for problems in tried if not any(p.path == self.path and p.is_wrong_type for p in problems)]
         if near:
             return list(dict.fromkeys([*found, *min(near, key=len)]))
         here = [problem for problems in tried for problem in problems if problem.path == self.path]
         musts = dict.fromkeys(problem.must.removeprefix("must be ") for problem in here)
         must = f"must be {' or '.join(musts)}"
-        return [*found, Problem(path=self.path, must=must, got=here[0].got, is_kind=True)]
+        return [*found, Problem(path=self.path, must=must, got=here[0].got, is_wrong_type=True)]
 
 
-def mended(value: Any, attempt: Callable[[Any], tuple[Any, ValuePlace | None]]) -> tuple[Any, ValuePlace | None]:
-    """Try a value, and if it fails, try it again with what stands for the same.
+def attempt_with_replacements(
+    value: Any, attempt: Callable[[Any], tuple[Any, ProblemTree | None]]
+) -> tuple[Any, ProblemTree | None]:
+    """Try a value, and if it fails, try it again with replacements that mean the same.
 
-    Null stands for a property that may be left out, because strict schemas require every property; 3.0 for 3.
+    Null means a property that is left out, because strict schemas require every property; 3.0 means 3.
 
     Args:
-        value: What JSON gives.
-        attempt: Returns the result and None, or anything and what is wrong.
+        value: A JSON value.
+        attempt: Returns the result and None, or anything and the problems.
 
     Returns:
-        The same of the attempt that went best.
+        What the best attempt returned.
     """
-    result, place = attempt(value)
-    if place is None:
+    result, problems = attempt(value)
+    if problems is None:
         return result, None
-    mends = {problem.path: problem.mend for problem in place.leaves() if problem.mend is not None}
-    while mends:
-        again, left = attempt(_changed(value, mends))
+    replacements = {
+        problem.path: problem.replacement for problem in problems.all_problems() if problem.replacement is not None
+    }
+    while replacements:
+        again, left = attempt(_with_replacements(value, replacements))
         if left is None:
             return again, None
-        # What is required all the same stays as it came, so that the message can say so.
-        missing = {problem.path for problem in left.leaves() if problem.is_missing}
-        kept = {path: mend for path, mend in mends.items() if path not in missing}
-        if len(kept) == len(mends):
+        # A property that is required all the same stays as it came, so that the message can say so.
+        missing = {problem.path for problem in left.all_problems() if problem.is_missing}
+        kept = {path: replacement for path, replacement in replacements.items() if path not in missing}
+        if len(kept) == len(replacements):
             return again, left
-        mends = kept
-    return result, place
+        replacements = kept
+    return result, problems
 
 
-def _changed(value: Any, mends: dict[Path, Any]) -> Any:
-    """Return a copy in which the places are mended."""
+def _with_replacements(value: Any, replacements: dict[Path, Any]) -> Any:
+    """Return a copy of a value with replacements at some places."""
     root = [copy.deepcopy(value)]
-    for path, mend in mends.items():
+    for path, replacement in replacements.items():
         here: Any = root
-        *way, last = (0, *path)
-        for key in way:
+        *parents, last = (0, *path)
+        for key in parents:
             here = here[key]
-        if mend is DROP:
+        if replacement is DROP:
             del here[last]
         else:
-            here[last] = mend
+            here[last] = replacement
     return root[0]
 
 
 def rendered(problems: Iterable[Problem]) -> str:
-    """Put the first problems into one line."""
+    """Write the first problems in one line."""
     lines = [str(problem) for problem in problems]
     more = f"; and {len(lines) - _MAX_PROBLEMS} more" if len(lines) > _MAX_PROBLEMS else ""
     return "; ".join(lines[:_MAX_PROBLEMS]) + more

@@ -1,6 +1,6 @@
 """Python types as schemas: pydantic reads answers into them, and its errors become one line.
 
-Numbers in quotes are no numbers here; pydantic's own models keep their own rules. `schema_records` prepares the types.
+Numbers in quotes are no numbers here; pydantic models keep their own rules. `records` converts the types for pydantic.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from ..core.json_text import SchemaError, is_plain
 from ..text.characters import fit
 from ..text.words import shorten
 from .columns import is_pydantic
-from .problems import DROP, Problem, ValuePlace, mended, rendered, shown
-from .records import Converter, is_type, refusal
+from .problems import DROP, Problem, ProblemTree, attempt_with_replacements, rendered, shown
+from .records import Converter, is_type, unsupported
 from .tree import SchemaTree
 
-# More than a plain answer ever needs, and less than what keeps a machine busy for long.
+# More than a plain answer ever needs, and few enough to end soon.
 _MAX_ATTEMPTS: Final = 100_000
 _MAX_ERRORS: Final = 1_000
 _CONFIG = ConfigDict(strict=True, allow_inf_nan=False)
-_WORDS = {
+_MESSAGES = {
     "missing": "is required",
     "extra_forbidden": "is not in the schema",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
 }
-_OTHER_KINDS = ("literal_error", "enum", "none_required", "union_tag_invalid", "union_tag_not_found", "iso_8601")
+_WRONG_TYPES = ("literal_error", "enum", "none_required", "union_tag_invalid", "union_tag_not_found", "iso_8601")
 
 
 class TypeReader:
     """Reads answers into one Python type.
 
     Attributes:
+        name: Name of the type.
         tree: The JSON schema of the type.
         names: Names of the attributes of a record or model, in the order of the schema; empty for another type.
     """
@@ -59,15 +60,17 @@ class TypeReader:
         if not is_type(source):
             if dataclasses.is_dataclass(source) or is_pydantic(type(source)):
                 raise BadInputError(f"Give the class {type(source).__name__} as the schema, not a value of it.")
-            raise refusal(source)
+            raise unsupported(source)
         self.name = getattr(source, "__name__", "") or "reply"
         converter = Converter()
-        converted = converter.of(source)
+        converted = converter.convert(source)
         try:
-            self._adapter: TypeAdapter[Any] = TypeAdapter(converted, config=None if _has_config(source) else _CONFIG)
+            self._adapter: TypeAdapter[Any] = TypeAdapter(
+                converted, config=None if _has_own_config(source) else _CONFIG
+            )
             root = self._adapter.json_schema()
         except PydanticSchemaGenerationError:
-            raise refusal(source) from None
+            raise unsupported(source) from None
         except PydanticInvalidForJsonSchema as error:
             raise BadInputError(f"{self.name} has no JSON schema: {shorten(error.message, 160)}") from None
         except PydanticUserError as error:
@@ -76,7 +79,7 @@ class TypeReader:
         except NotBuiltError as error:
             words = shorten(fit(str(error).rpartition("SchemaError: ")[2]), 160)
             raise BadInputError(
-                f"{self.name} cannot be a schema: {words}. Mend its values: none may hold half of a surrogate pair."
+                f"{self.name} cannot be a schema: {words}. Change its values: half of a surrogate pair is not allowed."
             ) from None
         except NameError as error:
             raise BadInputError(f"The annotations of {self.name} cannot be read: {error}") from None
@@ -88,20 +91,20 @@ class TypeReader:
         self._max_depths = _max_depths(root)
 
     def read_text(self, text: str) -> tuple[Any, bool]:
-        """Read a text that is one JSON value, as fast as it can be done.
+        """Read a text that is one JSON value, as fast as possible.
 
         Returns:
-            The value and True; or None and False, where it takes a closer look.
+            The value and True; or None and False, where `read` is needed.
         """
         if not self._max_depths and is_plain(text):
             try:
                 return self._adapter.validate_json(text), True
-            except Exception:  # the closer look finds words for it
+            except Exception:  # `read` says what is wrong
                 pass
         return None, False
 
     def read(self, value: Any) -> Any:
-        """Read what JSON gives.
+        """Read a JSON value.
 
         Raises:
             SchemaError: It does not satisfy the type, or the type's own code refuses it.
@@ -112,62 +115,62 @@ class TypeReader:
                     f"the JSON is nested more than {limit} deep, and {self.name} has too many alternatives in each "
                     "other for that; a discriminator helps"
                 )
-        result, place = mended(value, self._attempt)
-        if place is not None:
-            raise SchemaError(rendered(place.told()))
+        result, problems = attempt_with_replacements(value, self._attempt)
+        if problems is not None:
+            raise SchemaError(rendered(problems.relevant()))
         return result
 
-    def _attempt(self, value: Any) -> tuple[Any, ValuePlace | None]:
+    def _attempt(self, value: Any) -> tuple[Any, ProblemTree | None]:
         try:
-            # From JSON, not from Python: only so are dates and sets read in strict models too.
+            # From JSON, not from Python: otherwise strict models refuse dates and sets.
             return self._adapter.validate_json(json.dumps(value)), None
         except ValidationError as error:
-            place = ValuePlace()
+            problems = ProblemTree()
             if error.error_count() > _MAX_ERRORS:
-                place.problems.append(Problem(must=f"is wrong in {error.error_count():,} places"))
-                return None, place
+                problems.own.append(Problem(must=f"is wrong in {error.error_count():,} places"))
+                return None, problems
             for entry in error.errors(include_url=False):
-                self._note(place, entry, value)
-            return None, place
-        except Exception as error:  # what a model's own code raises is up to the user
+                self._add_problem(problems, entry, value)
+            return None, problems
+        except Exception as error:  # a model's own code may raise anything
             text = shorten(str(error) or type(error).__name__, 200)
-            return None, ValuePlace(problems=[Problem(path=(self.name,), must=text)])
+            return None, ProblemTree(own=[Problem(path=(self.name,), must=text)])
 
-    def _note(self, place: ValuePlace, entry: Any, value: Any) -> None:
-        """Put one of pydantic's errors where it belongs."""
+    def _add_problem(self, problems: ProblemTree, entry: Any, value: Any) -> None:
+        """Add an error of pydantic at its place in the answer."""
         kind, got, path = entry["type"], entry["input"], entry["loc"]
         is_missing, parent = kind == "missing", None
         for number, key in enumerate(path, 1):
             is_absent = is_missing and number == len(path)
             is_property = isinstance(value, dict) and isinstance(key, str) and (key in value or is_absent)
             if is_property or (isinstance(value, list) and isinstance(key, int) and (is_absent or key < len(value))):
-                place, parent, value = place.part(key), value, None if is_absent else value[key]
+                problems, parent, value = problems.part(key), value, None if is_absent else value[key]
             else:  # the name of an alternative
-                place = place.branch(key)
-        mend: Any = None
+                problems = problems.alternative(key)
+        replacement: Any = None
         if got is None and isinstance(parent, dict) and not is_missing:
-            mend = DROP
+            replacement = DROP
         elif isinstance(got, float) and got.is_integer() and kind.startswith("int_"):
-            mend = int(got)
+            replacement = int(got)
         is_own = kind in ("value_error", "assertion_error")
         is_silent = is_missing or kind == "extra_forbidden" or (is_own and isinstance(got, (dict, list)))
-        place.problems.append(
+        problems.own.append(
             Problem(
-                # What a class says of all of itself begins with its name.
-                path=place.path or ((self.name,) if is_own else ()),
-                must=_words(kind, entry["msg"], entry.get("ctx", {})),
+                # What a class says about the whole object begins with the name of the class.
+                path=problems.path or ((self.name,) if is_own else ()),
+                must=_message(kind, entry["msg"], entry.get("ctx", {})),
                 got="" if is_silent else shown(got),
-                is_kind=kind.endswith("_type") or kind in _OTHER_KINDS,
+                is_wrong_type=kind.endswith("_type") or kind in _WRONG_TYPES,
                 is_missing=is_missing,
-                mend=mend,
+                replacement=replacement,
             )
         )
 
 
-def _words(kind: str, message: str, facts: dict[str, Any]) -> str:
-    """Say what pydantic says, as it goes on behind a path."""
-    if kind in _WORDS:
-        return _WORDS[kind]
+def _message(kind: str, message: str, facts: dict[str, Any]) -> str:
+    """Write a message of pydantic as it continues after a path."""
+    if kind in _MESSAGES:
+        return _MESSAGES[kind]
     if kind.startswith("union_tag"):
         tags = f": one of {facts['expected_tags']}" if "expected_tags" in facts else ""
         return shorten(f"must have a {facts['discriminator']}{tags}", 200)
@@ -180,8 +183,8 @@ def _words(kind: str, message: str, facts: dict[str, Any]) -> str:
     return shorten(message.replace(" a valid ", " a "), 200)
 
 
-def _has_config(source: Any) -> bool:
-    """Tell whether a type brings rules of its own for what is in it, beside which pydantic takes no others."""
+def _has_own_config(source: Any) -> bool:
+    """Tell whether a type has a pydantic configuration of its own, beside which pydantic takes no other."""
     while typing.get_origin(source) is Annotated:
         source = typing.get_args(source)[0]
     return is_pydantic(typing.get_origin(source) or source) or is_pydantic_dataclass(source)
@@ -193,17 +196,17 @@ def _target(root: Any, reference: str) -> Any:
 
 
 def _max_depths(root: Any) -> dict[type, int]:
-    """Return how deep objects and arrays may be nested, where the alternatives of a recursive type multiply.
+    """Return how deeply objects and arrays may be nested, where the alternatives of a recursive type multiply.
 
-    Pydantic tries every alternative, and in each all those below. Its work cannot be interrupted.
+    Pydantic tries every alternative, and in each all those below. It cannot be interrupted.
     """
     definitions = root.get("$defs", {})
     uses = {name: _references(definition) for name, definition in definitions.items()}
     for _ in uses:
-        uses = {name: near | {far for one in near for far in uses.get(one, ())} for name, near in uses.items()}
+        uses = {name: direct | {far for one in direct for far in uses.get(one, ())} for name, direct in uses.items()}
     recursive = {name for name, reached in uses.items() if name in reached}
     widest = {dict: 1, list: 1}
-    for part in _parts(root):
+    for part in _objects(root):
         union = part.get("anyOf", part.get("oneOf"))
         if not isinstance(union, list) or "discriminator" in part:
             continue
@@ -215,7 +218,7 @@ def _max_depths(root: Any) -> dict[type, int]:
 
 
 def _type_of(schema: Any, definitions: dict[str, Any]) -> str | None:
-    """Return the type that a branch allows; None where it is not said there."""
+    """Return the type that an alternative allows; None where it does not say."""
     for _ in definitions:
         if "$ref" in schema:
             schema = definitions.get(schema["$ref"].rpartition("/")[2], {})
@@ -224,22 +227,22 @@ def _type_of(schema: Any, definitions: dict[str, Any]) -> str | None:
 
 def _references(schema: Any) -> set[str]:
     """Return the names of the definitions that a part of a schema refers to."""
-    found = (part.get("$ref") for part in _parts(schema))
+    found = (part.get("$ref") for part in _objects(schema))
     return {reference.rpartition("/")[2] for reference in found if isinstance(reference, str)}
 
 
-def _parts(schema: Any) -> collections.abc.Iterator[dict[str, Any]]:
+def _objects(schema: Any) -> collections.abc.Iterator[dict[str, Any]]:
     """Yield every object of a JSON tree."""
     if isinstance(schema, list):
         for item in schema:
-            yield from _parts(item)
+            yield from _objects(item)
     elif isinstance(schema, dict):
         yield schema
         for part in schema.values():
-            yield from _parts(part)
+            yield from _objects(part)
 
 
 def _depth(value: Any, kind: type) -> int:
-    """Return how deep objects, or arrays, are nested."""
+    """Return how deeply objects, or arrays, are nested."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return isinstance(value, kind) + max((_depth(part, kind) for part in parts), default=0)

@@ -1,7 +1,7 @@
-"""What pydantic cannot take as it is, or would take too kindly, put differently for it.
+"""Types converted for pydantic, where it would refuse them or read them too leniently.
 
-A dataclass, a TypedDict and a NamedTuple become records: JSON objects, which the class is made from. Pydantic would
-refuse `typing.TypedDict` before Python 3.12 and send a NamedTuple as an array, which servers take badly.
+Dataclasses, TypedDicts and NamedTuples become records: JSON objects from which the class is made. Pydantic would refuse
+`typing.TypedDict` before Python 3.12, and send a NamedTuple as an array, which many servers handle badly.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ ACCEPTED: Final = (
 _FORMATS: Final[dict[Any, str]] = {datetime: "date-time", date: "date", time: "time"}
 
 
-def refusal(source: Any) -> BadInputError:
-    """Return the error for what cannot be a schema."""
+def unsupported(source: Any) -> BadInputError:
+    """Return the error for a type or value that cannot be a schema."""
     what = "a type" if is_type(source) else "a value"
     return BadInputError(f"{shorten(repr(source), 80)} is {what} that cannot be a schema. Accepted are {ACCEPTED}.")
 
 
 def is_type(source: Any) -> bool:
-    """Tell whether it can be an annotation at all: pydantic takes functions, too."""
+    """Tell whether something can be an annotation at all: pydantic also takes functions."""
     if inspect.isclass(source) or typing.get_origin(source) is not None or source is Any:
         return True
     return isinstance(source, (typing.NewType, typing.TypeVar)) or type(source).__name__ == "TypeAliasType"
@@ -53,7 +53,7 @@ def is_type(source: Any) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
-    """One member of a record."""
+    """A member of a record."""
 
     name: str
     key: str
@@ -64,17 +64,17 @@ class _Member:
 
 
 class Converter:
-    """Replaces types in annotations by what stands for them. One for each schema: it remembers what it has met."""
+    """Converts the types in annotations. Use one for each schema: it remembers the records that it has converted."""
 
     def __init__(self) -> None:
-        """Begin with nothing met."""
+        """Begin with no records."""
         self._records: dict[Any, Any] = {}
         self._members: dict[Any, tuple[_Member, ...]] = {}
         self._aliases: list[Any] = []
         self._open: set[str] = set()
 
-    def of(self, source: Any) -> Any:
-        """Return the annotation to be given to pydantic.
+    def convert(self, source: Any) -> Any:
+        """Convert an annotation for pydantic.
 
         Raises:
             BadInputError: It has no JSON form.
@@ -82,30 +82,30 @@ class Converter:
         origin: Any = typing.get_origin(source)
         arguments = typing.get_args(source)
         if origin is Annotated:
-            return Annotated[(self.of(arguments[0]), *arguments[1:])]
+            return Annotated[(self.convert(arguments[0]), *arguments[1:])]
         if getattr(origin, "_name", "") in ("Required", "NotRequired", "ReadOnly"):
-            return self.of(arguments[0])
+            return self.convert(arguments[0])
         if isinstance(source, typing.NewType):
-            return self.of(source.__supertype__)
+            return self.convert(source.__supertype__)
         if type(source).__name__ == "TypeAliasType":
             return self._alias(source)
         if source in (datetime, date, time):
-            return Annotated[source, _Iso(source)]
+            return Annotated[source, _IsoFormat(source)]
         if origin in (typing.Union, types.UnionType):
             return self._union(arguments)
         if _is_record(origin or source):
             return self._record(source)
         if inspect.isclass(source) and issubclass(source, enum.Enum):
-            return _checked(source)
+            return _checked_enum(source)
         if origin is typing.Literal and any(isinstance(member, enum.Enum) for member in arguments):
-            return _by_value(arguments)
+            return _literal_of_values(arguments)
         if origin in (collections.abc.Iterable, collections.abc.Collection):
             origin = list
         if origin is None or origin is typing.Literal or not isinstance(origin, type) or is_pydantic(source):
             return source
         if origin in (collections.abc.Callable, type):
-            raise refusal(source)
-        parts = tuple(part if part is Ellipsis else self.of(part) for part in arguments)
+            raise unsupported(source)
+        parts = tuple(part if part is Ellipsis else self.convert(part) for part in arguments)
         return typing.cast(Any, origin)[parts] if parts else source
 
     def members_of(self, source: Any) -> tuple[_Member, ...] | None:
@@ -120,18 +120,18 @@ class Converter:
 
     def _union(self, alternatives: tuple[Any, ...]) -> Any:
         some = tuple(source for source in alternatives if source is not type(None))
-        union: Any = typing.Union[tuple(map(self.of, some))]  # noqa: UP007  # made at run time
-        if tag := _tag(some):
+        union: Any = typing.Union[tuple(map(self.convert, some))]  # noqa: UP007  # made at run time
+        if tag := _discriminator(some):
             union = Annotated[union, PydanticField(discriminator=tag)]
         return union if len(some) == len(alternatives) else typing.Optional[union]  # noqa: UP045  # as above
 
     def _alias(self, source: Any) -> Any:
-        # One that contains itself, as an object or by its name, is left to pydantic.
-        if source in self._aliases or _names_something(source.__value__):
+        # An alias that contains itself, as an object or by its name, is left to pydantic.
+        if source in self._aliases or _has_forward_reference(source.__value__):
             return source
         self._aliases.append(source)
         try:
-            return self.of(source.__value__)
+            return self.convert(source.__value__)
         finally:
             self._aliases.remove(source)
 
@@ -141,7 +141,7 @@ class Converter:
             return self._records[source]
         cls: Any = typing.get_origin(source) or source
         name = cls.__name__
-        # Unique, and the same in every process: it goes into what is sent, and so into the hash of the request.
+        # Unique, and the same in every process: it is part of what is sent, and so of the hash of the request.
         ref = f"{cls.__module__}.{cls.__qualname__}:{len(self._records)}"
 
         class Record:
@@ -149,7 +149,7 @@ class Converter:
             def __get_pydantic_core_schema__(
                 cls, source_: Any, handler: GetCoreSchemaHandler
             ) -> core_schema.CoreSchema:
-                if ref in self._open:  # inside of itself
+                if ref in self._open:  # inside itself
                     return core_schema.definition_reference_schema(ref)
                 self._open.add(ref)
                 try:
@@ -161,7 +161,9 @@ class Converter:
             def __get_pydantic_json_schema__(
                 cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
             ) -> JsonSchemaValue:
-                return _described(handler.resolve_ref_schema(handler(schema)), source, self.members_of(source) or ())
+                return _with_descriptions(
+                    handler.resolve_ref_schema(handler(schema)), source, self.members_of(source) or ()
+                )
 
         Record.__name__ = Record.__qualname__ = name
         self._records[source] = Record
@@ -171,7 +173,7 @@ class Converter:
 def _record_schema(
     source: Any, members: tuple[_Member, ...], handler: GetCoreSchemaHandler, ref: str
 ) -> core_schema.CoreSchema:
-    """Make pydantic's schema of a record: an object, and the class that is made from it."""
+    """Make pydantic's schema of a record: a JSON object, and the class that is made from it."""
     cls: Any = typing.get_origin(source) or source
     fields: dict[str, core_schema.TypedDictField] = {}
     droppable: list[str] = []
@@ -179,11 +181,11 @@ def _record_schema(
         try:
             schema = handler.generate_schema(member.hint)
         except PydanticSchemaGenerationError:
-            raise BadInputError(f"{cls.__name__}.{member.name}: {refusal(member.hint)}") from None
+            raise BadInputError(f"{cls.__name__}.{member.name}: {unsupported(member.hint)}") from None
         except BadInputError as error:
             raise BadInputError(f"{cls.__name__}.{member.name}: {error}") from None
         if not member.is_required and not _admits_none(member.hint) and not _is_constant(member.hint):
-            # The schema that is sent asks for null where it may be left out.
+            # The schema that is sent asks for null where a member may be left out.
             schema = core_schema.nullable_schema(schema)
             droppable.append(member.name)
         alias = None if member.key == member.name else member.key
@@ -215,11 +217,11 @@ def _record_schema(
     return core_schema.no_info_after_validator_function(made if is_plain else build, reads, ref=ref)
 
 
-def _described(schema: JsonSchemaValue, source: Any, members: tuple[_Member, ...]) -> JsonSchemaValue:
-    """Add what a record says of itself and of its members."""
+def _with_descriptions(schema: JsonSchemaValue, source: Any, members: tuple[_Member, ...]) -> JsonSchemaValue:
+    """Add the descriptions of a record and its members."""
     cls: Any = typing.get_origin(source) or source
     text = inspect.getdoc(cls) if cls.__doc__ else ""
-    # Dataclasses and named tuples write their own signature as docstring where there is none.
+    # Dataclasses and named tuples without a docstring get their signature as one.
     if text and not text.startswith(f"{cls.__name__}("):
         schema["description"] = text
     for member in members:
@@ -228,17 +230,17 @@ def _described(schema: JsonSchemaValue, source: Any, members: tuple[_Member, ...
     return schema
 
 
-def _names_something(hint: Any) -> bool:
-    """Tell whether an annotation holds the name of a type in place of a type."""
+def _has_forward_reference(hint: Any) -> bool:
+    """Tell whether an annotation contains the name of a type in place of the type."""
     if typing.get_origin(hint) is typing.Literal:
         return False
-    return isinstance(hint, (str, typing.ForwardRef)) or any(map(_names_something, typing.get_args(hint)))
+    return isinstance(hint, (str, typing.ForwardRef)) or any(map(_has_forward_reference, typing.get_args(hint)))
 
 
-def _tag(alternatives: tuple[Any, ...]) -> str:
-    """Return the name of the required constant that tells records apart; empty where there is none.
+def _discriminator(alternatives: tuple[Any, ...]) -> str:
+    """Return the name of a required constant that tells records apart; empty where there is none.
 
-    Without it pydantic tries each alternative in each other, which multiplies in recursive types.
+    Without it pydantic tries every alternative within every other, which multiplies in recursive types.
     """
     found: list[dict[str, Any]] = []
     for source in alternatives:
@@ -262,7 +264,7 @@ def _members(source: Any, converter: Converter) -> collections.abc.Iterator[_Mem
         hints = typing.get_type_hints(cls, include_extras=True)
     except Exception as error:  # annotations are the user's code
         raise BadInputError(f"The annotations of {cls.__name__} cannot be read: {shorten(str(error), 120)}") from None
-    meant = _type_arguments(source)
+    bindings = _type_arguments(source)
     notes: dict[str, Any] = {}
     title = cls.__name__
     if dataclasses.is_dataclass(cls):
@@ -284,7 +286,12 @@ def _members(source: Any, converter: Converter) -> collections.abc.Iterator[_Mem
     for name in names:
         try:
             yield _member(
-                name, _substituted(hints.get(name, Any), meant), defaults.get(name), name in required, notes, converter
+                name,
+                _substituted(hints.get(name, Any), bindings),
+                defaults.get(name),
+                name in required,
+                notes,
+                converter,
             )
         except BadInputError as error:
             raise BadInputError(f"{cls.__name__}.{name}: {error}") from None
@@ -305,7 +312,7 @@ def _member(
     notes_ = (info.description, notes.get(name), *info.metadata)
     texts = (note if isinstance(note, str) else getattr(note, "description", None) for note in notes_)
     alias = info.validation_alias or info.alias
-    converted = converter.of(info.annotation)
+    converted = converter.convert(info.annotation)
     extras = [note for note in info.metadata if not isinstance(note, str)]
     if info.discriminator is not None:
         extras.append(PydanticField(discriminator=info.discriminator))
@@ -320,10 +327,10 @@ def _member(
 
 
 def _is_record(source: Any) -> bool:
-    """Tell whether it is a class that is read as an object here, and not by pydantic's own rules."""
+    """Tell whether a class is read as an object here, and not by pydantic's own rules."""
     if not inspect.isclass(source) or is_pydantic(source) or is_pydantic_dataclass(source):
         return False
-    # `typing.is_typeddict` does not know those of typing_extensions.
+    # `typing.is_typeddict` does not recognize those of typing_extensions.
     is_typed_dict = hasattr(source, "__required_keys__")
     return (
         is_typed_dict or dataclasses.is_dataclass(source) or (issubclass(source, tuple) and hasattr(source, "_fields"))
@@ -331,7 +338,7 @@ def _is_record(source: Any) -> bool:
 
 
 def _is_required(cls: Any, key: str, hint: Any) -> bool:
-    """Tell whether a TypedDict's key must be there. Its own lists are wrong where annotations are strings."""
+    """Tell whether a key of a TypedDict is required. Its own lists are wrong where annotations are strings."""
     while getattr(typing.get_origin(hint), "_name", "") == "ReadOnly":
         hint = typing.get_args(hint)[0]
     word = getattr(typing.get_origin(hint), "_name", "")
@@ -339,25 +346,25 @@ def _is_required(cls: Any, key: str, hint: Any) -> bool:
 
 
 def _type_arguments(source: Any) -> dict[Any, Any]:
-    """Return what the type variables of a generic class and of its bases stand for."""
+    """Return the types of the type variables of a generic class and its bases."""
     cls: Any = typing.get_origin(source) or source
-    meant: dict[Any, Any] = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(source), strict=False))
+    bindings: dict[Any, Any] = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(source), strict=False))
     for base in getattr(cls, "__orig_bases__", ()):
         origin = typing.get_origin(base)
         if origin is not None and origin is not typing.Generic and hasattr(origin, "__parameters__"):
             below = _type_arguments(base)
-            meant = {variable: _substituted(value, meant) for variable, value in below.items()} | meant
-    return meant
+            bindings = {variable: _substituted(value, bindings) for variable, value in below.items()} | bindings
+    return bindings
 
 
-def _substituted(hint: Any, meant: dict[Any, Any]) -> Any:
+def _substituted(hint: Any, bindings: dict[Any, Any]) -> Any:
     """Replace the type variables in an annotation."""
     if isinstance(hint, typing.TypeVar):
-        return meant.get(hint, hint)
+        return bindings.get(hint, hint)
     variables = getattr(hint, "__parameters__", ())
-    if not variables or inspect.isclass(hint) or not any(variable in meant for variable in variables):
+    if not variables or inspect.isclass(hint) or not any(variable in bindings for variable in variables):
         return hint
-    return hint[tuple(meant.get(variable, variable) for variable in variables)]
+    return hint[tuple(bindings.get(variable, variable) for variable in variables)]
 
 
 def _admits_none(hint: Any) -> bool:
@@ -373,12 +380,12 @@ def _admits_none(hint: Any) -> bool:
 
 
 def _is_constant(hint: Any) -> bool:
-    """Tell whether it is one value, as in what tells alternatives apart."""
+    """Tell whether a type has one value only, as a discriminator has."""
     return typing.get_origin(hint) is typing.Literal and len(typing.get_args(hint)) == 1
 
 
-def _checked(source: Any) -> Any:
-    """Return an enum whose members have a JSON form."""
+def _checked_enum(source: Any) -> Any:
+    """Check that the members of an enum have a JSON form, and return it."""
     if not len(source):
         raise BadInputError(f"{source.__name__} has no members.")
     for member in source:
@@ -389,16 +396,16 @@ def _checked(source: Any) -> Any:
     return source
 
 
-def _by_value(members: tuple[Any, ...]) -> Any:
-    """Return a Literal of the values of enum members, which JSON has, that reads as the members."""
+def _literal_of_values(members: tuple[Any, ...]) -> Any:
+    """Return a Literal of the values of enum members, which JSON has; it is read as the members."""
     values = tuple(member.value if isinstance(member, enum.Enum) else member for member in members)
     by_value = {(type(value), value): member for value, member in zip(values, members, strict=True)}
     return Annotated[typing.Literal[values], AfterValidator(lambda value: by_value[type(value), value])]
 
 
 @dataclass(frozen=True, slots=True)
-class _Iso:
-    """Reads a date or time as Python does: pydantic would take "2024" for a moment of 1970."""
+class _IsoFormat:
+    """Reads a date or time as Python does: pydantic would take "2024" for seconds since 1970."""
 
     kind: Any
 

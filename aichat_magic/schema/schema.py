@@ -1,7 +1,7 @@
-"""The shape that an answer must have: what is sent for it, a checked value, a row of typed columns.
+"""The schema of an answer: the JSON schema that is sent, the check of the answer, a row of typed columns.
 
-One schema goes to all providers (`schema_wire`), and every answer is checked against the type or the JSON schema as the
-user wrote it: by pydantic (`schema_types`) or by jsonschema (`schema_dicts`), which are loaded when they are needed.
+One JSON schema goes to all providers (`wire`), and every answer is checked against the type or the JSON schema as the
+user wrote it: by pydantic (`python_types`) or by jsonschema (`json_schema`), which are loaded when they are needed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any, Final, Protocol
 from ..core.errors import BadInputError
 from ..core.json_text import SchemaError, values_in
 from ..text.words import shorten
-from .columns import Field, cell, column
+from .columns import Field, cell_value, column_type
 from .tree import SchemaTree
-from .wire import Wire, closed_object
+from .wire import WireTranslator, closed_object
 
 __all__ = ["Field", "Schema", "SchemaError", "repair_prompt"]
 
-# The one property of the object that an answer is wrapped in when it is no object by itself.
+# The one property of the object that wraps an answer which is no object itself.
 _VALUE: Final = "value"
 
 
 class _Reader(Protocol):
-    """Makes values of what JSON gives, and has the JSON schema that they satisfy."""
+    """Makes values from JSON, and has the JSON schema that they satisfy."""
 
     name: str
     tree: SchemaTree
@@ -39,13 +39,13 @@ class _Reader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
-    """The shape of an answer.
+    """The schema of an answer.
 
     Attributes:
         name: Name of the type, of letters, digits, ``_`` and ``-``.
-        json_schema: What goes to the provider: an object with everything that it refers to.
+        json_schema: The JSON schema that is sent: an object, with everything that it refers to.
         fields: The columns, in the order of the schema.
-        is_strict: Whether OpenAI's strict mode takes `json_schema`. It has no way to say "any object", such as
+        is_strict: Whether OpenAI's strict mode takes `json_schema`. It cannot express an object with any keys, such as
             ``dict[str, int]``.
     """
 
@@ -55,7 +55,7 @@ class Schema:
     is_strict: bool
     _reader: _Reader = field(repr=False, compare=False)
     _is_wrapped: bool = field(repr=False)
-    _counts: tuple[Field, ...] = field(repr=False)
+    _integer_fields: tuple[Field, ...] = field(repr=False)
 
     @classmethod
     def of(cls, source: object) -> Schema:
@@ -69,24 +69,24 @@ class Schema:
             The schema.
 
         Raises:
-            BadInputError: Something else, or something in it has no JSON form; the message says what is accepted.
-            MissingExtraError: A JSON schema, and the package ``jsonschema`` is not installed.
+            BadInputError: It is something else, or a part of it has no JSON form; the message says what is accepted.
+            MissingExtraError: It is a JSON schema, and the package ``jsonschema`` is not installed.
         """
         if isinstance(source, Schema):
             return source
-        reader = _reader_of(source)
+        reader = _reader_for(source)
         tree = reader.tree
-        wire = Wire(tree)
+        wire = WireTranslator(tree)
         top = tree.resolved(tree.root)
         keys = tuple(key for key, part in top.get("properties", {}).items() if part is not False)
-        sent = wire.of(top)
+        sent = wire.translate(top)
         is_wrapped = not keys or sent.get("type") != "object"
         if is_wrapped:
             sent, keys, parts = closed_object({_VALUE: sent}), (_VALUE,), [tree.root]
         else:
             parts = [top["properties"][key] for key in keys]
             keys = reader.names if len(reader.names) == len(keys) else keys
-        columns = (column(tree, part) for part in parts)
+        columns = (column_type(tree, part) for part in parts)
         fields = tuple(
             Field(name=name, dtype=dtype, categories=categories)
             for name, (dtype, categories) in zip(keys, columns, strict=True)
@@ -98,19 +98,19 @@ class Schema:
             is_strict=wire.is_strict,
             _reader=reader,
             _is_wrapped=is_wrapped,
-            _counts=tuple(field for field in fields if field.dtype == "Int64"),
+            _integer_fields=tuple(field for field in fields if field.dtype == "Int64"),
         )
 
     @property
     def canonical(self) -> str:
-        """`json_schema` in one way of writing, for `Options.schema`.
+        """Return `json_schema` as text, always written alike, for `Options.schema`.
 
         The order of properties stays: a model fills them in this order.
         """
         return json.dumps(self.json_schema, ensure_ascii=False, separators=(",", ":"))
 
     def instructions(self) -> str:
-        """Return what a model is told that nothing else holds to the schema."""
+        """Return the instructions for a model that is held to the schema by nothing else."""
         return (
             "Answer with JSON only, without any other words, that satisfies this JSON schema:\n"
             f"{json.dumps(self.json_schema, ensure_ascii=False)}"
@@ -128,14 +128,14 @@ class Schema:
             values for a TypedDict and a JSON schema.
 
         Raises:
-            SchemaError: There is no such value. One line: where, what must be, what came.
+            SchemaError: There is no such value. One line: where, what is required, what came.
         """
         if not self._is_wrapped and text.startswith("{"):
             value, is_read = self._reader.read_text(text)
             if is_read:
-                return self._bound(value)
+                return self._within_64_bits(value)
         try:
-            return self._first(self._candidates(text))
+            return self._first_valid(self._candidates(text))
         except RecursionError:
             raise SchemaError("the JSON is nested too deeply") from None
 
@@ -144,7 +144,7 @@ class Schema:
         try:
             found = values_in(text)
         except SchemaError:
-            # A lone word is an answer where the question was one of choice.
+            # A bare word is an answer where the schema is a choice of words.
             if self._is_wrapped and any(text.strip() == choice for choice in self.fields[0].categories):
                 return [text.strip()]
             raise
@@ -156,39 +156,39 @@ class Schema:
             for value in ((outer[_VALUE], outer) if isinstance(outer, dict) and [*outer] == [_VALUE] else (outer,))
         ]
 
-    def _first(self, candidates: list[Any]) -> Any:
-        """Return the first that satisfies the schema, as its type says."""
+    def _first_valid(self, candidates: list[Any]) -> Any:
+        """Return the first value that satisfies the schema, as its type."""
         errors: list[SchemaError] = []
         for candidate in candidates:
             try:
-                return self._bound(self._reader.read(candidate))
+                return self._within_64_bits(self._reader.read(candidate))
             except SchemaError as error:
                 errors.append(error)
         raise errors[0]
 
-    def _bound(self, value: Any) -> Any:
-        """Return the value if its whole numbers fit into columns."""
-        for place in self._counts:
-            part = self._part(value, place.name, None)
+    def _within_64_bits(self, value: Any) -> Any:
+        """Return the value if its whole numbers fit into columns; raise otherwise."""
+        for column in self._integer_fields:
+            part = self._property(value, column.name, None)
             if type(part) is int and not -(2**63) <= part < 2**63:
-                cell(part, place)
+                cell_value(part, column)
         return value
 
-    def _part(self, value: Any, *name_and_default: Any) -> Any:
-        """Return what goes into a column."""
+    def _property(self, value: Any, *name_and_default: Any) -> Any:
+        """Return the part of a value that goes into a column."""
         if self._is_wrapped:
             return value
         if isinstance(value, dict):
             return value.get(name_and_default[0])
         if name_and_default[0] not in self._reader.names and hasattr(value, "root"):  # a RootModel of an object
-            return self._part(value.root, *name_and_default)
+            return self._property(value.root, *name_and_default)
         return getattr(value, *name_and_default)
 
     def row(self, value: Any) -> dict[str, Any]:
         """Make one row of the columns.
 
         Args:
-            value: What `parse` gave.
+            value: A value from `parse`.
 
         Returns:
             Plain values by the names of `fields`, None where there is none. A time with a zone becomes UTC without one,
@@ -198,17 +198,17 @@ class Schema:
             SchemaError: A value does not fit its column, such as a whole number beyond 64 bits.
         """
         try:
-            return {place.name: cell(self._part(value, place.name), place) for place in self.fields}
-        except AttributeError:  # a JSON schema may name properties, and not say that it must be an object
+            return {column.name: cell_value(self._property(value, column.name), column) for column in self.fields}
+        except AttributeError:  # a JSON schema may have properties, and not require an object
             raise SchemaError(f"the answer must be an object, got {shorten(repr(value), 60)}") from None
 
 
-def _reader_of(source: object) -> _Reader:
-    """Return what reads answers, and load the library that it takes."""
+def _reader_for(source: object) -> _Reader:
+    """Return the reader of answers, and load its library."""
     if isinstance(source, Mapping):
-        from .json_schema import DictReader
+        from .json_schema import JsonSchemaReader
 
-        return DictReader(source)
+        return JsonSchemaReader(source)
     from .python_types import TypeReader
     from .records import ACCEPTED
 
@@ -218,11 +218,11 @@ def _reader_of(source: object) -> _Reader:
 
 
 def repair_prompt(schema: Schema, error: SchemaError) -> str:
-    """Ask a model again, once, after an answer that does not satisfy its schema.
+    """Return the second question to a model, after an answer that does not satisfy its schema.
 
     Args:
         schema: The schema.
-        error: What `Schema.parse` raised.
+        error: The error of `Schema.parse`.
     """
     return (
         f"Your answer did not satisfy the schema: {error}. Answer again with the corrected JSON only, that satisfies:\n"

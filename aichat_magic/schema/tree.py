@@ -8,42 +8,42 @@ from typing import Any
 
 from ..core.errors import BadInputError
 
-_MAX_HOPS = 32
+_MAX_DEPTH = 32
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaTree:
-    """A JSON schema, and what the references in it mean.
+    """A JSON schema and the targets of its references.
 
     Attributes:
         root: The schema.
-        target: Returns the schema that the `$ref` of a part of `root` means.
+        target: Returns the schema that the `$ref` of a part of `root` refers to.
     """
 
     root: Mapping[str, Any]
     target: Callable[[dict[str, Any]], Any]
 
-    def resolved(self, schema: Any, hops: int = 0) -> dict[str, Any]:
+    def resolved(self, schema: Any, depth: int = 0) -> dict[str, Any]:
         """Merge a schema with the `$ref` and `allOf` at its top.
 
         Args:
             schema: `root`, or a part of it.
-            hops: Number of references that led here.
+            depth: Number of references that led here.
 
         Returns:
-            A schema without both. It says what can be said in one schema, for sending and for columns; answers are
-            checked against the original.
+            A schema without both, for sending and for columns, as far as one schema can express it. Answers are checked
+            against the original.
 
         Raises:
             BadInputError: A reference leads back to itself.
         """
-        if hops > _MAX_HOPS:
+        if depth > _MAX_DEPTH:
             raise BadInputError("The schema refers to itself and to nothing else.")
         if not isinstance(schema, dict):
             return {}
         parts = [self.target(schema)] if "$ref" in schema else []
         merged = {word: value for word, value in schema.items() if word not in ("$ref", "allOf")}
-        for part in (self.resolved(part, hops + 1) for part in (*parts, *schema.get("allOf", ()))):
+        for part in (self.resolved(part, depth + 1) for part in (*parts, *schema.get("allOf", ()))):
             properties = {**part.get("properties", {}), **merged.get("properties", {})}
             required = list(dict.fromkeys([*part.get("required", ()), *merged.get("required", ())]))
             merged = {**part, **merged}
@@ -52,7 +52,7 @@ class SchemaTree:
         return merged
 
     def admits_null(self, schema: Any) -> bool:
-        """Tell whether null satisfies a schema, as far as its usual keywords say so."""
+        """Tell whether null satisfies a schema, by its usual keywords."""
         return self._admits_null(schema, frozenset())
 
     def _admits_null(self, schema: Any, seen: frozenset[int]) -> bool:

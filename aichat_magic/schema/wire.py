@@ -1,7 +1,7 @@
-"""A JSON schema as providers take it.
+"""JSON schemas in the form that providers take.
 
-It keeps to what OpenAI's strict mode takes (every property required, no others, a small set of keywords; read 2026-11),
-which llama.cpp and its grammars understand too. A rule that it cannot say stands in a description.
+It is the subset of OpenAI's strict mode (every property required, no others, a small set of keywords; read 2026-11),
+which llama.cpp and its grammars understand too. A rule that it cannot express is written into a description.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from .tree import SchemaTree
 
 _FORMATS = ("date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 _KEPT = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minItems", "maxItems")
-_TOLD = (
+_IN_DESCRIPTION = (
     *("minLength", "maxLength", "pattern", "format", "uniqueItems", "minProperties", "maxProperties", "not", "if"),
     *("then", "else", "contains", "minContains", "maxContains", "propertyNames", "dependentRequired"),
 )
-_MAX_TOLD_CHARS = 300
+_MAX_RULE_CHARS = 300
 _MAX_PARTS = 20_000
 # llama.cpp's own grammars take anchored patterns only, and read a class such as \d as letters.
-_SIMPLE_PATTERN = re.compile(r"\^(?!.*\(\?)[^\\^$]*\$")
-_KINDS: dict[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+_PORTABLE_PATTERN = re.compile(r"\^(?!.*\(\?)[^\\^$]*\$")
+_TYPE_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
 
 def closed_object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -38,13 +38,13 @@ def closed_object(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class Wire:
-    """One translation of a schema into the form that providers take.
+class WireTranslator:
+    """Translates one schema into the form that providers take.
 
     Attributes:
         tree: The schema.
-        defs: What goes under `$defs`, as far as it was met.
-        is_strict: Whether all that was translated has a form in OpenAI's strict mode.
+        defs: The definitions that go under `$defs`, as far as they were translated.
+        is_strict: Whether all that was translated can be expressed in OpenAI's strict mode.
     """
 
     tree: SchemaTree
@@ -53,7 +53,7 @@ class Wire:
     _names: dict[int, str] = field(default_factory=dict)
     _n_parts: int = 0
 
-    def of(self, schema: Any) -> dict[str, Any]:
+    def translate(self, schema: Any) -> dict[str, Any]:
         """Translate one part of the schema."""
         self._n_parts += 1
         if self._n_parts > _MAX_PARTS:
@@ -64,13 +64,15 @@ class Wire:
             return {"description": schema["description"], "anyOf": [sent]} if schema.get("description") else sent
         schema = self.tree.resolved(schema)
         body = self._body(schema)
-        unsent = [word for word in _TOLD if word in schema and word not in body and not _is_sent(word, schema)]
-        told = ", ".join(text for text in (_told(word, schema[word]) for word in unsent) if text)
-        about = " ".join(filter(None, [schema.get("description", ""), told and f"({told})"]))
-        return {"description": about, **body} if about else body
+        unsent = [
+            word for word in _IN_DESCRIPTION if word in schema and word not in body and not _is_sent(word, schema)
+        ]
+        rules = ", ".join(text for text in (_as_text(word, schema[word]) for word in unsent) if text)
+        description = " ".join(filter(None, [schema.get("description", ""), rules and f"({rules})"]))
+        return {"description": description, **body} if description else body
 
     def _name(self, schema: dict[str, Any]) -> str:
-        """Return the name under `$defs` of what a reference means; translated at the first use."""
+        """Return the name under `$defs` of the target of a reference; translate it at the first use."""
         target = self.tree.target(schema)
         if id(target) not in self._names:
             name = re.sub(r"\W+", "_", re.split(r"[/#]", schema["$ref"])[-1]).strip("_") or "root"
@@ -78,61 +80,61 @@ class Wire:
                 name += "_"
             self._names[id(target)] = name
             self.defs[name] = {}
-            self.defs[name] = self.of(target)
+            self.defs[name] = self.translate(target)
         return self._names[id(target)]
 
     def _body(self, schema: dict[str, Any]) -> dict[str, Any]:
-        kinds = schema.get("type")
-        if isinstance(kinds, list) and len(kinds) == 1:
-            kinds = kinds[0]
+        types = schema.get("type")
+        if isinstance(types, list) and len(types) == 1:
+            types = types[0]
         if "enum" in schema or "const" in schema:
             return _choice(schema.get("enum", [schema.get("const")]))
-        if isinstance(kinds, list):
+        if isinstance(types, list):
             bare = {word: part for word, part in schema.items() if word != "description"}
-            return {"anyOf": [self._body({**bare, "type": kind}) for kind in kinds]}
-        if kinds is None and (branches := schema.get("anyOf") or schema.get("oneOf")):
-            return {"anyOf": [self.of(branch) for branch in branches]}
-        if kinds is None:
+            return {"anyOf": [self._body({**bare, "type": kind}) for kind in types]}
+        if types is None and (branches := schema.get("anyOf") or schema.get("oneOf")):
+            return {"anyOf": [self.translate(branch) for branch in branches]}
+        if types is None:
             words = ("properties", "patternProperties")
-            kinds = "object" if any(word in schema for word in words) else "array" if "items" in schema else None
-        if kinds == "object":
+            types = "object" if any(word in schema for word in words) else "array" if "items" in schema else None
+        if types == "object":
             return self._object(schema)
-        if kinds == "array":
+        if types == "array":
             return self._array(schema)
-        if kinds is None:
+        if types is None:
             self.is_strict = False
             return {}
         kept = {word: schema[word] for word in (*_KEPT, "pattern", "format") if _is_sent(word, schema)}
-        return {"type": kinds, **kept}
+        return {"type": types, **kept}
 
     def _object(self, schema: dict[str, Any]) -> dict[str, Any]:
         others = schema.get("additionalProperties", True)
         patterns = schema.get("patternProperties", {})
         names = self.tree.resolved(schema.get("propertyNames", {})).get("enum", ())
         if not schema.get("properties") and not patterns and names and isinstance(others, dict):
-            # Any of a few keys: each is asked for, and may be null.
+            # Any of a few keys: each is required, and may be null.
             return closed_object({name: self._or_null(others) for name in names if isinstance(name, str)})
         if not schema.get("properties") and not patterns:
             if others is False:
                 return closed_object({})
             self.is_strict = False
-            return {"type": "object", "additionalProperties": self.of(others)}
+            return {"type": "object", "additionalProperties": self.translate(others)}
         properties: dict[str, Any] = {}
         for name, part in schema.get("properties", {}).items():
             if part is not False:
-                properties[name] = self.of(part) if name in schema.get("required", ()) else self._or_null(part)
+                properties[name] = self.translate(part) if name in schema.get("required", ()) else self._or_null(part)
         result = closed_object(properties)
         if patterns:
             self.is_strict = False
-            result["patternProperties"] = {pattern: self.of(part) for pattern, part in patterns.items()}
+            result["patternProperties"] = {pattern: self.translate(part) for pattern, part in patterns.items()}
         if (isinstance(others, dict) and others) or (patterns and others is not False):
             self.is_strict = False
-            result["additionalProperties"] = self.of(others)
+            result["additionalProperties"] = self.translate(others)
         return result
 
     def _or_null(self, part: Any) -> dict[str, Any]:
-        """Translate a part that may be left out: strict mode wants it there, as null."""
-        sent = self.of(part)
+        """Translate a part that may be left out: strict mode requires it, as null."""
+        sent = self.translate(part)
         if self.tree.admits_null(part):
             return sent
         null = {"type": "null"}
@@ -146,14 +148,14 @@ class Wire:
             parts, items = [*items], schema.get("additionalItems", False)
         if isinstance(items, dict) or items:
             parts.append(items)
-        sent = list({json.dumps(part): part for part in map(self.of, parts)}.values())
+        sent = list({json.dumps(part): part for part in map(self.translate, parts)}.values())
         if not sent:
             return {"type": "array", "items": {"type": "null"}, "maxItems": 0}
         return {"type": "array", "items": sent[0] if len(sent) == 1 else {"anyOf": sent}, **kept}
 
 
 def _reference(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the part with the `$ref`, where a schema is nothing but a reference; older generators wrap it in allOf."""
+    """Return the part with the `$ref`, where a schema is only a reference; older generators wrap it in allOf."""
     if "$ref" in schema:
         return schema
     parts = schema.get("allOf", ())
@@ -162,28 +164,28 @@ def _reference(schema: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_sent(word: str, schema: dict[str, Any]) -> bool:
-    """Tell whether a schema has a keyword that every provider takes as it is there."""
+    """Tell whether a schema has a keyword in a form that every provider takes."""
     if word not in schema:
         return False
     if word == "format":
         return schema[word] in _FORMATS
     # In draft 4 the exclusive bounds are true or false.
     is_bound = word in _KEPT and not isinstance(schema[word], bool)
-    return is_bound or (word == "pattern" and bool(_SIMPLE_PATTERN.fullmatch(schema[word])))
+    return is_bound or (word == "pattern" and bool(_PORTABLE_PATTERN.fullmatch(schema[word])))
 
 
-def _told(word: str, value: Any) -> str:
-    """Return the words for a rule; none where they would be long, or would name what is not sent."""
+def _as_text(word: str, value: Any) -> str:
+    """Write a rule as text; empty where it would be long, or refer to a definition that is not sent."""
     text = f"{word}: {json.dumps(value)}"
-    return "" if len(text) > _MAX_TOLD_CHARS or '"$ref"' in text else text
+    return "" if len(text) > _MAX_RULE_CHARS or '"$ref"' in text else text
 
 
 def _choice(members: list[Any]) -> dict[str, Any]:
-    """Return the schema of one of a few values; strict mode wants to be told their types."""
+    """Return the schema of a choice of values; strict mode requires their types."""
     if any(isinstance(member, (dict, list)) for member in members):
         return {"enum": members}
     groups: dict[str, list[Any]] = {}
     for member in members:
-        groups.setdefault(_KINDS[type(member)], []).append(member)
+        groups.setdefault(_TYPE_NAMES[type(member)], []).append(member)
     sent = [{"type": "null"} if kind == "null" else {"type": kind, "enum": group} for kind, group in groups.items()]
     return sent[0] if len(sent) == 1 else {"anyOf": sent}

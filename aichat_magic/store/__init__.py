@@ -1,8 +1,13 @@
-"""SQLite: replies by the hash of their request, and conversations.
+"""SQLite: replies by the hash of their request, and conversations. Nothing here knows providers or IPython.
 
-`base` says what a reply store is; `sqlite` is the user's own, `memory` one without a file, `keys` the hash of a
-request, `rows` a reply as a row, `prune` what removes old ones. `conversations` keeps turns, as a branching `tree`.
-`database` and `writer` own the file, `write_behind` what waits for it.
+Replies: `base` has the protocol of a store, `sqlite` the store in a file and `open_store`, `memory` the store without a
+file, `keys` the hash of a request, `rows` a reply as a row, `writer` the thread that writes, `prune` the removal of old
+replies.
 
-Nothing here knows providers or IPython.
+Conversations: `conversations` has the protocol, both stores and `open_conversations`, `records` their values, `tree`
+the branching turns, `conversation_tables` the tables, `usage` and `notebooks` what else is in them, `write_behind` the
+changes that wait for a locked file.
+
+Both: `files` finds a file, `database` opens it, `inspect` checks it without changing it, `warnings` keeps warnings for
+the caller's thread.
 """

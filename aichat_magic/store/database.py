@@ -1,4 +1,4 @@
-"""Open an SQLite file as ours: private, in WAL mode, of the right layout; a corrupt one is moved aside."""
+"""SQLite files: private, in WAL mode, with the expected tables; a corrupt one is moved aside."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pathlib import Path
 
 from ..core.errors import AichatError
 
-# What belongs to a database file, in the order in which it is moved: a fresh file must not find an old journal.
+# The files of a database, in the order in which they are moved: a fresh file must not find an old journal.
 _SUFFIXES = ("-shm", "-wal", "")
 _CACHE_KIB = 16_384
-_LARGEST_WAL = 64 * 2**20
+_MAX_WAL_BYTES = 64 * 2**20
 
 
 class UnusableFileError(AichatError):
-    """The file cannot be used, and trying again would not help: a newer layout, or another program's data."""
+    """The file cannot be used, and another attempt would not help: a newer layout, or another program's data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableLayout:
-    """What is inside a file.
+    """The tables of a file.
 
     Attributes:
         application_id: Marks the file as ours (SQLite's `application_id`), a positive 32-bit number.
-        version: Number of the layout (SQLite's `user_version`), >= 1.
-        create: Statements that make the newest layout in an empty file.
-        migrations: Statements that lead from a version to the next one, by that version.
+        version: Version of the layout (SQLite's `user_version`), >= 1.
+        create: Statements that create the newest layout in an empty file.
+        migrations: Statements that lead from a version to the next one, by the older version.
     """
 
     application_id: int
@@ -41,21 +41,21 @@ class TableLayout:
 
 
 class Database:
-    """A connection that knows which file it belongs to. Texts come back as bytes: decoding is the reader's job."""
+    """A connection that knows which file it belongs to. Texts come back as bytes: the reader decodes them."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        """Remember which file is open; `connect` makes these."""
+        """Remember which file is open; use `connect` to open one."""
         self.path = path
         self.connection = connection
         self._identity = _identity(path)
 
     def is_current(self) -> bool:
-        """Whether the open file is still the one that the path names, and not one moved or deleted since."""
+        """Tell whether the open file is still the one at the path, and was not moved or deleted."""
         return self._identity == _identity(self.path)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing. Takes the write lock at once, so that a commit never finds it taken."""
+        """Run a transaction, all or nothing. It takes the write lock at once, so that a commit never finds it taken."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield self.connection
@@ -66,19 +66,19 @@ class Database:
             raise
 
     def number(self, pragma: str) -> int:
-        """The value of a pragma that is a whole number."""
+        """Return the value of a pragma that is a whole number."""
         return int(self.connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
     def live_bytes(self) -> int:
-        """Bytes in use: the file without its free pages."""
+        """Return the bytes in use: the size of the file without its free pages."""
         return (self.number("page_count") - self.number("freelist_count")) * self.number("page_size")
 
-    def move_aside(self, error: sqlite3.Error, notice: Callable[[str], None]) -> None:
-        """Rename the file and its journals, because it is corrupt, and let go of it.
+    def move_aside(self, error: sqlite3.Error, warn: Callable[[str], None]) -> None:
+        """Rename the file and its journals, because it is corrupt, and close it.
 
         Args:
-            error: What was raised.
-            notice: Told the new path, unless another process has moved the file already.
+            error: The error that it raised.
+            warn: Called with the new path in a sentence, unless another process has moved the file already.
 
         Raises:
             OSError: It cannot be renamed.
@@ -96,10 +96,10 @@ class Database:
                     os.rename(f"{self.path}{suffix}", f"{aside}{suffix}")
         finally:
             self.close()
-        notice(f"The file {self.path} is damaged ({error}). It was kept as {aside}, and an empty one takes its place.")
+        warn(f"The file {self.path} is damaged ({error}). It was kept as {aside}, and an empty one takes its place.")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with contextlib.suppress(sqlite3.Error):
             self.connection.close()
 
@@ -108,8 +108,8 @@ def in_memory(layout: TableLayout, copy_of: sqlite3.Connection | None = None) ->
     """Return a database in memory, for any thread, one at a time.
 
     Args:
-        layout: What is in it.
-        copy_of: Where its content comes from, at rest or inside a transaction that has read; None: it is empty.
+        layout: Its tables.
+        copy_of: Database to copy, outside a transaction or inside one that has read; None: the tables are empty.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     connection.text_factory = bytes
@@ -125,20 +125,20 @@ def connect(
     path: Path,
     layout: TableLayout,
     *,
-    notice: Callable[[str], None],
+    warn: Callable[[str], None],
     busy_timeout_s: float = 5.0,
     max_pages: int | None = None,
 ) -> Database:
-    """Open the file, and make it where there is none.
+    """Open the file, and create it where there is none.
 
-    Directories that are missing are made with mode 0700, the file with 0600; SQLite's ``-wal`` and ``-shm`` follow the
-    file. In WAL mode with ``synchronous=NORMAL`` a killed process loses no committed transaction; a power cut can lose
-    the last ones, but not spoil the file. A corrupt file is renamed, never deleted.
+    Missing directories are created with mode 0700, the file with 0600; SQLite's ``-wal`` and ``-shm`` get the mode of
+    the file. In WAL mode with ``synchronous=NORMAL`` a killed process loses no committed transaction; a power cut can
+    lose the last ones, but does not damage the file. A corrupt file is renamed, never deleted.
 
     Args:
         path: Absolute path of the file.
-        layout: What must be in it.
-        notice: Told when a corrupt file was moved, with the new path.
+        layout: Its tables.
+        warn: Called with a sentence when a corrupt file was moved.
         busy_timeout_s: Longest wait for a lock, here and in every later statement, in seconds, >= 0.
         max_pages: Largest number of pages of the file; None for SQLite's own limit.
 
@@ -148,12 +148,12 @@ def connect(
     Raises:
         UnusableFileError: A newer layout, or not ours. The file is untouched.
         sqlite3.Error: SQLite cannot open it: no permission, locked for too long, a full disk.
-        OSError: The directory or the file cannot be made.
+        OSError: The directory or the file cannot be created.
     """
     path = Path(os.path.realpath(path))  # a link to a file that is not there yet would get the wrong mode
     deadline = time.monotonic() + busy_timeout_s
     while True:
-        _make_private(path)
+        _create_private(path)
         connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
         database = Database(path, connection)
         try:
@@ -161,10 +161,10 @@ def connect(
             return database
         except sqlite3.Error as error:
             if is_corrupt(error):
-                database.move_aside(error, notice)
+                database.move_aside(error, warn)
                 continue
             database.close()
-            # Two processes that make the same file at once: SQLite does not wait when the journal mode is changed.
+            # Two processes that create one file at once: SQLite does not wait when the journal mode is changed.
             if not is_busy(error) or time.monotonic() >= deadline:
                 raise
             time.sleep(0.01)
@@ -174,17 +174,17 @@ def connect(
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether the file is locked by another connection: waiting helps."""
+    """Tell whether the file is locked by another connection, so that waiting helps."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_corrupt(error: BaseException) -> bool:
-    """Whether the file is no database, or a damaged one."""
+    """Tell whether the file is no database, or a damaged one."""
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _prepare(database: Database, layout: TableLayout, max_pages: int | None) -> None:
-    """Make a fresh connection ready for use."""
+    """Set up a fresh connection, and the tables."""
     connection = database.connection
     connection.text_factory = bytes
     if max_pages is not None:
@@ -194,19 +194,19 @@ def _prepare(database: Database, layout: TableLayout, max_pages: int | None) -> 
     # Where a file system cannot do WAL, the old journal is safe only with a sync at every commit.
     connection.execute(f"PRAGMA synchronous={'NORMAL' if mode == b'wal' else 'FULL'}")
     connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-    connection.execute(f"PRAGMA journal_size_limit={_LARGEST_WAL}")
+    connection.execute(f"PRAGMA journal_size_limit={_MAX_WAL_BYTES}")
     if is_outdated:
-        _lay_out(database, layout)
+        _create_tables(database, layout)
 
 
 def _is_outdated(database: Database, layout: TableLayout) -> bool:
-    """Whether the layout has still to be made or brought up to date; nothing is written.
+    """Tell whether the tables have still to be created or brought up to date; nothing is written.
 
     Raises:
         UnusableFileError: A newer layout, or not ours.
     """
     execute = database.connection.execute
-    execute("BEGIN")  # all at one moment: another process may be laying the file out
+    execute("BEGIN")  # so that all is read at one moment: another process may be creating the tables
     version, mark = database.number("user_version"), database.number("application_id")
     is_empty = not execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     execute("COMMIT")
@@ -217,8 +217,8 @@ def _is_outdated(database: Database, layout: TableLayout) -> bool:
     return version < layout.version
 
 
-def _lay_out(database: Database, layout: TableLayout) -> None:
-    """Make the layout, or lead an older one to it, in one transaction."""
+def _create_tables(database: Database, layout: TableLayout) -> None:
+    """Create the tables, or bring older ones up to date, in one transaction."""
     with database.transaction() as connection:
         version = database.number("user_version")  # again: another process may have been quicker
         if version == 0:
@@ -232,10 +232,10 @@ def _lay_out(database: Database, layout: TableLayout) -> None:
         connection.execute(f"PRAGMA user_version={layout.version:d}")
 
 
-def _make_private(path: Path) -> None:
-    """Make the directories and the file, closed to others, before SQLite makes them open.
+def _create_private(path: Path) -> None:
+    """Create the directories and the file with private modes, before SQLite creates them with the usual ones.
 
-    A file that is there is not opened here: closing it would drop the locks that SQLite holds on it in this process.
+    An existing file is not opened here: closing it would drop the locks that SQLite holds on it in this process.
     """
     missing: list[Path] = []
     directory = path.parent
@@ -249,7 +249,7 @@ def _make_private(path: Path) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells two files apart, whatever they are called."""
+    """Return the device and inode of a file, which tell two files apart whatever their names; None where it is not."""
     try:
         status = os.stat(path)
     except OSError:
@@ -258,6 +258,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _code(error: BaseException) -> int | None:
-    """SQLite's primary result code."""
+    """Return SQLite's primary result code of an error."""
     code = getattr(error, "sqlite_errorcode", None)
     return code & 0xFF if isinstance(code, int) else None

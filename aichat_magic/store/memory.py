@@ -1,4 +1,4 @@
-"""Replies for as long as the process lives."""
+"""A store of replies without a file."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..core.messages import Reply
-from .base import StoreSummary, date_of, is_large
+from .base import StoreSummary, date_of, large_store_note
 from .rows import StoredRow, answer_from, answer_row, size_of
 from .warnings import OnceWarnings
 
-SOFT_LIMIT_BYTES: Final = 256_000_000  # a quarter of what a file is told of: a process has less room
+SOFT_LIMIT_BYTES: Final = 256_000_000  # a quarter of the limit of a file: a process has less space
 
 
 class MemoryStore:
-    """Replies for as long as the process lives."""
+    """The store of replies in memory, for as long as the process lives."""
 
     def __init__(
         self,
@@ -30,12 +30,12 @@ class MemoryStore:
 
         Args:
             clock: Seconds since 1970.
-            soft_limit_bytes: Size from which on one line tells that nothing is removed by itself.
-            max_age_s: Age from which on a reply is not given any more, in seconds; None: any age.
+            soft_limit_bytes: Size above which one warning says that nothing is removed automatically.
+            max_age_s: Age above which a reply is not returned any more, in seconds; None: any age.
         """
         self._clock = clock
         self._soft_limit_bytes = soft_limit_bytes
-        self._notices = OnceWarnings()
+        self._warnings = OnceWarnings()
         self._max_age_s = max_age_s
         self._lock = threading.Lock()
         self._rows: dict[bytes, StoredRow] = {}
@@ -53,7 +53,7 @@ class MemoryStore:
         await self.put_many([(key, reply)])
 
     async def put_many(self, replies: Sequence[tuple[bytes, Reply]]) -> None:
-        """Keep those that are complete."""
+        """Keep the replies that are complete."""
         now_s = self._clock()
         with self._lock:
             for key, reply in replies:
@@ -65,11 +65,11 @@ class MemoryStore:
                 self._size_bytes += size_of(row) - (size_of(previous) if previous else 0)
             size_bytes = self._size_bytes
         if size_bytes > self._soft_limit_bytes:
-            self._notices.once("large", is_large(size_bytes))
-            self._notices.give()
+            self._warnings.once("large", large_store_note(size_bytes))
+            self._warnings.emit()
 
     def summary(self) -> StoreSummary:
-        """What is kept."""
+        """Return the number, size and age of the replies."""
         with self._lock:
             times = [row[0] for row in self._rows.values()]
             return StoreSummary(
@@ -83,24 +83,24 @@ class MemoryStore:
             )
 
     def prune(self, *, older_s: float | None = None, larger_bytes: int | None = None) -> int:
-        """Forget the replies that are older than so many seconds, then the oldest until there are so many bytes."""
+        """Remove the replies that are older than `older_s`, then the oldest until at most `larger_bytes` are left."""
         with self._lock:
             before_s = -math.inf if older_s is None else self._clock() - older_s
-            gone = {key for key, row in self._rows.items() if row[0] < before_s}
-            left = self._size_bytes - sum(size_of(self._rows[key]) for key in gone)
+            removed = {key for key, row in self._rows.items() if row[0] < before_s}
+            left = self._size_bytes - sum(size_of(self._rows[key]) for key in removed)
             for key, row in self._rows.items():
                 if larger_bytes is None or left <= larger_bytes:
                     break
-                if key not in gone:
-                    gone.add(key)
+                if key not in removed:
+                    removed.add(key)
                     left -= size_of(row)
-            for key in gone:
+            for key in removed:
                 del self._rows[key]
             self._size_bytes = left
-        return len(gone)
+        return len(removed)
 
     def clear(self) -> int:
-        """Forget all replies."""
+        """Remove all replies, and return their number."""
         with self._lock:
             count = len(self._rows)
             self._rows.clear()
@@ -108,4 +108,4 @@ class MemoryStore:
         return count
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing: there is no file."""

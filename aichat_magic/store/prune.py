@@ -1,4 +1,4 @@
-"""Remove replies from a file because somebody asks for it, the oldest first, and give the space back."""
+"""Removal of old replies from a file, on request, and of the space that they took."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Final
 from .database import Database
 from .rows import OVERHEAD_BYTES
 
-# Rows in one transaction: other processes that write get their turn in between.
-_SLICE: Final = 20_000
-# Each round removes the part that is too much, as far as it can be told before the file is written anew.
-_MOST_ROUNDS: Final = 10
+# Rows per transaction: other processes can write in between.
+_ROWS_AT_ONCE: Final = 20_000
+# Each round removes the part that is too much, as far as it can be estimated before the file is rewritten.
+_MAX_ROUNDS: Final = 10
 
 
-def older(database: Database, before_s: float) -> Iterator[int]:
+def remove_older(database: Database, before_s: float) -> Iterator[int]:
     """Remove the replies that were stored before a time.
 
     Args:
@@ -27,54 +27,54 @@ def older(database: Database, before_s: float) -> Iterator[int]:
         How many were removed, after each transaction.
 
     Raises:
-        sqlite3.Error: The file cannot be written. What was told is removed all the same.
+        sqlite3.Error: The file cannot be written. The rows that were yielded are removed all the same.
     """
     while True:
         with database.transaction() as connection:
             removed = connection.execute(
                 "DELETE FROM replies WHERE id IN (SELECT id FROM replies WHERE created_s < ? ORDER BY id LIMIT ?)",
-                (before_s, _SLICE),
+                (before_s, _ROWS_AT_ONCE),
             ).rowcount
         yield removed
-        if removed < _SLICE:
+        if removed < _ROWS_AT_ONCE:
             return
 
 
-def larger(database: Database, most_bytes: int) -> Iterator[int]:
+def remove_larger(database: Database, max_bytes: int) -> Iterator[int]:
     """Remove the oldest replies until the file is no larger than a size.
 
     Args:
         database: The file.
-        most_bytes: The size.
+        max_bytes: Largest size of the file, in bytes.
 
     Yields:
         How many were removed, after each transaction.
 
     Raises:
-        sqlite3.Error: The file cannot be written. What was told is removed all the same.
+        sqlite3.Error: The file cannot be written. The rows that were yielded are removed all the same.
     """
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         live = database.live_bytes()
-        if live <= most_bytes or (last := _last_of_excess(database, 1 - most_bytes / live)) is None:
+        if live <= max_bytes or (last := _last_of_excess(database, 1 - max_bytes / live)) is None:
             return
-        removed = _SLICE
-        while removed == _SLICE:
+        removed = _ROWS_AT_ONCE
+        while removed == _ROWS_AT_ONCE:
             with database.transaction() as connection:
                 removed = connection.execute(
                     "DELETE FROM replies WHERE id IN (SELECT id FROM replies WHERE id <= ? ORDER BY id LIMIT ?)",
-                    (last, _SLICE),
+                    (last, _ROWS_AT_ONCE),
                 ).rowcount
             yield removed
-        # Only a file that is written anew tells its size: the index of the keys keeps half-empty pages.
-        if not give_back(database):
+        # Only a rewritten file has its true size: the index of the keys keeps half-empty pages.
+        if not shrink(database):
             return
 
 
-def give_back(database: Database) -> bool:
-    """Write the file anew without its free pages.
+def shrink(database: Database) -> bool:
+    """Rewrite the file without its free pages.
 
     Returns:
-        Whether that could be done; others may be reading, or the disk may be full. The space is used again later.
+        Whether that was possible; others may be reading, or the disk may be full. The space is used again later.
     """
     with contextlib.suppress(sqlite3.Error):
         database.connection.execute("VACUUM")
@@ -84,7 +84,7 @@ def give_back(database: Database) -> bool:
 
 
 def _last_of_excess(database: Database, share: float) -> int | None:
-    """The id up to which the rows are at least that share of all, by their size; None where there is no row."""
+    """Return the id up to which the rows are at least this share of all, by size; None where there is no row."""
     execute = database.connection.execute
     excess = share * execute("SELECT total(length(text) + ?) FROM replies", (OVERHEAD_BYTES,)).fetchone()[0]
     last: int | None = None

@@ -1,23 +1,24 @@
-"""Turns of conversations as values, and as rows of the file. What comes back is checked: anybody may have written."""
+"""Turns and conversations as values, and turns as rows of the file.
+
+What is read is checked: anybody may have written into the file.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..core.errors import BadInputError
 from ..core.messages import Reply
-from ..core.usage import Usage
-from .origins import Origin
-from .rows import LONGEST_TEXT, reply_from, row_from
+from .notebooks import Origin
+from .rows import LONGEST_TEXT, from_blob, reply_from, row_from, to_blob
 
-# What was said, in the order of `SAID`: the nine values of a reply as in `rows`, but for the text, then these.
-Said = tuple[Any, ...]
+# The content of a turn, in the order of `TURN_COLUMNS`.
+TurnRow = tuple[Any, ...]
 
-SAID: Final = (
+TURN_COLUMNS: Final = (
     "created_s",
     "finish_reason",
     "model",
@@ -41,14 +42,14 @@ class TurnRecord:
     """A turn to be stored.
 
     Attributes:
-        prompt: What was said.
-        reply: The reply, a whole one. Its messages are not stored.
-        options: What was asked for beside it, by name: plain values.
+        prompt: The prompt.
+        reply: The reply, a complete one. Its messages are not stored.
+        options: Options of the request, by name: plain values.
         cell_id: The notebook's name for the cell, empty where there is none.
         notebook: Path of the notebook, empty where it is not known.
-        created: When it was said, in seconds since 1970, for a turn from elsewhere: nothing was spent for it now.
+        created: When it was made, in seconds since 1970, for a turn from elsewhere, whose usage is not recorded.
             None: now.
-        origin: The notebook and the cell that made it, for those that can be known again.
+        origin: The notebook and the cell in which it was made, where they can be recognized later.
     """
 
     prompt: str
@@ -65,12 +66,12 @@ class StoredTurn:
     """A turn as it is stored.
 
     Attributes:
-        id: Its name in its store. Negative for a turn that waits to be written; it holds its meaning afterwards.
-        prompt: What was said.
+        id: Its id in its store. Above 2**52 for a turn that waits to be written; it stays valid afterwards.
+        prompt: The prompt.
         reply: The reply, without its messages.
         cell_id: The notebook's name for the cell, empty where there is none.
-        created: When, in seconds since 1970.
-        options: What was asked for beside it.
+        created: When it was made, in seconds since 1970.
+        options: Options of the request, by name.
         notebook: Path of the notebook, empty where it is not known.
     """
 
@@ -98,12 +99,12 @@ class StoredConversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationSummary:
-    """One line of a list of conversations.
+    """An entry of a list of conversations.
 
     Attributes:
-        scope: To whom it belongs, empty for one that is shared by all.
-        name: What it is called.
-        turns: How many it has.
+        scope: The notebook that it belongs to, empty for one that is shared by all.
+        name: Its name.
+        turns: Number of its turns.
         first_prompt: The beginning of its first prompt, empty where there is none.
         updated: When it was last changed, in seconds since 1970.
     """
@@ -120,10 +121,10 @@ class SearchHit:
     """A turn in which a text was found.
 
     Attributes:
-        scope: To whom its conversation belongs.
-        name: The name of its conversation.
+        scope: The notebook that its conversation belongs to.
+        name: Name of its conversation.
         turn: The turn.
-        excerpt: The text with what stands around it.
+        excerpt: The text and what is around it.
     """
 
     scope: str
@@ -132,27 +133,8 @@ class SearchHit:
     excerpt: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageRow:
-    """What was used on one day, of one model, in one conversation.
-
-    Attributes:
-        day: The local day, as ``YYYY-MM-DD``.
-        model: ``provider/model``.
-        conversation: Name of the conversation; empty for runs over tables and for conversations that were deleted.
-        replies: How many replies.
-        usage: Their sum.
-    """
-
-    day: str
-    model: str
-    conversation: str
-    replies: int
-    usage: Usage
-
-
-def said_from(turn: TurnRecord, now_s: float) -> Said:
-    """The row of a turn.
+def turn_row(turn: TurnRecord, now_s: float) -> TurnRow:
+    """Return the row of a turn.
 
     What could not be read again (counts below zero, options that are no plain values) is left out.
 
@@ -161,68 +143,54 @@ def said_from(turn: TurnRecord, now_s: float) -> Said:
         now_s: Now, in seconds since 1970.
 
     Returns:
-        Values in the order of `SAID`.
+        Values in the order of `TURN_COLUMNS`.
 
     Raises:
-        BadInputError: The reply is not whole, or a text is longer than a row can be.
+        BadInputError: The reply is incomplete, or a text is longer than a row can be.
     """
     created_s = max(0.0, now_s if turn.created is None else turn.created)
     reply = turn.reply
     row = row_from(reply, created_s) or row_from(
         Reply(text=reply.text, model=reply.model, finish_reason=reply.finish_reason), created_s
     )
-    prompt = encoded(turn.prompt)
+    prompt = to_blob(turn.prompt)
     if row is None or len(prompt) > LONGEST_TEXT:
-        raise BadInputError("Only whole turns are kept, and none that is longer than 64 MB.")
-    return (*row[:-1], encoded(turn.cell_id), encoded(turn.notebook), _packed(turn.options), prompt, row[-1])
+        raise BadInputError("Only whole turns are kept, and none longer than 64 MB.")
+    return (*row[:-1], to_blob(turn.cell_id), to_blob(turn.notebook), _options_json(turn.options), prompt, row[-1])
 
 
-def turn_from(number: int, said: Said) -> StoredTurn | None:
-    """The turn of a row.
+def turn_from(turn_id: int, row: TurnRow) -> StoredTurn | None:
+    """Return the turn of a row.
 
     Args:
-        number: The turn's id.
-        said: Values in the order of `SAID`, of any type and content.
+        turn_id: The turn's id.
+        row: Values in the order of `TURN_COLUMNS`, of any type and content.
 
     Returns:
-        The turn; None when a value is not what it must be.
+        The turn; None when a value is invalid.
     """
-    *head, cell_id, notebook, options, prompt, text = said
+    *head, cell_id, notebook, options, prompt, text = row
     reply = reply_from((*head, text))
-    words = [decoded(value) for value in (cell_id, notebook, prompt)]
-    if reply is None or None in words or type(options) is not bytes:
+    texts = [from_blob(value) for value in (cell_id, notebook, prompt)]
+    if reply is None or None in texts or type(options) is not bytes:
         return None
     return StoredTurn(
-        id=number,
-        prompt=words[2] or "",
+        id=turn_id,
+        prompt=texts[2] or "",
         reply=reply,
-        cell_id=words[0] or "",
+        cell_id=texts[0] or "",
         created=head[0],
-        options=_unpacked(options),
-        notebook=words[1] or "",
+        options=_options_from(options),
+        notebook=texts[1] or "",
     )
 
 
-def spent_from(model: str, usage: Usage, now_s: float) -> tuple[Any, ...]:
-    """When, the model, and the four numbers of a usage, fit for a row; a usage that is none is left out."""
-    said = row_from(Reply(text="", model=model, usage=usage), max(0.0, now_s))
-    row = said or row_from(Reply(text="", model=model), max(0.0, now_s)) or ()
-    return (row[0], *row[2:7])
-
-
-def usage_from(values: tuple[Any, ...]) -> tuple[float, str, Usage] | None:
-    """When, the model and the usage of what `spent_from` made; None when a value is not what it must be."""
-    created_s, model, *numbers = values
-    reply = reply_from((created_s, b"stop", model, *numbers, 0.0, b""))
-    return None if reply is None else (created_s, reply.model, reply.usage)
-
-
 def excerpt_of(turn: StoredTurn, text: str) -> str | None:
-    """The first place of a text in a turn, whatever its case, with what stands around it.
+    """Return the first place of a text in a turn, whatever its case, with what is around it.
 
     Args:
-        turn: Where to look: in the prompt, then in the reply.
-        text: What to look for.
+        turn: The turn: its prompt is searched, then its reply.
+        text: The text to search for.
 
     Returns:
         One line, or None when the text is not there.
@@ -238,26 +206,8 @@ def excerpt_of(turn: StoredTurn, text: str) -> str | None:
     return None
 
 
-def encoded(text: str) -> bytes:
-    """A text as it is stored: a lone surrogate and a NUL are no valid TEXT for SQLite."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def decoded(value: Any) -> str | None:
-    """What `encoded` made, as text again; None when it is something else."""
-    try:
-        return value.decode("utf-8", "surrogatepass") if type(value) is bytes else None
-    except UnicodeDecodeError:
-        return None
-
-
-def is_time(value: Any) -> bool:
-    """Whether a value of a row is a time in seconds since 1970."""
-    return type(value) is float and 0.0 <= value < math.inf
-
-
-def _packed(options: Mapping[str, Any]) -> bytes:
-    """Options as JSON, without those that are no plain values."""
+def _options_json(options: Mapping[str, Any]) -> bytes:
+    """Write options as JSON, without those that are no plain values."""
     plain: dict[str, Any] = {}
     for name, value in options.items():
         try:
@@ -268,8 +218,8 @@ def _packed(options: Mapping[str, Any]) -> bytes:
     return json.dumps(plain).encode()
 
 
-def _unpacked(value: bytes) -> dict[str, Any]:
-    """The options in a row; none where there is something else."""
+def _options_from(value: bytes) -> dict[str, Any]:
+    """Read the options of a row; none where there is something else."""
     if value == b"{}":  # most of them
         return {}
     try:

@@ -1,4 +1,4 @@
-"""A reply as a row of the file, and back. What comes back is checked: anybody may have written into the file."""
+"""Replies as rows of the file, and back. What is read is checked: anybody may have written into the file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ COLUMNS: Final = (
     "text",
 )
 
-# The id grows with every row written, so the lowest ids are the oldest rows whatever the clock did. The prompts are
-# not here, only their hash. Texts are BLOBs: a lone surrogate and a NUL are no valid TEXT. The text stands last: what
-# comes behind a long one would have to be fetched from other pages.
-LAYOUT: Final = TableLayout(
+# The id grows with every row written, so the lowest ids are the oldest rows whatever the clock did. Prompts are not
+# stored, only their hash. Texts are BLOBs: a lone surrogate and a NUL are no valid TEXT. The text comes last: a column
+# behind a long text would have to be fetched from other pages.
+REPLY_TABLES: Final = TableLayout(
     application_id=0x61694D31,
     version=SCHEMA,
     create=(
@@ -55,7 +55,7 @@ LAYOUT: Final = TableLayout(
 LONGEST_TEXT: Final = 64_000_000
 OVERHEAD_BYTES: Final = 150
 
-# Only these are complete. The keys are what SQLite gives (bytes) and what we hand to it.
+# Only these are complete. The keys are what SQLite gives (bytes) and what we give to it (str).
 _FINISH_REASONS: Final[dict[Any, FinishReason]] = {
     "stop": "stop",
     "length": "length",
@@ -72,25 +72,25 @@ _MAX_INT: Final = 2**63 - 1
 
 
 def answer_row(reply: Reply, created_s: float) -> StoredRow | None:
-    """The row of a reply as `row_from` gives it; None also for a reply without an answer, which is asked for again."""
+    """Return the row of a reply, as `row_from`; None also for a reply without an answer, which is asked for again."""
     return row_from(reply, created_s) if is_answer(reply) else None
 
 
 def answer_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
-    """The reply of a row as `reply_from` gives it; None also for one without an answer, such as 0.1 has stored."""
+    """Return the reply of a row, as `reply_from`; None also for one without an answer, which release 0.1 stored."""
     reply = reply_from(row, oldest_s)
     return reply if reply is not None and is_answer(reply) else None
 
 
 def row_from(reply: Reply, created_s: float) -> StoredRow | None:
-    """The row of a reply.
+    """Return the row of a reply.
 
     Args:
         reply: The reply.
         created_s: Now, in seconds since 1970.
 
     Returns:
-        The row, or None for a reply that must not be stored: incomplete, or not what a reply is.
+        The row, or None for a reply that must not be stored: it is incomplete, or a value is invalid.
     """
     usage = reply.usage
     row: StoredRow = (
@@ -104,20 +104,20 @@ def row_from(reply: Reply, created_s: float) -> StoredRow | None:
         float(reply.elapsed_s),
         reply.text.encode("utf-8", "surrogatepass"),
     )
-    return row if len(row[-1]) <= LONGEST_TEXT and _is_sound(row) else None
+    return row if len(row[-1]) <= LONGEST_TEXT and _is_valid(row) else None
 
 
 def reply_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
-    """The reply of a row.
+    """Return the reply of a row.
 
     Args:
         row: Values in the order of `StoredRow`, of any type and content.
-        oldest_s: When the oldest reply that is wanted was stored, in seconds since 1970.
+        oldest_s: Time before which a reply is too old, in seconds since 1970.
 
     Returns:
-        The reply, without its messages; None when it is too old or a value is not what it must be.
+        The reply, without its messages; None when it is too old or a value is invalid.
     """
-    if not _is_sound(row, oldest_s):
+    if not _is_valid(row, oldest_s):
         return None
     _, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
     try:
@@ -134,10 +134,10 @@ def reply_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
         return None
 
 
-def _is_sound(row: StoredRow, oldest_s: float = -math.inf) -> bool:
-    """Whether every value is what it must be, and the row not too old."""
+def _is_valid(row: StoredRow, oldest_s: float = -math.inf) -> bool:
+    """Tell whether every value is valid, and the row not too old."""
     created_s, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
-    # Spelled out, because a run does this for every row.
+    # Written out, because a run does this for every row.
     return (
         finish in _FINISH_REASONS
         and type(text) is bytes
@@ -152,5 +152,23 @@ def _is_sound(row: StoredRow, oldest_s: float = -math.inf) -> bool:
 
 
 def size_of(row: StoredRow) -> int:
-    """About how many bytes the row takes in the file and in memory."""
+    """Return about how many bytes the row takes in the file and in memory."""
     return len(row[-1]) + OVERHEAD_BYTES
+
+
+def to_blob(text: str) -> bytes:
+    """Encode a text for the file: a lone surrogate and a NUL are no valid TEXT for SQLite."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def from_blob(value: Any) -> str | None:
+    """Decode a text from the file; None when the value is none."""
+    try:
+        return value.decode("utf-8", "surrogatepass") if type(value) is bytes else None
+    except UnicodeDecodeError:
+        return None
+
+
+def is_time(value: Any) -> bool:
+    """Tell whether a value of a row is a time in seconds since 1970."""
+    return type(value) is float and 0.0 <= value < math.inf

@@ -315,7 +315,7 @@ ROWS: tuple[Row, ...] = (
         outcome="a miss; no pickle, eval, exec or marshal anywhere in the package",
         tests=(
             "store/test_sqlite.py::test_tampered_row_is_a_miss",
-            "store/test_conversations.py::test_tampered_turn_is_left_out",
+            "store/test_write_behind.py::test_tampered_turn_is_left_out",
             "test_floors.py::test_nothing_pickles_or_evaluates",
         ),
         removals=(

@@ -111,7 +111,7 @@ ROWS: tuple[Row, ...] = (
         outcome="only rows whose whole request is equal are reused",
         tests=(
             "batching/test_kill.py::test_only_rows_whose_whole_request_is_equal_are_reused",
-            "store/test_sqlite.py::test_any_change_of_the_request_changes_the_key",
+            "store/test_keys.py::test_any_change_of_the_request_changes_the_key",
         ),
         removals=(
             Removal(
@@ -172,7 +172,7 @@ ROWS: tuple[Row, ...] = (
             "batching/test_in_kernels.py::test_two_kernels_that_fill_one_store_at_once_lose_no_row",
             "store/test_in_trouble.py::test_lock_that_is_soon_free_is_waited_for_without_a_word",
             "store/test_sqlite.py::test_two_processes_write_into_one_store",
-            "store/test_sqlite.py::test_many_connections_make_one_file_at_once",
+            "store/test_database.py::test_many_connections_make_one_file_at_once",
             "store/test_conversations.py::test_two_kernels_on_one_conversation_lose_no_turn",
         ),
         removals=(
@@ -186,7 +186,7 @@ ROWS: tuple[Row, ...] = (
                 file="aichat_magic/store/database.py",
                 old='version = database.number("user_version")  # again',
                 new="version = 0  # again",
-                tests=("store/test_sqlite.py::test_many_connections_make_one_file_at_once",),
+                tests=("store/test_database.py::test_many_connections_make_one_file_at_once",),
             ),
         ),
     ),
@@ -200,7 +200,7 @@ ROWS: tuple[Row, ...] = (
             "store/test_sqlite.py::test_locked_store_keeps_the_reply_and_writes_it_later",
             "store/test_sqlite.py::test_store_that_cannot_even_be_read_for_a_lock",
             "store/test_sqlite.py::test_loop_goes_on_while_a_store_cannot_be_read_for_a_lock",
-            "store/test_conversations.py::test_locked_file_keeps_turns_and_writes_them_later",
+            "store/test_write_behind.py::test_locked_file_keeps_turns_and_writes_them_later",
         ),
         removals=(
             Removal(
@@ -230,7 +230,7 @@ ROWS: tuple[Row, ...] = (
         tests=(
             "store/test_in_trouble.py::test_full_disk",
             "store/test_sqlite.py::test_full_disk_loses_nothing",
-            "store/test_conversations.py::test_full_disk_loses_nothing",
+            "store/test_write_behind.py::test_full_disk_loses_nothing",
         ),
         removals=(
             Removal(
@@ -255,8 +255,8 @@ ROWS: tuple[Row, ...] = (
             "store/test_in_trouble.py::test_damaged_files_are_moved_aside_with_a_time_stamp",
             "store/test_sqlite.py::test_garbage_is_moved_aside_and_kept",
             "store/test_sqlite.py::test_damage_that_shows_later_is_moved_aside_too",
-            "store/test_conversations.py::test_garbage_is_moved_aside_and_kept",
-            "store/test_conversations.py::test_damage_that_shows_later_is_moved_aside_too",
+            "store/test_write_behind.py::test_garbage_is_moved_aside_and_kept",
+            "store/test_write_behind.py::test_damage_that_shows_later_is_moved_aside_too",
         ),
         removals=(
             Removal(
@@ -281,7 +281,7 @@ ROWS: tuple[Row, ...] = (
             "store/test_in_trouble.py::test_home_that_cannot_be_written",
             "store/test_sqlite.py::test_place_that_cannot_be_written_means_memory",
             "store/test_sqlite.py::test_user_without_a_home_gets_memory",
-            "store/test_conversations.py::test_place_that_cannot_be_written_means_memory",
+            "store/test_write_behind.py::test_place_that_cannot_be_written_means_memory",
             "store/test_conversations.py::test_user_without_a_home_gets_memory",
         ),
         removals=(

@@ -1,4 +1,4 @@
-"""The official test suite of JSON Schema, through the same door as everybody's schemas.
+"""The official test suite of JSON Schema, through `Schema.of` and `Schema.parse`, as users' schemas.
 
 It is not part of any installed package; the sdist of `jsonschema` ships it, and `.ci/run` takes it from there.
 """
@@ -20,21 +20,21 @@ DRAFTS = {
     "draft2020-12": "https://json-schema.org/draft/2020-12/schema",
     "draft7": "http://json-schema.org/draft-07/schema#",
 }
-PLACE = "JSON_SCHEMA_TEST_SUITE"
-SUITE = Path(os.environ.get(PLACE, "nowhere")) / "tests"
+VARIABLE = "JSON_SCHEMA_TEST_SUITE"
+SUITE = Path(os.environ.get(VARIABLE, "nowhere")) / "tests"
 FILES = [(draft, path.stem) for draft in DRAFTS for path in sorted((SUITE / draft).glob("*.json"))]
-MEND = (
-    "Mend it: python -m pip download --no-deps --no-binary jsonschema jsonschema; unpack it, "
-    f"and set {PLACE} to the folder json in it"
+HINT = (
+    "Run: python -m pip download --no-deps --no-binary jsonschema jsonschema; unpack it, "
+    f"and set {VARIABLE} to the folder json in it"
 )
 # Why a schema of the suite is refused before anything could be sent: it refers to what is not in it, or is written in
 # a dialect of its own, or in words of its own.
 REFUSALS = ("which is not in it", "is not known here", "refers to itself")
 
-# These formats are checked here, since columns are made of them; to the standard all of them are notes.
+# These formats are checked here, since columns are made of them; to the standard all formats are annotations.
 CHECKED = ("date-time format", "date format", "time format")
 
-pytestmark = pytest.mark.skipif(not FILES, reason=f"the suite is not here. {MEND}")
+pytestmark = pytest.mark.skipif(not FILES, reason=f"the suite is not here. {HINT}")
 
 
 def cases(draft: str, name: str) -> Iterator[tuple[str, Schema | str, Any, bool]]:

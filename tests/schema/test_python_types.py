@@ -7,6 +7,7 @@ import typing
 from dataclasses import InitVar, dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import (
     Annotated,
     Any,
@@ -157,8 +158,8 @@ def test_what_is_sent_is_the_same_in_every_process() -> None:
     import subprocess
 
     code = (
-        "import sys; sys.path.insert(0, 'tests'); import test_schema_types as t\n"
-        "from aichat_magic.schemas import Schema\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_python_types as t\n"
+        "from aichat_magic.schema.schema import Schema\n"
         "print(Schema.of(t.Holder).canonical, Schema.of(t.Page[t.Point]).canonical)"
     )
     lines = {

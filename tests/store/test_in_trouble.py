@@ -1,7 +1,7 @@
-"""Files that are locked, full, damaged or nowhere to be put: the answer is shown all the same, with one warning.
+"""Files that are locked, full, damaged or cannot be created: the answer is shown all the same, with one warning.
 
-Each trouble meets a cell, whose conversation is kept in a file, and a column, whose replies are. What the stores do by
-themselves: test_store.py, test_conversation_store.py.
+Each fault meets a cell, whose conversation is stored in a file, and a column, whose replies are. The stores by
+themselves: test_sqlite.py, test_write_behind.py.
 """
 
 # ruff: noqa: PT031  # that several calls together warn once is what is tested
@@ -25,12 +25,13 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from servers import Answer, ChatServer, Received, status, text
+from sqlite_files import is_intact, rows_in
 from traitlets.config import Config
 
 import aichat_magic
 import aichat_magic.chat.chat
 from aichat_magic.chat.chat import Chat
-from aichat_magic.core import sync as bridge
+from aichat_magic.core import sync
 from aichat_magic.core.settings import Settings
 from aichat_magic.store import conversations
 from aichat_magic.store.conversations import SqliteConversations
@@ -109,7 +110,7 @@ def shell(
 ) -> Iterator[MakeShell]:
     """Makes the shell; its stores stand in `tmp_path` or where `environ` says."""
     made: list[Shell] = []
-    talks: list[conversations.ConversationStore] = []
+    stores: list[conversations.ConversationStore] = []
 
     def make(*, environ: dict[str, str] | None = None, **trouble: Any) -> Shell:
         monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
@@ -118,23 +119,23 @@ def shell(
         chat = Chat(settings=lambda: settings, store=store)
         monkeypatch.setattr(aichat_magic.chat.chat, "shared_chat", lambda: chat)
         if environ is None:
-            talk = SqliteConversations(tmp_path / "c.sqlite3", **trouble.get("conversations", {}))
+            kept = SqliteConversations(tmp_path / "c.sqlite3", **trouble.get("conversations", {}))
         else:
-            talk = conversations.open_conversations(environ=environ)
-        talks.append(talk)
-        monkeypatch.setattr(conversations, "open_conversations", lambda environ: talk)
+            kept = conversations.open_conversations(environ=environ)
+        stores.append(kept)
+        monkeypatch.setattr(conversations, "open_conversations", lambda environ: kept)
         made.append(Shell(chat, server, capsys))
         return made[-1]
 
     yield make
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what could not be written in the end
-        for one in made:
-            one.ip.run_line_magic("unload_ext", "aichat_magic")
-            bridge.run(one.chat.http.aclose())
-            one.chat.store.close()
-        for talk in talks:
-            talk.close()
+        for shell in made:
+            shell.ip.run_line_magic("unload_ext", "aichat_magic")
+            sync.run(shell.chat.http.aclose())
+            shell.chat.store.close()
+        for one in stores:
+            one.close()
 
 
 def use(shell: Shell, server: ChatServer, times: int = 4) -> None:
@@ -151,16 +152,6 @@ def use(shell: Shell, server: ChatServer, times: int = 4) -> None:
 def warned(caught: list[warnings.WarningMessage]) -> list[str]:
     """The warnings about files."""
     return [str(one.message) for one in caught if one.category is UserWarning]
-
-
-def is_intact(path: Path) -> bool:
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-def rows_in(path: Path, table: str) -> int:
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 def test_stores_that_another_process_locks_for_10_seconds(shell: MakeShell, server: ChatServer, tmp_path: Path) -> None:
@@ -284,7 +275,7 @@ def test_home_that_cannot_be_written(
 def test_clock_that_is_set_by_a_day_changes_no_wait_of_a_cell(
     shell: MakeShell, server: ChatServer, monkeypatch: pytest.MonkeyPatch, day_s: int
 ) -> None:
-    """Row 36, for cells. Runs over rows: test_batch_faults.py."""
+    """Row 36, for cells. Runs over rows: tests/batching/test_faults.py."""
     real = time.time
     offsets_s = [0]
 

@@ -6,15 +6,10 @@
 import asyncio
 import contextlib
 import dataclasses
-import json
 import os
 import random
 import signal
-import sqlite3
 import stat
-import subprocess
-import sys
-import textwrap
 import threading
 import warnings
 from collections.abc import Iterator
@@ -23,15 +18,11 @@ from pathlib import Path
 
 import platformdirs
 import pytest
-from effort import PATIENCE_S, calls_of
-from hypothesis import given
-from hypothesis import strategies as st
+from effort import PATIENCE_S
+from sqlite_files import is_intact, other_program, posix_only, rows_in, run_program
 
-from aichat_magic.core.messages import ChatRequest, Image, Message, Reply
-from aichat_magic.core.options import Options
+from aichat_magic.core.messages import Message, Reply
 from aichat_magic.core.usage import Usage
-from aichat_magic.store.database import TableLayout, UnusableFileError, connect
-from aichat_magic.store.keys import RequestKeys, request_key
 from aichat_magic.store.memory import MemoryStore
 from aichat_magic.store.sqlite import SqliteStore, open_store
 
@@ -45,7 +36,6 @@ REPLY = Reply(
     finish_reason="length",
     elapsed_s=1.5,
 )
-posix_only = pytest.mark.skipif(os.name != "posix", reason="modes, signals and fork are POSIX")
 
 
 def key_of(number: int) -> bytes:
@@ -62,115 +52,6 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store = SqliteStore(path)
     yield store
     store.close()
-
-
-@contextlib.contextmanager
-def other_program(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that is none of ours."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def is_intact(path: Path) -> bool:
-    with other_program(path) as connection:
-        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-def rows_in(path: Path) -> int:
-    with other_program(path) as connection:
-        return int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
-
-
-def run_program(source: str, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(source), *arguments], stdout=subprocess.PIPE, text=True
-    )
-
-
-# Keys
-
-
-def a_request(**changes: object) -> ChatRequest:
-    fields = {"model": "m", "messages": (Message("system", "Be brief."), Message("user", "Hi"))}
-    return ChatRequest(**{**fields, **changes})  # type: ignore[arg-type]  # a test's shorthand
-
-
-def test_key_is_the_hash_of_canonical_json() -> None:
-    request = a_request(options=Options(temperature=0.5, seed=7, stop=("\n",)))
-    canonical = '[1,"p","h:1","m",{"seed":7,"stop":["\\n"],"temperature":0.5},[["system","Be brief."],["user","Hi"]]]'
-    assert request_key(provider="p", host="h:1", request=request) == sha256(canonical.encode()).digest()
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        a_request(model="m2"),
-        a_request(messages=(Message("user", "Hi"),)),
-        a_request(messages=(Message("user", "Be brief."), Message("user", "Hi"))),
-        a_request(messages=(Message("system", "Be brief."), Message("user", "Hi "))),
-        a_request(options=Options(temperature=0)),
-        a_request(options=Options(temperature=0.1)),
-        a_request(options=Options(stop=("a",))),
-        a_request(options=Options(stop=("a", "b"))),
-        a_request(options=Options(schema="{}")),
-        a_request(options=Options(max_tokens=1)),
-        a_request(options=Options(seed=1)),
-    ],
-)
-def test_any_change_of_the_request_changes_the_key(changed: ChatRequest) -> None:
-    """Row 28."""
-    assert request_key(provider="p", host="h", request=changed) != request_key(
-        provider="p", host="h", request=a_request()
-    )
-
-
-def test_keys_of_messages_without_images_are_what_they_always_were() -> None:
-    key = RequestKeys(provider="p", host="h", model="m", options=Options(temperature=0)).key([Message("user", "hi")])
-    assert key.hex() == "3550c89ef72d1c0ddf62db3620eccfd64355f6094e097eaef759ae2a1a345cea"
-
-
-def test_images_belong_to_the_key() -> None:
-    keys = RequestKeys(provider="p", host="h", model="m", options=Options())
-    one, two = Image("image/png", b"1"), Image("image/png", b"2")
-    sent = [(), (one,), (two,), (one, two), (two, one), (Image("image/gif", b"1"),)]
-    assert len({keys.key([Message("user", "hi", images)]) for images in sent}) == len(sent)
-    assert keys.key([Message("user", "hi", (one,))]) == keys.key([Message("user", "hi", (one,))])
-
-
-def test_provider_and_host_belong_to_the_key() -> None:
-    request = a_request()
-    keys = {request_key(provider=p, host=h, request=request) for p in ("a", "ab") for h in ("c", "bc")}
-    assert len(keys) == 4
-
-
-def test_what_does_not_decide_the_reply_is_not_in_the_key() -> None:
-    def key(request: ChatRequest) -> bytes:
-        return request_key(provider="p", host="h", request=request)
-
-    assert key(a_request(timeout_s=1)) == key(a_request(timeout_s=2))
-    assert key(a_request(options=Options(temperature=1))) == key(a_request(options=Options(temperature=1.0)))
-
-
-messages = st.lists(
-    st.builds(Message, st.sampled_from(["system", "user", "assistant"]), st.text(st.characters(), min_size=1)),
-    min_size=1,
-    max_size=4,
-)
-
-
-@given(messages, messages)
-def test_keys_are_equal_for_equal_messages_only(one: list[Message], two: list[Message]) -> None:
-    keys = RequestKeys(provider="p", host="h", model="m", options=Options(top_p=0.5))
-    assert (keys.key(one) == keys.key(two)) == (one == two)
-
-
-def test_lone_surrogates_do_not_stand_for_the_character_they_make() -> None:
-    keys = RequestKeys(provider="p", host="h", model="m", options=Options())
-    texts = ("\ud83d\ude00", "\U0001f600", "\ud83d", "\ude00", "?", "\\ud83d")
-    assert len({keys.key([Message("user", text)]) for text in texts}) == len(texts)
 
 
 # What is stored
@@ -192,7 +73,7 @@ async def test_reply_without_an_answer_is_not_stored(store: SqliteStore, path: P
     await store.put(KEY, reply)
     await store.put(OTHER, Reply(text="x", finish_reason="tool_calls"))
     assert list(await store.get([KEY, OTHER])) == [OTHER]
-    assert rows_in(path) == 1
+    assert rows_in(path, "replies") == 1
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "\ud800", "\udfff\x00é😀", "\x00"])
@@ -282,20 +163,20 @@ def test_what_was_written_does_not_stay_in_memory(tmp_path: Path) -> None:
 async def test_rows_that_are_cleared_before_they_are_written_are_no_trouble(path: Path) -> None:
     store = SqliteStore(path)
     await store.put(key_of(0), REPLY)
-    writer = store._life().writer
+    writer = store._state().writer
     assert writer._write() is None  # nothing is left to write
     store.close()
-    assert rows_in(path) == 1
+    assert rows_in(path, "replies") == 1
 
 
 async def test_a_connection_inside_a_transaction_takes_no_rows(path: Path) -> None:
     """They would count as durable, and nobody would see them."""
     store = SqliteStore(path)
     await store.put(key_of(0), REPLY)
-    store._life().writer._database.connection.execute("BEGIN")  # type: ignore[union-attr]  # as a failed ROLLBACK would
+    store._state().writer._database.connection.execute("BEGIN")  # type: ignore[union-attr]  # as a failed ROLLBACK would
     await store.put(key_of(1), REPLY)
     store.close()
-    assert rows_in(path) == 2
+    assert rows_in(path, "replies") == 2
 
 
 async def test_more_keys_than_one_query_takes(store: SqliteStore) -> None:
@@ -404,7 +285,7 @@ async def test_file_that_is_deleted_under_our_feet_is_made_again(store: SqliteSt
     for file in list(path.parent.iterdir()):
         file.unlink()
     await store.put(OTHER, REPLY)
-    assert rows_in(path) == 1
+    assert rows_in(path, "replies") == 1
     assert await store.get([KEY, OTHER]) == {OTHER: REPLY}
 
 
@@ -463,111 +344,7 @@ async def test_old_replies_are_misses_and_stay_in_the_file(path: Path) -> None:
     now_s += 2
     assert await store.get([KEY, OTHER]) == {OTHER: long}
     store.close()
-    assert rows_in(path) == 2
-
-
-# Pruning
-
-
-@pytest.fixture(params=["file", "memory"])
-def pruned(request: pytest.FixtureRequest, path: Path) -> Iterator[SqliteStore | MemoryStore]:
-    """A store with 300 replies of 1 kB, the first stored at 1e9 and each a day after the one before."""
-    now_s = 1e9
-
-    def clock() -> float:
-        return now_s
-
-    store = SqliteStore(path, clock=clock) if request.param == "file" else MemoryStore(clock=clock)
-
-    async def fill() -> None:
-        nonlocal now_s
-        for number in range(300):
-            await store.put(key_of(number), Reply(text="x" * 1000))
-            now_s += 86_400
-
-    asyncio.run(fill())
-    yield store
-    store.close()
-
-
-async def numbers_in(store: SqliteStore | MemoryStore) -> list[int]:
-    return [number for number in range(300) if await store.get([key_of(number)])]
-
-
-def left_in(store: SqliteStore | MemoryStore) -> list[int]:
-    return asyncio.run(numbers_in(store))
-
-
-def test_pruning_by_age_removes_what_is_older(pruned: SqliteStore | MemoryStore) -> None:
-    before = pruned.summary().size_bytes
-    assert pruned.prune(older_s=90.5 * 86_400) == 210
-    assert left_in(pruned) == list(range(210, 300))
-    assert pruned.summary().rows == 90
-    assert pruned.summary().size_bytes < before / 2
-    assert pruned.prune(older_s=90.5 * 86_400) == 0
-
-
-def test_pruning_by_size_removes_the_oldest_and_no_more_than_it_must(pruned: SqliteStore | MemoryStore) -> None:
-    removed = pruned.prune(larger_bytes=200_000)
-    assert pruned.summary().size_bytes <= 200_000
-    assert left_in(pruned) == list(range(removed, 300))
-    assert pruned.summary().size_bytes > 150_000
-    assert pruned.prune(larger_bytes=200_000) == 0
-
-
-def test_pruning_by_both_removes_what_either_says(pruned: SqliteStore | MemoryStore) -> None:
-    removed = pruned.prune(older_s=250.5 * 86_400, larger_bytes=100_000)
-    assert removed > 200
-    assert left_in(pruned) == list(range(removed, 300))
-
-
-def test_pruning_to_next_to_nothing_ends(pruned: SqliteStore | MemoryStore) -> None:
-    assert pruned.prune(larger_bytes=1) == 300
-    assert left_in(pruned) == []
-    assert pruned.summary().rows == 0
-
-
-def test_reply_stored_anew_is_the_newest(pruned: SqliteStore | MemoryStore) -> None:
-    asyncio.run(pruned.put(key_of(0), Reply(text="new")))
-    pruned.prune(larger_bytes=100_000)
-    assert 0 in left_in(pruned)
-    assert 1 not in left_in(pruned)
-
-
-def test_pruning_where_there_is_no_file_makes_none(path: Path) -> None:
-    assert SqliteStore(path).prune(older_s=1, larger_bytes=1) == 0
-    assert not path.parent.exists()
-
-
-async def test_pruning_while_another_program_reads_keeps_the_file_usable(path: Path) -> None:
-    store = SqliteStore(path, patience_s=0.1)
-    for number in range(300):
-        await store.put(key_of(number), Reply(text="x" * 1000))
-    with other_program(path) as connection:
-        connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM replies").fetchone()
-        assert 0 < store.prune(larger_bytes=200_000) < 300
-        connection.execute("COMMIT")
-    assert key_of(299) in await store.get([key_of(299)])
-    assert is_intact(path)
-    store.close()
-
-
-async def test_pruning_goes_in_parts_so_that_others_can_write_in_between(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from aichat_magic.store import prune
-
-    monkeypatch.setattr(prune, "_SLICE", 7)
-    now_s = 1e9
-    store = SqliteStore(path, clock=lambda: now_s)
-    for number in range(30):
-        now_s += 1
-        await store.put(key_of(number), Reply(text="x" * 1000))
-    assert store.prune(older_s=9.5) == 20
-    assert store.prune(larger_bytes=20_000) > 0
-    assert (await numbers_in(store))[-1] == 29
-    store.close()
+    assert rows_in(path, "replies") == 2
 
 
 # Many at once
@@ -626,7 +403,7 @@ def test_what_is_waiting_is_written_at_the_end_of_the_program(path: Path) -> Non
     )
     program.communicate(timeout=PATIENCE_S)
     assert program.returncode == 0
-    assert rows_in(path) == 200
+    assert rows_in(path, "replies") == 200
 
 
 async def test_store_that_is_dropped_leaves_no_thread(path: Path) -> None:
@@ -682,7 +459,7 @@ def test_two_processes_write_into_one_store(path: Path) -> None:
     for program in programs:
         program.communicate(timeout=PATIENCE_S)
         assert program.returncode == 0
-    assert rows_in(path) == 4000
+    assert rows_in(path, "replies") == 4000
     assert is_intact(path)
 
 
@@ -711,7 +488,7 @@ def test_child_after_fork_has_its_own_connection(path: Path) -> None:
     )
     program.communicate(timeout=PATIENCE_S)
     assert program.returncode == 0
-    assert rows_in(path) == 400
+    assert rows_in(path, "replies") == 400
     assert is_intact(path)
 
 
@@ -734,7 +511,7 @@ async def test_locked_store_keeps_the_reply_and_writes_it_later(path: Path) -> N
         with pytest.warns(UserWarning, match="locked by another program") as caught:
             await store.put(OTHER, REPLY)
             # From now on nobody waits; who did would wait for ever.
-            writer = store._life().writer
+            writer = store._state().writer
             writer._limits = dataclasses.replace(writer._limits, patience_s=1e9)
             await asyncio.gather(*(store.put(key_of(number), REPLY) for number in range(10)))
             assert len(await store.get([KEY, OTHER, key_of(9)])) == 3
@@ -742,7 +519,7 @@ async def test_locked_store_keeps_the_reply_and_writes_it_later(path: Path) -> N
         assert not store.summary().is_persistent
         connection.execute("ROLLBACK")
     store.close()
-    assert rows_in(path) == 12
+    assert rows_in(path, "replies") == 12
     await store.put(KEY, REPLY)
     assert store.summary().is_persistent
     store.close()
@@ -758,7 +535,7 @@ async def test_lock_that_is_soon_free_is_waited_for_without_a_word(path: Path) -
         assert await has_time_beside(put)
         connection.execute("ROLLBACK")
         await put
-    assert rows_in(path) == 2
+    assert rows_in(path, "replies") == 2
     store.close()
 
 
@@ -805,7 +582,7 @@ async def test_full_disk_loses_nothing(path: Path) -> None:
     assert len(caught) == 1
     assert len(await store.get([key_of(number) for number in range(40)])) == 40
     assert is_intact(path)
-    assert 0 < rows_in(path) < 40
+    assert 0 < rows_in(path, "replies") < 40
     with pytest.warns(UserWarning, match="could not be written"):
         store.close()
 
@@ -837,7 +614,7 @@ async def test_garbage_is_moved_aside_and_kept(store: SqliteStore, path: Path, f
     assert aside.read_bytes() == b"garbage " * 1000
     assert aside.with_name(aside.name + "-wal").read_bytes() == b"old journal"
     assert await store.get([KEY]) == {KEY: REPLY}
-    assert rows_in(path) == 1
+    assert rows_in(path, "replies") == 1
 
 
 @posix_only
@@ -930,69 +707,6 @@ async def test_trouble_is_logged_where_warnings_are_errors(tmp_path: Path, caplo
     assert "kept in memory only" in caplog.text
 
 
-# The low layer
-
-
-def test_older_layout_is_led_to_the_newest(path: Path) -> None:
-    first = TableLayout(application_id=5, version=1, create=("CREATE TABLE a (x)",))
-    connect(path, first, notice=pytest.fail).close()
-    third = TableLayout(
-        application_id=5,
-        version=3,
-        create=("CREATE TABLE never (x)",),
-        migrations={1: ("ALTER TABLE a RENAME TO b",), 2: ("INSERT INTO b VALUES (7)",)},
-    )
-    database = connect(path, third, notice=pytest.fail)
-    assert database.connection.execute("SELECT x FROM b").fetchall() == [(7,)]
-    assert database.number("user_version") == 3
-    database.close()
-    with pytest.raises(UnusableFileError, match="newer"):
-        connect(path, first, notice=pytest.fail)
-
-
-def test_migration_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
-    first = TableLayout(application_id=5, version=1, create=("CREATE TABLE a (x)",))
-    connect(path, first, notice=pytest.fail).close()
-    broken = TableLayout(application_id=5, version=2, create=(), migrations={1: ("DROP TABLE a", "no such statement")})
-    with pytest.raises(sqlite3.OperationalError):
-        connect(path, broken, notice=pytest.fail)
-    database = connect(path, first, notice=pytest.fail)
-    assert database.connection.execute("SELECT count(*) FROM a").fetchone() == (0,)
-    database.close()
-
-
-@posix_only
-def test_file_that_another_process_has_put_in_place_is_not_moved(path: Path) -> None:
-    layout = TableLayout(application_id=5, version=1, create=("CREATE TABLE a (x)",))
-    database = connect(path, layout, notice=pytest.fail)
-    for file in list(path.parent.iterdir()):
-        file.rename(f"{file}-moved")
-    connect(path, layout, notice=pytest.fail).close()
-    database.move_aside(sqlite3.DatabaseError("damaged"), pytest.fail)
-    assert path.exists()
-    connect(path, layout, notice=pytest.fail).close()
-
-
-def test_many_connections_make_one_file_at_once(path: Path) -> None:
-    layout = TableLayout(application_id=5, version=1, create=("CREATE TABLE a (x)",))
-    failures: list[BaseException] = []
-
-    def make(path: Path) -> None:
-        try:
-            connect(path, layout, notice=pytest.fail, busy_timeout_s=20).close()
-        except BaseException as error:
-            failures.append(error)
-
-    for turn in range(10):
-        fresh = path.with_name(f"{turn}")
-        threads = [threading.Thread(target=make, args=(fresh,)) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert failures == []
-
-
 # In memory, and where the store is
 
 
@@ -1033,10 +747,3 @@ def test_user_without_a_home_gets_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(platformdirs, "user_data_path", lambda name, appauthor: Path("~/.local/share") / name)
     with pytest.warns(UserWarning, match="no home directory"):
         assert isinstance(open_store(environ={}), MemoryStore)
-
-
-def test_keys_are_cheap_enough_for_a_million_rows() -> None:
-    """About 3 microseconds each: what all requests of a run have in common is hashed once."""
-    keys = RequestKeys(provider="p", host="h", model="m", options=Options())
-    prompts = [(Message("user", json.dumps({"row": number})),) for number in range(200)]
-    assert calls_of(lambda: [keys.key(prompt) for prompt in prompts]) <= 20 * len(prompts)
