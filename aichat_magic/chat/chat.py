@@ -175,7 +175,7 @@ class Chat:
             NotWorkingError: The provider is known not to work.
         """
         settings = settings or self.settings
-        route = self.registry.route(
+        resolved = self.registry.resolve(
             given.model or settings.model,
             settings,
             base_url=given.base_url,
@@ -184,13 +184,13 @@ class Chat:
             is_dry=given.is_dry,
         )
         request = ChatRequest(
-            model=route.model,
+            model=resolved.model,
             messages=messages,
             options=given.options.over(settings.options),
             timeout_s=settings.timeout_s if given.timeout_s is None else given.timeout_s,
         )
         return Call(
-            provider=route.provider,
+            provider=resolved.provider,
             request=request,
             policy=RetryPolicy(max_retries=settings.max_retries),
             prices=PriceList(settings.prices),
