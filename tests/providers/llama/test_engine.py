@@ -25,7 +25,7 @@ from aichat_magic.core.messages import ChatRequest, Message
 from aichat_magic.core.options import Options
 from aichat_magic.core.settings import Endpoint
 from aichat_magic.http.client import HttpClient
-from aichat_magic.providers.llama import engine as engine_room
+from aichat_magic.providers.llama import engine as engine_module
 from aichat_magic.providers.llama.engine import Engine, SlotPlan, close_all, engine_for, free_cores, loaded
 from aichat_magic.providers.llama.weights import SMOLLM2
 from aichat_magic.providers.local import Local
@@ -341,13 +341,13 @@ def test_threads_are_the_cores_that_nobody_uses(
     stat.write_text("cpu  5 5 5 1000 50 0\ncpu0 1\n")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     monkeypatch.setattr(os, "sysconf", lambda name: 100)
-    monkeypatch.setattr(engine_room, "_quota", lambda: None)
+    monkeypatch.setattr(engine_module, "_quota", lambda: None)
     assert free_cores(stat=stat, sleep=sleep, clock=lambda: clock[0]) == threads
 
 
 def test_threads_without_counters_are_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    monkeypatch.setattr(engine_room, "_quota", lambda: None)
+    monkeypatch.setattr(engine_module, "_quota", lambda: None)
     assert free_cores(stat=tmp_path / "none") == 2
 
 
@@ -366,7 +366,7 @@ def test_limit_of_a_container_counts(tmp_path: Path, files: dict[str, str], core
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content + "\n")
-    assert engine_room._quota(tmp_path) == cores
+    assert engine_module._quota(tmp_path) == cores
 
 
 async def test_engine_is_one_for_all_spellings_of_its_file(environ: dict[str, str], model_cache: Path) -> None:
