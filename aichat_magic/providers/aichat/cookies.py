@@ -332,7 +332,7 @@ def _parse_netscape(text: str) -> tuple[str, Cookies]:
 
     `http.cookiejar.MozillaCookieJar` refuses files without a certain first line and lines whose flag disagrees with the
     dot before the domain, takes expiry 0 (a session, as Chrome's exporters write it) for long ago, reads in the
-    encoding of the locale, and its errors show the line with the value. Without all that, only splitting at tabs is left.
+    encoding of the locale, and its errors show the line with the value. What remains is splitting at tabs.
     """
     found = []
     for number, line in enumerate(text.split("\n"), start=1):
