@@ -90,7 +90,7 @@ class Call:
 
 
 class Chat:
-    """Sends requests with retries, and measures them. It keeps the connections and the settings of the session."""
+    """The sender of requests, with retries and measurements; it keeps the connections and the session's settings."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ _MODELS_TIMEOUT_S = 30.0
 
 @dataclass(slots=True)
 class StreamState:
-    """What the events of one stream have said so far.
+    """The state of one stream, as its events have reported it so far.
 
     Attributes:
         finish_reason: Why the reply ended; None until an event says so.

@@ -14,7 +14,7 @@ from ..core.usage import Usage
 from ..http.client import HttpClient
 from .base import AsyncProvider
 from .llama.engine import Engine, engine_for, loaded
-from .llama.weights import SMOLLM2, locate, names
+from .llama.weights import SMOLLM2, locate, model_names
 from .openai import OpenAI
 
 # The context that SmolLM2 was trained for; other models report theirs once they are loaded.
@@ -79,7 +79,7 @@ class Local(AsyncProvider):
     async def complete(self, request: ChatRequest) -> Reply:
         """Return the whole reply at once. Raises the same errors as `AsyncProvider.complete` and `engine_for`."""
         request, engine = await self._ready(request)
-        async with engine.room.taken(_tokens(request)):
+        async with engine.slots.held(_tokens(request)):
             with _clear_errors(request, engine):
                 reply = await self._dialect(engine).complete(request)
         return dataclasses.replace(reply, usage=_unbilled(reply.usage))
@@ -87,7 +87,7 @@ class Local(AsyncProvider):
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply in chunks. Raises the same errors as `AsyncProvider.stream` and `engine_for`."""
         request, engine = await self._ready(request)
-        async with engine.room.taken(_tokens(request)):
+        async with engine.slots.held(_tokens(request)):
             with _clear_errors(request, engine):
                 async with contextlib.aclosing(self._dialect(engine).stream(request)) as chunks:
                     async for chunk in chunks:
@@ -98,7 +98,7 @@ class Local(AsyncProvider):
 
     async def models(self) -> list[str]:
         """Return the default model and the files in ``AICHAT_MODEL_DIR``, sorted."""
-        return names(os.environ)
+        return model_names(os.environ)
 
     async def _ready(self, request: ChatRequest) -> tuple[ChatRequest, Engine]:
         """Return the request with a limit on its reply, and the engine of its model."""
