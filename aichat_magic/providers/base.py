@@ -94,7 +94,7 @@ class AsyncProvider(ABC):
         """
         if not self.supports_images and any(message.images for message in request.messages):
             raise BadInputError(
-                f"Provider {self.name!r} takes no images. Leave the image out, or choose a model that sees, "
+                f"Provider {self.name!r} takes no images. Leave the image out, or choose a model that takes images, "
                 f"such as one of openai or anthropic: -m PROVIDER/MODEL"
             )
 

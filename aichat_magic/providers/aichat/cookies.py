@@ -225,7 +225,7 @@ class CookieStore:
         if bad is not None:
             raise ConfigError(
                 f"{path} holds a cookie {shorten(bad, 40)!r} with a character that no cookie can have. "
-                "Export the file again, or take its line out."
+                "Export the file again, or remove its line."
             )
         return found
 

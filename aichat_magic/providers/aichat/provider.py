@@ -194,7 +194,7 @@ class Aichat(AsyncProvider):
         if not chosen and f"{parts.scheme}://{host}" == _SITE:
             raise CookiesRequiredError(
                 f"{type(self).__name__} (provider {self.name!r}) requires cookies. Open {_SITE} in a browser, then "
-                f"hand its cookies over in one of three ways: set_cookies({host!r}, {{...}}) from "
+                f"pass its cookies in one of three ways: set_cookies({host!r}, {{...}}) from "
                 "aichat_magic.providers.aichat (or cookies={...} for one call); a file, cookies.txt or a JSON export, "
                 "named in AICHAT_COOKIES; straight from the browser, after pip install 'aichat-magic[browser]'."
             )
