@@ -196,7 +196,7 @@ def test_no_value_on_the_way_to_a_provider_shows_its_key(name: str, config: Path
         assert_hides(settings)
         # The one knows no `mine`, the other has no key of the rest: what they then say hides it, too.
         try:
-            provider = Registry(http).route(f"{name}/{model}", settings, allow_not_working=True).provider
+            provider = Registry(http).resolve(f"{name}/{model}", settings, allow_not_working=True).provider
         except (MissingKeyError, UnknownNameError) as error:
             assert_hides(error)
             continue

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sized
 from typing import Any, Unpack
 
-from ..chat.api import Prompt, _messages
+from ..chat.api import Prompt, prompt_messages
 from ..chat.chat import Chat, shared_chat
 from ..core.errors import AichatError, BatchStoppedError, ChatInterrupt, PromptError
 from ..core.messages import Reply
@@ -133,6 +133,6 @@ def _row(prompt: Prompt | None) -> Row:
     if prompt is None or isinstance(prompt, str):
         return prompt
     try:
-        return _messages(prompt)
+        return prompt_messages(prompt)
     except PromptError as error:
         return error

@@ -1,5 +1,6 @@
-"""Asking: `ask` and `stream`, conversations, retries.
+"""Asking a model: `ask` and `stream`, conversations, retries.
 
-`api` has the functions for users, `chat` the one path from a request to a reply, `conversation` its turns, `retry`
-when to try again, `keywords` the types of what callers may give.
+`api` has the functions for users; `chat` sends a request and returns the reply, for every caller; `conversation` keeps
+the turns and sends them again; `retry` decides when to try again; `keywords` describes the keywords of a call. Nothing
+here knows rows, frames or the notebook.
 """

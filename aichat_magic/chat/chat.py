@@ -1,4 +1,4 @@
-"""The one path from a request to a reply, streaming and not, for every caller."""
+"""`Chat`: sends requests to providers and returns the replies, whole or streamed, for every caller."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from .retry import RetryPolicy, give_up, next_wait_s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request and where it goes.
+    """A request and its provider.
 
     Attributes:
-        provider: Who is asked.
-        request: What is asked.
-        policy: When it is tried again.
-        prices: What tokens cost.
-        is_at_home: Whether the provider's own server is asked, whose prices may be known; None: as its address says.
+        provider: The provider that gets the request.
+        request: The request.
+        policy: When to try again.
+        prices: Prices of tokens.
+        is_at_home: Whether the address is the provider's own server, whose prices may be known; None: compare it with
+            the preset.
     """
 
     provider: AsyncProvider
@@ -47,25 +48,25 @@ class Call:
     is_at_home: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what the provider cannot be asked.
+        """Refuse a request that the provider cannot send.
 
         Raises:
-            BadInputError: Such as images, for a provider that takes none.
+            BadInputError: For example, it has images and the provider takes none.
         """
         self.provider.check(self.request)
         if self.is_at_home is None:
             endpoint = self.provider.endpoint
             preset = self.provider.presets.get(endpoint.provider)
             is_at_home = preset is not None and host_of(preset.base_url) == endpoint.host
-            object.__setattr__(self, "is_at_home", is_at_home)  # as __init__ of a frozen class does
+            object.__setattr__(self, "is_at_home", is_at_home)  # as the __init__ of a frozen class does
 
     @property
     def model(self) -> str:
-        """``provider/model``."""
+        """Return ``provider/model``."""
         return f"{self.provider.name}/{self.request.model}"
 
     def priced(self, usage: Usage) -> Usage:
-        """`usage` with its cost, where the price is known. A price holds for the provider's own server only."""
+        """Return `usage` with its cost, if the price is known. Prices apply to the provider's own server only."""
         if self.provider.is_free:
             cost: float | None = 0.0
         else:
@@ -74,9 +75,9 @@ class Call:
         return usage if cost == usage.cost_usd else dataclasses.replace(usage, cost_usd=cost)
 
     def with_messages(self, messages: tuple[Message, ...]) -> Call:
-        """The same call with other messages."""
+        """Return the same call with other messages."""
         request = self.request
-        # Spelled out, because a run over rows does it for each, and `replace` takes four times as long.
+        # Written out, because a run does it for each row, and `replace` takes four times as long.
         return Call(
             provider=self.provider,
             request=ChatRequest(
@@ -89,7 +90,7 @@ class Call:
 
 
 class Chat:
-    """Asks providers: retries, waits, measures. It keeps the connections and the settings of the session."""
+    """The sender of requests, with retries and measurements; it keeps the connections and the session's settings."""
 
     def __init__(
         self,
@@ -102,16 +103,16 @@ class Chat:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = randomlib.random,
     ) -> None:
-        """Take what the outside world is made of.
+        """Create a chat with its dependencies.
 
         Args:
-            settings: Reads environment and file; called for every call, so that a key set later is seen.
-            http: The way to the network.
+            settings: Reads environment and file; called for every call, so that a key set later is found.
+            http: The HTTP client.
             registry: The providers.
-            store: Where runs over rows keep replies; default: the user's own, opened at first use.
-            clock: Seconds that only go forward.
-            sleep: Waits so many seconds.
-            random: Uniform numbers in [0, 1), for the jitter of waits.
+            store: Where batch runs keep replies; default: the user's own, opened at first use.
+            clock: Returns monotonic seconds.
+            sleep: Waits a number of seconds.
+            random: Returns uniform numbers in [0, 1), for the jitter of waits.
         """
         self.http = http or HttpClient()
         self.registry = registry or Registry(self.http)
@@ -124,17 +125,17 @@ class Chat:
 
     @property
     def store(self) -> ReplyStore:
-        """Where runs over rows look replies up and keep them."""
+        """Return the store in which batch runs look replies up and keep them."""
         if self._store is None:
             self._store = open_store(environ=self.settings.environ)
         return self._store
 
     @property
     def settings(self) -> Settings:
-        """What holds now: what `set` was told, over environment, file and defaults.
+        """Return the current settings: those of `set` over environment, file and defaults.
 
         Raises:
-            ConfigError: The environment or the file holds what cannot be used.
+            ConfigError: The environment or the file has a value that cannot be used.
         """
         settings = self._load()
         for name, value in self._set.items():
@@ -146,11 +147,11 @@ class Chat:
 
         Args:
             name: A setting or a sampling option.
-            value: Its value as text; ``none`` takes it back to what environment and file say.
+            value: Its value as text; ``none`` goes back to environment, file and default.
 
         Raises:
-            ConfigError: An unknown name, or a value of the wrong kind. Nothing was changed.
-            OptionError: A value outside its range. Nothing was changed.
+            ConfigError: There is no such name, or the value has the wrong type. Nothing was changed.
+            OptionError: The value is outside its range. Nothing was changed.
         """
         changed(self.settings, name, value)
         name = setting_name(name)
@@ -159,23 +160,23 @@ class Chat:
             self._set[name] = value
 
     def call(self, messages: tuple[Message, ...], given: CallOptions, settings: Settings | None = None) -> Call:
-        """A request, checked, with its provider. Nothing is sent.
+        """Return a checked request with its provider. Nothing is sent.
 
         Args:
             messages: The messages in order.
-            given: What the caller asks for.
-            settings: What holds where the caller says nothing; default: those of the session.
+            given: Options of this call.
+            settings: Defaults for everything that is not given; default: the settings of the session.
 
         Returns:
             The call.
 
         Raises:
-            BadInputError: Something given cannot be used.
-            MissingKeyError: No key for the provider.
+            BadInputError: An argument cannot be used.
+            MissingKeyError: The provider needs a key and there is none.
             NotWorkingError: The provider is known not to work.
         """
         settings = settings or self.settings
-        route = self.registry.route(
+        resolved = self.registry.resolve(
             given.model or settings.model,
             settings,
             base_url=given.base_url,
@@ -184,30 +185,30 @@ class Chat:
             is_dry=given.is_dry,
         )
         request = ChatRequest(
-            model=route.model,
+            model=resolved.model,
             messages=messages,
             options=given.options.over(settings.options),
             timeout_s=settings.timeout_s if given.timeout_s is None else given.timeout_s,
         )
         return Call(
-            provider=route.provider,
+            provider=resolved.provider,
             request=request,
             policy=RetryPolicy(max_retries=settings.max_retries),
             prices=PriceList(settings.prices),
         )
 
     async def ask(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
-        """The whole reply.
+        """Send a request, try again where that can help, and return the whole reply.
 
         Args:
-            call: What to ask whom.
-            status: Told in words what goes on meanwhile: ``(text, done, total)``.
+            call: The request and its provider.
+            status: Called with the progress: ``(text, done, total)``.
 
         Returns:
             The reply.
 
         Raises:
-            AichatError: The last error, when trying again cannot help or has not helped.
+            AichatError: The last error, if trying again cannot help or did not.
         """
         begin = self._clock()
         attempt = 0
@@ -222,17 +223,17 @@ class Chat:
             await self._wait_or_raise(failed, call, attempt, status)
 
     async def attempt(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
-        """One attempt, whatever comes of it: no retry.
+        """Send a request once, without retries, and return the whole reply.
 
         Args:
-            call: What to ask whom.
-            status: Told in words what goes on meanwhile.
+            call: The request and its provider.
+            status: Called with the progress: ``(text, done, total)``.
 
         Returns:
-            The reply, with its time, and with its cost where the price is known.
+            The reply, with its time, and with its cost if the price is known.
 
         Raises:
-            AichatError: What went wrong.
+            AichatError: The attempt failed.
         """
         begin = self._clock()
         failed: Exception | None = None
@@ -241,24 +242,24 @@ class Chat:
             reply = await call.provider.complete(call.request)
             return reply.measured(call.priced(reply.usage), self._clock() - begin)
         except Exception as error:
-            failed = _ours(error, call)
+            failed = _as_aichat_error(error, call)
         raise failed
 
     async def stream(
         self, call: Call, draft: PartialReply, *, status: StatusCallback | None = None
     ) -> AsyncGenerator[Chunk, None]:
-        """The reply in pieces, each also added to `draft`. After the first text nothing is tried again.
+        """Yield the reply in chunks and add each to `draft`. There is no retry after the first text.
 
         Args:
-            call: What to ask whom.
-            draft: Collects the pieces; it is the caller's, so that an interrupt loses nothing.
-            status: Told in words what goes on meanwhile.
+            call: The request and its provider.
+            draft: Collects the chunks; it belongs to the caller, so that an interrupt loses nothing.
+            status: Called with the progress: ``(text, done, total)``.
 
         Yields:
-            The pieces as they arrive.
+            The chunks as they arrive.
 
         Raises:
-            AichatError: The last error; `draft` holds what arrived before it.
+            AichatError: The last error; `draft` has everything that arrived before it.
         """
         attempt = 0
         while True:
@@ -277,25 +278,25 @@ class Chat:
             if failed is None:
                 return
             if draft.text:
-                raise _ours(failed, call)
+                raise _as_aichat_error(failed, call)
             await self._wait_or_raise(failed, call, attempt, status)
 
     async def reply(
         self, call: Call, draft: PartialReply, *, status: StatusCallback | None = None, show: Callable[[str], None]
     ) -> Reply:
-        """The whole reply, its text shown while it grows.
+        """Stream the reply, show its text as it grows, and return the whole.
 
         Args:
-            call: What to ask whom.
-            draft: Collects the pieces.
-            status: Told in words what goes on meanwhile.
-            show: Gets the text so far after each piece.
+            call: The request and its provider.
+            draft: Collects the chunks.
+            status: Called with the progress: ``(text, done, total)``.
+            show: Called with the text so far after each chunk.
 
         Returns:
             The reply.
 
         Raises:
-            AichatError: As `stream`.
+            AichatError: The same errors as `stream`.
         """
         begin = self._clock()
         async with contextlib.aclosing(self.stream(call, draft, status=status)) as chunks:
@@ -305,8 +306,8 @@ class Chat:
         return draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
 
     async def _wait_or_raise(self, failed: Exception, call: Call, attempt: int, status: StatusCallback | None) -> None:
-        """Wait as the policy says, or raise the error when it says that trying again is over."""
-        error = _ours(failed, call)
+        """Wait as long as the policy says, or raise the error if there is no further attempt."""
+        error = _as_aichat_error(failed, call)
         wait_s = next_wait_s(error, attempt, call.policy, self.random)
         if wait_s is None:
             raise give_up(error, attempt, call.policy)
@@ -316,20 +317,20 @@ class Chat:
         await self._sleep(wait_s)
 
 
-def _ours(error: Exception, call: Call) -> AichatError:
-    """`error`, or for one from outside our tree, one of ours that tells it in a line."""
+def _as_aichat_error(error: Exception, call: Call) -> AichatError:
+    """Return `error`, wrapped in an `UnexpectedError` with one line if it is not one of our errors."""
     if isinstance(error, AichatError):
         return error
     wrapped = UnexpectedError(f"Provider {call.provider.name!r} failed: {type(error).__name__}: {shorten(str(error))}")
-    # IPython shows no error at all when a group is anywhere in the chain.
+    # IPython shows no error at all if a group is anywhere in the chain.
     wrapped.__cause__ = None if isinstance(error, ExceptionGroup) else error
     return wrapped
 
 
 @functools.cache
 def shared_chat() -> Chat:
-    """The one `Chat` of the process, for callers that bring none.
+    """Return the `Chat` of the process, for callers without one of their own.
 
-    It is shared because the connections it keeps are worth reusing between callers; it holds nothing else.
+    It is shared so that callers reuse its connections; it holds nothing else.
     """
     return Chat()

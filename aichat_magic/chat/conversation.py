@@ -1,4 +1,4 @@
-"""Turns in order, and the part of them that is sent again."""
+"""Conversations: turns in order, and as many of them as fit are sent with the next prompt."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..core.options import CallOptions, Options
 from ..core.settings import Settings
 from ..core.sync import iterate, run
 from .chat import Call, Chat, shared_chat
-from .keywords import CallKeywords
+from .keywords import CallKeywords, document_keywords
 
-# What is kept free for the reply when nobody says how long it may be.
+# Tokens kept free for the reply if `max_tokens` is not set.
 _RESERVED_TOKENS = 512
 
 
@@ -24,11 +24,11 @@ class Turn:
     """A user message and its reply.
 
     Attributes:
-        prompt: What the user said.
-        reply: What the model answered.
-        cell_id: The notebook's name for the cell that asked; empty where there is none.
-        number: The store's name for the turn; 0 for one that is not stored.
-        images: What went with the prompt.
+        prompt: Text of the user message.
+        reply: Reply of the model.
+        cell_id: Id of the notebook's cell that asked; empty if there is none.
+        number: Number of the turn in the store; 0 if it is not stored.
+        images: Images of the user message.
     """
 
     prompt: str
@@ -44,7 +44,7 @@ class History:
 
     Attributes:
         messages: System message, the turns that fit the budget, the new prompt.
-        left_out: How many of the oldest turns did not fit.
+        left_out: Number of turns, the oldest, that did not fit.
     """
 
     messages: tuple[Message, ...]
@@ -52,9 +52,9 @@ class History:
 
 
 class Conversation:
-    """A conversation with a model: what was said is sent again with the next prompt.
+    """A conversation with a model: each prompt is sent with the turns before it.
 
-    Only whole turns enter it: a reply that failed, was interrupted or broke off does not.
+    Only complete turns are kept: not those whose reply failed, was interrupted or broke off.
 
     Example:
         >>> chat = Conversation(model="echo/echo", system="Be brief.")
@@ -74,15 +74,15 @@ class Conversation:
         chat: Chat | None = None,
         turns: Iterable[Turn] = (),
     ) -> None:
-        """Begin an empty conversation.
+        """Create a conversation.
 
         Args:
-            name: What it is called.
+            name: Its name.
             model: ``provider/model`` for its turns; empty: that of the settings.
             system: System message, sent before everything else; empty: that of the settings.
-            options: Sampling settings for its turns.
-            chat: Who asks; default: the one of the process.
-            turns: What was said before.
+            options: Sampling options for its turns.
+            chat: The chat that sends its requests; default: the one that the process shares.
+            turns: Earlier turns, oldest first.
         """
         self.name = name
         self.model = model
@@ -92,62 +92,66 @@ class Conversation:
         self._turns: tuple[Turn, ...] = tuple(turns)
 
     def __repr__(self) -> str:
-        """Name, model and length."""
+        """Show name, model and number of turns."""
         return f"<Conversation {self.name!r} {self.model or 'default model'} turns={len(self._turns)}>"
 
     def __len__(self) -> int:
-        """How many turns it has."""
+        """Return the number of turns."""
         return len(self._turns)
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """All turns, oldest first."""
+        """Return all turns, oldest first."""
         return self._turns
 
+    @document_keywords(CallKeywords)
     def ask(self, prompt: str, **options: Unpack[CallKeywords]) -> Reply:
-        """Ask, and keep the turn. Works inside and outside a running event loop.
+        """Ask the model and keep the turn. Works inside and outside a running event loop.
 
         Args:
-            prompt: What to say.
-            **options: As `aichat_magic.ask`: `model`, `system`, `temperature`, `timeout` and so on.
+            prompt: Text of the user message.
+            **options: `CallKeywords`:
+                {keywords}
 
         Returns:
             The reply.
 
         Raises:
-            AichatError: Nothing was kept then.
+            AichatError: The call failed; no turn was kept.
         """
         return run(self.ask_async(prompt, **options))
 
     async def ask_async(self, prompt: str, **options: Unpack[CallKeywords]) -> Reply:
-        """As `ask`, for code that can await."""
+        """Do the same as `ask` in asynchronous code."""
         call = self._call(prompt, options)
-        reply = await self._asker().ask(call)
+        reply = await self._sender().ask(call)
         self.keep(prompt, reply)
         return reply
 
+    @document_keywords(CallKeywords)
     def stream(self, prompt: str, **options: Unpack[CallKeywords]) -> Iterator[str]:
-        """Ask, give the text piece by piece, and keep the turn once it is whole.
+        """Ask the model, yield the text piece by piece, and keep the turn once it is complete.
 
         Args:
-            prompt: What to say.
-            **options: As `ask`.
+            prompt: Text of the user message.
+            **options: `CallKeywords`:
+                {keywords}
 
         Yields:
             Pieces of the text as they arrive.
 
         Raises:
-            AichatError: Nothing was kept then.
+            AichatError: The call failed; no turn was kept.
         """
         call = self._call(prompt, options)
         draft = PartialReply()
-        for chunk in iterate(self._asker().stream(call, draft)):
+        for chunk in iterate(self._sender().stream(call, draft)):
             if chunk.text:
                 yield chunk.text
         self.keep(prompt, draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages))
 
     def place_of(self, cell_id: str) -> int | None:
-        """Position of the turn that a cell has made, from 0; None when it has made none."""
+        """Return the position, from 0, of the turn that a cell has made; None if it has made none."""
         places = (place for place, turn in enumerate(self._turns) if cell_id and turn.cell_id == cell_id)
         return next(places, None)
 
@@ -161,17 +165,17 @@ class Conversation:
         images: tuple[Image, ...] = (),
         has_past_images: bool = True,
     ) -> History:
-        """The messages for the next prompt, inside a budget.
+        """Return the messages for the next prompt, within a budget.
 
-        The system message and the prompt are always there; of the turns the newest that fit.
+        The system message and the prompt are always included, and as many of the newest turns as fit.
 
         Args:
             prompt: The new prompt.
-            system: System message for this request; empty: the conversation's own.
+            system: System message for this request; empty: that of the conversation.
             budget_tokens: Most tokens of all messages together, as `estimate_tokens` counts them.
-            place: Position of the turn that is asked again: only the turns before it are sent. None: a new turn.
-            images: Images that go with the prompt.
-            has_past_images: Whether those of earlier turns are sent again.
+            place: Position of a turn to ask again: only the turns before it are sent. None: a new turn.
+            images: Images of the prompt.
+            has_past_images: Whether the images of earlier turns are sent again.
 
         Returns:
             The messages, and how many turns were left out.
@@ -194,18 +198,18 @@ class Conversation:
         return History((*head, *kept, *tail), len(before) - count)
 
     def keep(self, prompt: str, reply: Reply, images: tuple[Image, ...] = ()) -> None:
-        """Add a turn, if its reply is whole."""
+        """Add a turn if its reply is complete."""
         if reply.is_complete:
             self._turns = (*self._turns, Turn(prompt, reply, images=images))
 
     def undo(self, count: int = 1) -> int:
-        """Take the last turns out.
+        """Remove the last turns.
 
         Args:
-            count: How many, >= 1.
+            count: Number of turns, >= 1.
 
         Returns:
-            How many were taken out.
+            The number of turns that were removed.
 
         Raises:
             BadInputError: `count` is less than 1.
@@ -217,22 +221,22 @@ class Conversation:
         return before - len(self._turns)
 
     def reset(self) -> None:
-        """Begin afresh: no turns. The system message stays."""
+        """Remove all turns. The system message stays."""
         self._turns = ()
 
     def fork(self, name: str) -> Conversation:
-        """A conversation of another name with the same past."""
-        twin = Conversation(
+        """Return a conversation of another name with the same turns."""
+        return Conversation(
             name=name,
             model=self.model,
             system=self.system,
             options=self.options,
             chat=self._chat,
+            turns=self._turns,
         )
-        twin._turns = self._turns
-        return twin
 
     def _call(self, prompt: str, keywords: CallKeywords) -> Call:
+        """Return the call for the next prompt, with the model and the options of the conversation as defaults."""
         given = CallOptions.from_keywords(keywords)
         return self.call(
             prompt,
@@ -242,21 +246,21 @@ class Conversation:
     def call(
         self, prompt: str, given: CallOptions, *, images: tuple[Image, ...] = (), place: int | None = None
     ) -> tuple[Call, History]:
-        """The call for the next prompt, with as much of the past as fits, and the history it was made from.
+        """Return the call for the next prompt, with as many turns as fit, and its history.
 
         Args:
             prompt: The new prompt.
-            given: What the caller asks for.
-            place: As `history`.
-            images: Images that go with the prompt.
+            given: Options of this call.
+            images: Images of the prompt.
+            place: Position of a turn to ask again, as in `history`.
 
         Raises:
-            BadInputError: Something given cannot be used.
-            MissingKeyError: No key for the provider.
+            BadInputError: An argument cannot be used.
+            MissingKeyError: The provider needs a key and there is none.
         """
-        chat = self._asker()
+        chat = self._sender()
         settings = chat.settings
-        # The call tells how much its model can take, so it is made first and its messages are set after.
+        # The budget depends on the model of the call, so the call is made first and its messages are set afterwards.
         call = chat.call((Message("user", prompt, images),), given, settings)
         history = self.history(
             prompt,
@@ -264,21 +268,22 @@ class Conversation:
             budget_tokens=history_budget(call, settings),
             place=place,
             images=images,
-            # A conversation may go on with a model that cannot see what an earlier one was shown.
+            # A conversation may go on with a model that takes no images.
             has_past_images=call.provider.supports_images,
         )
         return call.with_messages(history.messages), history
 
-    def _asker(self) -> Chat:
+    def _sender(self) -> Chat:
+        """Return the chat that sends the requests."""
         return self._chat or shared_chat()
 
 
 def history_budget(call: Call, settings: Settings) -> int:
-    """How many tokens of messages one request may have: the user's limit, and what the model can take.
+    """Return how many tokens the messages of a request may have: the user's limit, or less if the model takes less.
 
     Args:
-        call: Tells the model and how long the reply may be.
-        settings: Tells the user's limit.
+        call: The call; its model and the length of its reply count.
+        settings: The settings with the user's limit.
 
     Returns:
         Tokens, >= 0.

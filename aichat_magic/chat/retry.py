@@ -1,4 +1,4 @@
-"""When to try again, and when to stop: pure arithmetic. Who calls it brings the clock, the sleep and the dice."""
+"""Retries: when to try again, and when to stop. Pure arithmetic; callers bring clock, sleep and random numbers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from ..core.errors import AichatError, BlankReplyError, DeadlineError, NotRunnin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how patiently one request is tried again.
+    """The limits of the retries of one request.
 
     Attributes:
         max_retries: Retries after the first attempt, >= 0.
         base_s: Upper bound of the first wait, in seconds, > 0.
         cap_s: Upper bound of a wait that the server did not ask for, in seconds, > 0.
-        retry_after_cap_s: Longest wait a server may ask for, in seconds; one that asks for more is not tried again.
-        max_deadline_retries: Retries after a deadline that ran out: each costs the whole time again.
-        max_not_running_retries: Retries when nobody listens on this machine: who has to start a server waits for the
-            error.
-        max_blank_retries: Retries after a reply without text and without a reason: each is paid for.
+        retry_after_cap_s: Longest wait that a server may ask for, in seconds, > 0; if it asks for more, there is no
+            retry.
+        max_deadline_retries: Retries after a timeout, >= 0: each may take the whole time again.
+        max_not_running_retries: Retries if no server listens on this machine, >= 0: a user who has to start one needs
+            the error soon.
+        max_blank_retries: Retries after a reply without text and without a reason, >= 0: each is paid for.
     """
 
     max_retries: int = 4
@@ -33,10 +34,10 @@ class RetryPolicy:
     max_blank_retries: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no policy.
+        """Check every range.
 
         Raises:
-            OptionError: A count below 0, or a time that is not a positive number.
+            OptionError: A count is below 0, or a time is not a positive number.
         """
         for name in ("max_retries", "max_deadline_retries", "max_not_running_retries", "max_blank_retries"):
             count = getattr(self, name)
@@ -49,7 +50,7 @@ class RetryPolicy:
 
 
 def backoff_s(attempt: int, *, base_s: float, cap_s: float, random: Callable[[], float]) -> float:
-    """Seconds to wait before the next attempt, with full jitter.
+    """Return the seconds to wait before the next attempt, with full jitter.
 
     Args:
         attempt: Number of the attempt that failed, from 1.
@@ -62,49 +63,49 @@ def backoff_s(attempt: int, *, base_s: float, cap_s: float, random: Callable[[],
 
     Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
     """
-    # Beyond 2 ** 60 every bound is the cap, and a float would overflow.
+    # Beyond 2 ** 60 the bound is the cap anyway, and a float would overflow.
     return random() * min(cap_s, base_s * 2.0 ** min(attempt - 1, 60))
 
 
 def next_wait_s(error: AichatError, attempt: int, policy: RetryPolicy, random: Callable[[], float]) -> float | None:
-    """Seconds to wait before the request is sent again, or None when it is not.
+    """Return the seconds to wait before the request is sent again, or None if it is not sent again.
 
     Args:
-        error: What the last attempt raised.
+        error: The error of the last attempt.
         attempt: Its number, from 1.
-        policy: How often and how patiently.
+        policy: The limits of the retries.
         random: Source of uniform numbers in [0, 1).
 
     Returns:
-        The wait, >= 0, and at least what the server asked for; None when trying again cannot help, was done often
+        The wait, >= 0, and at least as long as the server asked for; None if trying again cannot help, was done often
         enough, or would take longer than the policy allows (`stop_reason` says which).
     """
     if stop_reason(error, attempt, policy) is not None:
         return None
     wait_s = backoff_s(attempt, base_s=policy.base_s, cap_s=policy.cap_s, random=random)
-    asked_s = _asked_s(error)
-    # The jitter goes on top: all who were refused at the same moment would come back at the same moment.
+    asked_s = _requested_wait_s(error)
+    # The jitter is added: otherwise all requests refused at the same moment would be sent again at the same moment.
     return wait_s if asked_s is None else asked_s + min(wait_s, policy.base_s)
 
 
 def stop_reason(error: AichatError, attempt: int, policy: RetryPolicy) -> str | None:
-    """Why there is no further attempt.
+    """Return the reason why there is no further attempt.
 
     Args:
-        error: What the last attempt raised.
+        error: The error of the last attempt.
         attempt: Its number, from 1.
-        policy: How often and how patiently.
+        policy: The limits of the retries.
 
     Returns:
-        A sentence for the user; empty when the error speaks for itself; None when there is a further attempt.
+        A sentence for the user; empty if the error needs none; None if there is a further attempt.
     """
     if not error.is_retryable:
         return ""
-    asked_s = _asked_s(error)
+    asked_s = _requested_wait_s(error)
     if asked_s is not None and asked_s > policy.retry_after_cap_s:
         return (
-            f"The server asks to wait {asked_s:.0f} s, longer than the {policy.retry_after_cap_s:.0f} s that are "
-            "waited for it."
+            f"The server asks for a wait of {asked_s:.0f} s, which is longer than the limit of "
+            f"{policy.retry_after_cap_s:.0f} s."
         )
     most = policy.max_retries
     if isinstance(error, DeadlineError):
@@ -119,12 +120,12 @@ def stop_reason(error: AichatError, attempt: int, policy: RetryPolicy) -> str | 
 
 
 def give_up(error: AichatError, attempt: int, policy: RetryPolicy) -> AichatError:
-    """The error of the last attempt, which says why there is no further one.
+    """Add to the error of the last attempt why there is no further one.
 
     Args:
-        error: What the last attempt raised.
+        error: The error of the last attempt.
         attempt: Its number, from 1.
-        policy: How often and how patiently.
+        policy: The limits of the retries.
 
     Returns:
         `error` itself.
@@ -134,36 +135,36 @@ def give_up(error: AichatError, attempt: int, policy: RetryPolicy) -> AichatErro
     return error
 
 
-def _asked_s(error: AichatError) -> float | None:
-    """The wait that the server asked for."""
+def _requested_wait_s(error: AichatError) -> float | None:
+    """Return the wait that the server asked for, in seconds, or None."""
     return error.retry_after_s if isinstance(error, ProviderError) else None
 
 
 class RetryBudget:
-    """How many retries all requests of one run may make together.
+    """The retries that all requests of one run may make together.
 
-    A server that fails now and then costs each request a retry and no more; one that fails always would cost a run
-    `max_retries` times its requests. The budget tells the two apart: it begins with a reserve and grows with every
-    request that succeeds.
+    With a server that fails now and then, a request costs a retry and no more; with one that always fails, a run would
+    send every request `max_retries` times again. The budget tells the two apart: it begins with a reserve and grows
+    with every request that succeeds.
     """
 
     def __init__(self, *, reserve: int = 20, ratio: float = 0.2) -> None:
-        """Begin a run.
+        """Create the budget of a run.
 
         Args:
-            reserve: Retries to begin with.
+            reserve: Retries at the beginning.
             ratio: Retries that each success adds.
         """
         self._left = float(reserve)
         self._ratio = ratio
 
     def earn(self) -> None:
-        """A request has succeeded."""
+        """Add the share of a request that has succeeded."""
         self._left += self._ratio
 
     def spend(self) -> bool:
-        """Take one retry; False when there is none left."""
-        # Sums of a ratio such as 0.1 stay a hair below the whole number.
+        """Take one retry; return False if there is none left."""
+        # Sums of a ratio such as 0.1 stay slightly below the whole number.
         if self._left < 1 - 1e-9:
             return False
         self._left -= 1

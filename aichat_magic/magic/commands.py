@@ -143,8 +143,8 @@ class Commands:
         wanted = words[0] if words else ""
         provider, _, needle = wanted.partition("/")
         if provider not in self._chat.registry.names(settings):
-            provider, needle = self._chat.registry.route(settings.model, settings).provider.name, wanted
-        route = self._chat.registry.route(f"{provider}/any", settings, allow_not_working=True)
+            provider, needle = self._chat.registry.resolve(settings.model, settings).provider.name, wanted
+        route = self._chat.registry.resolve(f"{provider}/any", settings, allow_not_working=True)
         found = [model for model in run(route.provider.models()) if needle.lower() in model.lower()]
         aliases = [(f"{alias} (alias)", target) for alias, target in settings.aliases.items() if wanted in alias]
         self._listed |= {f"{provider}/{model}": None for model in found}

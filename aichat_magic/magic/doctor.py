@@ -243,7 +243,7 @@ def _variables(environ: Mapping[str, str]) -> Iterator[Finding]:
 def _model(chat: Chat, settings: Settings) -> Iterator[Finding]:
     """The configured model: whether it can be asked, and its file when it is an embedded one."""
     try:
-        route = chat.registry.route(settings.model, settings)
+        route = chat.registry.resolve(settings.model, settings)
     except AichatError as error:
         yield Finding(subject="model", state="mend", found=str(error), mend="%aichat use MODEL; %aichat providers")
         return
@@ -307,7 +307,7 @@ def _servers(chat: Chat, settings: Settings) -> Iterator[Finding]:
     nearby: dict[str, AsyncProvider] = {}
     for name in chat.registry.names(settings):
         try:
-            provider = chat.registry.route(f"{name}/any", settings).provider
+            provider = chat.registry.resolve(f"{name}/any", settings).provider
         except AichatError:
             continue  # without a key or switched off: told elsewhere
         if name == home or name in settings.providers or (name == "openai" and settings.base_url):

@@ -1,5 +1,6 @@
-"""Providers: one module for each wire dialect. `base` says what a provider is, `registry` finds one by name.
+"""Providers: each turns a `ChatRequest` into a request of one API, and the response into a `Reply` or `Chunk`s.
 
-`llama` is the embedded engine, `aichat` the historical provider with its cookies. A provider knows no screen, no
-frame, no history and no retry.
+`base` defines a provider, `dialect` the part that all JSON APIs over HTTP share; `openai`, `anthropic`, `echo` and
+`local` are one provider each; `registry` finds a provider by name. `llama` runs the embedded model, `aichat` is the
+historical provider with its cookies. A provider knows nothing of the notebook, of frames, history or retries.
 """

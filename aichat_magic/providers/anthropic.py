@@ -7,32 +7,23 @@ caching", "Vision", "Stop reasons and fallback" (all read 2026-11).
 from __future__ import annotations
 
 import base64
-import contextlib
+import dataclasses
 import json
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from ..core.errors import (
-    BadInputError,
-    IncompleteReplyError,
-    MalformedReplyError,
-    OptionError,
-    PromptError,
-    ProviderError,
-    StreamError,
-)
-from ..core.messages import ChatRequest, Chunk, FinishReason, Message, Reply, estimate_tokens
+from ..core.errors import BadInputError, OptionError, PromptError, ProviderError, StreamError
+from ..core.messages import ChatRequest, Chunk, FinishReason, Message, estimate_tokens
 from ..core.settings import Preset
 from ..core.usage import Usage
-from ..http.client import Auth, HttpRequest, parse_json
+from ..http.client import Auth, ServerSentEvent
 from ..http.errors import status_error
-from ..http.rate_limits import rate_limits_from
 from ..text.words import shorten
-from .base import AsyncProvider
+from .dialect import Dialect, StreamState, token_count
 
 _VERSION = "2023-06-01"
 _MAX_TOKENS = 16_000
@@ -45,7 +36,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "model_context_window_exceeded": "length",
     "refusal": "refusal",
 }
-# Inside a stream the status is 200 and the type of the error stands for the status it would have had ("Errors").
+# Inside a stream the status is 200; the type of the error tells the status it would have had ("Errors").
 _STATUSES = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -59,42 +50,44 @@ _STATUSES = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-# Writing a prefix into the cache costs a quarter more than sending it, reading it within five minutes a tenth: marked,
-# it pays at the first reuse. Prefixes under a model's own minimum (512 to 4,096 tokens) are not written, whatever is
-# marked, and cost nothing extra ("Prompt caching", 2026-11); this is the minimum of most models.
+# Writing a prefix to the cache costs a quarter more than sending it, reading it within five minutes a tenth: marking it
+# pays at the first reuse. Prefixes below a model's own minimum (512 to 4,096 tokens) are not written even if marked,
+# and cost nothing extra ("Prompt caching", 2026-11). This is the minimum of most models.
 _CACHE_FROM_TOKENS = 1024
 _CACHED = {"type": "ephemeral"}
-# Far more than the models there are; a server that never ends its list is left at that.
-_MOST_PAGES = 20
+# Far more than there are models; it ends the list of a server that never does.
+_MAX_PAGES = 20
 
 
-class Anthropic(AsyncProvider):
-    """Claude models, over Anthropic's own API.
+class Anthropic(Dialect):
+    """Claude models, through Anthropic's own API.
 
-    The API wants to know how long a reply may become: 16,000 tokens where `max_tokens` is not set. Models that think
-    before they answer spend of the same: give them more for hard questions. The long and stable beginning of a request
-    (system message, history) is marked for the server's cache. `seed` and the two penalties do not exist there and are
-    refused; `temperature` and `top_p` are refused by newer models themselves (from Claude Opus 4.7 and Sonnet 5 on).
+    The API requires a limit on the length of a reply: 16,000 tokens unless `max_tokens` is set. The thinking of models
+    that think before they answer counts, too: give them more for hard questions. The long and stable beginning of a
+    request (system message, history) is marked for the server's cache. The API has no `seed` and neither of the two
+    penalties, so they are refused here; newer models (from Claude Opus 4.7 and Sonnet 5 on) reject `temperature` and
+    `top_p` themselves.
     """
 
     url = "https://platform.claude.com/docs/en/api/messages"
     needs_auth = True
-    supports_stream = True
-    supports_message_history = True
     supports_images = True
-    # The API has structured outputs, but they refuse bounds, recursion, open objects and more than 16 unions, all of
-    # which our schemas may hold ("Structured outputs", 2026-11). Told in words and checked, every schema works.
+    # The API has structured outputs, but they reject bounds, recursion, open objects and more than 16 unions, all of
+    # which our schemas may have ("Structured outputs", 2026-11). Described in the prompt and checked, any schema works.
     supports_schema = False
+    api = "Anthropic's messages API"
+    chat_path = "messages"
+    headers = (("anthropic-version", _VERSION),)
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
         {"anthropic": Preset(base_url="https://api.anthropic.com", key_env="ANTHROPIC_API_KEY", needs_key=True)}
     )
 
     def check(self, request: ChatRequest) -> None:
-        """Refuse a request that this dialect has no words for. Nothing is sent.
+        """Refuse a request that this API cannot express. Nothing is sent.
 
         Raises:
-            BadInputError: An option that the API does not have.
-            OptionError: A temperature above 1.
+            BadInputError: An option is set that the API does not have.
+            OptionError: The temperature is above 1.
         """
         super().check(request)
         sent = request.options.sent()
@@ -109,95 +102,32 @@ class Anthropic(AsyncProvider):
                 f"Provider {self.name!r} takes a temperature between 0 and 1, not {sent['temperature']!r}."
             )
 
-    async def complete(self, request: ChatRequest) -> Reply:
-        """The whole reply at once. Raises what `AsyncProvider.complete` and `check` do."""
-        response = await self._http.send(self._post(request, is_streamed=False))
-        content = self._object(response.json())
-        if content.get("type") == "error":
-            raise self._stream_error(content, has_text=False)
-        if not isinstance(content.get("content"), list):
-            raise self._malformed("it has no 'content'")
-        chunk = self._chunk({**content, "type": "message"})
-        return Reply(
-            text=chunk.text or _explanation(content),
-            model=f"{self.name}/{request.model}",
-            usage=chunk.usage or Usage(),
-            finish_reason=chunk.finish_reason or "stop",
-            rate_limits=rate_limits_from(response.headers, time.time()),
-        )
-
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        """The reply in pieces. Raises what `AsyncProvider.stream` and `check` do."""
-        finish_reason: FinishReason | None = None
-        is_done = has_text = False
-        usage: Usage | None = None
-        try:
-            async with contextlib.aclosing(self._http.events(self._post(request, is_streamed=True))) as events:
-                async for event in events:
-                    if not event.data.strip():
-                        continue
-                    content = self._object(parse_json(event.data.encode("utf-8", "replace"), self.name))
-                    if event.event == "error" or content.get("type") == "error":
-                        raise self._stream_error(content, has_text=has_text)
-                    if content.get("type") == "message_stop":
-                        is_done = True
-                        break
-                    chunk = self._chunk(content)
-                    finish_reason = chunk.finish_reason or finish_reason
-                    usage = _most(usage, chunk.usage)
-                    text = chunk.text or ("" if has_text else _explanation(content.get("delta")))
-                    if text:
-                        has_text = True
-                        yield Chunk(text=text, model=chunk.model)
-        except IncompleteReplyError:
-            # With the reason why it ended, the reply is whole.
-            if finish_reason is None:
-                raise
-        if finish_reason is None and not is_done:
-            raise IncompleteReplyError(
-                f"The stream of provider {self.name!r} broke off before its end. Run the cell again.",
-                provider=self.name,
-            )
-        yield Chunk(finish_reason=finish_reason or "stop", usage=usage)
-
     async def models(self) -> list[str]:
-        """Names of the models the server offers, sorted."""
+        """Return the names of the models that the server offers, sorted."""
         names: set[str] = set()
         after = ""
-        for _ in range(_MOST_PAGES):
-            response = await self._http.send(
-                HttpRequest(
-                    provider=self.name,
-                    url=self._address("models?limit=1000" + (f"&after_id={quote(after, safe='')}" if after else "")),
-                    headers=(("anthropic-version", _VERSION),),
-                    auth=self._auth(),
-                    proxy=self.endpoint.proxy,
-                    timeout_s=30.0,
-                )
-            )
-            content = self._object(response.json())
-            items = content.get("data")
-            if not isinstance(items, list):
-                raise self._malformed("it has no list of models")
-            found = [item.get("id") for item in items if isinstance(item, dict)]
-            names.update(name for name in found if isinstance(name, str))
+        for _ in range(_MAX_PAGES):
+            page = f"&after_id={quote(after, safe='')}" if after else ""
+            content = self._object(await self._get(f"models?limit=1000{page}"))
+            names.update(self._model_names(content.get("data")))
             after = content["last_id"] if isinstance(content.get("last_id"), str) else ""
             if content.get("has_more") is not True or not after:
                 break
         return sorted(names)
 
-    def _address(self, path: str) -> str:
-        """Anthropic's own address has no version in it, those of the other dialect do; both are understood."""
+    def _url(self, path: str) -> str:
+        """Return the URL of a path of the API, whether or not the base URL ends in ``/v1``."""
         return f"{self.endpoint.base_url.removesuffix('/v1')}/v1/{path}"
 
     def _auth(self) -> Auth | None:
+        """Return the header that carries the key, or None without a key."""
         key = self.endpoint.key
         return Auth(header="x-api-key", secret=key) if key is not None else None
 
-    def _post(self, request: ChatRequest, *, is_streamed: bool) -> HttpRequest:
-        """The HTTP request that a chat request becomes."""
+    def _body(self, request: ChatRequest, *, is_streamed: bool) -> dict[str, Any]:
+        """Return the JSON body of a chat request."""
         self.check(request)
-        if not _said(request):
+        if not _turn_messages(request):
             raise PromptError("The prompt is empty: only the system message has text. Write the question.")
         body: dict[str, Any] = {
             "model": request.model,
@@ -206,21 +136,33 @@ class Anthropic(AsyncProvider):
         }
         if is_streamed:
             body["stream"] = True
-        return HttpRequest(
-            provider=self.name,
-            url=self._address("messages"),
-            body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"),
-            headers=(
-                ("accept", "text/event-stream" if is_streamed else "application/json"),
-                ("anthropic-version", _VERSION),
-            ),
-            auth=self._auth(),
-            proxy=self.endpoint.proxy,
-            timeout_s=request.timeout_s,
-        )
+        return body
+
+    def _read_response(self, content: dict[str, Any]) -> Chunk:
+        """Read a whole response."""
+        if content.get("type") == "error":
+            raise self._reported_error(content, has_text=False)
+        if not isinstance(content.get("content"), list):
+            raise self._malformed("it has no 'content'")
+        chunk = self._chunk({**content, "type": "message"})
+        return chunk if chunk.text else dataclasses.replace(chunk, text=_explanation(content))
+
+    def _read_event(self, event: ServerSentEvent, state: StreamState) -> Chunk:
+        """Read one event of a stream."""
+        content = self._content(event)
+        if event.event == "error" or content.get("type") == "error":
+            raise self._reported_error(content, has_text=state.has_text)
+        if content.get("type") == "message_stop":
+            state.is_done = True
+            return Chunk()
+        chunk = self._chunk(content)
+        state.usage = _larger_counts(state.usage, chunk.usage)
+        if chunk.text or state.has_text:
+            return chunk
+        return dataclasses.replace(chunk, text=_explanation(content.get("delta")))
 
     def _chunk(self, content: dict[str, Any]) -> Chunk:
-        """One whole message or one event; empty for events that carry nothing for a reply, thoughts among them."""
+        """Read one whole message or one event; empty for events without a part of the reply, such as thinking."""
         kind = content.get("type")
         if kind == "content_block_start":
             return Chunk(text=self._text([content.get("content_block")]))
@@ -240,7 +182,7 @@ class Anthropic(AsyncProvider):
         )
 
     def _text(self, blocks: Any) -> str:
-        """The text of the blocks of a message, or of a piece of one. Thoughts are no text."""
+        """Return the text of the blocks of a message, or of a piece of one. Thinking is not text."""
         if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
             raise self._malformed("the content of a message is not a list of blocks")
         texts = [block.get("text") for block in blocks if block.get("type") in ("text", "text_delta")]
@@ -248,20 +190,11 @@ class Anthropic(AsyncProvider):
             raise self._malformed("a text is not text")
         return "".join(texts)
 
-    def _object(self, content: Any) -> dict[str, Any]:
-        if not isinstance(content, dict):
-            raise self._malformed("it is not a JSON object")
-        return content
+    def _reported_error(self, content: dict[str, Any], *, has_text: bool) -> ProviderError:
+        """Return the error that an event reports.
 
-    def _malformed(self, reason: str) -> MalformedReplyError:
-        return MalformedReplyError(
-            f"The answer of provider {self.name!r} cannot be read: {reason}. "
-            f"Is {shorten(self.endpoint.base_url, 80)} the address of Anthropic's messages API?",
-            provider=self.name,
-        )
-
-    def _stream_error(self, content: dict[str, Any], *, has_text: bool) -> ProviderError:
-        """The error in an event: before any text the one its status would have made, which may be worth a retry."""
+        Before any text it is the one that its status would have made, which may be worth a retry.
+        """
         error = content.get("error") or content
         kind, words = (error.get("type"), error.get("message")) if isinstance(error, dict) else (None, error)
         status = _STATUSES.get(kind) if isinstance(kind, str) else None
@@ -277,8 +210,8 @@ class Anthropic(AsyncProvider):
         )
 
 
-def _said(request: ChatRequest) -> list[Message]:
-    """What user and assistant said. The API refuses empty messages, such as a reply that was interrupted at once."""
+def _turn_messages(request: ChatRequest) -> list[Message]:
+    """Return the messages of user and assistant, without empty ones (an interrupted reply): the API rejects those."""
     return [
         message
         for message in request.messages
@@ -287,15 +220,17 @@ def _said(request: ChatRequest) -> list[Message]:
 
 
 def _wire_messages(request: ChatRequest) -> dict[str, Any]:
-    """The system messages as one, turns that alternate, and marks at the end of what the next request will repeat.
+    """Return one system message, alternating turns, and cache marks after the parts that later requests repeat.
 
-    Two marks of the four that are allowed: one after the system message, which other conversations and the rows of a
-    batch share, and one after the history. The next turn finds what this one wrote and adds its own; the newest prompt
-    is not marked, so that a cell that is run once does not pay for writing it.
+    Two of the four allowed marks are used: one after the system message, which other conversations and the rows of a
+    batch share, and one after the history, which the next turn reads and extends. The newest prompt is not marked, so
+    that a cell that is run once does not pay for writing it.
     """
-    rules = [message.content for message in request.messages if message.role == "system" and message.content.strip()]
-    system = [Message("system", "\n\n".join(rules))] if rules else []
-    turns = [list(group) for _, group in groupby(_said(request), key=lambda message: message.role)]
+    system_texts = [
+        message.content for message in request.messages if message.role == "system" and message.content.strip()
+    ]
+    system = [Message("system", "\n\n".join(system_texts))] if system_texts else []
+    turns = [list(group) for _, group in groupby(_turn_messages(request), key=lambda message: message.role)]
     wire: dict[str, Any] = {
         "messages": [
             {"role": turn[0].role, "content": [block for message in turn for block in _blocks(message)]}
@@ -313,7 +248,7 @@ def _wire_messages(request: ChatRequest) -> dict[str, Any]:
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
-    """The content of a message; images first, as the vision guide advises."""
+    """Return the content of a message as blocks; images first, as the vision guide advises."""
     blocks: list[dict[str, Any]] = [
         {
             "type": "image",
@@ -329,7 +264,7 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
 
 
 def _wire_options(request: ChatRequest) -> dict[str, Any]:
-    """Sampling settings under the names of the wire."""
+    """Return the sampling options under the names that the server uses."""
     wire = {"max_tokens": _MAX_TOKENS, **request.options.sent()}
     if "stop" in wire:
         wire["stop_sequences"] = wire.pop("stop")
@@ -337,26 +272,26 @@ def _wire_options(request: ChatRequest) -> dict[str, Any]:
 
 
 def _explanation(content: Any) -> str:
-    """Why a reply was refused, in the server's words; empty when it was not or the server does not say."""
+    """Return the server's explanation of a refusal; empty if there is none."""
     details = content.get("stop_details") if isinstance(content, dict) else None
     words = details.get("explanation") if isinstance(details, dict) else None
     return words if isinstance(words, str) else ""
 
 
 def _usage(usage: Any) -> Usage | None:
-    """Token counts. The API counts apart what was read from and written to its cache; both were input all the same."""
+    """Return the token counts. The API counts cache reads and writes apart; both are input."""
     if not isinstance(usage, dict):
         return None
-    parts = [_count(usage.get(f"{part}input_tokens")) for part in ("", "cache_creation_", "cache_read_")]
+    parts = [token_count(usage.get(f"{part}input_tokens")) for part in ("", "cache_creation_", "cache_read_")]
     return Usage(
         input_tokens=None if parts[0] is None else sum(part or 0 for part in parts),
-        output_tokens=_count(usage.get("output_tokens")),
+        output_tokens=token_count(usage.get("output_tokens")),
         cached_tokens=parts[2],
     )
 
 
-def _most(known: Usage | None, new: Usage | None) -> Usage | None:
-    """The larger of each count: they grow along a stream, and an event that does not know one may say 0."""
+def _larger_counts(known: Usage | None, new: Usage | None) -> Usage | None:
+    """Return the larger of each count: counts grow during a stream, and an event that does not know one may say 0."""
     if known is None or new is None:
         return known or new
 
@@ -368,7 +303,3 @@ def _most(known: Usage | None, new: Usage | None) -> Usage | None:
         output_tokens=larger(known.output_tokens, new.output_tokens),
         cached_tokens=larger(known.cached_tokens, new.cached_tokens),
     )
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

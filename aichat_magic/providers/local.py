@@ -1,4 +1,4 @@
-"""The embedded model: the OpenAI dialect, spoken to llama.cpp inside this process."""
+"""The embedded model: llama.cpp inside this process, reached through the OpenAI dialect."""
 
 from __future__ import annotations
 
@@ -11,34 +11,32 @@ from ..core.errors import AichatError, BadRequestError
 from ..core.messages import ChatRequest, Chunk, Reply, StatusCallback
 from ..core.settings import Endpoint
 from ..core.usage import Usage
-from ..http.client import HttpClient, HttpRequest
+from ..http.client import HttpClient
 from .base import AsyncProvider
 from .llama.engine import Engine, engine_for, loaded
-from .llama.weights import SMOLLM2, locate, names
+from .llama.weights import SMOLLM2, locate, model_names
 from .openai import OpenAI
 
-# What SmolLM2 was trained for; other files say it themselves once they are loaded.
+# The context that SmolLM2 was trained for; other models report theirs once they are loaded.
 _SMOLLM2_TOKENS = 8192
 _MAX_TOKENS = 1024
 
 
 class _Loopback(OpenAI):
-    """The dialect, with a connection for each request.
+    """The OpenAI dialect with a new connection for each request.
 
-    llama.cpp closes kept-alive connections without a word, mostly after a stream: up to one request in three would
-    be lost and sent again. A new connection on loopback costs nothing that can be measured.
+    llama.cpp closes kept-alive connections without notice, mostly after a stream: up to one request in three would
+    be lost and sent again. A new connection on loopback costs nothing measurable.
     """
 
-    def _post(self, request: ChatRequest, *, is_streamed: bool) -> HttpRequest:
-        wire = super()._post(request, is_streamed=is_streamed)
-        return dataclasses.replace(wire, headers=(*wire.headers, ("connection", "close")))
+    headers = (("connection", "close"),)
 
 
 class Local(AsyncProvider):
-    """Any GGUF file, run on this machine: nothing leaves it and nothing is billed.
+    """Any GGUF file, run on this machine: no data leaves it and nothing is billed.
 
     The first request fetches and loads the model. A request without `max_tokens` gets 1,024, because small models
-    tend to go on without end.
+    tend not to stop.
     """
 
     url = "https://github.com/ggml-org/llama.cpp"
@@ -49,29 +47,29 @@ class Local(AsyncProvider):
     default_model = SMOLLM2.name
 
     def __init__(self, endpoint: Endpoint, http: HttpClient) -> None:
-        """Keep the name and the way to loopback. Nothing is loaded yet."""
+        """Create the provider. Nothing is loaded yet."""
         super().__init__(endpoint, http)
         self._found: set[str] = set()
         self._status: StatusCallback | None = None
 
     async def prepare(self, status: StatusCallback | None = None) -> None:
-        """Keep whom to tell while the next request, which names the model, fetches and loads it."""
+        """Keep the callback for the next request, which names the model to fetch and load."""
         self._status = status
 
     def context_tokens(self, model: str) -> int | None:
-        """As the loaded model says; before that, known for the default model only."""
+        """Return the context of the model in tokens; before it is loaded, only that of the default model is known."""
         with contextlib.suppress(AichatError):
             if (engine := loaded(model, environ=os.environ)) is not None:
                 return engine.context_tokens
         return _SMOLLM2_TOKENS if model == SMOLLM2.name else None
 
     def check(self, request: ChatRequest) -> None:
-        """Refuse a model that is not here and cannot be fetched, before anything is shown or kept.
+        """Refuse a model that is not on this machine and cannot be fetched, before anything is shown or kept.
 
         Raises:
-            BadInputError: As `AsyncProvider.check`.
-            UnknownNameError: There is no such model; names those there are.
-            ModelFileError: The path leads to no file.
+            BadInputError: The request has images.
+            UnknownNameError: There is no such model; the error lists those there are.
+            ModelFileError: There is no file at the path.
         """
         super().check(request)
         if request.model not in self._found:  # a run over rows checks the same model for each of them
@@ -79,54 +77,56 @@ class Local(AsyncProvider):
             self._found.add(request.model)
 
     async def complete(self, request: ChatRequest) -> Reply:
-        """The whole reply at once. Raises what `AsyncProvider.complete` and `engine_for` do."""
+        """Return the whole reply at once. Raises the same errors as `AsyncProvider.complete` and `engine_for`."""
         request, engine = await self._ready(request)
-        async with engine.room.taken(_tokens(request)):
-            with _plain(request, engine):
+        async with engine.slots.held(_tokens(request)):
+            with _clear_errors(request, engine):
                 reply = await self._dialect(engine).complete(request)
         return dataclasses.replace(reply, usage=_unbilled(reply.usage))
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        """The reply in pieces. Raises what `AsyncProvider.stream` and `engine_for` do."""
+        """Yield the reply in chunks. Raises the same errors as `AsyncProvider.stream` and `engine_for`."""
         request, engine = await self._ready(request)
-        async with engine.room.taken(_tokens(request)):
-            with _plain(request, engine):
+        async with engine.slots.held(_tokens(request)):
+            with _clear_errors(request, engine):
                 async with contextlib.aclosing(self._dialect(engine).stream(request)) as chunks:
                     async for chunk in chunks:
                         usage = None if chunk.usage is None else _unbilled(chunk.usage)
-                        # The server knows the model by its file's name.
+                        # The server reports the name of the file as the model.
                         model = None if chunk.model is None else request.model
                         yield dataclasses.replace(chunk, usage=usage, model=model)
 
     async def models(self) -> list[str]:
-        """The default model and the files in ``AICHAT_MODEL_DIR``, sorted."""
-        return names(os.environ)
+        """Return the default model and the files in ``AICHAT_MODEL_DIR``, sorted."""
+        return model_names(os.environ)
 
     async def _ready(self, request: ChatRequest) -> tuple[ChatRequest, Engine]:
-        """The request with a limit, and the engine of its model."""
+        """Return the request with a limit on its reply, and the engine of its model."""
         if request.options.max_tokens is None:
             options = dataclasses.replace(request.options, max_tokens=_MAX_TOKENS)
             request = dataclasses.replace(request, options=options)
         return request, await engine_for(request.model, environ=os.environ, status=self._status)
 
     def _dialect(self, engine: Engine) -> OpenAI:
-        here = Endpoint(provider=self.name, base_url=engine.base_url, key=engine.key)
-        return _Loopback(here, self._http)
+        """Return the provider that talks to the engine."""
+        endpoint = Endpoint(provider=self.name, base_url=engine.base_url, key=engine.key)
+        return _Loopback(endpoint, self._http)
 
 
 def _tokens(request: ChatRequest) -> int:
-    """At least what a request takes of the context: a token is rarely less than two bytes."""
+    """Estimate how many tokens of context a request needs at least: a token is rarely less than two bytes."""
     words = sum(8 + len(message.content.encode("utf-8", "replace")) // 2 for message in request.messages)
     return words + (request.options.max_tokens or 0)
 
 
 def _unbilled(usage: Usage) -> Usage:
+    """Return the usage with a cost of zero."""
     return dataclasses.replace(usage, cost_usd=0.0)
 
 
 @contextlib.contextmanager
-def _plain(request: ChatRequest, engine: Engine) -> Iterator[None]:
-    """Say in our words that the messages are too long: the server's advice is for who started it."""
+def _clear_errors(request: ChatRequest, engine: Engine) -> Iterator[None]:
+    """Explain in our words that the messages are too long: the server's advice is for whoever started the server."""
     try:
         yield
     except BadRequestError as error:
@@ -134,7 +134,7 @@ def _plain(request: ChatRequest, engine: Engine) -> Iterator[None]:
             raise
         raise BadRequestError(
             f"The messages are longer than the {engine.context_tokens:,} tokens that local/{request.model} can take. "
-            f"Shorten them, begin afresh with --new, or choose another model.",
+            f"Shorten them, start again with --new, or choose another model.",
             status=error.status,
             provider=error.provider,
         ) from None

@@ -1,4 +1,4 @@
-"""From a name such as ``openai/gpt-5-mini`` to a provider that can be asked."""
+"""The registry of providers: resolves a name such as ``openai/gpt-5-mini`` to a provider and a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..text.words import nearest, nearest_name, shorten
 from .base import AsyncProvider
 
 GROUP = "aichat_magic.providers"
-# How the names of models begin, and who is asked for them most directly (the makers' own lists, 2026-11).
+# Beginnings of model names, and the provider that serves them most directly (the makers' own lists, 2026-11).
 _FAMILIES = {
     "gpt": "openai", "chatgpt": "openai", "o1": "openai", "o3": "openai", "o4": "openai",
     "claude": "anthropic", "gemini-": "gemini", "grok": "xai", "deepseek-": "deepseek",
@@ -25,46 +25,46 @@ _FAMILIES = {
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """Where a request goes: a provider, and the model's name as that provider knows it."""
+    """A provider, and the name of a model as that provider knows it."""
 
     provider: AsyncProvider
     model: str
 
     @property
     def name(self) -> str:
-        """``provider/model``."""
+        """Return ``provider/model``."""
         return f"{self.provider.name}/{self.model}"
 
 
 class Registry:
-    """All providers by name: those of this package and those that other packages register."""
+    """The providers by name: those of this package and those that other packages register."""
 
     def __init__(
         self, http: HttpClient, found: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP)
     ) -> None:
-        """Keep the way to the network, and how providers are found.
+        """Create a registry.
 
         Args:
-            http: Handed to every provider.
-            found: Gives the entry points; read at first use, because that costs a few milliseconds.
+            http: The HTTP client of every provider.
+            found: Returns the entry points; called at first use, because that costs a few milliseconds.
         """
         self._http = http
         self._found = found
         self._entries: dict[str, EntryPoint] | None = None
 
     def names(self, settings: Settings) -> list[str]:
-        """Names of all providers, sorted, those of the user's file included."""
+        """Return the names of all providers, sorted, with those of the user's configuration file."""
         return sorted({*self._by_name(), *settings.providers})
 
     def provider_class(self, name: str, settings: Settings) -> type[AsyncProvider]:
-        """The class behind a provider's name.
+        """Return the class of a provider.
 
         Raises:
-            UnknownNameError: There is none; names the nearest.
-            UnexpectedError: A package registered one that cannot be imported.
+            UnknownNameError: There is no such provider; the error names the nearest one.
+            UnexpectedError: Another package registered it, and it cannot be imported.
         """
         entries = self._by_name()
-        # A provider that only the user's file knows speaks the OpenAI dialect.
+        # A provider that only the user's configuration file names speaks the OpenAI dialect.
         entry = entries.get(name) or (entries.get("openai") if name in settings.providers else None)
         if entry is None:
             known = self.names(settings)
@@ -82,12 +82,12 @@ class Registry:
         raise UnexpectedError(f"Provider {name!r} ({entry.value}) cannot be used: {problem}.")
 
     def preset(self, name: str, settings: Settings) -> Preset | None:
-        """What is known of a provider's server, or None when it has none."""
+        """Return the address and key of a provider's server, or None if it has no server."""
         known = self.provider_class(name, settings).presets.get(name)
-        mine = settings.providers.get(name)
-        return known or (Preset(base_url=mine.base_url, default_model=mine.default_model) if mine else None)
+        own = settings.providers.get(name)
+        return known or (Preset(base_url=own.base_url, default_model=own.default_model) if own else None)
 
-    def route(
+    def resolve(
         self,
         name: str,
         settings: Settings,
@@ -97,22 +97,22 @@ class Registry:
         allow_not_working: bool = False,
         is_dry: bool = False,
     ) -> ResolvedModel:
-        """The provider and model that a name means.
+        """Find the provider and the model of a name.
 
         Args:
             name: ``provider/model``, a provider alone (its default model), or an alias. With a `base_url`, any other
                 name is a model of that server.
-            settings: Aliases, keys, addresses.
-            base_url: Address given for this call.
-            proxy: Proxy given for this call.
-            allow_not_working: Use a provider although it is known not to work.
+            settings: Aliases, keys and addresses.
+            base_url: Address for this call; empty: from the settings.
+            proxy: Proxy for this call; None: from the settings.
+            allow_not_working: Use a provider even if it is known not to work.
             is_dry: Whether nothing will be sent, so that no key is needed.
 
         Returns:
-            The route.
+            The provider and the model.
 
         Raises:
-            UnknownNameError: No such provider; names the nearest.
+            UnknownNameError: There is no such provider; the error names the nearest one.
             ConfigError: The name or the address cannot be used.
             MissingKeyError: The provider needs a key and there is none.
             NotWorkingError: The provider is known not to work.
@@ -124,7 +124,7 @@ class Registry:
             prefix, model = "openai", name
         elif not is_known and "/" not in name and "openai" in self._by_name():
             raise UnknownNameError(
-                f"Model {shorten(name, 60)!r} names no provider.{self._meant(name, settings)} "
+                f"Model {shorten(name, 60)!r} names no provider.{self._suggestion(name, settings)} "
                 f"Write provider/model; %aichat providers lists the providers."
             )
         cls = self.provider_class(prefix, settings)
@@ -147,10 +147,10 @@ class Registry:
         endpoint = settings.endpoint(prefix, preset, base_url=base_url or configured, proxy=proxy, is_dry=is_dry)
         return ResolvedModel(cls(endpoint, self._http), model)
 
-    def _meant(self, name: str, settings: Settings) -> str:
-        """The sentence that names the model or provider somebody who left the provider out has most likely meant."""
+    def _suggestion(self, name: str, settings: Settings) -> str:
+        """Return a sentence that names the most likely model or provider for a name without a provider, or nothing."""
         maker = next((maker for family, maker in _FAMILIES.items() if name.lower().startswith(family)), "")
-        # `mistral` alone is a provider; `mistral-large` is a model of its.
+        # `mistral` alone is a provider; `mistral-large` is one of its models.
         if maker and name.lower() not in self.names(settings):
             return f" Did you mean {f'{maker}/{shorten(name, 60)}'!r}?"
         known = {model.partition("/")[2]: model for model in (settings.model, *settings.aliases.values())}
@@ -158,6 +158,7 @@ class Registry:
         return f" Did you mean {known.get(found, found)!r}?" if found else ""
 
     def _by_name(self) -> dict[str, EntryPoint]:
+        """Return the entry points by name; read them at first use."""
         if self._entries is None:
             self._entries = {entry.name: entry for entry in self._found()}
         return self._entries

@@ -11,6 +11,7 @@ JOBS = "aichat_magic/jobs.py"
 EXCHANGE = "aichat_magic/exchange.py"
 FAILURES = "aichat_magic/failures.py"
 LIMITS = "aichat_magic/limits.py"
+DIALECT = "aichat_magic/providers/dialect.py"
 OPENAI = "aichat_magic/providers/openai.py"
 RENDER = "aichat_magic/render.py"
 RETRY = "aichat_magic/retry.py"
@@ -287,16 +288,13 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=OPENAI,
-                old="if finish_reason is None and not is_done:",
+                file=DIALECT,
+                old="if state.finish_reason is None and not state.is_done:",
                 new="if False:",
-                tests=("test_faults.py::test_text_of_a_stream_that_is_cut_stays_visible_and_marked_and_is_not_kept",),
-            ),
-            Removal(
-                file="aichat_magic/providers/anthropic.py",
-                old="if finish_reason is None and not is_done:",
-                new="if False:",
-                tests=("providers/test_anthropic.py::test_stream_without_its_end_is_incomplete_and_what_came_is_kept",),
+                tests=(
+                    "test_faults.py::test_text_of_a_stream_that_is_cut_stays_visible_and_marked_and_is_not_kept",
+                    "providers/test_anthropic.py::test_stream_without_its_end_is_incomplete_and_what_came_is_kept",
+                ),
             ),
             Removal(
                 file=CHAT,
@@ -406,9 +404,9 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=OPENAI,
-                old='_JSON.encode(body).encode("utf-8", "replace")',
-                new="_JSON.encode(body).encode()",
+                file=DIALECT,
+                old='_JSON.encode(content).encode("utf-8", "replace")',
+                new="_JSON.encode(content).encode()",
                 tests=("test_faults.py::test_strange_characters_are_shown_stored_and_sent_again",),
             ),
             Removal(

@@ -57,9 +57,9 @@ ROWS: tuple[Row, ...] = (
                 tests=("core/test_answers.py::test_extraction_names_a_cut_and_a_refusal_and_does_not_ask_again",),
             ),
             Removal(
-                file="aichat_magic/providers/openai.py",
-                old='finish_reason="refusal" if is_refused else finish_reason or "stop"',
-                new='finish_reason=finish_reason or "stop"',
+                file="aichat_magic/providers/dialect.py",
+                old='finish_reason = "refusal" if state.is_refusal else state.finish_reason or "stop"',
+                new='finish_reason = state.finish_reason or "stop"',
                 tests=("providers/test_openai.py::test_refusal_in_pieces_is_a_refusal",),
             ),
             Removal(

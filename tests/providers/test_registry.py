@@ -22,37 +22,37 @@ def registry() -> Registry:
 
 
 def test_name_is_provider_and_model(registry: Registry) -> None:
-    route = registry.route("ollama/llama3.2", Settings())
+    route = registry.resolve("ollama/llama3.2", Settings())
     assert route.name == "ollama/llama3.2"
     assert route.provider.endpoint.base_url == "http://localhost:11434/v1"
 
 
 def test_model_may_hold_slashes(registry: Registry) -> None:
-    route = registry.route("openrouter/meta-llama/llama-3", Settings(environ={"OPENROUTER_API_KEY": "k"}))
+    route = registry.resolve("openrouter/meta-llama/llama-3", Settings(environ={"OPENROUTER_API_KEY": "k"}))
     assert route.model == "meta-llama/llama-3"
 
 
 def test_alias_stands_for_a_model(registry: Registry) -> None:
-    assert registry.route("fast", Settings(aliases={"fast": "echo/echo"})).name == "echo/echo"
+    assert registry.resolve("fast", Settings(aliases={"fast": "echo/echo"})).name == "echo/echo"
 
 
 def test_provider_alone_means_its_default_model(registry: Registry) -> None:
-    assert registry.route("echo", Settings()).model == "echo"
+    assert registry.resolve("echo", Settings()).model == "echo"
 
 
 def test_provider_without_a_default_model_says_how_to_go_on(registry: Registry) -> None:
     with pytest.raises(ConfigError, match=r"%aichat models ollama"):
-        registry.route("ollama", Settings())
+        registry.resolve("ollama", Settings())
 
 
 def test_unknown_provider_names_the_nearest(registry: Registry) -> None:
     with pytest.raises(UnknownNameError, match=r"'opena'.*Did you mean 'openai'"):
-        registry.route("opena/gpt-5-mini", Settings())
+        registry.resolve("opena/gpt-5-mini", Settings())
 
 
 def test_model_without_a_provider_says_how_to_write_it(registry: Registry) -> None:
     with pytest.raises(UnknownNameError, match=r"openai/gpt-5-mini"):
-        registry.route("gpt-5-mini", Settings())
+        registry.resolve("gpt-5-mini", Settings())
 
 
 @pytest.mark.parametrize(
@@ -72,61 +72,61 @@ def test_model_without_a_provider_says_how_to_write_it(registry: Registry) -> No
 def test_model_without_a_provider_is_told_with_the_one_that_is_meant(registry: Registry, name: str, meant: str) -> None:
     settings = Settings(aliases={"fast": "groq/llama", "clever": "lab/smart-modell"})
     with pytest.raises(UnknownNameError, match=f"Did you mean '{meant}'"):
-        registry.route(name, settings)
+        registry.resolve(name, settings)
 
 
 def test_with_an_address_any_name_is_a_model_of_that_server(registry: Registry) -> None:
-    route = registry.route("meta-llama/x", Settings(), base_url="http://gpu:8000/v1/")
+    route = registry.resolve("meta-llama/x", Settings(), base_url="http://gpu:8000/v1/")
     assert (route.provider.name, route.model) == ("openai", "meta-llama/x")
     assert route.provider.endpoint.base_url == "http://gpu:8000/v1"
 
 
 def test_address_for_a_provider_without_a_server_is_refused(registry: Registry) -> None:
     with pytest.raises(ConfigError, match=r"no server"):
-        registry.route("echo/echo", Settings(), base_url="http://gpu:8000/v1")
+        registry.resolve("echo/echo", Settings(), base_url="http://gpu:8000/v1")
 
 
 def test_configured_address_is_for_the_configured_model_only(registry: Registry) -> None:
     settings = Settings(model="vllm/qwen", base_url="http://gpu:8000/v1")
-    assert registry.route("vllm/qwen", settings).provider.endpoint.base_url == "http://gpu:8000/v1"
-    assert registry.route("ollama/x", settings).provider.endpoint.base_url == "http://localhost:11434/v1"
+    assert registry.resolve("vllm/qwen", settings).provider.endpoint.base_url == "http://gpu:8000/v1"
+    assert registry.resolve("ollama/x", settings).provider.endpoint.base_url == "http://localhost:11434/v1"
 
 
 def test_configured_address_is_for_the_model_that_an_alias_means(registry: Registry) -> None:
     settings = Settings(model="fast", aliases={"fast": " vllm/qwen"}, base_url="http://gpu:8000/v1")
-    assert registry.route("fast", settings).provider.endpoint.base_url == "http://gpu:8000/v1"
-    assert registry.route("ollama/x", settings).provider.endpoint.base_url == "http://localhost:11434/v1"
+    assert registry.resolve("fast", settings).provider.endpoint.base_url == "http://gpu:8000/v1"
+    assert registry.resolve("ollama/x", settings).provider.endpoint.base_url == "http://localhost:11434/v1"
 
 
 def test_provider_of_the_users_file_speaks_openai(registry: Registry) -> None:
     settings = Settings(providers={"lab": ProviderSettings(base_url="http://lab:8000/v1", default_model="m")})
-    route = registry.route("lab", settings)
+    route = registry.resolve("lab", settings)
     assert (route.name, route.provider.endpoint.base_url) == ("lab/m", "http://lab:8000/v1")
     assert "lab" in registry.names(settings)
 
 
 def test_provider_that_does_not_work_is_refused_in_one_line_with_the_way_on(registry: Registry) -> None:
     with pytest.raises(NotWorkingError, match=r"--allow-not-working") as caught:
-        registry.route("aichat/gpt-3.5-turbo", Settings())
+        registry.resolve("aichat/gpt-3.5-turbo", Settings())
     assert "\n" not in str(caught.value)
-    assert registry.route("aichat/gpt-3.5-turbo", Settings(), allow_not_working=True).model == "gpt-3.5-turbo"
+    assert registry.resolve("aichat/gpt-3.5-turbo", Settings(), allow_not_working=True).model == "gpt-3.5-turbo"
 
 
 def test_provider_without_its_key_is_refused(registry: Registry) -> None:
     with pytest.raises(MissingKeyError, match=r"GROQ_API_KEY"):
-        registry.route("groq/x", Settings())
+        registry.resolve("groq/x", Settings())
 
 
 @pytest.mark.parametrize("value", ["no_such_module:X", "json:dumps", "json:nothing"])
 def test_broken_entry_point_is_one_clear_error(value: str) -> None:
     entry = EntryPoint("broken", value, "aichat_magic.providers")
     with pytest.raises(UnexpectedError, match=r"'broken'") as caught:
-        Registry(HttpClient(), lambda: [entry]).route("broken/x", Settings())
+        Registry(HttpClient(), lambda: [entry]).resolve("broken/x", Settings())
     assert caught.value.__context__ is None
 
 
 def test_every_error_of_the_registry_is_ours(registry: Registry) -> None:
     for name in ("", "/", "//", "x/", "/x", "{f()}", "a" * 10_000):
         with pytest.raises(AichatError) as caught:
-            registry.route(name, Settings())
+            registry.resolve(name, Settings())
         assert len(str(caught.value)) < 500

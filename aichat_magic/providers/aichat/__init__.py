@@ -1,7 +1,7 @@
-"""The historical provider of https://chat-gpt.org, with all that only it needs.
+"""The historical provider of https://chat-gpt.org, with everything that only it needs.
 
-`provider` holds the class, `prompt` turns messages into the one text that the service takes, `cookies` looks up the
-cookies of a browser. The names below are public, here and nowhere else.
+`provider` has the class, `prompt` turns messages into the one text that the service takes, `cookies` finds the cookies
+of a browser. The names below are public, here and nowhere else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cookies for providers that want a browser's: set in this process, from a file, from the user's browsers."""
+"""Cookies of a browser: set in this process, read from a file or from the user's browsers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _DOMAIN = re.compile(r"[^\s/@?#:]+|[0-9a-f:]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCookie:
-    """One cookie as a source knows it.
+    """One cookie as a source holds it.
 
     Attributes:
-        domain: Its host, in lower case and without dots around it.
+        domain: Its host, in lower case, without leading or trailing dots.
         name: Its name.
         value: Its value.
         path: The path it belongs to.
-        expires_s: When it expires, in seconds since 1970, or None for a session cookie.
+        expires_s: Time of expiry, in seconds since 1970; None for a session cookie.
     """
 
     domain: str
@@ -48,11 +48,11 @@ class StoredCookie:
 
     @property
     def is_sendable(self) -> bool:
-        """Whether a `Cookie` header can carry it."""
+        """Tell whether a `Cookie` header can carry it."""
         return bool(_NAME.fullmatch(self.name) and _VALUE.fullmatch(self.value.reveal()))
 
     def is_valid(self, now_s: float) -> bool:
-        """Tell whether it has not expired yet."""
+        """Tell whether it has not expired."""
         return self.expires_s is None or self.expires_s > now_s
 
 
@@ -76,10 +76,10 @@ def sendable_to(url: str, cookies: Iterable[StoredCookie]) -> Cookies:
 
 
 def _is_sent(cookie: StoredCookie, url: str) -> bool:
-    """Ask `http.cookiejar` whether it would send this cookie. It is not told the value: it shows what it holds."""
+    """Tell whether `http.cookiejar` would send this cookie. It is not given the value: its repr shows values."""
     parts = urlsplit(url)
     request = Request(f"{parts.scheme}://{_jar_host(parts.hostname or '')}{parts.path}")
-    # A cookie goes to the very host that it is kept for: `domain_specified=False` under this policy.
+    # With this policy and `domain_specified=False` a cookie is sent to exactly its own host.
     jar = CookieJar(DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain))
     jar.set_cookie(
         Cookie(
@@ -106,19 +106,19 @@ def _is_sent(cookie: StoredCookie, url: str) -> bool:
 
 
 def _jar_host(host: str) -> str:
-    """Return a host as `http.cookiejar` knows it: names without a dot are below ``.local``, colons begin a port."""
+    """Return a host as `http.cookiejar` expects it: names without a dot are below ``.local``, colons begin a port."""
     plain = _plain(host).replace(":", "-")
     return plain if "." in plain else f"{plain}.local"
 
 
 def read_browsers(domain: str) -> Cookies:
-    """What the user's browsers hold for `domain`, and for others with it in their name: filter the result.
+    """Read the cookies of the user's browsers for `domain`, and for others that contain its name: filter the result.
 
     Args:
         domain: A host name.
 
     Returns:
-        The cookies; none when the extra ``aichat-magic[browser]`` is not installed.
+        The cookies; none if the extra ``aichat-magic[browser]`` is not installed.
     """
     try:
         browsers = importlib.import_module("browser_cookie3")
@@ -126,13 +126,13 @@ def read_browsers(domain: str) -> Cookies:
         return ()
     found: list[StoredCookie] = []
     problems: set[str] = set()
-    # Each by itself: `load`, which asks all of them, ends at the first that fails in a way of its own.
+    # One by one: `load`, which reads all of them, ends at the first that raises an error of another kind.
     for read in getattr(browsers, "all_browsers", None) or [browsers.load]:
         try:
             found += [_from_browser(cookie) for cookie in read(domain_name=domain)]
-        except Exception as error:  # keyrings, locked databases, new formats: there is no end to their kinds
+        except Exception as error:  # keyrings, locked databases, new formats: any kind of error
             problems.add(type(error).__name__)
-    # Its own error says that a browser is not installed.
+    # The error of browser_cookie3 itself means that a browser is not installed.
     problems.discard("BrowserCookieError")
     if problems and not found:
         kinds = ", ".join(sorted(problems))
@@ -141,7 +141,7 @@ def read_browsers(domain: str) -> Cookies:
 
 
 def _from_browser(cookie: Cookie) -> StoredCookie:
-    """A browser's cookie as one of ours."""
+    """Return the cookie of a browser as a `StoredCookie`."""
     return StoredCookie(
         domain=_plain(cookie.domain),
         name=cookie.name,
@@ -152,9 +152,9 @@ def _from_browser(cookie: Cookie) -> StoredCookie:
 
 
 class CookieStore:
-    """Looks a domain's cookies up: first those set in this process, then a file, then the browsers.
+    """The cookies of each domain: first those set in this process, then a file, then the browsers.
 
-    The first source that has any gives them all; sources are not mixed. Values are held as `Secret`.
+    The first source with cookies for a domain is used alone; sources are not mixed. Values are kept as `Secret`.
     """
 
     def __init__(
@@ -164,12 +164,12 @@ class CookieStore:
         browsers: Callable[[str], Cookies] = read_browsers,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Begin empty.
+        """Create an empty store.
 
         Args:
-            environ: Where ``AICHAT_COOKIES``, the path of the file, is read at each look.
-            browsers: What reads the browsers.
-            clock: Seconds since 1970.
+            environ: The environment; its ``AICHAT_COOKIES``, the path of the file, is read at each lookup.
+            browsers: Reads the cookies of the browsers for a domain.
+            clock: Returns the seconds since 1970.
         """
         self._environ = Environment(environ)
         self._browsers = browsers
@@ -179,20 +179,20 @@ class CookieStore:
         self._from_browsers: dict[str, Cookies] = {}
 
     def set(self, domain: str, found: Cookies) -> None:
-        """Hold cookies for `domain`, in place of earlier ones; none: forget it, and look at the browsers afresh.
+        """Set the cookies for `domain`, in place of earlier ones; without any, forget it and read the browsers again.
 
         Raises:
-            ConfigError: A domain that is none.
+            ConfigError: `domain` is not a domain.
         """
         domain = checked_domain(domain)
         self._from_browsers.pop(domain, None)
         self._set[domain] = found
 
     def find(self, domain: str) -> Cookies:
-        """The living cookies of `domain` and its subdomains.
+        """Return the cookies of `domain` and its subdomains that have not expired.
 
         Raises:
-            ConfigError: A domain that is none, or a file that cannot be used.
+            ConfigError: `domain` is not a domain, or the file cannot be used.
         """
         domain = checked_domain(domain)
         now_s = self._clock()
@@ -202,11 +202,11 @@ class CookieStore:
         return ()
 
     def _set_here(self, domain: str) -> Iterable[StoredCookie]:
-        """Those of `set`, of any domain."""
+        """Return the cookies that `set` was given, of any domain."""
         return [cookie for found in self._set.values() for cookie in found]
 
     def _in_file(self, domain: str) -> Cookies:
-        """Those of the file; it is read again only after it has changed."""
+        """Return the cookies of the file; it is read again only after it has changed."""
         named = self._environ.get("AICHAT_COOKIES", "")
         if not named:
             return ()
@@ -225,12 +225,12 @@ class CookieStore:
         if bad is not None:
             raise ConfigError(
                 f"{path} holds a cookie {shorten(bad, 40)!r} with a character that no cookie can have. "
-                "Export the file again, or take its line out."
+                "Export the file again, or remove its line."
             )
         return found
 
     def _in_browsers(self, domain: str) -> Cookies:
-        """Those of the browsers. Reading them is slow, so what is found is kept; nothing found is not."""
+        """Return the cookies of the browsers. Reading is slow, so cookies that were found are kept."""
         now_s = self._clock()
         if not of_domain(domain, self._from_browsers.get(domain, ()), now_s):
             self._from_browsers[domain] = tuple(
@@ -240,7 +240,7 @@ class CookieStore:
 
 
 def checked_domain(domain: str) -> str:
-    """`domain` in lower case, without dots around it.
+    """Return `domain` in lower case, without leading or trailing dots.
 
     Raises:
         ConfigError: It is empty, or more than a host name.
@@ -252,16 +252,16 @@ def checked_domain(domain: str) -> str:
 
 
 def cookies_from(domain: str, cookies: Any) -> tuple[str, Cookies]:
-    """The cookies that a mapping of names to values makes.
+    """Make session cookies from a mapping of names to values.
 
-    It raises nothing: tracebacks can show the variables of every frame, so the caller first drops the mapping.
+    It raises nothing: tracebacks can show the variables of every frame, so the caller drops the mapping first.
 
     Args:
-        domain: Their domain; empty when it is not known yet.
+        domain: Their domain; empty if it is not known yet.
         cookies: Values by name.
 
     Returns:
-        What is wrong, without values, empty when nothing is; and session cookies of that domain.
+        The problem, without values, empty if there is none; and the cookies.
     """
     if not isinstance(cookies, Mapping) or not all(isinstance(text, str) for pair in cookies.items() for text in pair):
         return "Cookies must be a mapping of names to values, both texts.", ()
@@ -273,13 +273,13 @@ def cookies_from(domain: str, cookies: Any) -> tuple[str, Cookies]:
         return "", found
     return (
         f"The cookie {shorten(bad, 40)!r} holds a space, a line end or another character that no cookie can have. "
-        "It was not sent. Copy it again from the browser.",
+        "It was not sent. Copy it from the browser again.",
         (),
     )
 
 
 def read_cookie_file(path: Path) -> Cookies:
-    """The cookies in a ``cookies.txt`` or a JSON export.
+    """Read a ``cookies.txt`` or a JSON export.
 
     Args:
         path: The file.
@@ -302,16 +302,16 @@ def read_cookie_file(path: Path) -> Cookies:
         if not is_too_large:
             return parse_cookies(text, str(path))
         problem = f"is larger than {_MAX_FILE_BYTES // 2**20} MB."
-    # Outside the `except`: the error of the decoder holds the bytes.
+    # Outside the `except`, because the error of the decoder holds the bytes.
     raise ConfigError(f"The file of cookies {path} {problem}")
 
 
 def parse_cookies(text: Secret, source: str) -> Cookies:
-    """The cookies in the text of a file, either a Netscape ``cookies.txt`` or a browser extension's JSON export.
+    """Parse the text of a file: a Netscape ``cookies.txt`` or the JSON export of a browser extension.
 
     Args:
         text: The text; a secret as a whole.
-        source: Where it comes from, for the error.
+        source: Its origin, for the error.
 
     Returns:
         The cookies in order.
@@ -321,18 +321,18 @@ def parse_cookies(text: Secret, source: str) -> Cookies:
     """
     parse = _parse_json if text.reveal().lstrip()[:1] in ("[", "{") else _parse_netscape
     problem, found = parse(text.reveal())
-    # Raised here, where no variable holds a value: tracebacks can show the variables of every frame.
+    # Raised here, where no variable holds the value of a cookie: tracebacks can show the variables of every frame.
     if problem:
         raise ConfigError(f"The file of cookies {source}: {problem}")
     return found
 
 
 def _parse_netscape(text: str) -> tuple[str, Cookies]:
-    """Return what is wrong with a ``cookies.txt``, and its cookies.
+    """Return the problem with a ``cookies.txt``, empty if there is none, and its cookies.
 
-    `http.cookiejar.MozillaCookieJar` refuses a file without its first line and lines whose flag disagrees with the dot
-    before the domain, takes expiry 0 (a session, as Chrome's exporters write it) for long ago, reads in the encoding
-    of the locale, and its errors show the line with the value. Past all that nothing is left but to split at tabs.
+    `http.cookiejar.MozillaCookieJar` refuses files without a certain first line and lines whose flag disagrees with the
+    dot before the domain, takes expiry 0 (a session, as Chrome's exporters write it) for long ago, reads in the
+    encoding of the locale, and its errors show the line with the value. What remains is splitting at tabs.
     """
     found = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -340,7 +340,7 @@ def _parse_netscape(text: str) -> tuple[str, Cookies]:
         if not line.strip() or line.startswith("#"):
             continue
         fields = line.split("\t")
-        # Editors that trim lines take the tab before an empty value with it.
+        # Editors that trim lines also remove the tab before an empty value.
         if len(fields) not in (6, 7):
             return f"line {number} has {len(fields)} fields; cookies.txt has 7, with tabs between them.", ()
         domain, _, path, _, expires, name, value = (*fields, "")[:7]
@@ -352,20 +352,20 @@ def _parse_netscape(text: str) -> tuple[str, Cookies]:
 
 
 def _parse_json(text: str) -> tuple[str, Cookies]:
-    """What is wrong with a JSON export, and its cookies."""
-    shape = "JSON must be a list of objects with domain, name and value."
+    """Return the problem with a JSON export, empty if there is none, and its cookies."""
+    expected = "JSON must be a list of objects with domain, name and value."
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError):
-        return "it begins like JSON and is not.", ()
+        return "it begins like JSON but is not.", ()
     if isinstance(entries, dict):  # browser drivers wrap the list
         entries = entries.get("cookies")
     if not isinstance(entries, list):
-        return shape, ()
+        return expected, ()
     found = []
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict):
-            return f"entry {number}: {shape}", ()
+            return f"entry {number}: {expected}", ()
         expires = next((entry[key] for key in ("expirationDate", "expires", "expiry") if key in entry), None)
         try:
             found.append(
@@ -383,7 +383,11 @@ def _parse_json(text: str) -> tuple[str, Cookies]:
 
 
 def _stored(domain: Any, name: Any, value: Any, path: Any, expires: Any) -> StoredCookie:
-    """One cookie of a file. Raises: ValueError: which field is wrong; without its content."""
+    """Return one cookie of a file.
+
+    Raises:
+        ValueError: A field cannot be used; the error names it and does not show its content.
+    """
     texts = {"domain": domain, "name": name, "value": value, "path": path}
     for field, text in texts.items():
         if not isinstance(text, str):
@@ -396,7 +400,7 @@ def _stored(domain: Any, name: Any, value: Any, path: Any, expires: Any) -> Stor
 
 
 def _expiry(value: Any) -> float | None:
-    """Seconds since 1970, or None for a session cookie: no time, 0 or -1, as the exporters write it."""
+    """Return the seconds since 1970, or None for a session cookie: no time, 0 or -1, as exporters write it."""
     if value is None or value == "":
         return None
     try:
@@ -407,12 +411,12 @@ def _expiry(value: Any) -> float | None:
 
 
 def _plain(domain: str) -> str:
-    """A domain in lower case, without dots around it."""
+    """Return a domain in lower case, without leading or trailing dots."""
     return domain.strip().strip(".").lower()
 
 
-# State of the module, the one exception: `set_cookies` is a function by contract, so what it sets must be kept
-# for the whole process. All else takes a store as an argument.
+# State of the module, on purpose: `set_cookies` is a function by contract, so its cookies must be kept for the whole
+# process. Everything else takes a store as an argument.
 PROCESS_COOKIES = CookieStore()
 
 
@@ -420,25 +424,25 @@ def known_cookies(domain: str) -> Cookies:
     """Return the cookies of `domain` and its subdomains that this process knows, values hidden.
 
     Raises:
-        ConfigError: A domain that is none, or a file that cannot be used.
+        ConfigError: `domain` is not a domain, or the file cannot be used.
     """
     return PROCESS_COOKIES.find(domain)
 
 
 def get_cookies(domain: str) -> dict[str, str]:
-    """Names and values of the cookies for `domain` and its subdomains, in plain text.
+    """Return names and values of the cookies for `domain` and its subdomains, in plain text.
 
-    Looked up in order: what `set_cookies` set, the file that ``AICHAT_COOKIES`` names (``cookies.txt`` or JSON), the
+    The sources, in order: `set_cookies`, the file that ``AICHAT_COOKIES`` names (``cookies.txt`` or JSON), and the
     browsers if the extra ``aichat-magic[browser]`` is installed.
 
     Args:
         domain: A host name: ``"chat-gpt.org"``.
 
     Returns:
-        Values by name; where names are equal, the domain's own goes before its subdomains'.
+        Values by name; of equal names, that of the domain itself goes before those of its subdomains.
 
     Raises:
-        ConfigError: A domain that is none, or a file that cannot be used.
+        ConfigError: `domain` is not a domain, or the file cannot be used.
     """
     plain = checked_domain(domain)
     found = sorted(known_cookies(plain), key=lambda cookie: cookie.domain == plain)
@@ -446,14 +450,14 @@ def get_cookies(domain: str) -> dict[str, str]:
 
 
 def set_cookies(domain: str, cookies: Mapping[str, str]) -> None:
-    """Hold cookies for `domain` until the process ends, in place of those set before.
+    """Set the cookies for `domain` until the process ends, in place of those set before.
 
     Args:
         domain: A host name: ``"chat-gpt.org"``.
         cookies: Values by name; an empty mapping forgets the domain.
 
     Raises:
-        ConfigError: A domain that is none, or a cookie that no header can carry.
+        ConfigError: `domain` is not a domain, or a header cannot carry one of the cookies.
     """
     problem, found = cookies_from(domain, cookies)
     del cookies

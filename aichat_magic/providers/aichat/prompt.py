@@ -16,19 +16,19 @@ _ROLE_LABEL = re.compile(r"\s*(system|user|assistant)\s*:", re.IGNORECASE)
 def format_prompt(messages: Messages, add_special_tokens: bool = False) -> str:
     """Join all messages into the one text that the service takes.
 
-    One message is its own text; several become lines ``Role: text`` that end in ``Assistant:``. Messages without text
-    are left out. So that no text can pose as another role, its further lines are indented (of a single message: those
-    that look like the beginning of a role's turn).
+    A single message is sent as its text; several become lines ``Role: text``, with ``Assistant:`` at the end. Messages
+    without text are left out. So that no text can pose as another role, all lines of a message but its first are
+    indented (of a single message: only those that look like the beginning of a role's turn).
 
     Args:
         messages: `Message` values or mappings; a content may be None or a list of parts, whose texts are joined.
-        add_special_tokens: Write the role lines for a single message, too.
+        add_special_tokens: Write the roles for a single message, too.
 
     Returns:
         The text.
 
     Raises:
-        PromptError: There is no message, or no text in any of them (it is a `ValueError`).
+        PromptError: There is no message, or none of them has text (it is a `ValueError`).
     """
     plain = messages_of(messages)
     spoken = [message for message in plain if message.content.strip()]
@@ -42,10 +42,10 @@ def format_prompt(messages: Messages, add_special_tokens: bool = False) -> str:
 
 
 def messages_of(messages: Messages) -> tuple[Message, ...]:
-    """Return the messages with a role of the three, in any case, and a text, empty for None.
+    """Return the messages as `Message` values: the role in lower case, the content as text, empty for None.
 
     Raises:
-        PromptError: One of them is neither a `Message` nor a mapping with role and content.
+        PromptError: A message is neither a `Message` nor a mapping with role and content.
     """
     plain = []
     for item in messages:
@@ -61,7 +61,7 @@ def messages_of(messages: Messages) -> tuple[Message, ...]:
 
 
 def _joined(content: Any) -> Any:
-    """Return the text of a content: the text parts of a list joined, nothing for None."""
+    """Return the text of a content: the joined text parts of a list, an empty text for None."""
     if content is None:
         return ""
     if not isinstance(content, list | tuple):
@@ -71,6 +71,6 @@ def _joined(content: Any) -> Any:
 
 
 def _indented(content: str) -> str:
-    """Indent all lines but the first, whatever separates them."""
+    """Return the text with all lines but the first indented, whatever separates them."""
     first, *rest = content.splitlines()
     return "\n".join([first, *(f"  {line}" if line else "" for line in rest)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import html
-import json
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,15 +17,15 @@ from ...core.errors import (
     CookiesRequiredError,
     MalformedReplyError,
     RefusedReplyError,
-    UnknownNameError,
 )
 from ...core.messages import ChatRequest, Reply
 from ...core.options import Options
 from ...core.secrets import Secret
 from ...core.settings import Preset, load_settings
 from ...http.client import Cookie, HttpClient, HttpRequest, HttpResponse
-from ...text.words import nearest, shorten
+from ...text.words import shorten
 from ..base import AsyncProvider, Messages
+from ..dialect import encode_json
 from .cookies import StoredCookie, cookies_from, known_cookies, sendable_to
 from .prompt import format_prompt, messages_of
 
@@ -50,15 +49,15 @@ _KEYWORDS = ("cookies", "temperature", "top_p", "timeout", "verify", "impersonat
 
 
 class Aichat(AsyncProvider):
-    """The web chat at https://chat-gpt.org, asked as its own page asks it.
+    """The web chat at https://chat-gpt.org, asked in the same way as by its own page.
 
-    The service wants the cookies of a browser that has its page open, and all messages go out as one text
-    (`format_prompt`). A server of one's own that speaks the same dialect is reached with a `base_url`; it gets the
-    cookies of its own host, and may do without any.
+    The service requires the cookies of a browser that has its page open, and all messages are sent as one text
+    (`format_prompt`). Another server with the same API is reached with a `base_url`; it gets the cookies of its own
+    host, and needs none.
 
-    The headers are those of a desktop Chrome. Its TLS fingerprint (the order of ciphers and extensions in the
-    handshake) is another matter: httpx copies headers, never a fingerprint, and a server that compares the two can
-    tell. ``impersonate="chrome"`` copies it by way of the extra ``aichat-magic[impersonate]``.
+    The headers are those of a desktop Chrome, but the TLS fingerprint (the order of ciphers and extensions in the
+    handshake) is not: httpx cannot copy one, and a server that compares the two can tell. ``impersonate="chrome"``
+    copies it with the extra ``aichat-magic[impersonate]``.
     """
 
     url = f"{_SITE}/chat"
@@ -68,52 +67,49 @@ class Aichat(AsyncProvider):
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({"aichat": Preset(base_url=_SITE, default_model=_MODEL)})
 
     async def complete(self, request: ChatRequest) -> Reply:
-        """The whole reply at once. Raises what `AsyncProvider.complete` does.
+        """Return the whole reply at once.
 
         Raises:
             CookiesRequiredError: There are no cookies for the service.
-            BadInputError: A model or an option that the dialect does not have.
+            BadInputError: The service does not have the model or an option.
+            ProviderError: The service or the connection to it failed.
         """
         return await self._ask(request)
 
     async def models(self) -> list[str]:
-        """The one model."""
+        """Return the name of the one model."""
         return [_MODEL]
 
     @classmethod
     async def create_async(cls, model: str, messages: Messages, proxy: str | None = None, **kwargs: Any) -> str:
-        """One call without anything around it: no retry, no history, no store, no look at `working`.
+        """Return the text of one reply, without retry, history or store, and even though `working` is False.
 
         Args:
             model: ``gpt-3.5-turbo``.
             messages: `Message` values or ``{"role": ..., "content": ...}`` mappings.
             proxy: URL of a proxy.
-            **kwargs: `cookies` (values by name; default those of `get_cookies`), `temperature` (0.5), `top_p` (1),
-                `timeout` (of the whole call, in seconds), `verify` (True: check the certificate), `impersonate` (name
-                of a browser) and `base_url`.
+            **kwargs: `cookies` (values by name; default: those of `get_cookies`), `temperature` (default: 0.5), `top_p`
+                (default: 1), `timeout` (of the whole call, in seconds), `verify` (whether to check the certificate;
+                default: True), `impersonate` (name of a browser) and `base_url`.
 
         Returns:
             The text of the reply.
 
         Raises:
-            UnknownNameError: An unknown keyword; names the nearest one.
-            AichatError: What `complete` raises.
+            UnknownNameError: There is no such keyword; the error names the nearest one.
+            AichatError: The same errors as `complete`.
         """
-        # First of all, because tracebacks can show the variables of every frame.
+        # First, because tracebacks can show the variables of every frame.
         problem, cookies = cookies_from("", kwargs.pop("cookies", None) or {})
-        through = Secret(proxy or "")
+        secret_proxy = Secret(proxy or "")
         del proxy
-        for name in kwargs:
-            if name not in _KEYWORDS:
-                raise UnknownNameError(
-                    f"{cls.__name__}.create_async() knows no keyword {name!r}.{nearest(name, _KEYWORDS)}"
-                )
+        cls._check_keywords(kwargs, _KEYWORDS)
         if problem:
             raise ConfigError(problem)
         given = {name: value for name, value in kwargs.items() if value is not None}
-        # The service's own address unless this call says otherwise: AICHAT_BASE_URL is meant for the magic's model.
+        # The service's own address unless this call names another: AICHAT_BASE_URL is meant for the model of the magic.
         endpoint = load_settings(os.environ).endpoint(
-            "aichat", cls.presets["aichat"], base_url=given.get("base_url") or _SITE, proxy=through
+            "aichat", cls.presets["aichat"], base_url=given.get("base_url") or _SITE, proxy=secret_proxy
         )
         options = Options(temperature=given.get("temperature"), top_p=given.get("top_p"))
         timeout = {"timeout_s": given["timeout"]} if "timeout" in given else {}
@@ -132,14 +128,14 @@ class Aichat(AsyncProvider):
         verify: bool = True,
         impersonate: str | None = None,
     ) -> Reply:
-        """The one path of `complete` and `create_async`."""
+        """Send a request and return the reply, for `complete` and `create_async`."""
         response = await self._http.send(self._post(request, cookies, verify=verify, impersonate=impersonate))
         return Reply(text=self._text(response), model=f"{self.name}/{request.model}")
 
     def _post(
         self, request: ChatRequest, cookies: tuple[StoredCookie, ...], *, verify: bool, impersonate: str | None
     ) -> HttpRequest:
-        """The HTTP request that a chat request becomes."""
+        """Return the HTTP request for a chat request."""
         if request.model != _MODEL:
             raise BadInputError(
                 f"Provider {self.name!r} serves only the model {_MODEL!r}, not {shorten(request.model, 60)!r}."
@@ -151,11 +147,7 @@ class Aichat(AsyncProvider):
         return HttpRequest(
             provider=self.name,
             url=url,
-            body=json.dumps(
-                {"message": format_prompt(request.messages), **self._wire_options(request.options)},
-                ensure_ascii=False,
-                separators=(",", ":"),
-            ).encode("utf-8", "replace"),
+            body=encode_json({"message": format_prompt(request.messages), **self._wire_options(request.options)}),
             headers=(
                 ("authority", site.netloc),
                 ("accept", "*/*"),
@@ -176,7 +168,7 @@ class Aichat(AsyncProvider):
         )
 
     def _wire_options(self, options: Options) -> dict[str, Any]:
-        """Sampling settings under the names of the wire, in its order."""
+        """Return the sampling options under the names that the service uses, in its order."""
         wire = {"temperature": 0.5, "presence_penalty": 0, "top_p": 1, "frequency_penalty": 0}
         given = options.sent()
         unknown = [f"--{name.replace('_', '-')}" for name in given if name not in wire]
@@ -190,8 +182,8 @@ class Aichat(AsyncProvider):
         """Choose the cookies that go to a URL: those given for this call, else those known for its host.
 
         Raises:
-            ConfigError: Cookies are given, and the URL is plain http; or the file of cookies cannot be used.
-            CookiesRequiredError: The service itself would get none.
+            ConfigError: Cookies are given and the URL is plain http, or the cookie file cannot be used.
+            CookiesRequiredError: There are none for the service itself.
         """
         parts = urlsplit(url)
         host = (parts.hostname or "").rstrip(".")
@@ -202,14 +194,14 @@ class Aichat(AsyncProvider):
         if not chosen and f"{parts.scheme}://{host}" == _SITE:
             raise CookiesRequiredError(
                 f"{type(self).__name__} (provider {self.name!r}) requires cookies. Open {_SITE} in a browser, then "
-                f"hand its cookies over in one of three ways: set_cookies({host!r}, {{...}}) from "
+                f"pass its cookies in one of three ways: set_cookies({host!r}, {{...}}) from "
                 "aichat_magic.providers.aichat (or cookies={...} for one call); a file, cookies.txt or a JSON export, "
                 "named in AICHAT_COOKIES; straight from the browser, after pip install 'aichat-magic[browser]'."
             )
         return tuple(Cookie(name=cookie.name, value=cookie.value) for cookie in chosen)
 
     def _text(self, response: HttpResponse) -> str:
-        """The reply in a response."""
+        """Return the text of the reply in a response."""
         if not response.body.strip():
             raise self._malformed("it is empty", response)
         content = response.json()
@@ -224,6 +216,7 @@ class Aichat(AsyncProvider):
         return cast("str", content["message"])
 
     def _malformed(self, reason: str, response: HttpResponse) -> MalformedReplyError:
+        """Return the error for a response that the service does not have."""
         return MalformedReplyError(
             f"The answer of provider {self.name!r} cannot be read: {reason}: {_extract(response.body)}",
             provider=self.name,
@@ -231,19 +224,19 @@ class Aichat(AsyncProvider):
 
 
 def create_completion(model: str, messages: Messages, proxy: str | None = None, **kwargs: Any) -> str:
-    """`Aichat.create_async` for synchronous code, inside a running event loop and outside one.
+    """Call `Aichat.create_async` in synchronous code, inside and outside a running event loop.
 
     Args:
         model: ``gpt-3.5-turbo``.
         messages: `Message` values or ``{"role": ..., "content": ...}`` mappings.
         proxy: URL of a proxy.
-        **kwargs: As for `Aichat.create_async`.
+        **kwargs: The keywords of `Aichat.create_async`.
 
     Returns:
         The text of the reply.
 
     Raises:
-        AichatError: What `Aichat.create_async` raises.
+        AichatError: The same errors as `Aichat.create_async`.
     """
     from ...core.sync import run  # only synchronous callers need it
 
@@ -254,6 +247,6 @@ def create_completion(model: str, messages: Messages, proxy: str | None = None, 
 
 
 def _extract(body: bytes) -> str:
-    """The beginning of a body as one line in which nothing is markup."""
+    """Return the beginning of a body as one line without markup."""
     words = shorten(body[:1000].decode("utf-8", "replace"), 100)
     return html.escape(words, quote=False) or "nothing."

