@@ -160,7 +160,8 @@ class Settings:
         key_env = mine.key_env or preset.key_env
         homes: list[tuple[str, Secret | None]] = []
         if own := self._variable("AICHAT_API_KEY"):
-            homes.append((self.environ.get("AICHAT_BASE_URL", ""), key_from(own, "AICHAT_API_KEY")))
+            home = self.environ.get("AICHAT_BASE_URL", "").strip()
+            homes.append((home and checked_url(home, "AICHAT_BASE_URL"), key_from(own, "AICHAT_API_KEY")))
         if mine.key is not None:
             homes.append((mine.base_url or preset.base_url, mine.key))
         if key_env and (env_key := self._variable(key_env)):

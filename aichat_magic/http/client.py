@@ -13,7 +13,6 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.secrets import Environment
@@ -204,9 +203,17 @@ class HttpClient:
         if pool is None or pool.is_closed:
             for other in [other for other in self._pools if other.is_closed()]:
                 self._pools.pop(other).abandon()
-            pool = self._pools[loop] = Pool(partial(self._make, new_receive_buffer()), self.limit)
+            pool = self._pools[loop] = Pool(self._maker(), self.limit)
             await pool.begin()
         return pool
+
+    def _maker(self) -> Callable[[Destination], Adapter]:
+        """Return what makes the adapters of a loop, which read into one buffer.
+
+        The buffer is in a closure: whoever shows the variables of a traceback does not find what a server has sent.
+        """
+        receive_buffer = new_receive_buffer()
+        return lambda destination: self._make(receive_buffer, destination)
 
     def _make(self, receive_buffer: memoryview, destination: Destination) -> Adapter:
         """Return a new adapter for a destination."""

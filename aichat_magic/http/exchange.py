@@ -166,6 +166,8 @@ class Exchange:
     async def _raise_for_status(self) -> None:
         """Raise for a status of 300 or more."""
         self.headers = {name: self._scrubber.error(value) for name, value in self.headers.items()}
+        if self._response is not None:
+            self._response.headers = self.headers  # an error keeps the response among its variables
         if self.status < 400:
             self._refuse_redirect()
         error = status_error(

