@@ -1,4 +1,4 @@
-"""The functions for scripts and cells: `ask`, `stream`, their awaitable twins, and `batch`."""
+"""Functions for scripts and cells: `ask`, `stream`, and their asynchronous twins."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from ..core.options import CallOptions
 from ..core.settings import Settings
 from ..core.sync import iterate, run
 from .chat import Call, Chat, shared_chat
-from .keywords import CallKeywords
+from .keywords import CallKeywords, document_keywords
 
 Prompt = str | Iterable[Message | Mapping[str, Any]]
 
 
 def call_for(prompt: Prompt, given: CallOptions, chat: Chat, settings: Settings) -> Call:
-    """The checked call for one prompt.
+    """Return the checked call for one prompt. Nothing is sent.
 
     Args:
         prompt: Text, or messages.
-        given: What the caller asks for.
-        chat: Who will ask.
-        settings: What holds where the caller says nothing.
+        given: Options of this call.
+        chat: The chat that will send it.
+        settings: Defaults for everything that is not given.
 
     Raises:
-        BadInputError: Something given cannot be used.
-        MissingKeyError: No key for the provider.
+        BadInputError: An argument cannot be used.
+        MissingKeyError: The provider needs a key and there is none.
     """
-    messages = _messages(prompt)
+    messages = prompt_messages(prompt)
     if system := given.system or settings.system:
         messages = (Message("system", system), *messages)
     return chat.call(messages, given, settings)
 
 
+@document_keywords(CallKeywords)
 def ask(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywords]) -> Reply:
-    """Ask a model, and wait for the whole reply. Works inside and outside a running event loop.
+    """Ask a model and wait for the whole reply. Works inside and outside a running event loop.
 
     Args:
         prompt: Text, or a list of messages (``{"role": ..., "content": ...}``).
-        chat: Who asks; default: the one of the process.
-        **options: `model` (``provider/model``), `system`, `temperature` (0 to 2), `top_p` (0 to 1), `max_tokens`,
-            `presence_penalty` and `frequency_penalty` (-2 to 2), `stop` (text or texts), `seed`, `timeout` (seconds),
-            `base_url`, `proxy`, `allow_not_working`.
+        chat: The chat to ask; default: the one that the process shares.
+        **options: `CallKeywords`:
+            {keywords}
 
     Returns:
         The reply.
 
     Raises:
-        BadInputError: Something given cannot be used; nothing was sent.
+        BadInputError: An argument cannot be used; nothing was sent.
         MissingKeyError: The provider needs a key and there is none.
-        ProviderError: The provider, or the way to it, failed.
+        ProviderError: The provider or the connection to it failed.
         ChatInterrupt: The user interrupted.
 
     Example:
@@ -63,24 +63,26 @@ def ask(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywo
 
 
 async def ask_async(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywords]) -> Reply:
-    """As `ask`, for code that can await."""
+    """Do the same as `ask` in asynchronous code."""
     chat = chat or shared_chat()
     return await chat.ask(call_for(prompt, CallOptions.from_keywords(options), chat, chat.settings))
 
 
+@document_keywords(CallKeywords)
 def stream(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywords]) -> Iterator[str]:
-    """Ask a model, and get the text piece by piece. Works inside and outside a running event loop.
+    """Ask a model and yield the text piece by piece. Works inside and outside a running event loop.
 
     Args:
-        prompt: As `ask`.
-        chat: As `ask`.
-        **options: As `ask`.
+        prompt: Text, or a list of messages (``{"role": ..., "content": ...}``).
+        chat: The chat to ask; default: the one that the process shares.
+        **options: `CallKeywords`:
+            {keywords}
 
     Yields:
         Pieces of the text as they arrive.
 
     Raises:
-        AichatError: As `ask`; what was already given stays valid as a part.
+        AichatError: The same errors as `ask`; the pieces yielded before stay valid.
 
     Example:
         >>> "".join(stream("one two", model="echo/echo"))
@@ -92,7 +94,7 @@ def stream(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKe
 async def stream_async(
     prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywords]
 ) -> AsyncGenerator[str, None]:
-    """As `stream`, for code that can await."""
+    """Do the same as `stream` in asynchronous code."""
     chat = chat or shared_chat()
     call = call_for(prompt, CallOptions.from_keywords(options), chat, chat.settings)
     async with contextlib.aclosing(chat.stream(call, PartialReply())) as chunks:
@@ -101,8 +103,12 @@ async def stream_async(
                 yield chunk.text
 
 
-def _messages(prompt: Prompt) -> tuple[Message, ...]:
-    """The messages of a prompt."""
+def prompt_messages(prompt: Prompt) -> tuple[Message, ...]:
+    """Return a prompt as messages.
+
+    Raises:
+        PromptError: It is neither text nor a list of messages.
+    """
     if isinstance(prompt, str):
         return (Message("user", prompt),)
     if isinstance(prompt, Iterable) and not isinstance(prompt, (bytes, Mapping)):

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
+import aichat_magic
 from aichat_magic.batching.keywords import BatchKeywords
 from aichat_magic.batching.options import BatchOptions
-from aichat_magic.chat.keywords import CallKeywords
+from aichat_magic.chat.keywords import CallKeywords, document_keywords, keyword_docs
 from aichat_magic.core.errors import UnknownNameError
 from aichat_magic.core.options import CallOptions
 
@@ -33,3 +34,57 @@ def test_no_keyword_of_a_call_is_missing() -> None:
 def test_keywords_of_a_run_are_those_of_a_call_and_its_own() -> None:
     own = {field.name for field in dataclasses.fields(BatchOptions)}
     assert set(BatchKeywords.__annotations__) == own | set(CallKeywords.__annotations__)
+
+
+@pytest.mark.parametrize("kind", [CallKeywords, BatchKeywords])
+def test_every_keyword_is_described_in_one_line(kind: type) -> None:
+    inherited = set() if kind is CallKeywords else set(CallKeywords.__annotations__)
+    docs = keyword_docs(kind)
+    assert set(docs) == set(kind.__annotations__) - inherited
+    assert all(text and "\n" not in text and "  " not in text for text in docs.values())
+
+
+def test_lines_of_a_long_description_are_joined_and_other_sections_left_out() -> None:
+    class Keywords:
+        """Some keywords.
+
+        Keys:
+            one: First: with a colon.
+            two: Longer than
+                a line: really.
+
+        Raises:
+            ValueError: Not a keyword.
+        """
+
+    assert keyword_docs(Keywords) == {"one": "First: with a colon.", "two": "Longer than a line: really."}
+
+
+def test_class_without_a_docstring_has_no_descriptions() -> None:
+    assert keyword_docs(type("Bare", (), {})) == {}
+
+
+def test_keywords_are_put_into_a_docstring() -> None:
+    @document_keywords(CallKeywords)
+    def function() -> None:
+        """Do something.
+
+        Args:
+            **options: All of these:
+                {keywords}
+
+        Returns:
+            Nothing.
+        """
+
+    lines = (function.__doc__ or "").splitlines()
+    assert f"                model: {keyword_docs(CallKeywords)['model']}" in lines
+    assert "{keywords}" not in lines
+    assert [line.strip() for line in lines].index("Returns:") > len(CallKeywords.__annotations__)
+
+
+@pytest.mark.parametrize("name", ["ask", "stream"])
+def test_help_of_a_function_describes_every_keyword(name: str) -> None:
+    doc = " ".join((getattr(aichat_magic, name).__doc__ or "").split())
+    for keyword, text in keyword_docs(CallKeywords).items():
+        assert f"{keyword}: {text}" in doc
