@@ -78,7 +78,7 @@ class RowLedger:
 
     @property
     def replaced(self) -> int:
-        """Return the number of replies in which unencodable characters were replaced."""
+        """Return the number of replies in which invalid characters were replaced."""
         return self._results.replaced
 
     def reply(self, key: bytes) -> Reply | None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..text.reply_view import money
-from ..text.terminal import _write_to, terminal_width
 from ..text.wrap import wrapped
 from .progress import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+from ..text.terminal import _write_to, terminal_width
 
 # A line that is wrapped at the edge of the window cannot be redrawn. This width fits into a narrow notebook.
 _BAR_WIDTH = 72

@@ -20,7 +20,7 @@ class BatchResults:
     """The replies and errors of requests, by their number from 0. Each access creates the `Reply` anew.
 
     Attributes:
-        replaced: Number of replies in which unencodable characters were replaced.
+        replaced: Number of replies in which invalid characters were replaced.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class BatchResults:
     def set_reply(self, number: int, reply: Reply) -> None:
         """Store the reply of a request, without its messages and rate limits.
 
-        Unencodable characters are replaced, wherever the reply comes from: a single one would spoil the whole column.
+        Invalid characters are replaced, wherever the reply comes from: a single one would spoil the whole column.
         """
         usage = reply.usage
         self._texts[number] = text = fit(reply.text)

@@ -156,7 +156,7 @@ class BatchRun:
 
     @property
     def replaced(self) -> int:
-        """Return the number of replies in which unencodable characters were replaced: NULs and lone surrogates."""
+        """Return the number of replies in which invalid characters were replaced: NULs and lone surrogates."""
         return self._runner.replaced
 
     def remarks(self) -> list[str]:

@@ -157,7 +157,7 @@ class BatchRunner:
 
     @property
     def replaced(self) -> int:
-        """Return the number of replies in which unencodable characters were replaced."""
+        """Return the number of replies in which invalid characters were replaced."""
         return self._rows.replaced
 
     def progress(self, *, is_last: bool = False) -> Progress:

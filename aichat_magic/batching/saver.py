@@ -25,7 +25,7 @@ class _UnsavedReply:
 
 
 class ReplySaver:
-    """Writes the replies of one run to the store, and reports them when they are stored.
+    """The writer of one run: it stores replies in groups, and reports each group when it is stored.
 
     Attributes:
         n_unsaved: Replies that are not stored yet, including those that are being written.

@@ -172,7 +172,7 @@ class Extraction:
         return None
 
     def _replaced(self, run: BatchRun) -> int:
-        """Count the replies with unencodable characters, including those written as JSON escapes."""
+        """Count the replies with invalid characters, including those written as JSON escapes."""
         texts = {text for text in run.texts() if text is not None and "\\u" in text}
         return run.replaced + sum(without_unfit(text) != text for text in texts)
 
