@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+else:
+    Loader = MetaPathFinder = object  # all that these classes add is their methods; to load them costs 2 ms
 
 
-class _AfterPandas(importlib.abc.MetaPathFinder):
+class _AfterPandas(MetaPathFinder):
     """A finder that is first on the import path until pandas is imported, and then removes itself."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
@@ -29,10 +34,10 @@ class _AfterPandas(importlib.abc.MetaPathFinder):
         return spec
 
 
-class _LoaderWithCallback(importlib.abc.Loader):
+class _LoaderWithCallback(Loader):
     """A loader that runs pandas' own loader, and then a function of ours."""
 
-    def __init__(self, loader: importlib.abc.Loader, callback: Callable[[], None]) -> None:
+    def __init__(self, loader: Loader, callback: Callable[[], None]) -> None:
         self._loader = loader
         self._callback = callback
 
