@@ -1,4 +1,4 @@
-"""Runs of a batch in virtual time: an event loop that never waits, servers with rate limits, an engine of workers."""
+"""Runs in virtual time: an event loop that never waits, servers with rate limits, and a set of workers."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from aichat_magic.providers.base import AsyncProvider
 
 
 class _Skip(selectors.DefaultSelector):
-    """Where a loop would wait for its next timer, the clock jumps there."""
+    """A selector that advances the clock to the next timer instead of waiting for it."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         ready = super().select(0)
         if not ready:
-            assert timeout is not None, "every task waits for ever"
+            assert timeout is not None, "every task waits forever"
             self.now += timeout
         return ready
 
@@ -45,7 +45,7 @@ def in_virtual_time(main: Callable[[Callable[[], float]], Coroutine[Any, Any, An
     """Run ``main(clock)``; `asyncio.sleep` in it takes no time."""
     selector = _Skip()
     loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.now  # type: ignore[method-assign]  # the very point
+    loop.time = lambda: selector.now  # type: ignore[method-assign]  # virtual time
     try:
         return loop.run_until_complete(main(loop.time))
     finally:
@@ -53,7 +53,7 @@ def in_virtual_time(main: Callable[[Callable[[], float]], Coroutine[Any, Any, An
         loop.close()
 
 
-# --- rate limits of servers: seconds to wait, or None when the call is admitted
+# --- rate limits of servers: seconds to wait, or None if the call is admitted
 
 Gate = Callable[[float], float | None]
 Kind = Literal["ok", "throttled", "timeout", "error"]
@@ -61,7 +61,7 @@ Fault = Callable[[int, int], Kind | None]
 
 
 def fixed_window(count: int, *, period_s: float = 1.0, phase_s: float = 0.0, retry_after_s: float | None = 1.0) -> Gate:
-    """So many calls in each period. `retry_after_s` None: exactly until the next period begins."""
+    """Admit so many calls in each period. `retry_after_s` None: exactly until the next period begins."""
     seen = {"window": -1, "calls": 0}
 
     def admit(now: float) -> float | None:
@@ -77,7 +77,7 @@ def fixed_window(count: int, *, period_s: float = 1.0, phase_s: float = 0.0, ret
 
 
 def bucket(per_second: float, capacity: float, *, retry_after_s: float = 1.0) -> Gate:
-    """A token bucket."""
+    """Admit calls as a token bucket does."""
     state = {"at": 0.0, "level": capacity}
 
     def admit(now: float) -> float | None:
@@ -92,7 +92,7 @@ def bucket(per_second: float, capacity: float, *, retry_after_s: float = 1.0) ->
 
 
 def random_faults(seed: int) -> Fault:
-    """By row and attempt: 5 % 429, 4 % 500, nothing to do with the rate."""
+    """Fail 5 % of the attempts with 429 and 4 % with 500, independent of the rate."""
 
     def fault(row: int, attempt: int) -> Kind | None:
         dice = random.Random(f"{seed}-{row}-{attempt}").random()
@@ -103,33 +103,30 @@ def random_faults(seed: int) -> Fault:
 
 @dataclass
 class Result:
-    """What a run came to."""
+    """The result of a simulated run."""
 
-    limits: Limiter
+    limiter: Limiter
     seconds: float = 0.0
     lost: int = 0
     sent_at: list[float] = field(default_factory=list)
     refused_at: list[float] = field(default_factory=list)
+    most_at_once: int = 0
 
     @property
     def calls(self) -> int:
         return len(self.sent_at)
 
-    @property
-    def most_at_once(self) -> int:
-        return self.limits.max_seen
-
 
 async def drive(
-    limits: Limiter,
+    limiter: Limiter,
     rows: int,
     ask: Callable[[int, int], Awaitable[tuple[Kind, float | None]]],
     clock: Callable[[], float],
     dice: random.Random,
 ) -> Result:
-    """An engine of workers: a row is tried five times; one that waits for its next try holds no worker."""
+    """Run rows with a set of workers: five attempts a row; a row that waits for its next attempt holds no worker."""
     loop = asyncio.get_running_loop()
-    result = Result(limits)
+    result = Result(limiter)
     began_at = clock()
     waiting = [(row, 1) for row in reversed(range(rows))]
     open_rows = rows
@@ -138,15 +135,16 @@ async def drive(
 
     async def work() -> None:
         nonlocal open_rows
-        while waiting and len(workers) <= limits.workers_wanted:
+        while waiting and len(workers) <= limiter.workers_wanted:
             row, attempt = waiting.pop()
-            await limits.acquire()
+            await limiter.acquire()
             sent_at = clock()
             result.sent_at.append(sent_at)
+            result.most_at_once = max(result.most_at_once, limiter.in_flight)
             kind, wait_s = await ask(row, attempt)
             if kind == "throttled":
                 result.refused_at.append(clock())
-            limits.release(Outcome(latency_s=clock() - sent_at, kind=kind, tokens=10, retry_after_s=wait_s))
+            limiter.release(Outcome(latency_s=clock() - sent_at, kind=kind, tokens=10, retry_after_s=wait_s))
             if kind == "ok" or attempt == 5:
                 result.lost += kind != "ok"
                 open_rows -= 1
@@ -161,7 +159,7 @@ async def drive(
         more()
 
     def more() -> None:
-        for _ in range(min(limits.workers_wanted - len(workers), len(waiting))):
+        for _ in range(min(limiter.workers_wanted - len(workers), len(waiting))):
             task = loop.create_task(work())
             workers.add(task)
             task.add_done_callback(workers.discard)
@@ -169,10 +167,10 @@ async def drive(
     async def look() -> None:
         while True:
             await asyncio.sleep(0.5)
-            if limits.has_stuck:
+            if limiter.has_overdue:
                 more()
 
-    # As a run does: calls that are stuck give their places away without one coming to an end.
+    # As in a run: overdue calls are replaced although none has finished.
     looker = loop.create_task(look())
     more()
     await finished
@@ -195,10 +193,10 @@ def simulate(
     seed: int = 0,
     **options: Any,
 ) -> Result:
-    """A batch of `rows` against a server, in virtual time.
+    """Run so many rows against a server, in virtual time.
 
-    `slots`: calls that the server works on at once. `busy_s`: time of the one processor that each call takes.
-    `refusal_s`: how long a refusal takes; None: as long as a reply. `hang_s`: how long one that ends in a timeout does.
+    `slots`: calls that the server processes at once. `busy_s`: time of its only processor that each call takes.
+    `refusal_s`: latency of a refusal; None: that of a reply. `hang_s`: latency of a call that ends in a timeout.
     `options`: those of `Limiter`.
     """
 
@@ -220,8 +218,8 @@ def simulate(
                 await asyncio.sleep(latency(dice))
             return "ok", None
 
-        limits = Limiter(clock=clock, sleep=asyncio.sleep, **options)
-        return await drive(limits, rows, ask, clock, dice)
+        limiter = Limiter(clock=clock, sleep=asyncio.sleep, **options)
+        return await drive(limiter, rows, ask, clock, dice)
 
     result: Result = in_virtual_time(main)
     return result
@@ -231,12 +229,12 @@ def simulate(
 
 
 class Network(AsyncProvider):
-    """A server in virtual time, and the way to it, which is away now and then.
+    """A server in virtual time, and a network that is away now and then.
 
     Attributes:
-        reached: By prompt, how often a request came to the server.
-        sent_at: When each call was sent.
-        most_in_flight: Most calls that were out at once.
+        reached: Number of requests that reached the server, by prompt.
+        sent_at: Time of each call.
+        most_in_flight: Most calls in flight at once.
     """
 
     def __init__(
@@ -252,9 +250,8 @@ class Network(AsyncProvider):
         hangs_s: Callable[[str], float] = lambda prompt: 0.0,
         late: type[ProviderError] = DeadlineError,
     ) -> None:
-        """`away`: from when to when. `broken` is what calls meet that are out then, `refused` what new ones do.
-
-        `hangs_s`: how long such a call hangs before that, and `late` is what it meets then.
+        """Create a server; `away`: begin and end of each outage, which calls in flight meet as `broken`, new ones as
+        `refused`. `hangs_s`: how long a call in flight hangs before it fails, with `late`.
         """
         super().__init__(Endpoint(provider="vllm", base_url="http://127.0.0.1:8000/v1"), HttpClient())
         self._clock = clock
@@ -279,15 +276,15 @@ class Network(AsyncProvider):
         self.reached[prompt] += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        home_at = now + self._latency_s(prompt)
+        ends_at = now + self._latency_s(prompt)
         breaks_at = min((begin for begin, _ in self._away if begin > now), default=math.inf)
-        await asyncio.sleep(min(home_at, breaks_at) - now)
-        if breaks_at < home_at and (hangs_s := self._hangs_s(prompt)):
+        await asyncio.sleep(min(ends_at, breaks_at) - now)
+        if breaks_at < ends_at and (hangs_s := self._hangs_s(prompt)):
             await asyncio.sleep(hangs_s)
             self.in_flight -= 1
             raise self._late("127.0.0.1:8000 did not finish within 600 s.")
         self.in_flight -= 1
-        if breaks_at < home_at:
+        if breaks_at < ends_at:
             raise self._broken("Cannot reach http://127.0.0.1:8000/v1/chat/completions: the connection was reset.")
         if (error := self._fault(prompt, self.reached[prompt])) is not None:
             raise error
@@ -310,7 +307,7 @@ def run_batch(
     seed: int = 0,
     **network: Any,
 ) -> tuple[BatchRunner, Network]:
-    """A whole run in virtual time, against a `Network` made with these keywords."""
+    """Run rows in virtual time against a `Network` made with these keywords."""
 
     async def main(clock: Callable[[], float]) -> tuple[BatchRunner, Network]:
         server = Network(clock, **network)
@@ -323,13 +320,13 @@ def run_batch(
         )
         plan = BatchPlan(
             call=call,
-            limits=Limiter(concurrency=concurrency, clock=clock, sleep=asyncio.sleep),
+            limiter=Limiter(concurrency=concurrency, clock=clock, sleep=asyncio.sleep),
             budget=budget(call),
             outage_patience_s=patience_s,
         )
-        made = BatchRunner(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
-        await made.run()
-        return made, server
+        runner = BatchRunner(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
+        await runner.run()
+        return runner, server
 
     result: tuple[BatchRunner, Network] = in_virtual_time(main)
     return result

@@ -134,8 +134,8 @@ class User:
     def batch(self, rows: Iterable[Row], given: CallOptions | None = None, **options: Any) -> BatchRunner:
         """A run over rows that has not begun."""
         chosen = BatchOptions(progress=False, **options)
-        limits = Limiter(concurrency=chosen.concurrency, clock=self.clock, sleep=self.clock.sleep)
-        plan = dataclasses.replace(chosen.plan(self.chat, given or CallOptions()), limits=limits)
+        limiter = Limiter(concurrency=chosen.concurrency, clock=self.clock, sleep=self.clock.sleep)
+        plan = dataclasses.replace(chosen.plan(self.chat, given or CallOptions()), limiter=limiter)
         return BatchRunner(self.chat, plan, rows, clock=self.clock, sleep=self.clock.sleep)
 
     def kept(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:

@@ -1,9 +1,12 @@
-"""Many prompts become many replies.
+"""Batch processing: many prompts become many replies.
 
-`api` has the functions for users. `runner` sends the requests of a run, `queue` says which is next and what becomes
-of a failure, `limiter` and `control` how many go out at once and how fast, `budget` what they may cost, `outages`
-when all wait for the network. `options` is what a run may do, `ledger` and `results` hold what came of each row,
-`saver` stores it, `run` is what users get; `progress` and `progress_bar` tell of it.
+- `api`: the public functions `batch`, `batch_async`, `batch_iter_async`; `keywords`: their keywords and their docs.
+- `options`: the options of a run with their ranges, and the plan made from them; `estimate`: what a run would send.
+- `runner`: reads rows and sends requests with a set of workers; `queue`: which request is next, and retries;
+  `outages`: pauses while the network is away; `ledger` and `results`: rows, and their replies and errors;
+  `saver`: writes replies to the store in groups.
+- `limiter`: concurrency, pace and pauses, with the control loops in `control`; `budget`: limits of cost and tokens.
+- `run`: the result object `BatchRun`; `progress`: events of a run; `progress_bar`: draws them.
 
-Frames and columns live in `frames`.
+Not here: data frames and column templates (`frames`), a single request (`chat`), rate limits in headers (`http`).
 """

@@ -1,4 +1,4 @@
-"""The functions for many prompts: `batch`, and its awaitable twins."""
+"""The functions for many prompts: `batch` and its asynchronous variants."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 from ..chat.api import Prompt, prompt_messages
 from ..chat.chat import Chat, shared_chat
+from ..chat.keywords import CallKeywords, document_keywords
 from ..core.errors import AichatError, BatchStoppedError, ChatInterrupt, PromptError
 from ..core.messages import Reply
 from ..core.options import CallOptions
@@ -22,24 +23,24 @@ from .progress_bar import progress_bar
 from .runner import BatchRunner
 
 
+@document_keywords(CallKeywords, BatchKeywords)
 def batch(
     prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Unpack[BatchKeywords]
 ) -> list[Reply | AichatError | None]:
-    """Ask many prompts, several at once; equal ones are sent once, and what is stored is not sent again.
+    """Send many prompts concurrently. Equal ones are sent once, and those with a stored reply not at all.
 
     Args:
-        prompts: Prompts in order; None is not sent.
-        chat: As `ask`.
-        **options: As `ask`; and `concurrency` (a number or ``"auto"``), `requests_per_minute`, `tokens_per_minute`,
-            `max_cost_usd`, `max_total_tokens`, `fresh` (ask again), `store` (False: keep nothing), `progress` (True,
-            False, or a callable that gets `Progress` values), `max_retries`, `outage_patience_s`.
+        prompts: The prompts in order, each a text or a list of messages; None is not sent.
+        chat: The chat to ask; default: the one that the process shares.
+        **options: `CallKeywords` and `BatchKeywords`:
+            {keywords}
 
     Returns:
-        For each prompt, in order: its `Reply`, the `AichatError` it ended with, or None.
+        For each prompt, in order: its `Reply`, the `AichatError` it failed with, or None.
 
     Raises:
-        BadInputError: Something given cannot be used; nothing was sent.
-        BatchStoppedError: An error that would meet every other row, too; the finished rows are kept.
+        BadInputError: An argument cannot be used; nothing was sent.
+        BatchStoppedError: An error stopped the run that would meet the other rows, too; the finished rows are kept.
         ChatInterrupt: The user interrupted; the finished rows are kept.
     """
     return run(batch_async(prompts, chat=chat, **options))
@@ -48,74 +49,74 @@ def batch(
 async def batch_async(
     prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Unpack[BatchKeywords]
 ) -> list[Reply | AichatError | None]:
-    """As `batch`, for code that can await."""
-    made = _batch(prompts, chat or shared_chat(), options)
-    await made.run()
-    if made.stopped_by is not None:
+    """Do the same as `batch` in asynchronous code."""
+    runner = _runner(prompts, chat or shared_chat(), options)
+    await runner.run()
+    if runner.stopped_by is not None:
         raise BatchStoppedError(
-            f"The run stopped after {made.progress().done:,} rows: {made.stopped_by} The finished ones are kept.",
-            run=made,
+            f"The run stopped after {runner.progress().done:,} rows: {runner.stopped_by} The finished ones are kept.",
+            run=runner,
         )
-    for line in replaced_line(made.replaced):
+    for line in replaced_line(runner.replaced):
         warnings.warn(line, UserWarning, stacklevel=2)
-    return list(made.outcomes())
+    return list(runner.outcomes())
 
 
 async def batch_iter_async(
     prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Unpack[BatchKeywords]
 ) -> AsyncGenerator[RowResult, None]:
-    """As `batch_async`, but each row as soon as it is done, in the order in which they are.
+    """Do the same as `batch_async`, but yield each row as soon as it is done.
 
     Yields:
-        `RowResult`: the row's position, its reply or its error.
+        `RowResult`: the row's position and its reply or its error, in the order in which rows finish.
 
     Raises:
-        AichatError: What stopped the run; the rows that were done before have been given.
+        AichatError: An error stopped the run; the rows that finished before have been yielded.
     """
     source = chat or shared_chat()
-    rows = iterate_rows(lambda tell: _batch(prompts, source, {"progress": False, **options}, tell))
+    rows = iterate_rows(lambda on_row: _runner(prompts, source, {"progress": False, **options}, on_row))
     async with contextlib.aclosing(rows) as results:
         async for result in results:
             yield result
 
 
 async def iterate_rows(make: Callable[[Callable[[RowResult], None]], BatchRunner]) -> AsyncGenerator[RowResult, None]:
-    """The rows of a run as they finish.
+    """Start a run and yield its rows as they finish.
 
     Args:
-        make: Makes the run; given what the run must tell of each row.
+        make: Makes the runner, given the callable for its `on_row`.
 
     Yields:
-        Each row once, in the order in which they finish.
+        Each row once, in the order in which rows finish.
 
     Raises:
-        AichatError: What stopped the run; the rows that finished before were given.
+        AichatError: An error stopped the run; the rows that finished before have been yielded.
     """
     finished: asyncio.Queue[RowResult | None] = asyncio.Queue()
-    batch = make(finished.put_nowait)
-    task = asyncio.create_task(batch.run())
+    runner = make(finished.put_nowait)
+    task = asyncio.create_task(runner.run())
     task.add_done_callback(lambda _: finished.put_nowait(None))
     try:
         while (result := await finished.get()) is not None:
             yield result
         task.result()
-        if batch.stopped_by is not None:
-            raise batch.stopped_by
+        if runner.stopped_by is not None:
+            raise runner.stopped_by
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, AichatError, ChatInterrupt):
             await task
 
 
-def _batch(
+def _runner(
     prompts: Iterable[Prompt | None],
     chat: Chat,
     keywords: Mapping[str, Any],
     on_row: Callable[[RowResult], None] | None = None,
 ) -> BatchRunner:
-    """The run over prompts, before it begins."""
+    """Make the runner for prompts; nothing is sent."""
     if isinstance(prompts, (str, bytes, Mapping)) or not isinstance(prompts, Iterable):
-        raise PromptError(f"batch takes a list of prompts, not {type(prompts).__name__}; for one prompt: ask(...)")
+        raise PromptError(f"batch takes a list of prompts, not {type(prompts).__name__}. For one prompt use ask(...).")
     options, rest = BatchOptions.from_keywords(keywords)
     n_rows = len(prompts) if isinstance(prompts, Sized) else None
     return BatchRunner(
@@ -129,7 +130,7 @@ def _batch(
 
 
 def _row(prompt: Prompt | None) -> Row:
-    """A prompt as a row of a run; or the error that the row fails with, alone."""
+    """Return a prompt as a row of a run, or, if it is none, the error that this row alone fails with."""
     if prompt is None or isinstance(prompt, str):
         return prompt
     try:

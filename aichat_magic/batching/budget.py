@@ -1,20 +1,20 @@
-"""What a run may spend, in money and in tokens: reserved before a call is sent, set right when it has come home.
+"""The budget of a run in money and tokens: reserved before a call is sent, corrected when it has ended.
 
-The law, in plain words:
+The rules:
 
-1. **A lease before each call** holds the most that it will take: its input, and an output of `max_tokens`. Where that
-   is not set, the output is taken to be a quarter longer than the longest seen so far.
-2. **A run begins slowly**: two calls, until one has come home (two, because one may hang). From then on calls of which
-   the longest output is a guess may hold a share of what is left between them, and one call always all of it. The share
-   grows with the replies seen, from a thirtieth to a half: replies that grow while a run goes on find the fewer calls
-   out, the less there is and the less is known.
-3. **What the input takes is learned**: before anything has come home a token for each byte, which no vocabulary
-   exceeds; then the highest ratio to the estimate that was seen, and a tenth more. What a server bills above the price
-   that is known of it is learned in the same way.
-4. **A lease is given back** when the call is home, with what it took in its place. A call that does not fit waits until
-   others are home. When none is out and it still does not fit, the budget is spent.
+1. **Each call needs a lease** for the most that it is expected to use: its input, and an output of `max_tokens`. If
+   `max_tokens` is not set, the output is assumed to be 25 % longer than the longest one so far.
+2. **A run starts slowly**: with two calls, until one of them has returned (two, because one may hang). After that,
+   calls whose output length is a guess may together reserve a share of what is left; a single call may always reserve
+   all of it. The share grows with the number of replies, from 1/32 to 1/2. So if replies become longer during a run,
+   few calls are in flight when little is left or little is known.
+3. **The size of the input is learned**: before the first reply, one token for each byte, which no vocabulary exceeds;
+   then the highest ratio of actual to estimated tokens so far, plus 10 %. A server that bills more than its known price
+   is handled in the same way.
+4. **A lease is returned** when its call ends, and the actual usage is charged. A call that does not fit waits for
+   others to end. If none is in flight and it still does not fit, the budget is spent.
 
-So a bound is passed by no more than what the calls in flight took beyond their leases.
+So a limit is exceeded at most by what the calls in flight used beyond their leases.
 """
 
 from __future__ import annotations
@@ -24,29 +24,27 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..core.errors import OptionError
 from ..core.messages import Message, Reply, estimate_tokens
 from ..core.usage import Usage, UsageSum
 
-# Calls that may be out while nothing is known of what one takes.
-_BLIND = 2
-_BYTES_A_TOKEN = 4  # as `estimate_tokens` has it
-_MORE_INPUT = 1.1
-_MORE_OUTPUT = 1.25
-# The share of what is left that calls of unknown length may hold between them, and the replies after which it is half
-# of that.
-_SHARE = 0.5
-_FEW = 16
+# Calls in flight before the first reply, while the usage of a call is unknown.
+_MAX_FIRST_CALLS = 2
+_BYTES_PER_TOKEN = 4  # as `estimate_tokens` assumes
+_INPUT_MARGIN = 1.1
+_OUTPUT_MARGIN = 1.25
+# Calls of unknown length may together reserve this share of what is left, and half of it after so many replies.
+_MAX_SHARE = 0.5
+_REPLIES_FOR_HALF = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What is set aside for one call.
+    """The part of a budget that is reserved for one call.
 
     Attributes:
-        estimate: Tokens of its input, as estimated.
-        tokens: Most tokens that it is thought to take, input and output together.
-        cost_usd: Most that it is thought to cost, in US dollars.
+        estimate: Estimated input tokens.
+        tokens: Upper bound of the tokens it is expected to use, input and output together.
+        cost_usd: Upper bound of its expected cost, in US dollars.
     """
 
     estimate: int
@@ -57,8 +55,8 @@ class Lease:
 class Budget:
     """The budget of one run: `acquire` before each call, `report` after it. For one event loop; not thread safe.
 
-    A price that is not known cannot be held to a bound: a caller refuses to start when `max_cost_usd` is set and the
-    model has no known price, and a reply without a price ends the run here.
+    A limit in dollars needs known prices: the caller refuses to start when `max_cost_usd` is set and the price of the
+    model is unknown, and a reply without a price exhausts the budget.
     """
 
     def __init__(
@@ -69,21 +67,17 @@ class Budget:
         max_tokens: int | None = None,
         priced: Callable[[Usage], Usage] = lambda usage: usage,
     ) -> None:
-        """Begin a run.
+        """Create a budget of which nothing is spent.
 
         Args:
-            max_cost_usd: Most that it may cost, in US dollars, > 0; None: no bound.
-            max_total_tokens: Most tokens, input and output together, > 0; None: no bound.
-            max_tokens: Longest output of a call, in tokens, that the server was told of; None: it is not bounded.
-            priced: Gives a usage its cost.
-
-        Raises:
-            OptionError: A bound that is not a positive number.
+            max_cost_usd: Limit of the cost, in US dollars, > 0; None: no limit.
+            max_total_tokens: Limit of the tokens, input and output together, > 0; None: no limit.
+            max_tokens: Limit of the output of one call that is sent to the server, in tokens; None: no limit is sent.
+            priced: Returns a usage with its cost added.
         """
-        for name, bound in (("max_cost_usd", max_cost_usd), ("max_total_tokens", max_total_tokens)):
-            is_number = isinstance(bound, (int, float)) and not isinstance(bound, bool)
-            if bound is not None and not (is_number and 0 < bound < math.inf):
-                raise OptionError(f"{name} must be a number above 0, not {bound!r}.")
+        # Users' values are checked by `BatchOptions`.
+        assert max_cost_usd is None or max_cost_usd > 0
+        assert max_total_tokens is None or max_total_tokens > 0
         self._max_cost_usd = max_cost_usd
         self._max_total_tokens = max_total_tokens
         self._max_tokens = max_tokens
@@ -91,30 +85,30 @@ class Budget:
         self._tally = UsageSum()
         self._tally.add(Usage(input_tokens=0, output_tokens=0, cached_tokens=0, cost_usd=0.0))
         self._held_tokens = self._held_usd = 0.0
-        self._out = 0
-        # What was learned; None: nothing has come home.
-        self._seen = 0
-        self._longest: int | None = None
+        self._in_flight = 0
+        # Learned from replies; None: there was no reply yet.
+        self._n_replies = 0
+        self._longest_output: int | None = None
         self._input_ratio: float | None = None
         self._input_excess = 0.0
         self._cost_ratio = 1.0
-        self._dearest_usd = 0.0
+        self._highest_cost_usd = 0.0
         self._turn = asyncio.Lock()  # first come, first served
-        self._queue = 0
-        self._home: asyncio.Future[None] | None = None
+        self._n_waiting = 0
+        self._call_ended: asyncio.Future[None] | None = None
 
     @property
     def is_bounded(self) -> bool:
-        """Whether there is a bound; without one nothing need be acquired."""
+        """Tell whether there is a limit; without one, `acquire` is not needed."""
         return self._max_cost_usd is not None or self._max_total_tokens is not None
 
     @property
     def spent(self) -> Usage:
-        """What was charged so far."""
+        """Return the usage charged so far."""
         return self._tally.total
 
     def allows(self) -> bool:
-        """Whether anything is left, leases that are out aside."""
+        """Tell whether anything is left, not counting open leases."""
         return self._left_usd > 0 and self._left_tokens > 0
 
     @property
@@ -129,57 +123,57 @@ class Budget:
         return math.inf if self._max_total_tokens is None else self._max_total_tokens - self._tally.tokens
 
     async def acquire(self, estimate: int) -> Lease | None:
-        """Wait until the budget covers one more call, whatever becomes of those that are out.
+        """Wait until the budget covers one more call, even if all open leases are used up.
 
         Args:
-            estimate: Tokens of its input, as `estimate_tokens` counts.
+            estimate: Its input tokens, as counted by `estimate_tokens`.
 
         Returns:
-            What is set aside for it; None when no call is out and it does not fit.
+            The lease; None when no call is in flight and this one does not fit.
         """
-        if not self._queue and (lease := self._lease(estimate)) is not None:
+        if not self._n_waiting and (lease := self._lease(estimate)) is not None:
             return lease
-        self._queue += 1
+        self._n_waiting += 1
         try:
             async with self._turn:
-                while (lease := self._lease(estimate)) is None and self._out:
-                    self._home = asyncio.get_running_loop().create_future()
-                    await self._home
+                while (lease := self._lease(estimate)) is None and self._in_flight:
+                    self._call_ended = asyncio.get_running_loop().create_future()
+                    await self._call_ended
                 return lease
         finally:
-            self._queue -= 1
+            self._n_waiting -= 1
 
     def report(self, lease: Lease, usage: Usage | None) -> None:
-        """Give a lease back; whoever waits looks again.
+        """Return a lease, charge the usage, and wake the first waiting call.
 
         Args:
-            lease: What was set aside.
-            usage: What the call took, with its cost; None: it brought no reply, or was not sent.
+            lease: The lease of the call.
+            usage: The usage of its reply, with the cost; None: there was no reply, or the call was not sent.
         """
-        self._out -= 1
+        self._in_flight -= 1
         self._held_tokens -= lease.tokens
         self._held_usd -= lease.cost_usd
-        if not self._out:
-            self._held_tokens = self._held_usd = 0.0  # what rounding has left
+        if not self._in_flight:
+            self._held_tokens = self._held_usd = 0.0  # removes rounding errors
         if usage is not None:
             self._tally.add(usage)
             self._learn(lease.estimate, usage)
-        if self._home is not None and not self._home.done():
-            self._home.set_result(None)
+        if self._call_ended is not None and not self._call_ended.done():
+            self._call_ended.set_result(None)
 
     def shortfall(self, estimate: int) -> str:
-        """Why such a call does not fit, and how to go on, in words."""
+        """Return a message for the user: why a call of this size does not fit, and how to go on."""
         spent = self.spent
         taken = f"{self._tally.tokens:,} tokens"
         if self._max_total_tokens is not None:
             taken += f" of max_total_tokens={self._max_total_tokens}"
         if self._max_cost_usd is not None and spent.cost_usd is None:
-            return f"The budget of the run cannot be kept: a reply came without a price. It took {taken}."
+            return f"The budget of the run cannot be kept: a reply came without a price. Used so far: {taken}."
         if self._max_cost_usd is not None:
             taken += f" and ${spent.cost_usd:.4f} of max_cost_usd={self._max_cost_usd:g}"
         elif spent.cost_usd:
             taken += f" and ${spent.cost_usd:.4f}"
-        tokens, cost_usd = self._most(estimate)
+        tokens, cost_usd = self._upper_bound(estimate)
         if not self.allows():
             return f"The budget of the run is spent: {taken}. Allow more to go on."
         needs = f"${cost_usd:.4f}" if cost_usd > self._left_usd else f"{math.ceil(tokens):,} tokens"
@@ -189,84 +183,90 @@ class Budget:
     # The arithmetic -----------------------------------------------------------------------------------------------
 
     def _lease(self, estimate: int) -> Lease | None:
-        """Set aside what a call may take; None when that is not there."""
-        if not self.allows() or (self._longest is None and self._out >= _BLIND):
+        """Reserve the upper bound of a call; None if it does not fit."""
+        if not self.allows() or (self._longest_output is None and self._in_flight >= _MAX_FIRST_CALLS):
             return None
-        tokens, cost_usd = self._most(estimate)
-        is_guess = self._max_tokens is None and self._out > 0
-        share = _SHARE * (self._seen + 1) / (self._seen + _FEW) if is_guess else 1.0
+        tokens, cost_usd = self._upper_bound(estimate)
+        is_guess = self._max_tokens is None and self._in_flight > 0
+        share = _MAX_SHARE * (self._n_replies + 1) / (self._n_replies + _REPLIES_FOR_HALF) if is_guess else 1.0
         is_covered = (
             self._held_tokens + tokens <= share * self._left_tokens
             and self._held_usd + cost_usd <= share * self._left_usd
         )
-        if not is_covered and (self._out or not self._is_likely_covered(estimate)):
+        if not is_covered and (self._in_flight or not self._is_likely_covered(estimate)):
             return None
-        self._out += 1
+        self._in_flight += 1
         self._held_tokens += tokens
         self._held_usd += cost_usd
         return Lease(estimate, tokens, cost_usd)
 
     def _is_likely_covered(self, estimate: int) -> bool:
-        """Whether the very first call is covered if its input is what it is estimated to be."""
-        if self._longest is not None:
+        """Tell whether the first call would fit if its input is as long as estimated."""
+        if self._longest_output is not None:
             return False
-        tokens, cost_usd = self._cost(estimate)
+        tokens, cost_usd = self._bound_for_input(estimate)
         return tokens <= self._left_tokens and cost_usd <= self._left_usd
 
-    def _most(self, estimate: int) -> tuple[float, float]:
-        """Tokens and US dollars that a call is thought to take at most."""
-        return self._cost(math.ceil(self._input(estimate)))
+    def _upper_bound(self, estimate: int) -> tuple[float, float]:
+        """Return the most tokens and US dollars that a call is expected to use."""
+        return self._bound_for_input(math.ceil(self._max_input(estimate)))
 
-    def _cost(self, sent: int) -> tuple[float, float]:
-        """The same for a call whose input is known."""
-        came = max(self._max_tokens or 0, math.ceil((self._longest or 0) * (1 if self._max_tokens else _MORE_OUTPUT)))
+    def _bound_for_input(self, input_tokens: int) -> tuple[float, float]:
+        """Return the most tokens and US dollars that a call with this input is expected to use."""
+        margin = 1 if self._max_tokens else _OUTPUT_MARGIN
+        output_tokens = max(self._max_tokens or 0, math.ceil((self._longest_output or 0) * margin))
         if self._max_cost_usd is None:
-            return sent + came, 0.0
-        price = self._price(sent, came)
-        cost_usd = _MORE_OUTPUT * self._dearest_usd if price is None else price * self._cost_ratio
-        return sent + came, cost_usd
+            return input_tokens + output_tokens, 0.0
+        price = self._price(input_tokens, output_tokens)
+        cost_usd = _OUTPUT_MARGIN * self._highest_cost_usd if price is None else price * self._cost_ratio
+        return input_tokens + output_tokens, cost_usd
 
-    def _input(self, estimate: int) -> float:
-        """Tokens that an input of this estimate takes at most."""
-        most = _BYTES_A_TOKEN * estimate
+    def _max_input(self, estimate: int) -> float:
+        """Return the most tokens that an input of this estimate is expected to have."""
+        most = _BYTES_PER_TOKEN * estimate
         if self._input_ratio is None:
             return most
-        # A server's own system message adds as much to each call, however short its prompt is.
-        return min(estimate * self._input_ratio * _MORE_INPUT, most + self._input_excess)
+        # A server's own system message adds the same number of tokens to every call, however short its prompt is.
+        return min(estimate * self._input_ratio * _INPUT_MARGIN, most + self._input_excess)
 
-    def _price(self, sent: int, came: int) -> float | None:
-        """The price of so many tokens; None when it is not known."""
-        return self._priced(Usage(input_tokens=sent, output_tokens=came)).cost_usd
+    def _price(self, input_tokens: int, output_tokens: int) -> float | None:
+        """Return the price of so many tokens, in US dollars; None when it is unknown."""
+        return self._priced(Usage(input_tokens=input_tokens, output_tokens=output_tokens)).cost_usd
 
     def _learn(self, estimate: int, usage: Usage) -> None:
-        """See how a call compares with what was thought of it."""
-        sent, came = usage.input_tokens or 0, usage.output_tokens or 0
-        self._seen += 1
-        self._longest = max(self._longest or 0, came)
-        self._input_ratio = max(self._input_ratio or 0.0, sent / max(estimate, 1))
-        self._input_excess = max(self._input_excess, sent - estimate)
+        """Update the ratios of actual to estimated usage."""
+        input_tokens, output_tokens = usage.input_tokens or 0, usage.output_tokens or 0
+        self._n_replies += 1
+        self._longest_output = max(self._longest_output or 0, output_tokens)
+        self._input_ratio = max(self._input_ratio or 0.0, input_tokens / max(estimate, 1))
+        self._input_excess = max(self._input_excess, input_tokens - estimate)
         if usage.cost_usd is not None and self._max_cost_usd is not None:
-            self._dearest_usd = max(self._dearest_usd, usage.cost_usd)
-            if price := self._price(sent, came):
+            self._highest_cost_usd = max(self._highest_cost_usd, usage.cost_usd)
+            if price := self._price(input_tokens, output_tokens):
                 self._cost_ratio = max(self._cost_ratio, usage.cost_usd / price)
 
 
-def counted(reply: Reply, messages: tuple[Message, ...], priced: Callable[[Usage], Usage]) -> Usage:
-    """The usage of a reply for a budget: what the server does not count is estimated, or no bound could be kept.
+def counted_usage(reply: Reply, messages: tuple[Message, ...], priced: Callable[[Usage], Usage]) -> Usage:
+    """Return the usage of a reply, with estimates where the server reports no counts: a budget needs them.
 
     Args:
         reply: The reply.
-        messages: What was sent.
-        priced: Gives a usage its cost.
+        messages: The messages that were sent.
+        priced: Returns a usage with its cost added.
     """
     usage = reply.usage
-    sent, came = usage.input_tokens, usage.output_tokens
-    if sent is not None and came is not None:
+    input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
+    if input_tokens is not None and output_tokens is not None:
         return usage
-    estimated = Usage(
-        input_tokens=estimate_tokens(messages) if sent is None else sent,
-        output_tokens=estimate_tokens((Message("assistant", reply.text),)) if came is None else came,
-        cached_tokens=usage.cached_tokens,
-        cost_usd=usage.cost_usd,
+    if input_tokens is None:
+        input_tokens = estimate_tokens(messages)
+    if output_tokens is None:
+        output_tokens = estimate_tokens((Message("assistant", reply.text),))
+    return priced(
+        Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cached_tokens=usage.cached_tokens,
+            cost_usd=usage.cost_usd,
+        )
     )
-    return priced(estimated)

@@ -1,13 +1,14 @@
-"""The laws of control behind `limits`: how many at once, how fast, and what rate a server admits. Pure arithmetic.
+"""Control loops of the limiter: concurrency window, pacing, and the rate that a server admits. Pure arithmetic.
 
-Every moment is a number of seconds of the caller's clock. Sources of the ideas:
+Every time is in seconds of the caller's clock. Sources:
 
 - `ConcurrencyWindow`: additive increase and multiplicative decrease (Chiu and Jain, "Analysis of the Increase and
-  Decrease Algorithms", 1989); a start that grows with every round trip (RFC 5681, section 3.1); growth ends where throughput
-  ends, because by Little's law what is sent beyond throughput x latency only waits (Cardwell et al., "BBR", 2016).
+  Decrease Algorithms", 1989); a start that grows with every round trip (RFC 5681, section 3.1); growth
+  stops when throughput stops growing, because by Little's law calls beyond throughput x latency only wait (Cardwell
+  et al., "BBR", 2016).
 - `Pacer`: spacing instead of bursts, as a virtual schedule (ITU-T I.371, the generic cell rate algorithm).
-- `OutstandingCalls`: what is far slower than the rest is stuck (Dean and Barroso, "The Tail at Scale", 2013).
-- `AdmittedRate`: a search between the rate that went well and the one that did not (Xu et al., "Binary Increase
+- `OutstandingCalls`: a call that is far slower than the others is stuck (Dean and Barroso, "The Tail at Scale", 2013).
+- `AdmittedRate`: binary search between the last rate that worked and the one that did not (Xu et al., "Binary Increase
   Congestion Control", 2004).
 """
 
@@ -16,29 +17,29 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 
-# The first window: small enough that a low limit wastes few calls, large enough that a short run is quick.
+# Initial window: small enough that few calls are wasted at a low limit, large enough that a short run is fast.
 START = 12
-# Growth of the window per round trip. At a limit that is found by doubling, half of all calls in flight are refused; a
-# fifth keeps the waste small, and goes from 12 to 64 in ten round trips.
+# Growth of the window per round trip. Doubling would have half of the calls in flight refused when it meets a limit;
+# 20 % wastes few calls and still goes from 12 to 64 in ten round trips.
 GROWTH = 0.2
-# Replies that take long meet the window before any rate: for them growth per round trip is latency / SLOW_S, at most
+# With slow replies the window is the bottleneck, not the rate: growth per round trip is latency / SLOW_S, at most
 # doubling.
 SLOW_S = 1.2
 SHORTEST_ROUND_S = 0.05
-# Rounds without more throughput until growth ends; rounds until it is tried again.
+# Rounds without more throughput until growth stops; rounds until it is tried again.
 STALE_ROUNDS = 4
 LEVEL_ROUNDS = 32
 
 
 class ConcurrencyWindow:
-    """How many calls may be in flight.
+    """The number of calls that may be in flight.
 
-    It begins at `START`, grows by a fifth or more each round trip while throughput follows, stays level where it does
-    not (and tries again now and then), and is halved when the server refuses; after that it grows by one per round.
+    It starts at `START`, grows by 20 % or more each round trip while throughput grows too, stays level while it does
+    not (with a new attempt now and then), and is halved when the server refuses calls; then it grows by one per round.
     """
 
     def __init__(self, *, size: int, most: int, is_fixed: bool, now: float) -> None:
-        """Begin a run; a fixed window never changes."""
+        """Create a window; a fixed one never changes."""
         self.size = float(size)
         self.latency_s: float | None = None
         self._fastest_s = math.inf
@@ -50,22 +51,22 @@ class ConcurrencyWindow:
 
     @property
     def whole(self) -> int:
-        """The size as a number of calls, >= 1."""
+        """Return the size as a whole number of calls, >= 1."""
         return int(self.size)
 
     def restart(self, now: float) -> None:
-        """Begin a round trip; what was counted of the last one is dropped."""
+        """Start a new round trip and discard the counts of the last one."""
         self._round_at = now
         self._done = 0
         self._was_full = False
 
-    def taken(self, in_flight: int) -> None:
-        """A call was started."""
+    def call_started(self, in_flight: int) -> None:
+        """Note that a call was started."""
         if in_flight >= self.whole:
             self._was_full = True
 
-    def answered(self, latency_s: float, now: float) -> None:
-        """A call came to an end that says something about latency and throughput."""
+    def call_ended(self, latency_s: float, now: float) -> None:
+        """Count a call whose end says something about latency and throughput."""
         smoothed_s = latency_s if self.latency_s is None else self.latency_s
         self.latency_s = smoothed_s + (latency_s - smoothed_s) / 8
         self._fastest_s = min(self._fastest_s, latency_s)
@@ -75,195 +76,203 @@ class ConcurrencyWindow:
         took_s = now - self._round_at
         # A round trip is over when as many calls have ended as the window holds (Little's law).
         if took_s >= (1.0 if self._is_additive else SHORTEST_ROUND_S) and self._done >= self.size:
-            if self._was_full:  # a window that is not used shows nothing
+            if self._was_full:  # a window that is not used up shows nothing
                 self._step(self._done / took_s)
             self.restart(now)
 
-    def cut(self, needed: float) -> None:
-        """Halve, but leave what a paced run needs."""
+    def halve(self, least: float) -> None:
+        """Halve the window, but not below `least`, which a paced run needs."""
         if not self.is_fixed:
-            self.size = min(self.size, max(1.0, self.size / 2, needed))
+            self.size = min(self.size, max(1.0, self.size / 2, least))
             self._is_additive = True
             self._compare_from(0.0)
 
     def _compare_from(self, throughput: float) -> None:
-        """Measure growth against this size and throughput."""
-        self._best, self._best_size = throughput, self.size
-        self._stale = 0
-        self._level_for = 0
+        """Compare further growth with this size and throughput."""
+        self._best_throughput, self._best_size = throughput, self.size
+        self._stale_rounds = 0
+        self._level_rounds = 0
 
     def _step(self, throughput: float) -> None:
-        """One full round trip is over."""
-        if self._level_for:
-            self._level_for -= 1
-            if not self._level_for:
+        """Adjust the size after one full round trip."""
+        if self._level_rounds:
+            self._level_rounds -= 1
+            if not self._level_rounds:
                 self._compare_from(throughput)
             return
-        # Throughput has to follow by two fifths of the growth; the rest is left to noise.
-        if throughput > self._best * (1 + 0.4 * (self.size / self._best_size - 1)):
-            self._best, self._best_size, self._stale = throughput, self.size, 0
+        # Throughput must grow by at least 40 % of the growth of the window; the rest may be noise.
+        if throughput > self._best_throughput * (1 + 0.4 * (self.size / self._best_size - 1)):
+            self._best_throughput, self._best_size, self._stale_rounds = throughput, self.size, 0
         else:
-            self._stale += 1
-        if self._stale >= STALE_ROUNDS:
+            self._stale_rounds += 1
+        if self._stale_rounds >= STALE_ROUNDS:
             self.size = min(self.size, self._best_size * (1 + GROWTH))
-            self._level_for = LEVEL_ROUNDS
+            self._level_rounds = LEVEL_ROUNDS
             return
         growth = 1 / self.size if self._is_additive else min(max(self._fastest_s / SLOW_S, GROWTH), 1.0)
         self.size = min(float(self.most), self.size * (1 + growth))
 
 
 class OutstandingCalls:
-    """The calls that are out, by when they were sent.
+    """The calls in flight, by the time they were sent.
 
-    A call that takes far longer than those before it is stuck, mostly: nobody will answer it. It shows nothing of what
-    the server takes, and a window full of such calls would be a run that stands still until their deadline.
+    A call that takes far longer than those before it is usually stuck: no reply will come. It says nothing about the
+    capacity of the server, and if the window were full of such calls, the run would stand still until their deadline.
     """
 
-    # A call is overdue after so many times the usual latency, and not before so many seconds.
-    _TIMES = 5.0
-    _LEAST_S = 1.0
+    # A call is overdue after so many times the usual latency, and after so many seconds at least.
+    _OVERDUE_FACTOR = 5.0
+    _MIN_OVERDUE_S = 1.0
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Create an empty collection."""
         self._sent_at: list[float] = []
 
-    def sent(self, now: float) -> None:
-        """A call was started."""
+    def call_started(self, now: float) -> None:
+        """Add a call."""
         self._sent_at.append(now)
 
-    def ended(self, sent_at: float) -> None:
-        """A call that was started at about that time has come to an end."""
+    def call_ended(self, sent_at: float) -> None:
+        """Remove the call that was started at about that time."""
         del self._sent_at[max(bisect_right(self._sent_at, sent_at) - 1, 0)]
 
     def overdue(self, latency_s: float | None, now: float) -> int:
-        """How many are overdue.
+        """Return the number of overdue calls.
 
         Args:
-            latency_s: What calls usually take, in seconds; None: not known yet.
-            now: The time.
+            latency_s: The usual latency of a call, in seconds; None: not known yet.
+            now: The current time.
         """
         if latency_s is None:
             return 0
-        return bisect_right(self._sent_at, now - max(self._TIMES * latency_s, self._LEAST_S))
+        return bisect_right(self._sent_at, now - max(self._OVERDUE_FACTOR * latency_s, self._MIN_OVERDUE_S))
 
 
 class Pacer:
-    """Spaces what is sent evenly: so many units (requests, tokens) a second, the lowest of three rates.
+    """Even spacing of calls: so many units (requests or tokens) a second, the lowest of three rates.
 
     Attributes:
-        asked: The rate that the user has set.
-        told: The rate that the server's headers leave.
+        user_rate: The limit set by the user, in units a second.
+        server_rate: The rate that the server's headers allow, in units a second.
     """
 
-    # What a bucket holds may be used up within so many seconds.
+    # The content of a token bucket may be used up within so many seconds.
     _SPARE_S = 5.0
-    # Sleeps end late by up to some milliseconds: as much may be caught up.
+    # Sleeps end up to some milliseconds late: that much may be caught up.
     _SLACK_S = 0.01
-    # Neither headers nor refusals make one call wait for more: the server then says itself how long (Retry-After).
-    _LONGEST_S = 60.0
+    # Headers and refusals make no call wait for longer: beyond that, the server itself says how long (Retry-After).
+    _MAX_STEP_S = 60.0
 
     def __init__(self, per_minute: float | None) -> None:
-        """Begin with the user's own limit, or none."""
-        self.asked = math.inf if per_minute is None else per_minute / 60
-        self.told = math.inf
+        """Create a pacer with the user's limit, or with none."""
+        self.user_rate = math.inf if per_minute is None else per_minute / 60
+        self.server_rate = math.inf
         self._next_at = -math.inf
-
-    def rate(self, learned: float = math.inf) -> float:
-        """Units a second that hold now."""
-        return min(self.asked, self.told, learned)
 
     @property
     def is_bounded(self) -> bool:
-        """Whether the user or the server has set a rate."""
-        return self.asked < math.inf or self.told < math.inf
+        """Tell whether the user or the server has set a rate."""
+        return self.user_rate < math.inf or self.server_rate < math.inf
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the next call may start."""
+        """Return the seconds until the next call may start."""
         return self._next_at - now
 
-    def take(self, units: float, now: float, learned: float = math.inf) -> None:
-        """A call starts that costs so many units, >= 0."""
-        if self.asked == self.told == learned == math.inf:
+    def call_started(self, units: float, now: float, admitted_rate: float = math.inf) -> None:
+        """Advance the schedule by one call.
+
+        Args:
+            units: Units that the call uses, >= 0.
+            now: The current time.
+            admitted_rate: A further limit, in units a second.
+        """
+        if self.user_rate == self.server_rate == admitted_rate == math.inf:
             return  # the usual case, for every call
-        if (step_s := self._step_s(units, learned)) > 0:
+        if (step_s := self._step_s(units, admitted_rate)) > 0:
             self._next_at = max(self._next_at, now - self._SLACK_S) + step_s
 
     def correct(self, units: float) -> None:
-        """A call has cost so many units more (or less, below 0) than was thought."""
+        """Correct the schedule by the difference between actual and estimated units; below 0: fewer were used."""
         if self.is_bounded:
             self._next_at += math.copysign(self._step_s(abs(units), math.inf), units)
 
-    def _step_s(self, units: float, learned: float) -> float:
-        """Seconds that so many units take."""
-        found = min(self.told, learned)
-        return max(units / self.asked, min(units / found, self._LONGEST_S) if found > 0 else self._LONGEST_S)
+    def _step_s(self, units: float, admitted_rate: float) -> float:
+        """Return the seconds that so many units take."""
+        rate = min(self.server_rate, admitted_rate)
+        return max(units / self.user_rate, min(units / rate, self._MAX_STEP_S) if rate > 0 else self._MAX_STEP_S)
 
-    def heed(self, limit: int | None, remaining: int | None, reset_s: float | None, in_flight: int) -> None:
-        """Steer by a server's headers, read as a bucket that refills evenly, as OpenAI and Anthropic describe theirs.
+    def follow_headers(self, limit: int | None, remaining: int | None, reset_s: float | None, in_flight: int) -> None:
+        """Set the server's rate from its headers, read as a token bucket, as OpenAI and Anthropic describe theirs.
 
-        What flows in is sustainable; what is in the bucket may be used up, but not within the next instant.
+        The inflow is sustainable; the content of the bucket may be used up, but not all at once.
+
+        Args:
+            limit: Size of the bucket, in units; None: not given.
+            remaining: Its content, in units; None: not given.
+            reset_s: Time until it is full, in seconds; None: not given.
+            in_flight: Units that the calls in flight will still use.
         """
         if limit is None or remaining is None:
             return
         if remaining >= limit or not reset_s:
-            self.told = math.inf  # a full bucket does not show how fast it fills
+            self.server_rate = math.inf  # a full bucket does not show how fast it refills
         else:
-            self.told = (limit - remaining) / reset_s + max(remaining - in_flight, 0) / self._SPARE_S
+            self.server_rate = (limit - remaining) / reset_s + max(remaining - in_flight, 0) / self._SPARE_S
 
 
 class AdmittedRate:
     """The rate of requests that a server admits, learned from its refusals.
 
-    `rate` is infinite until a share of all calls is refused that lone faults do not explain. From then on it is looked
-    at once in a period (the server's own Retry-After tells how long that is): no refusal, and it grows; any refusal,
-    and it falls by the refused share and approaches the rate that failed from below, by halves.
+    `rate` is infinite until more calls are refused than occasional faults explain. From then on it is adjusted once in
+    a period (as long as the server's own Retry-After): without a refusal it grows; with one it falls by the refused
+    share and then approaches the rate that failed from below, halving the distance each time.
 
-    Refusals that go on when the rate has fallen to half do not come from the rate: the pace is given up, and their
-    share is taken for the server's normal one.
+    If calls are still refused when the rate has fallen to half, the rate is not the reason: pacing ends, and this share
+    of refusals counts as normal for the server.
     """
 
-    # Growth per round: of an estimate, which may be half of the truth; just after a fall; towards the rate that failed.
-    _FASTEST_GROWTH = 0.2
+    # Growth per round: from an estimate, which may be half of the real rate; right after a fall; towards a failed rate.
+    _MAX_GROWTH = 0.2
     _GROWTH_AFTER_FALL = 0.01
-    _APPROACH = 0.1
-    # A fall is never deeper than this factor, and this share when it comes in the middle of a round: a fixed window
-    # refuses its last calls in a row, so that a part of a round shows no fair share.
-    _DEEPEST_FALL = 0.7
+    _GROWTH_TO_FAILED = 0.1
+    # The lowest factor of one fall, and the share by which the rate falls in the middle of a round: a server with fixed
+    # windows refuses the last calls of each in a row, so that the share within a part of a round is not representative.
+    _MIN_FACTOR = 0.7
     _EARLY_FALL = 0.2
-    # Where the rate that failed is this near, it is not tried again for so many rounds.
-    _NEAR = 1.02
-    _ROUNDS_NEAR = 8
-    # Half the share of refusals that is still no sign of a limit, when nothing else is known.
-    _NORMAL = 0.03
+    # A failed rate that is within this factor is not tried again for so many rounds.
+    _CLOSE_FACTOR = 1.02
+    _ROUNDS_WHEN_CLOSE = 8
+    # Half of the share of refusals that is no sign of a limit, as long as nothing else is known.
+    _NORMAL_SHARE = 0.03
 
     def __init__(self, now: float) -> None:
-        """Begin without a limit."""
+        """Create an unlimited rate."""
         self.rate = math.inf
         self.period_s = 1.0
-        self._normal = 0.0
-        self.learn(math.inf, now)
+        self._normal_share = 0.0
+        self.start_from(math.inf, now)
 
-    def learn(self, rate: float, now: float) -> None:
-        """Take an estimate."""
+    def start_from(self, rate: float, now: float) -> None:
+        """Start the search from an estimate, in requests a second; infinite: no limit."""
         self.rate = rate
         self._highest = rate
         self._failed = math.inf
-        self._growth = self._FASTEST_GROWTH
+        self._growth = self._MAX_GROWTH
         self._rounds_to_hold = 0
         self._is_after_fall = False
         self._all_answers = self._all_refused = 0
         self.restart(now)
 
     def restart(self, now: float) -> None:
-        """Count calls that are sent from now on."""
+        """Start a round: count only the calls that are sent from now on."""
         self._round_at = now
         self._last_sent_at = now
         self._waits_for_success = False
         self._answers = 0
         self._refused = 0
 
-    def answered(self, sent_at: float, is_refused: bool, now: float) -> None:
-        """A call has come to an end."""
+    def call_ended(self, sent_at: float, is_refused: bool, now: float) -> None:
+        """Count a call that has ended, and adjust the rate at the end of a round."""
         if sent_at < self._round_at or (self._waits_for_success and is_refused):
             return
         if self._waits_for_success:
@@ -272,71 +281,71 @@ class AdmittedRate:
         self._answers += 1
         self._refused += is_refused
         self._last_sent_at = max(self._last_sent_at, sent_at)
-        # Calls that are still on their way say whether the last step was right: a round ends with what it has sent.
+        # Calls in flight tell whether the last step was right: a round ends with the calls that it has sent.
         is_whole = self._last_sent_at - self._round_at >= self.period_s
         if self.rate == math.inf:
             if is_whole and self._answers >= 20:
-                self._suspect(now)
+                self._end_unpaced_round(now)
         elif self._is_early() or (is_whole and self._answers >= 10):
             self._all_answers += self._answers
             self._all_refused += self._refused
-            self._judge(is_whole, now)
+            self._end_paced_round(is_whole, now)
 
     def _is_early(self) -> bool:
-        """Whether so many were refused that the end of the round is not waited for."""
+        """Tell whether so many calls were refused that the rate falls before the end of the round."""
         if self._is_after_fall:
             return self._refused >= 8 and self._refused >= 0.2 * self._answers
         return self._refused >= 5 and self._refused >= 0.1 * self._answers
 
-    def _suspect(self, now: float) -> None:
-        """A round of a run without a pace is over: is there more refused than lone faults explain?"""
-        expected = 2 * max(self._NORMAL, self._normal) * self._answers
+    def _end_unpaced_round(self, now: float) -> None:
+        """End a round without pacing, and begin to pace if more was refused than occasional faults explain."""
+        expected = 2 * max(self._NORMAL_SHARE, self._normal_share) * self._answers
         if self._refused > expected + 2 * math.sqrt(expected) + 1:
-            self.learn(self._seen(self._answers - self._refused), now)
+            self.start_from(self._rate_of(self._answers - self._refused), now)
         self.restart(now)
 
-    def _seen(self, calls: int) -> float:
-        """So many calls of this round as a rate."""
+    def _rate_of(self, calls: int) -> float:
+        """Return the rate of so many calls in this round, in requests a second."""
         return max(calls, 1) / max(self._last_sent_at - self._round_at, self.period_s / 2)
 
-    def _judge(self, is_whole: bool, now: float) -> None:
-        """A round of a run with a pace is over."""
+    def _end_paced_round(self, is_whole: bool, now: float) -> None:
+        """End a round with pacing: lower the rate, keep it or raise it."""
         share = self._refused / self._answers
         if not is_whole and not self._is_after_fall:
             share = self._EARLY_FALL
-        if share > max(0.005, 2 * self._normal):
-            self._fall(share, now)
+        if share > max(0.005, 2 * self._normal_share):
+            self._lower(share, now)
             return
         self._is_after_fall = False
         if self._rounds_to_hold:
             self._rounds_to_hold -= 1
-        elif self._seen(self._answers) >= 0.7 * self.rate:  # a pace that is not used shows nothing
-            self._rise()
+        elif self._rate_of(self._answers) >= 0.7 * self.rate:  # a rate that is not used up shows nothing
+            self._raise()
         self.restart(now)
 
-    def _fall(self, share: float, now: float) -> None:
-        """Less, by the share that was refused."""
+    def _lower(self, share: float, now: float) -> None:
+        """Lower the rate by the share that was refused, or give up pacing."""
         if self.rate < self._highest / 2:
-            self._normal = self._all_refused / self._all_answers
-            self.learn(math.inf, now)
+            self._normal_share = self._all_refused / self._all_answers
+            self.start_from(math.inf, now)
             return
         self._failed = self.rate
-        self.rate *= max(1 - share, self._DEEPEST_FALL) * 0.99
+        self.rate *= max(1 - share, self._MIN_FACTOR) * 0.99
         self._growth = self._GROWTH_AFTER_FALL
         self._rounds_to_hold = 1
-        # What is refused for the rest of the server's window tells nothing about the new rate.
+        # Refusals in the rest of the server's window say nothing about the new rate.
         self.restart(now)
         self._waits_for_success = True
         self._is_after_fall = True
 
-    def _rise(self) -> None:
-        """More: half the way to the rate that failed, or where there is none, a step that becomes longer."""
-        if self._failed < math.inf and self._failed > self.rate * self._NEAR:
-            self.rate = min((self.rate + self._failed) / 2, self.rate * (1 + max(self._growth, self._APPROACH)))
-            if self._failed <= self.rate * self._NEAR:
-                self._rounds_to_hold = self._ROUNDS_NEAR
+    def _raise(self) -> None:
+        """Raise the rate: by half of the distance to the rate that failed, or, without one, by a growing step."""
+        if self._failed < math.inf and self._failed > self.rate * self._CLOSE_FACTOR:
+            self.rate = min((self.rate + self._failed) / 2, self.rate * (1 + max(self._growth, self._GROWTH_TO_FAILED)))
+            if self._failed <= self.rate * self._CLOSE_FACTOR:
+                self._rounds_to_hold = self._ROUNDS_WHEN_CLOSE
         else:
             self._failed = math.inf
             self.rate *= 1 + self._growth
         self._highest = max(self._highest, self.rate)
-        self._growth = min(1.4 * self._growth, self._FASTEST_GROWTH)
+        self._growth = min(1.4 * self._growth, self._MAX_GROWTH)

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from ..chat.keywords import CallKeywords
+
 if TYPE_CHECKING:
     from .progress import Progress
-from ..chat.keywords import CallKeywords
 
 
 class BatchKeywords(CallKeywords, total=False):
-    """What a run over rows is, beside its prompts: that of each request, and of all together.
+    """The keywords of a run over rows, in addition to those of each call. What is left out or None has its default.
 
     Keys:
-        concurrency: Most requests at once, or ``"auto"``: as many as the server takes well.
-        requests_per_minute: Most requests a minute; None: as the server says.
-        tokens_per_minute: Most tokens a minute; None: as the server says.
-        max_cost_usd: What the run may cost, in US dollars. What a call may take is reserved before it is sent: its
-            prompt and `max_tokens`, or, where that is not given, the longest reply so far and a quarter more. The run
-            begins with two calls.
-        max_total_tokens: What the run may take, in tokens, input and output; likewise.
-        fresh: Ask again although the store has a reply, and replace it.
-        store: Whether replies are looked up and kept.
-        progress: Whether a bar is drawn, or a callable that gets `Progress` values.
-        max_retries: How often one request is sent again; None: as the settings say.
-        outage_patience_s: How long a run waits when a server that has answered before cannot be reached any more, in
-            seconds, 0 or more; default: 600. Meanwhile one call tries now and then, and no row is lost.
+        concurrency: Most requests in flight, 1 to 1,000, or ``"auto"`` (the default), which adapts to the server.
+        requests_per_minute: Most requests a minute, above 0; default: what the server's headers allow.
+        tokens_per_minute: Most tokens a minute, above 0; default: what the server's headers allow.
+        max_cost_usd: Budget of the run in US dollars, above 0. Before a call is sent, its upper bound is reserved: the
+            prompt and `max_tokens` or, if that is not set, the longest reply so far plus 25 %. The run starts with two
+            calls. Default: no limit.
+        max_total_tokens: Budget of the run in tokens, input and output together, above 0; reserved in the same way.
+            Default: no limit.
+        fresh: True: ask again even if the store has a reply, and replace it; default: False.
+        store: False: neither look up replies in the store nor keep them; default: True.
+        progress: True (the default) shows a progress bar, False shows nothing; or a callable that gets `Progress`
+            values.
+        max_retries: How often a failed request is sent again, 0 or more; default: as in the settings.
+        outage_patience_s: How long a run waits when a server that has answered before can no longer be reached, in
+            seconds, 0 or more; default: 600. Meanwhile a single call probes the server now and then, and no row is
+            lost.
     """
 
     concurrency: int | Literal["auto"]

@@ -1,4 +1,4 @@
-"""Which row asks which request, and what each has come to: equal rows are one job, and their outcome is that of all."""
+"""The rows of a run, and the request of each: equal rows share one request and its result."""
 
 from __future__ import annotations
 
@@ -17,133 +17,134 @@ _MISSING = -1
 
 
 class RowLedger:
-    """The rows of one run. Read once, a block at a time.
+    """The rows of one run, read once and a block at a time, with their results.
 
     Attributes:
         is_read: Whether no row is left to read.
-        open: Jobs without an outcome.
-        done: Rows that have their outcome, or nothing to ask.
-        missing: Rows with nothing to ask.
-        hits: Rows answered by the store or by an equal row.
+        open: Requests without a result.
+        done: Rows with a reply, an error, or a missing value.
+        missing: Rows with a missing value: they send nothing.
+        hits: Rows answered from the store, and duplicates of another row of the run.
         errors: Rows that failed.
     """
 
     def __init__(self, plan: BatchPlan, rows: Iterable[Row], on_row: Callable[[RowResult], None] | None) -> None:
-        """Begin; nothing is read yet.
+        """Create a ledger; nothing is read yet.
 
         Args:
-            plan: Makes the messages of rows, and keys of them.
+            plan: Makes the messages and the keys of the rows.
             rows: The rows in order.
-            on_row: Told of every row as it is done.
+            on_row: Called with each row when it is done.
         """
         self._plan = plan
         self._keys = plan.keys()
         self._source: Iterator[Row] = iter(rows)
         self._on_row = on_row
-        self._jobs: dict[bytes, int] = {}
-        self._job_of_row = array("q")
-        self._outcomes = BatchResults()
-        # Further rows that ask what an open job asks, by its number.
-        self._twins: dict[int, list[int]] = {}
+        self._numbers: dict[bytes, int] = {}
+        self._request_of_row = array("q")
+        self._results = BatchResults()
+        # Further rows with the same request as an open one, by its number.
+        self._duplicates: dict[int, list[int]] = {}
         self.is_read = False
         self.open = self.done = self.missing = self.hits = self.errors = 0
 
     def __len__(self) -> int:
-        """Rows read so far."""
-        return len(self._job_of_row)
+        """Return the number of rows read so far."""
+        return len(self._request_of_row)
 
-    # What has come of them ----------------------------------------------------------------------------------------
+    # Results ----------------------------------------------------------------------------------------------------------
 
     def outcome(self, row: int) -> Reply | AichatError | None:
-        """What a row has come to; None: nothing to ask, or not done."""
-        job = self._job_of_row[row]
-        return None if job == _MISSING else self._outcomes[job]
+        """Return the reply or the error of a row; None: its value is missing, or it is not done."""
+        number = self._request_of_row[row]
+        return None if number == _MISSING else self._results[number]
 
     def outcomes(self) -> Iterator[Reply | AichatError | None]:
-        """What every row read so far has come to, in order."""
-        return self._outcomes.each(self._job_of_row)
+        """Yield the outcome of every row read so far, in order."""
+        return self._results.each(self._request_of_row)
 
     def texts(self) -> Iterator[str | None]:
-        """The text of the reply of every row read so far, in order; None where there is none."""
-        text = self._outcomes.text
-        return (None if job == _MISSING else text(job) for job in self._job_of_row)
+        """Yield the reply's text of every row read so far, in order; None where there is none."""
+        text = self._results.text
+        return (None if number == _MISSING else text(number) for number in self._request_of_row)
 
     def errors_by_row(self) -> dict[int, AichatError]:
-        """The error of each row that failed, by the row's position."""
+        """Return the error of each failed row, by the row's position."""
         if not self.errors:
             return {}
-        found = ((row, self._outcomes.error(job)) for row, job in enumerate(self._job_of_row) if job != _MISSING)
+        error_of = self._results.error
+        found = ((row, error_of(number)) for row, number in enumerate(self._request_of_row) if number != _MISSING)
         return {row: error for row, error in found if error is not None}
 
     @property
     def replaced(self) -> int:
-        """Replies of which characters were replaced that no text may hold."""
-        return self._outcomes.replaced
+        """Return the number of replies in which invalid characters were replaced."""
+        return self._results.replaced
 
     def reply(self, key: bytes) -> Reply | None:
-        """The reply to the request of this key."""
-        number = self._jobs.get(key)
-        outcome = None if number is None else self._outcomes[number]
+        """Return the reply to the request with this key, if there is one."""
+        number = self._numbers.get(key)
+        outcome = None if number is None else self._results[number]
         return outcome if isinstance(outcome, Reply) else None
 
-    # The run writes -----------------------------------------------------------------------------------------------
+    # Changes ----------------------------------------------------------------------------------------------------------
 
     def read(self, count: int) -> list[PendingRequest]:
-        """Read so many rows; those jobs of them that are new."""
-        fresh: list[PendingRequest] = []
+        """Read up to `count` rows, and return the requests among them that are new."""
+        new: list[PendingRequest] = []
         first = len(self)
-        for number, row in enumerate(islice(self._source, count), first):
+        for position, row in enumerate(islice(self._source, count), first):
             if row is None:
-                self._job_of_row.append(_MISSING)
+                self._request_of_row.append(_MISSING)
                 self.missing += 1
                 self.done += 1
                 if self._on_row is not None:
-                    self._on_row(RowResult(number, None, None, False))
+                    self._on_row(RowResult(position, None, None, False))
             elif isinstance(row, AichatError):
-                job = self._outcomes.add()
-                self._job_of_row.append(job)
-                self._outcomes.fail(job, row)
-                self._row_done(number, job, is_hit=False)
+                number = self._results.add()
+                self._request_of_row.append(number)
+                self._results.set_error(number, row)
+                self._row_done(position, number, is_hit=False)
             else:
-                self._take(number, self._plan.messages(row), fresh)
+                self._add_row(position, self._plan.messages(row), new)
         if len(self) - first < count:
             self.is_read = True
-        return fresh
+        return new
 
-    def _take(self, row: int, messages: tuple[Message, ...], fresh: list[PendingRequest]) -> None:
-        """Take a row: the first that asks this is a job."""
+    def _add_row(self, row: int, messages: tuple[Message, ...], new: list[PendingRequest]) -> None:
+        """Assign a row to its request; the first row with a request adds it to `new`."""
         key = self._keys.key(messages)
-        job = self._jobs.setdefault(key, len(self._outcomes))
-        self._job_of_row.append(job)
-        if job == len(self._outcomes):
-            self._outcomes.add()
+        number = self._numbers.setdefault(key, len(self._results))
+        self._request_of_row.append(number)
+        if number == len(self._results):
+            self._results.add()
             self.open += 1
-            fresh.append(PendingRequest(job, row, key, messages))
-        elif self._outcomes.is_open(job):
-            self._twins.setdefault(job, []).append(row)
+            new.append(PendingRequest(number, row, key, messages))
+        elif self._results.is_open(number):
+            self._duplicates.setdefault(number, []).append(row)
         else:
-            self._row_done(row, job, is_hit=True)
+            self._row_done(row, number, is_hit=True)
 
-    def finish(self, job: PendingRequest, outcome: Reply | AichatError, *, is_hit: bool = False) -> None:
-        """A job has its outcome; so have all its rows."""
+    def finish(self, request: PendingRequest, outcome: Reply | AichatError, *, is_hit: bool = False) -> None:
+        """Store the result of a request, and finish all its rows."""
         if isinstance(outcome, Reply):
-            self._outcomes.answer(job.number, outcome)
+            self._results.set_reply(request.number, outcome)
         else:
-            self._outcomes.fail(job.number, outcome)
+            self._results.set_error(request.number, outcome)
         self.open -= 1
-        self._row_done(job.row, job.number, is_hit=is_hit)
-        for row in self._twins.pop(job.number, ()):
-            self._row_done(row, job.number, is_hit=True)
+        self._row_done(request.row, request.number, is_hit=is_hit)
+        for row in self._duplicates.pop(request.number, ()):
+            self._row_done(row, request.number, is_hit=True)
 
-    def _row_done(self, row: int, job: int, *, is_hit: bool) -> None:
-        """A row has the outcome of its job."""
-        error = self._outcomes.error(job)
+    def _row_done(self, row: int, number: int, *, is_hit: bool) -> None:
+        """Count a row that has its result, and report it."""
+        error = self._results.error(number)
         self.done += 1
         if error is not None:
             self.errors += 1
         else:
             self.hits += is_hit
-        if self._on_row is not None:  # most runs make no object for a row
-            outcome = self._outcomes[job]
+        if self._on_row is not None:  # most runs need no object for each row
+            outcome = self._results[number]
             reply = outcome if isinstance(outcome, Reply) else None
             self._on_row(RowResult(row, reply, error, is_hit and error is None))

@@ -1,23 +1,23 @@
-"""How many calls of a run at once, how fast, and when all of them pause.
+"""Adaptive limiter: how many calls of a run are in flight, how fast they start, and when all of them pause.
 
-The law, in plain words:
+The rules:
 
-1. **How many at once.** `control.ConcurrencyWindow`: begin with 12, a fifth more each round trip while throughput
-   follows. A call that takes five times as long as usual, and a second at least, gives its place to another one
+1. **Concurrency.** `control.ConcurrencyWindow`: start with 12 calls, 20 % more each round trip while throughput grows
+   too. A call that takes five times as long as usual, and at least a second, is replaced by another one
    (`control.OutstandingCalls`).
-2. **The first refusal pauses everyone.** From a 429 (503, 529) until its Retry-After is over nobody starts a call.
-3. **Alone, or one of many?** A refusal opens a doubt: of the calls that were sent after the refused one, how many were
-   refused too? A server at its limit refuses most of them; a fault that hits one call in twenty does not. Alone, the
-   run goes on as before when the pause is over.
-4. **At the limit**: everyone pauses until the last Retry-After is over, the window is halved, and from then on calls
-   are spaced at the rate that the server has admitted: the geometric mean of the calls admitted per second since the
-   last pause, this pause included (too low when the run had only begun), and of those in the last period before the
-   refusal (too high when the server saves up what is not used). `control.AdmittedRate` then finds the true one.
-5. **Later refusals that are alone** pause their own row only, unless all pauses of the run together stay below a
-   fiftieth of its time: else one refusal in twenty, each with a pause of a second, would be a run that only pauses.
+2. **The first refusal pauses the run.** After a 429 (503, 529) no call starts until its Retry-After is over.
+3. **Was it alone?** After a refusal the limiter counts how many of the calls that were sent later are refused too. A
+   server at its limit refuses most of them; a fault that hits one call in twenty does not. If the refusal was alone,
+   the run goes on as before when the pause is over.
+4. **At the limit** the run pauses until the last Retry-After is over, the window is halved, and from then on calls are
+   spaced at the rate that the server has admitted: the geometric mean of the calls admitted per second since the last
+   pause, including this pause (too low if the run had only begun), and of those in the last period before the refusal
+   (too high if the server accumulates unused capacity). `control.AdmittedRate` then searches for the exact rate.
+5. **Later refusals that are alone** delay only their own row, unless all pauses of the run together take less than 2 %
+   of its time: otherwise one refusal in twenty, each with a pause of a second, would stop the run most of the time.
 
-Pacing keeps a run at the edge of a limit with next to no wasted calls, which no number of calls in flight can do: sixty
-calls a second at 20 ms are one call in flight, or two.
+With pacing a run stays at the limit of a server with almost no wasted calls. A number of calls in flight cannot do
+that: sixty calls a second at 20 ms are between one and two calls in flight.
 """
 
 from __future__ import annotations
@@ -36,34 +36,30 @@ from ..core.errors import (
     ConnectionFailedError,
     DeadlineError,
     IncompleteReplyError,
-    OptionError,
     RateLimitError,
     TooManyOpenFilesError,
 )
 from ..core.messages import RateLimits, Reply
-from ..http.rate_limits import rate_limits_from
 from .control import START, AdmittedRate, ConcurrencyWindow, OutstandingCalls, Pacer
 
-__all__ = ["Limiter", "Outcome", "RateLimits", "outcome_of", "rate_limits_from"]
-
-# A server that asks for more is not waited for (`RetryPolicy.retry_after_cap_s` says the same of one request).
-LONGEST_PAUSE_S = 120.0
-# Calls that were sent in the same instant differ by the rounding of `now - latency_s`.
-INSTANT_S = 0.001
+# A longer Retry-After pauses nothing (`RetryPolicy.retry_after_cap_s` is the same limit for one request).
+MAX_PAUSE_S = 120.0
+# Times of calls that were sent at the same moment differ by the rounding of `now - latency_s`.
+ROUNDING_S = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How one call went.
+    """The outcome of one call, as the limiter needs it.
 
     Attributes:
         latency_s: Seconds from sending to the end.
         kind: ``"ok"``; ``"throttled"`` (429, 503, 529, or no file descriptor was left for it); ``"timeout"``;
-            ``"lost"``: nothing that says something about the server, because its connection broke or it was not sent
-            at all; ``"error"`` for all else.
-        tokens: Tokens it used, input and output together, where the server said so.
-        retry_after_s: How long the server asked to wait.
-        rate_limits: What the headers said.
+            ``"lost"``: it says nothing about the server, because its connection failed or it was not sent;
+            ``"error"`` for everything else.
+        tokens: Tokens it used, input and output together; None: the server did not say.
+        retry_after_s: Wait that the server asked for, in seconds.
+        rate_limits: Limits from the headers.
     """
 
     latency_s: float
@@ -74,7 +70,12 @@ class Outcome:
 
 
 def outcome_of(result: Reply | AichatError, latency_s: float) -> Outcome:
-    """How an attempt went, as the limits want to know it."""
+    """Convert the result of an attempt.
+
+    Args:
+        result: The reply, or the error.
+        latency_s: Seconds from sending to the end.
+    """
     if isinstance(result, Reply):
         usage = result.usage
         return Outcome(
@@ -95,20 +96,20 @@ def _kind_of(error: AichatError) -> Literal["throttled", "timeout", "lost", "err
 
 
 class _LimitCheck:
-    """Calls that were sent after a refused one: does the server refuse them all?"""
+    """Counts of the calls that were sent after a refused one, to tell a limit from an occasional fault."""
 
     def __init__(self, sent_at: float, now: float) -> None:
-        self.since = sent_at - INSTANT_S
+        self.since = sent_at - ROUNDING_S
         self.answers = 0
         self.refused = 0
         self.retry_at = now
 
     def is_settled(self, enough: int) -> bool:
-        """Whether there is enough to judge by."""
+        """Tell whether there are enough answers to decide."""
         return self.answers >= enough or (enough <= 10 and self.is_limit())
 
     def is_limit(self, *, is_over: bool = False) -> bool:
-        """Whether most were refused. `is_over`: no more answers will come, fewer must do."""
+        """Tell whether most were refused. `is_over`: no more answers will come, so fewer are enough."""
         answers, refused = self.answers, self.refused
         if is_over and refused >= 4 and refused >= 0.3 * answers:
             return True
@@ -116,11 +117,10 @@ class _LimitCheck:
 
 
 class Limiter:
-    """The limits of one run: `acquire` before each call, `release` after it. For one event loop; not thread safe.
+    """The limiter of one run: `acquire` before each call, `release` after it. For one event loop; not thread safe.
 
     Attributes:
         in_flight: Calls between `acquire` and `release`.
-        max_seen: The highest `in_flight` so far.
     """
 
     def __init__(
@@ -134,27 +134,22 @@ class Limiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Begin a run.
+        """Create the limiter of a run that starts now.
 
         Args:
-            concurrency: Calls at once; ``"auto"`` finds the number. Pauses and pacing hold for both.
-            requests_per_minute: Upper bound, evenly spaced, > 0.
-            tokens_per_minute: Upper bound, evenly spaced, > 0.
-            max_concurrency: Highest number that ``"auto"`` may find, >= 1.
-            share: Connections that this run may have now, >= 1; what is more than that waits.
-            clock: Seconds that only go forward.
+            concurrency: Calls in flight, >= 1; ``"auto"`` adapts the number. Pauses and pacing hold for both.
+            requests_per_minute: Upper limit, evenly spaced, > 0.
+            tokens_per_minute: Upper limit, evenly spaced, > 0.
+            max_concurrency: Upper limit of ``"auto"``, >= 1.
+            share: Returns the connections that this run may have now, >= 1; further calls wait.
+            clock: Monotonic clock, in seconds.
             sleep: Waits so many seconds.
-
-        Raises:
-            OptionError: A number outside its range.
         """
-        for name, count in (("concurrency", concurrency), ("max_concurrency", max_concurrency)):
-            if name == "concurrency" and count == "auto":
-                continue
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise OptionError(f"{name} must be a whole number of 1 or more, not {count!r}.")
-        _check_positive("requests_per_minute", requests_per_minute)
-        _check_positive("tokens_per_minute", tokens_per_minute)
+        # Users' values are checked by `BatchOptions`.
+        assert concurrency == "auto" or concurrency >= 1
+        assert max_concurrency >= 1
+        assert requests_per_minute is None or requests_per_minute > 0
+        assert tokens_per_minute is None or tokens_per_minute > 0
         self._clock = clock
         self._sleep = sleep
         self._share = share
@@ -168,84 +163,77 @@ class Limiter:
         self._requests = Pacer(requests_per_minute)
         self._tokens = Pacer(tokens_per_minute)
         self._admitted = AdmittedRate(now)
-        self._tokens_charged = 0.0  # tokens a call, as charged when it starts, smoothed
-        self._tokens_used = 0.0  # as used, smoothed
+        self._tokens_charged = 0.0  # tokens charged when a call starts, smoothed
+        self._tokens_used = 0.0  # tokens a call has used, smoothed
         self._outstanding = OutstandingCalls()
         self.in_flight = 0
-        self.max_seen = 0
         self._turn = asyncio.Lock()  # first come, first served
-        self._queue = 0
-        self._freed: asyncio.Future[None] | None = None
+        self._n_waiting = 0
+        self._slot_freed: asyncio.Future[None] | None = None
         self._pause_until = -math.inf
         self._paused_s = 0.0
         self._resumed_after = -math.inf
-        self._doubt: _LimitCheck | None = None
+        self._limit_check: _LimitCheck | None = None
         self._retry_after_s = 1.0
-        self._failures = 0
+        self._failed_pauses = 0
         self._begin_epoch(now)
 
     @property
     def concurrency(self) -> int:
-        """Calls that may be in flight now, not counting those that are overdue."""
+        """Return the number of calls that may be in flight now, not counting overdue ones."""
         return self._window.whole
 
     @property
-    def most(self) -> int:
-        """The highest `concurrency` there can be."""
+    def max_concurrency(self) -> int:
+        """Return the highest possible `concurrency`."""
         return self._window.most
 
     @property
-    def has_stuck(self) -> bool:
-        """Whether calls are overdue, so that more workers are wanted without one having come to an end."""
-        return self._places(self._clock()) > self._window.whole
+    def has_overdue(self) -> bool:
+        """Tell whether calls are overdue, so that more workers are wanted although none has finished."""
+        return self._slots(self._clock()) > self._window.whole
 
     @property
     def workers_wanted(self) -> int:
-        """Workers that have something to do now; ask again after each `release`, and when something is stuck."""
-        return self._places(self._clock())
+        """Return the number of workers that can send now; it changes with each `release` and each overdue call."""
+        return self._slots(self._clock())
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether it matters how many tokens a call will use."""
+        """Tell whether the number of tokens of a call matters."""
         return self._tokens.is_bounded
 
     @property
-    def requests_per_second(self) -> float | None:
-        """The pace that holds now; None where there is none."""
-        rate = self._requests.rate(self._admitted.rate)
-        return None if math.isinf(rate) else rate
-
-    @property
     def pause_s(self) -> float:
-        """Seconds until the pause of all workers is over; 0 when there is none."""
+        """Return the seconds until the pause of the run is over; 0 without a pause."""
         return max(self._pause_until - self._clock(), 0.0)
 
     async def acquire(self, tokens: int = 0) -> None:
-        """Wait until a call may start: for a free slot, for the end of a pause, for the pace.
+        """Wait until a call may start: for a free slot, for the end of a pause, for its time in the schedule.
 
-        Cancelled while it waits, it takes nothing.
+        If it is cancelled while it waits, nothing is acquired.
 
         Args:
-            tokens: About how many tokens the call will use, input and output; 0: as many as those before it.
+            tokens: Estimated tokens of the call, input and output; 0: the average of the calls before it.
         """
-        if not self._queue and self._wait_s(now := self._clock()) <= 0:
-            self._take(tokens, now)  # the usual case: nobody waits
+        if not self._n_waiting and self._wait_s(now := self._clock()) <= 0:
+            self._start_call(tokens, now)  # the usual case: nobody waits
             return
-        self._queue += 1
+        self._n_waiting += 1
         try:
             async with self._turn:
                 while (wait_s := self._wait_s(now := self._clock())) > 0:
                     if wait_s < math.inf:
                         await self._sleep(wait_s)
                     else:
-                        self._freed = asyncio.get_running_loop().create_future()
-                        await self._freed
-                self._take(tokens, now)
+                        self._slot_freed = asyncio.get_running_loop().create_future()
+                        await self._slot_freed
+                self._start_call(tokens, now)
         finally:
-            self._queue -= 1
+            self._n_waiting -= 1
 
-    def _places(self, now: float) -> int:
-        """Calls that may be out: as many as the window holds, and as many again in place of those that are overdue."""
+    def _slots(self, now: float) -> int:
+        """Return how many calls may be in flight: the window, and at most as many again in place of overdue ones."""
         window = self._window
         if window.is_fixed:
             return min(window.whole, self._share())
@@ -253,8 +241,8 @@ class Limiter:
         return min(window.whole + min(overdue, window.whole), window.most, self._share())
 
     def _wait_s(self, now: float) -> float:
-        """Seconds until a call may start; infinite: until another one has ended."""
-        if self.in_flight >= self._places(now):
+        """Return the seconds until a call may start; infinite: when another one has ended."""
+        if self.in_flight >= self._slots(now):
             return math.inf
         wait_s = max(self._pause_until - now, self._requests.wait_s(now), self._tokens.wait_s(now))
         if wait_s <= 0 and self._pause_until > self._resumed_after:
@@ -262,89 +250,86 @@ class Limiter:
             return self._wait_s(now)
         return wait_s
 
-    def _take(self, tokens: int, now: float) -> None:
-        """A call starts."""
+    def _start_call(self, tokens: int, now: float) -> None:
+        """Count a call that starts."""
         self.in_flight += 1
-        self.max_seen = max(self.max_seen, self.in_flight)
-        self._window.taken(self.in_flight)
+        self._window.call_started(self.in_flight)
         if not self._window.is_fixed:
-            self._outstanding.sent(now)
-        self._requests.take(1, now, self._admitted.rate)
+            self._outstanding.call_started(now)
+        self._requests.call_started(1, now, self._admitted.rate)
         charge = tokens or self._tokens_used
-        self._tokens.take(charge, now)
+        self._tokens.call_started(charge, now)
         self._tokens_charged += (charge - self._tokens_charged) / 8
 
     def release(self, outcome: Outcome) -> None:
-        """Give the slot back and say how it went.
-
-        Args:
-            outcome: How it went.
-        """
+        """Return the slot of a call, and learn from its outcome."""
         self.in_flight -= 1
-        if self._freed is not None and not self._freed.done():
-            self._freed.set_result(None)
+        if self._slot_freed is not None and not self._slot_freed.done():
+            self._slot_freed.set_result(None)
         now = self._clock()
         sent_at = now - outcome.latency_s
         if not self._window.is_fixed:
-            self._outstanding.ended(sent_at + INSTANT_S)
+            self._outstanding.call_ended(sent_at + ROUNDING_S)
         if outcome.kind == "lost":
             self._tokens.correct(-self._tokens_charged)
             return
         is_refused = outcome.kind in ("throttled", "timeout")
         if not is_refused:
-            self._window.answered(outcome.latency_s, now)
-        if outcome.kind == "ok" and sent_at >= self._epoch_at - INSTANT_S:
-            self._ok += 1
-            self._ok_sent.append(sent_at)
-        self._admitted.answered(sent_at, is_refused, now)
+            self._window.call_ended(outcome.latency_s, now)
+        if outcome.kind == "ok" and sent_at >= self._epoch_at - ROUNDING_S:
+            self._n_ok += 1
+            self._ok_sent_at.append(sent_at)
+        self._admitted.call_ended(sent_at, is_refused, now)
         self._count_tokens(outcome)
-        if (told := outcome.rate_limits) is not None:
-            self._requests.heed(told.limit_requests, told.remaining_requests, told.reset_requests_s, self.in_flight)
+        if (limits := outcome.rate_limits) is not None:
+            self._requests.follow_headers(
+                limits.limit_requests, limits.remaining_requests, limits.reset_requests_s, self.in_flight
+            )
             used = int(self.in_flight * self._tokens_used)
-            self._tokens.heed(told.limit_tokens, told.remaining_tokens, told.reset_tokens_s, used)
-        self._doubt_after(outcome, is_refused, sent_at, now)
+            self._tokens.follow_headers(limits.limit_tokens, limits.remaining_tokens, limits.reset_tokens_s, used)
+        self._check_limit(outcome, is_refused, sent_at, now)
 
     def _count_tokens(self, outcome: Outcome) -> None:
-        """Set right what `acquire` has charged. A call that was turned away used none."""
+        """Correct the tokens that `acquire` has charged. A throttled call used none."""
         used = 0 if outcome.kind == "throttled" else outcome.tokens
         if used is not None:
             self._tokens.correct(used - self._tokens_charged)
             if outcome.kind == "ok":
                 self._tokens_used += (used - self._tokens_used) / (8 if self._tokens_used else 1)
 
-    def _doubt_after(self, outcome: Outcome, is_refused: bool, sent_at: float, now: float) -> None:
-        """Open a doubt, add to it, or settle it."""
-        doubt = self._doubt
-        if doubt is not None and sent_at >= doubt.since:
-            doubt.answers += 1
-            doubt.refused += is_refused
-        elif doubt is None and is_refused and sent_at >= self._epoch_at:
-            doubt = self._doubt = _LimitCheck(sent_at, now)
-        if doubt is None:
+    def _check_limit(self, outcome: Outcome, is_refused: bool, sent_at: float, now: float) -> None:
+        """Open a limit check, count a call in it, or close it."""
+        check = self._limit_check
+        if check is not None and sent_at >= check.since:
+            check.answers += 1
+            check.refused += is_refused
+        elif check is None and is_refused and sent_at >= self._epoch_at:
+            check = self._limit_check = _LimitCheck(sent_at, now)
+        if check is None:
             return
         if is_refused:
-            self._heed_retry_after(doubt, outcome.retry_after_s, now)
+            self._follow_retry_after(check, outcome.retry_after_s, now)
         if now < self._pause_until:
-            return  # the pause gives time to see how the others fare
+            return  # until its end more calls are counted
         rate = self._admitted.rate
-        # A paced run sees a few refusals in a row at the end of each window of the server.
+        # A paced run meets a few refusals in a row at the end of each window of the server.
         enough = 10 if math.isinf(rate) else int(min(max(rate * self._admitted.period_s / 2, 11), 30))
-        if doubt.is_settled(enough):
-            self._settle(doubt, now)
+        if check.is_settled(enough):
+            self._close_check(check, now)
 
-    def _heed_retry_after(self, doubt: _LimitCheck, retry_after_s: float | None, now: float) -> None:
-        """Note how long the server asks to wait, and pause everyone where that is due."""
-        if retry_after_s is None or not 0 < retry_after_s <= LONGEST_PAUSE_S:
+    def _follow_retry_after(self, check: _LimitCheck, retry_after_s: float | None, now: float) -> None:
+        """Note the wait that the server asks for, and pause the run where the rules say so."""
+        if retry_after_s is None or not 0 < retry_after_s <= MAX_PAUSE_S:
             return
         self._retry_after_s = max(retry_after_s, 1.0)
         self._admitted.period_s = min(max(retry_after_s, 0.8 * self._admitted.period_s, 1.0), 60.0)
-        doubt.retry_at = max(doubt.retry_at, now + retry_after_s)
+        check.retry_at = max(check.retry_at, now + retry_after_s)
         is_rare = self._paused_s + retry_after_s <= 0.02 * (now - self._began_at)
         if not self._paused_s or now < self._pause_until or is_rare:
-            self._pause(doubt.retry_at, now)
+            self._pause(check.retry_at, now)
 
     def _pause(self, until: float, now: float) -> None:
-        """Let nobody start a call before `until`."""
+        """Let no call start before `until`."""
         if until > self._pause_until:
             self._paused_s += until - max(now, self._pause_until)
             self._pause_until = until
@@ -352,52 +337,44 @@ class Limiter:
             self._admitted.restart(until)
 
     def _resume(self, now: float) -> None:
-        """The pause is over."""
-        if self._doubt is not None:
-            self._settle(self._doubt, now, is_over=True)
+        """End a pause."""
+        if self._limit_check is not None:
+            self._close_check(self._limit_check, now, is_over=True)
         if self._epoch_at < self._pause_until:
             self._begin_epoch(self._pause_until)
         self._resumed_after = self._pause_until
 
-    def _settle(self, doubt: _LimitCheck, now: float, *, is_over: bool = False) -> None:
-        """Decide whether the server is at its limit, and if so, slow down."""
-        self._doubt = None
-        if not doubt.is_limit(is_over=is_over):
+    def _close_check(self, check: _LimitCheck, now: float, *, is_over: bool = False) -> None:
+        """Decide whether the server is at its limit, and if so, pause and slow down."""
+        self._limit_check = None
+        if not check.is_limit(is_over=is_over):
             return
-        if doubt.retry_at <= now and not is_over:
-            # Refused without a Retry-After: wait longer each time nothing came of it.
-            self._failures = 0 if self._ok else self._failures + 1
-            doubt.retry_at = now + min(0.5 * 2.0**self._failures, 30.0)
-        self._pause(doubt.retry_at, now)
+        if check.retry_at <= now and not is_over:
+            # Refused without a Retry-After: wait longer each time, until a call succeeds.
+            self._failed_pauses = 0 if self._n_ok else self._failed_pauses + 1
+            check.retry_at = now + min(0.5 * 2.0**self._failed_pauses, 30.0)
+        self._pause(check.retry_at, now)
         resume_at = max(now, self._pause_until)
-        needed = 0.0
-        if self._ok >= START:
+        least = 0.0
+        if self._n_ok >= START:
             period_s = self._retry_after_s
-            since_pause = self._ok / max(resume_at - self._epoch_at, 1.0)
-            before = sum(sent_at >= doubt.since - period_s for sent_at in self._ok_sent) / period_s
+            since_pause = self._n_ok / max(resume_at - self._epoch_at, 1.0)
+            before = sum(sent_at >= check.since - period_s for sent_at in self._ok_sent_at) / period_s
             rate = min(math.sqrt(since_pause * max(since_pause, min(before, self._admitted.rate))), self._admitted.rate)
-        elif self._ok and self._window.latency_s:
-            # Too few to tell the rate, but the calls of one instant were too many: spread them (Little's law).
+        elif self._n_ok and self._window.latency_s:
+            # Too few to know the rate, but the calls of one moment were too many: spread them (Little's law).
             rate = min(self._window.size / self._window.latency_s / 2, self._admitted.rate)
         else:
             rate = math.inf
         if rate < math.inf:
-            self._admitted.learn(rate, resume_at)
-            needed = 1 + 2 * rate * (self._window.latency_s or 0.0)
-        self._window.cut(needed)
+            self._admitted.start_from(rate, resume_at)
+            least = 1 + 2 * rate * (self._window.latency_s or 0.0)
+        self._window.halve(least)
         self._window.restart(resume_at)
         self._begin_epoch(resume_at)
 
     def _begin_epoch(self, now: float) -> None:
-        """Count what the server admits from here on."""
+        """Count the calls that the server admits from here on."""
         self._epoch_at = now
-        self._ok = 0
-        self._ok_sent: deque[float] = deque(maxlen=4096)
-
-
-def _check_positive(name: str, value: float | None) -> None:
-    """Refuse what is no bound."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise OptionError(f"{name} must be a number above 0, not {value!r}.")
+        self._n_ok = 0
+        self._ok_sent_at: deque[float] = deque(maxlen=4096)

@@ -1,16 +1,16 @@
-"""What a run over rows asks, and how: its options, its plan, and what it would send."""
+"""Options of a run, with their ranges, and the plan that is made from them."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from ..chat.chat import Call, Chat
 from ..core.errors import AichatError, OptionError
-from ..core.messages import Message, estimate_tokens
+from ..core.messages import Message
 from ..core.options import CallOptions
 from ..core.usage import Usage
 from ..store.base import ReplyStore
@@ -20,64 +20,52 @@ from .limiter import Limiter
 from .progress import Progress
 
 Row = str | tuple[Message, ...] | AichatError | None
-"""What one row asks: a prompt, the messages of a conversation, or nothing (a missing value); or why it cannot ask."""
+"""One row of a run: a prompt, the messages of a conversation, None (a missing value), or the error it fails with."""
 
 _MAX_CONCURRENCY = 1000
-_MAX_AUTO = 256
+_MAX_AUTO_CONCURRENCY = 256
 OUTAGE_PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPlan:
-    """What one run asks, and how.
+    """The plan of one run: everything but its rows.
 
     Attributes:
         call: Provider, model, options and retry policy of every request; its messages are replaced by those of a row.
-        system: System message before the prompt of a row; empty: none.
-        limits: How many at once, and how fast.
-        budget: What the run may spend.
-        store: Where replies are looked up and kept; None: nowhere.
-        is_fresh: Ask again although the store has a reply, and replace it.
-        outage_patience_s: Longest time that the server may be away, in seconds, >= 0.
+        system: System message before the prompt of each row; empty: none.
+        limiter: Concurrency and pace.
+        budget: Limits of cost and tokens.
+        store: Store for replies; None: they are neither looked up nor kept.
+        is_fresh: Ask again even if the store has a reply, and replace it.
+        outage_patience_s: Longest total time of network outages, in seconds, >= 0.
     """
 
     call: Call
     system: str = ""
-    limits: Limiter
+    limiter: Limiter
     budget: Budget
     store: ReplyStore | None = None
     is_fresh: bool = False
     outage_patience_s: float = OUTAGE_PATIENCE_S
 
     def keys(self) -> RequestKeys:
-        """Makes the keys of this run's requests."""
+        """Return the function that makes the store keys of this run's requests."""
         endpoint, request = self.call.provider.endpoint, self.call.request
         # The whole address, not the host alone: one gateway may serve different models under different paths.
-        place = endpoint.base_url
-        return RequestKeys(provider=endpoint.provider, host=place, model=request.model, options=request.options)
+        return RequestKeys(
+            provider=endpoint.provider, host=endpoint.base_url, model=request.model, options=request.options
+        )
 
     def messages(self, row: str | tuple[Message, ...]) -> tuple[Message, ...]:
-        """The messages that a row sends."""
+        """Return the messages to send for a row."""
         tail = (Message("user", row),) if isinstance(row, str) else row
         return (Message("system", self.system), *tail) if self.system else tail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
-    """What a caller says of a run, beside what each request is.
-
-    Attributes:
-        concurrency: Most requests at once, or ``"auto"``: as many as the server takes well.
-        requests_per_minute: Most requests a minute; None: as the server says.
-        tokens_per_minute: Most tokens a minute; None: as the server says.
-        max_cost_usd: What the run may cost, in US dollars: what a call may take is reserved before it is sent.
-        max_total_tokens: What the run may take, in tokens; likewise.
-        fresh: Ask again although the store has a reply, and replace it.
-        store: Whether replies are looked up and kept.
-        progress: Whether a bar is drawn, or a callable that gets `Progress` values.
-        max_retries: How often one request is sent again; None: as the settings say.
-        outage_patience_s: How long a run waits for a server that has answered before and cannot be reached, in seconds.
-    """
+    """The options of a run; `BatchKeywords` describes each. This is the one place that checks their ranges."""
 
     concurrency: int | Literal["auto"] = "auto"
     requests_per_minute: float | None = None
@@ -91,7 +79,7 @@ class BatchOptions:
     outage_patience_s: float = OUTAGE_PATIENCE_S
 
     def __post_init__(self) -> None:
-        """Check every range.
+        """Check the ranges.
 
         Raises:
             OptionError: A value is outside its range.
@@ -118,61 +106,61 @@ class BatchOptions:
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> tuple[BatchOptions, dict[str, Any]]:
-        """Take the keywords of a run out of all that a caller gave.
+        """Take the keywords of the run out of all keywords of a caller.
 
         Args:
-            keywords: Keywords by name; None means: not given.
+            keywords: Values by name; None means: not given.
 
         Returns:
-            The options, and the keywords that are left.
+            The options, and the keywords that are left, which belong to the call.
 
         Raises:
-            OptionError: A value outside its range.
+            OptionError: A value is outside its range.
         """
         names = {f.name for f in fields(cls)}
         own = {name: value for name, value in keywords.items() if name in names and value is not None}
         return cls(**own), {name: value for name, value in keywords.items() if name not in names}
 
     def plan(self, chat: Chat, given: CallOptions, budget: Budget | None = None) -> BatchPlan:
-        """The plan for these options; nothing is sent.
+        """Make the plan for these options; nothing is sent.
 
         Args:
-            chat: Who will ask.
-            given: Model, sampling options and so on.
-            budget: That of another run, which this one goes on with; None: one of its own.
+            chat: The chat that will send the requests.
+            given: Model, sampling options and so on of each call.
+            budget: The budget of another run, to continue it; None: a new one.
 
         Raises:
-            BadInputError: Something given cannot be used.
-            MissingKeyError: No key for the provider.
+            BadInputError: An argument cannot be used.
+            MissingKeyError: The provider needs a key and there is none.
         """
         settings = chat.settings
-        # Any prompt will do: the messages are those of a row.
+        # Any prompt will do: it is replaced by that of a row.
         call = chat.call((Message("user", "-"),), given, settings)
         if self.max_retries is not None:
             call = replace(call, policy=replace(call.policy, max_retries=self.max_retries))
         is_priced = call.priced(Usage(input_tokens=1, output_tokens=1)).cost_usd is not None
         if self.max_cost_usd is not None and not is_priced:
             raise OptionError(
-                f"max_cost_usd cannot be kept: the price of {call.model} is not known. Set one in [prices] of the "
-                f"configuration file, or limit max_total_tokens."
+                f"max_cost_usd cannot be used: the price of {call.model} is not known. Set it under [prices] in the "
+                f"configuration file, or use max_total_tokens instead."
             )
         most = chat.http.limit.max_per_host
         concurrency = self.concurrency
         if concurrency != "auto" and concurrency > most:
             warnings.warn(
                 f"concurrency={concurrency} is more than this process can have: {most} connections to one host are "
-                "used. Its limit of open files (`ulimit -n`) is four times what all its connections may take.",
+                "used. All connections together may take a quarter of its limit of open files (`ulimit -n`).",
                 stacklevel=2,
             )
             concurrency = most
         return BatchPlan(
             call=call,
             system=given.system or settings.system,
-            limits=Limiter(
+            limiter=Limiter(
                 concurrency=concurrency,
                 requests_per_minute=self.requests_per_minute,
                 tokens_per_minute=self.tokens_per_minute,
-                max_concurrency=min(_MAX_AUTO, most) if concurrency == "auto" else concurrency,
+                max_concurrency=min(_MAX_AUTO_CONCURRENCY, most) if concurrency == "auto" else concurrency,
                 share=lambda: chat.http.limit.share,
             ),
             budget=budget
@@ -186,71 +174,3 @@ class BatchOptions:
             is_fresh=self.fresh,
             outage_patience_s=self.outage_patience_s,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """What a run would send.
-
-    Attributes:
-        rows: Rows in all.
-        missing: Rows with nothing to ask.
-        unique: Different requests.
-        stored: Those of them that the store answers.
-        input_tokens: About how many tokens the others send, as `estimate_tokens` counts.
-        cost_usd: What these tokens cost, without the replies; None where the price is not known.
-    """
-
-    rows: int
-    missing: int
-    unique: int
-    stored: int
-    input_tokens: int
-    cost_usd: float | None
-
-    def __str__(self) -> str:
-        """One line."""
-        cost = "unknown" if self.cost_usd is None else f"${self.cost_usd:.4f} and that of the replies"
-        return (
-            f"{self.rows:,} rows, {self.missing:,} missing, {self.unique:,} unique, {self.stored:,} stored already: "
-            f"{self.unique - self.stored:,} requests with about {self.input_tokens:,} tokens, cost {cost}. "
-            f"Nothing was sent."
-        )
-
-    __repr__ = __str__
-
-
-async def estimate(plan: BatchPlan, rows: Iterable[Row]) -> Estimate:
-    """Count what a run would send. Sends nothing.
-
-    Args:
-        plan: What would be asked.
-        rows: The rows.
-    """
-    keys = plan.keys()
-    n_rows = n_missing = 0
-    tokens: dict[bytes, int] = {}
-    for row in rows:
-        n_rows += 1
-        if row is None:
-            n_missing += 1
-        if row is None or isinstance(row, AichatError):
-            continue
-        messages = plan.messages(row)
-        tokens.setdefault(keys.key(messages), estimate_tokens(messages))
-    stored: Iterable[bytes] = ()
-    if plan.store is not None and not plan.is_fresh:
-        stored = await plan.store.get(list(tokens))
-    n_unique, n_stored = len(tokens), 0
-    for key in stored:
-        tokens.pop(key)
-        n_stored += 1
-    n_tokens = sum(tokens.values())
-    return Estimate(
-        rows=n_rows,
-        missing=n_missing,
-        unique=n_unique,
-        stored=n_stored,
-        input_tokens=n_tokens,
-        cost_usd=plan.call.priced(Usage(input_tokens=n_tokens, output_tokens=0)).cost_usd,
-    )

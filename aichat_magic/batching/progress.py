@@ -1,4 +1,4 @@
-"""What a run over rows tells of itself while it goes on: where it stands, and the rows that are done."""
+"""Events of a run: its progress, and the result of each row."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..text.numbers import money
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
-        rows: Rows in all, None while it is not known.
-        done: Rows that have their reply, their error, or nothing to ask.
-        hits: Rows answered from the store or by an equal row of this run.
+        rows: Number of all rows; None while it is unknown.
+        done: Rows with a reply, an error, or a missing value.
+        hits: Rows answered from the store, and duplicates of another row of this run.
         errors: Rows that failed.
-        missing: Rows with nothing to ask.
-        calls: Requests sent, retries included.
-        in_flight: Requests out now.
-        concurrency: Most requests out at once, as it stands now.
-        usage: What the replies of this run took; hits cost nothing.
+        missing: Rows with a missing value: they send nothing.
+        calls: Requests sent, including retries.
+        in_flight: Requests in flight now.
+        concurrency: Current limit of requests in flight.
+        usage: Usage of the replies of this run; hits cost nothing.
         elapsed_s: Seconds since the run began.
-        away_s: For how many seconds the server could not be reached now; 0: it can.
-        try_every_s: How often that is tried, in seconds.
+        away_s: Seconds since the server became unreachable; 0 while it can be reached.
+        try_every_s: Seconds between two attempts to reach it.
         is_last: Whether the run is over.
     """
 
@@ -45,7 +45,7 @@ class Progress:
     is_last: bool = False
 
     def facts(self) -> tuple[tuple[str, str], ...]:
-        """Names and values, in the order in which they are read."""
+        """Return names and values to show, in order."""
         usage = self.usage
         cost = money(usage.cost_usd if self.calls else 0.0)
         rate = self.done / self.elapsed_s if self.elapsed_s > 0 else 0.0
@@ -60,7 +60,7 @@ class Progress:
         return (*found, *((name, f"{count:,}") for name, count in others if count))
 
     def __str__(self) -> str:
-        """One line, without what goes without saying: one call for each row, a price that nobody knows."""
+        """Return one line, without the calls if there was one for each row, and without an unknown cost."""
         facts = dict(self.facts())
         rows, time_, calls, cost = facts.pop("rows"), facts.pop("time"), facts.pop("calls"), facts.pop("cost")
         is_plain = self.calls == self.done - self.hits - self.missing
@@ -71,13 +71,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """One row that is done.
+    """The result of one row.
 
     Attributes:
         row: Its position, from 0.
         reply: Its reply, or None.
-        error: The error it ended with, or None.
-        is_hit: Whether the reply came from the store or from an equal row.
+        error: Its error, or None.
+        is_hit: Whether the reply came from the store, or the row is a duplicate of another one.
     """
 
     row: int

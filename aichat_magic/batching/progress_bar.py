@@ -1,4 +1,4 @@
-"""The progress of a run as tqdm's text bar."""
+"""A text bar for the progress of a run, drawn by tqdm."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 from ..text.terminal import terminal_width, write_to
 
-# A line that is broken at the edge of a window cannot be rewritten. So much fits into a narrow notebook.
+# A line that is wrapped at the edge of the window cannot be redrawn. This width fits into a narrow notebook.
 _BAR_WIDTH = 72
 _BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{remaining} left, {rate_fmt}{postfix}]"
-_BAR_AWAY = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{desc}]"
+_OUTAGE_BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{desc}]"
 
 
 def progress_bar(wanted: bool | Callable[[Progress], None], n_rows: int | None) -> Callable[[Progress], None] | None:
-    """What draws the progress of a run over rows.
+    """Return the callable that shows the progress of a run.
 
     Args:
-        wanted: True: a bar, and a line of summary at the end; False: nothing; a callable: that one.
-        n_rows: How many rows the run has, None when it is not known.
+        wanted: True: a bar, and a summary line at the end; False: nothing; a callable: that one.
+        n_rows: Number of rows; None when it is unknown.
 
     Returns:
         A callable that takes `Progress` values, the last one with `is_last`; or None.
@@ -36,28 +36,28 @@ def progress_bar(wanted: bool | Callable[[Progress], None], n_rows: int | None) 
 
 
 class ProgressBar:
-    """tqdm's text bar, in a notebook as in a terminal: rate, time left, tokens, cost, hits, errors."""
+    """A text bar for notebooks and terminals: rate, time left, tokens, cost, hits, errors."""
 
     def __init__(self, n_rows: int | None, *, file: Any = None) -> None:
-        """Prepare; nothing is drawn before the first event.
+        """Create a bar; nothing is drawn before the first event.
 
         Args:
-            n_rows: How many rows, None when it is not known.
-            file: Where to; default: the error stream, in a notebook the output of the cell.
+            n_rows: Number of rows; None when it is unknown.
+            file: Stream to write to; default: standard error, or in a notebook the output of the cell.
         """
-        # A notebook shows the error stream on red, as if something were wrong.
+        # Notebooks show standard error on red, as if something were wrong.
         self._file = file or (sys.stdout if type(sys.stdout).__name__ == "OutStream" else sys.stderr)
         self._n_rows = n_rows
         self._bar: tqdm[Any] | None = None
-        self._is_away = False
+        self._is_outage = False
 
     def __call__(self, progress: Progress) -> None:
-        """Draw where the run stands."""
+        """Draw the current progress."""
         if self._bar is None:
-            # Not tqdm.auto: without ipywidgets that one warns, and a line of text does in any front end.
+            # Not tqdm.auto: it warns without ipywidgets, and a line of text works in every front end.
             from tqdm import tqdm
 
-            # Events come seldom enough; a run that ends at once needs no bar.
+            # Events are rare enough; a run that ends at once needs no bar.
             self._bar = tqdm(
                 total=self._n_rows,
                 unit=" rows",
@@ -72,16 +72,16 @@ class ProgressBar:
         facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens"]
         facts += [money(usage.cost_usd)] if usage.cost_usd is not None else []
         facts += [f"{n:,} {name}" for name, n in (("hits", progress.hits), ("errors", progress.errors)) if n]
-        is_away, was_away = progress.away_s >= 1, self._is_away
-        self._is_away = is_away
+        is_outage, was_outage = progress.away_s >= 1, self._is_outage
+        self._is_outage = is_outage
         if self._n_rows is not None:
-            self._bar.bar_format = _BAR_AWAY if is_away else _BAR
-        away = f"network away for {progress.away_s:.0f} s, trying every {progress.try_every_s:.0f} s"
-        self._bar.set_description_str(away if is_away else "", refresh=False)
+            self._bar.bar_format = _OUTAGE_BAR if is_outage else _BAR
+        outage = f"network away for {progress.away_s:.0f} s, trying every {progress.try_every_s:.0f} s"
+        self._bar.set_description_str(outage if is_outage else "", refresh=False)
         self._bar.set_postfix_str(", ".join(facts), refresh=False)
         self._bar.update(progress.done - self._bar.n)
-        if is_away or was_away:
-            self._bar.refresh()  # no row has moved it
+        if is_outage or was_outage:
+            self._bar.refresh()  # tqdm redraws by itself only when a row is done
         if progress.is_last:
             self._bar.close()
             write_to(self._file, f"{wrapped(str(progress), terminal_width() or _BAR_WIDTH)}\n")

@@ -1,4 +1,4 @@
-"""The requests of a run that are not answered: ready, to be sent again later, or held until an outage is over."""
+"""The queue of a run: requests that are ready, wait for a retry, or are held until an outage is over."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from ..core.errors import (
 from ..core.messages import Message
 from .outages import MOST_OUTAGES, Outages
 
-# So many failures in a row, with no retry left, and the server is down rather than unlucky.
-_LAST_STRAW = 20
-# So many calls in a row that find no file descriptor cost nothing; each of them has waited for some seconds.
-_MOST_UNSENT = 500
+# After so many failures in a row without a retry left, the server counts as down, and the run stops.
+_MAX_FAILURES_IN_A_ROW = 20
+# So many calls in a row that find no file descriptor use no attempt; each of them has waited for some seconds.
+_MAX_UNSENT_IN_A_ROW = 500
 
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """One unique request while it is on its way.
+    """A unique request that has no result yet.
 
     Attributes:
         number: Its number, from 0.
-        row: The first row that asks it.
-        key: The key of the request.
-        messages: What is sent.
-        attempt: Attempts that count.
-        sent_at: When the last one was sent.
-        breaks: How often its connection broke while others were answered.
+        row: The first row with this request.
+        key: Its key in the store.
+        messages: The messages to send.
+        attempt: Attempts used so far.
+        sent_at: When the last attempt was sent, in seconds of the run's clock.
+        lone_failures: How often its connection failed while others were answered.
         outages: How many outages it has met.
     """
 
@@ -48,29 +48,29 @@ class PendingRequest:
     messages: tuple[Message, ...]
     attempt: int = 0
     sent_at: float = 0.0
-    breaks: int = 0
+    lone_failures: int = 0
     outages: int = 0
 
 
 class QueueOwner(Protocol):
-    """The run that the jobs are of."""
+    """The run that a queue belongs to."""
 
-    def finish(self, job: PendingRequest, outcome: AichatError) -> None:
-        """A job has failed for good."""
+    def finish(self, request: PendingRequest, outcome: AichatError) -> None:
+        """Take the error of a request that has failed for good."""
 
     def stop(self, error: AichatError) -> None:
-        """Nothing more is to be sent."""
+        """Stop the run: nothing more is sent."""
 
     def changed(self) -> None:
-        """There is something to do."""
+        """Wake the run: there is something to do."""
 
 
 class RequestQueue:
-    """The jobs of one run that wait, and what becomes of those that fail.
+    """The pending requests of one run: which is sent next, and whether a failed one is retried.
 
     Attributes:
-        ready: Those that may be sent, in order.
-        outages: Whether the way to the server is there.
+        ready: Requests that may be sent, in order.
+        outages: Network outages, and the requests held by them.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class RequestQueue:
         clock: Callable[[], float],
         random: Callable[[], float],
     ) -> None:
-        """Begin a run.
+        """Create an empty queue.
 
         Args:
             owner: The run.
-            policy: How often and how patiently a job is tried again.
-            patience_s: Longest time that the server may be away, in seconds.
-            clock: Seconds that only go forward.
-            random: Uniform numbers in [0, 1), for the jitter of waits.
+            policy: When and how often a request is retried.
+            patience_s: Longest total time of outages, in seconds, >= 0.
+            clock: Monotonic clock, in seconds.
+            random: Source of uniform numbers in [0, 1), for the jitter of waits.
         """
         self._owner = owner
         self._policy = policy
@@ -105,181 +105,186 @@ class RequestQueue:
 
     @property
     def may_send(self) -> bool:
-        """Whether there is a job that may be sent."""
+        """Tell whether a request may be sent now."""
         return bool(self.ready) and not self.outages.is_on
 
     @property
     def next_at(self) -> float:
-        """When `wake` has something to do, if nothing changes before."""
+        """Return the time at which `wake` has something to do, if nothing changes before."""
         return min(self._later[0][0] if self._later else math.inf, self.outages.next_at)
 
-    def add(self, jobs: Iterable[PendingRequest]) -> None:
-        """New jobs are ready."""
-        self.ready += jobs
+    def add(self, requests: Iterable[PendingRequest]) -> None:
+        """Append new requests."""
+        self.ready += requests
 
-    def put_back(self, job: PendingRequest) -> None:
-        """A job was not sent, or is sent again as if it had not been."""
+    def put_back(self, request: PendingRequest) -> None:
+        """Put back a request that was not sent, or is sent again as if it had not been."""
         if not self._is_closed:
-            self.ready.appendleft(job)
+            self.ready.appendleft(request)
             self._owner.changed()
 
     def close(self) -> None:
-        """Nothing more is sent."""
+        """Drop all requests: nothing more is sent."""
         self._is_closed = True
         self.ready.clear()
         self._later.clear()
         self.outages.held.clear()
 
     def wake(self) -> PendingRequest | None:
-        """Jobs whose time has come are ready.
+        """Make requests ready whose wait is over.
 
         Returns:
-            One to send although all pause, to see whether the outage is over; mostly None.
+            A request to send as a probe, although the run pauses; usually None.
         """
         now, outages = self._clock(), self.outages
         while self._later and self._later[0][0] <= now:
             self.ready.append(heapq.heappop(self._later)[2])
         if now < outages.next_at or self._is_closed:
             return None
-        job = outages.next_held() if outages.trying is None else None
-        if job is None and outages.trying is None and self.ready:
-            job = self.ready.popleft()
-        if job is None:  # one is out for so long that it must have got through, or there is nothing to ask
-            self._over()
+        request = outages.take_probe() if outages.probe is None else None
+        if request is None and outages.probe is None and self.ready:
+            request = self.ready.popleft()
+        if request is None:
+            # The probe has been in flight for so long that it has connected, or nothing is left to send.
+            self._end_outage()
         else:
-            outages.tries(job)
-        return job
+            outages.begin_probe(request)
+        return request
 
-    # What becomes of them -----------------------------------------------------------------------------------------
+    # Results ----------------------------------------------------------------------------------------------------
 
-    def sent(self, job: PendingRequest) -> None:
-        """A job is sent."""
-        job.attempt += 1
-        job.sent_at = self._clock()
-        if self.outages.trying is job:
-            self.outages.sent(job.sent_at)
+    def sent(self, request: PendingRequest) -> None:
+        """Note that a request is sent."""
+        request.attempt += 1
+        request.sent_at = self._clock()
+        if self.outages.probe is request:
+            self.outages.probe_sent(request.sent_at)
             self._owner.changed()
 
-    def tried(self, job: PendingRequest) -> None:
-        """A job that was to show whether the outage is over has come home."""
-        if self.outages.trying is job:
+    def probe_ended(self, request: PendingRequest) -> None:
+        """Note that a probe has ended; if it was not answered, schedule the next one or stop the run."""
+        if self.outages.probe is request:
             now = self._clock()
-            self.outages.missed(now)
-            if (error := self.outages.given_up(now)) is not None:
+            self.outages.probe_failed(now)
+            if (error := self.outages.final_error(now)) is not None:
                 self._owner.stop(error)
         self._owner.changed()
 
     def succeeded(self) -> None:
-        """A job has its reply."""
+        """Note that a request has its reply."""
         self._answered()
         self._failures_in_a_row = 0
         self._retries.earn()
 
-    def failed(self, job: PendingRequest, error: AichatError, *, others_out: int) -> None:
-        """A call has failed: its connection has, or the server, or the request itself.
+    def failed(self, request: PendingRequest, error: AichatError, *, others_in_flight: int) -> None:
+        """Retry, hold or give up a request whose call has failed.
 
         Args:
-            job: What was asked.
-            error: What came of it.
-            others_out: Calls that are out besides.
+            request: The request.
+            error: Its error.
+            others_in_flight: Other calls that are in flight.
         """
         outages = self.outages
         if isinstance(error, TooManyOpenFilesError):
-            self._unsent(job, error)
+            self._unsent(request, error)
             return
         is_late = isinstance(error, DeadlineError)
-        # An answer that breaks off shows that somebody is there, unless others break at the same time.
+        # A response that breaks off shows that the server is there, unless others fail at the same time.
+        is_suspicious = outages.has_answered and (others_in_flight > 0 or outages.is_suspected)
         is_broken = isinstance(error, ConnectionFailedError) or (
-            isinstance(error, IncompleteReplyError) and outages.has_answered and (others_out > 0 or not outages.is_calm)
+            is_suspicious and isinstance(error, IncompleteReplyError)
         )
         if not (is_broken or is_late):
             if isinstance(error, ProviderError):
                 self._answered()
-            self._fail(job, error)
+            self._fail(request, error)
         elif self._is_closed and outages.is_on:
-            pass  # the row is pending, as those are that were not sent
-        elif job.outages >= MOST_OUTAGES or (job.breaks and not outages.is_on):
-            self._fail(job, error)
-        elif job.sent_at < outages.over_at or (is_late and outages.is_on):
-            job.attempt -= 1
-            job.outages += 1
-            self.put_back(job)
+            pass  # the row stays pending, like those that were not sent
+        elif request.outages >= MOST_OUTAGES or (request.lone_failures and not outages.is_on):
+            self._fail(request, error)
+        elif request.sent_at < outages.over_at or (is_late and outages.is_on):
+            request.attempt -= 1
+            request.outages += 1
+            self.put_back(request)
         elif is_late:
-            self._fail(job, error)
-        elif outages.trying is job and isinstance(error, IncompleteReplyError):
-            self._over()  # somebody is there
-            self._fail(job, error)
+            self._fail(request, error)
+        elif outages.probe is request and isinstance(error, IncompleteReplyError):
+            self._end_outage()  # the server is there
+            self._fail(request, error)
         else:
-            self._break(job, error, others_out)
+            self._hold(request, error, others_in_flight)
 
-    def _fail(self, job: PendingRequest, error: AichatError) -> None:
-        """Try a job again later, give it up, or stop the run."""
+    def _fail(self, request: PendingRequest, error: AichatError) -> None:
+        """Retry a request later, give it up, or stop the run."""
         self._failures_in_a_row += 1
-        wait_s = next_wait_s(error, job.attempt, self._policy, self._random)
+        wait_s = next_wait_s(error, request.attempt, self._policy, self._random)
         if wait_s is not None and not self._is_closed and self._retries.spend():
-            self._send_later(job, wait_s)
+            self._send_later(request, wait_s)
         else:
-            give_up(error, job.attempt, self._policy)
-            if error.is_fatal or (wait_s is not None and self._failures_in_a_row >= _LAST_STRAW):
+            give_up(error, request.attempt, self._policy)
+            if error.is_fatal or (wait_s is not None and self._failures_in_a_row >= _MAX_FAILURES_IN_A_ROW):
                 self._owner.stop(error)
-            self._owner.finish(job, error)
+            self._owner.finish(request, error)
 
-    def _unsent(self, job: PendingRequest, error: AichatError) -> None:
-        """Send a job again later: this process had no file descriptor for it, which says nothing of row and server."""
+    def _unsent(self, request: PendingRequest, error: AichatError) -> None:
+        """Send a request again later: there was no file descriptor for it, which says nothing about row and server."""
         self._unsent_in_a_row += 1
-        if self.outages.trying is job:
-            self.outages.unsent(self._clock())
-        if self._unsent_in_a_row > _MOST_UNSENT:
-            self._fail(job, error)
+        if self.outages.probe is request:
+            self.outages.probe_unsent(self._clock())
+        if self._unsent_in_a_row > _MAX_UNSENT_IN_A_ROW:
+            self._fail(request, error)
             return
-        job.attempt -= 1
-        if not self._is_closed:  # else the row is pending
+        request.attempt -= 1
+        if not self._is_closed:  # else the row stays pending
             policy = self._policy
-            self._send_later(job, backoff_s(1, base_s=policy.base_s, cap_s=policy.cap_s, random=self._random))
+            self._send_later(request, backoff_s(1, base_s=policy.base_s, cap_s=policy.cap_s, random=self._random))
 
-    def _send_later(self, job: PendingRequest, wait_s: float) -> None:
-        """Have a job ready in so many seconds."""
-        heapq.heappush(self._later, (self._clock() + wait_s, job.number, job))
-        if self._later[0][2] is job:
+    def _send_later(self, request: PendingRequest, wait_s: float) -> None:
+        """Make a request ready in so many seconds."""
+        heapq.heappush(self._later, (self._clock() + wait_s, request.number, request))
+        if self._later[0][2] is request:
             self._owner.changed()
 
-    def _break(self, job: PendingRequest, error: AichatError, others_out: int) -> None:
-        """Hold a job until it is known whether all connections have broken, or this one alone."""
+    def _hold(self, request: PendingRequest, error: AichatError, others_in_flight: int) -> None:
+        """Hold a request until it is known whether all connections fail, or this one alone."""
         outages = self.outages
-        is_known, is_trying = outages.has_answered, outages.trying is job
-        is_paying = (is_trying and job.breaks > 0) or not (is_known or (outages.held and not is_trying))
-        wait_s = next_wait_s(error, job.attempt, self._policy, self._random) if is_paying else 0.0
-        outages.broke(self._clock(), error, others_out=others_out, wait_s=None if is_known else wait_s)
+        is_known, is_probe = outages.has_answered, outages.probe is request
+        # Whether this failure uses an attempt.
+        is_charged = (is_probe and request.lone_failures > 0) or not (is_known or (outages.held and not is_probe))
+        wait_s = next_wait_s(error, request.attempt, self._policy, self._random) if is_charged else 0.0
+        outages.connection_failed(
+            self._clock(), error, others_in_flight=others_in_flight, wait_s=None if is_known else wait_s
+        )
         if wait_s is not None:
-            job.attempt -= not is_paying
-            outages.held.append((job, error, not is_paying))
+            request.attempt -= not is_charged
+            outages.held.append((request, error, not is_charged))
         else:
-            give_up(error, job.attempt, self._policy)
+            give_up(error, request.attempt, self._policy)
             if not is_known and (outages.is_on or error.is_fatal):
                 self._owner.stop(error)
-            self._owner.finish(job, error)
+            self._owner.finish(request, error)
         self._owner.changed()
 
     def _answered(self) -> None:
-        """The server has answered: whatever has broken is explained."""
+        """Note that the server has answered: whatever failed before is explained."""
         self._unsent_in_a_row = 0
         self.outages.has_answered = True
-        if not self.outages.is_calm:
-            self._over()
+        if self.outages.is_suspected:
+            self._end_outage()
 
-    def _over(self) -> None:
-        """Everybody goes on. What was held is sent again, or was a failure like any other."""
-        trying = self.outages.trying
-        was_outage, held = self.outages.over(self._clock())
-        if trying is not None:  # its call is out: what is known now is that of its last break
-            trying.outages += was_outage
-            trying.breaks += not was_outage
-        for job, error, attempts in held:
+    def _end_outage(self) -> None:
+        """Let the run go on: send held requests again, or, if there was no outage, retry each as any failure."""
+        probe = self.outages.probe
+        was_outage, held = self.outages.end(self._clock())
+        if probe is not None:  # its call is in flight: this counts its last failure
+            probe.outages += was_outage
+            probe.lone_failures += not was_outage
+        for request, error, attempts in held:
             if was_outage:
-                job.outages += 1
-                self.put_back(job)
+                request.outages += 1
+                self.put_back(request)
             else:
-                job.attempt += attempts
-                job.breaks += 1
-                self._fail(job, error)
+                request.attempt += attempts
+                request.lone_failures += 1
+                self._fail(request, error)
         self._owner.changed()

@@ -1,4 +1,4 @@
-"""What the requests of a run have come to, in columns: objects would take three times the memory."""
+"""Columnar results of a run: arrays of numbers take a third of the memory of `Reply` objects."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from ..core.usage import Usage
 from ..text.characters import fit
 
 _UNKNOWN: Final = -1
-_MOST: Final = 2**63 - 1
+_MAX_INT64: Final = 2**63 - 1
 
 
 class BatchResults:
-    """Replies and errors by number, from 0. A reply is made anew each time it is asked for.
+    """The replies and errors of requests, by their number from 0. Each access creates the `Reply` anew.
 
     Attributes:
-        replaced: Replies of which characters were replaced that no text may hold.
+        replaced: Number of replies in which invalid characters were replaced.
     """
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Create an empty collection."""
         self._texts: list[str | None] = []
-        # Model and finish_reason: a run has few pairs of them.
-        self._kinds: dict[tuple[str, FinishReason], int] = {}
-        self._names: list[tuple[str, FinishReason]] = []
-        self._kind_of = array("L")
+        # Pairs of model and finish_reason: a run has few of them.
+        self._pair_numbers: dict[tuple[str, FinishReason], int] = {}
+        self._pairs: list[tuple[str, FinishReason]] = []
+        self._pair_of = array("L")
         self._input, self._output, self._cached = array("q"), array("q"), array("q")
         self._cost_usd, self._elapsed_s = array("d"), array("d")
         self._errors: dict[int, AichatError] = {}
         self.replaced = 0
 
     def __len__(self) -> int:
-        """How many numbers were given out."""
+        """Return how many requests were added."""
         return len(self._texts)
 
     def add(self) -> int:
-        """A new number; nothing has come of it yet."""
+        """Add a request without a result, and return its number."""
         self._texts.append(None)
-        self._kind_of.append(0)
+        self._pair_of.append(0)
         self._input.append(_UNKNOWN)
         self._output.append(_UNKNOWN)
         self._cached.append(_UNKNOWN)
@@ -50,40 +50,40 @@ class BatchResults:
         self._elapsed_s.append(0.0)
         return len(self._texts) - 1
 
-    def fail(self, number: int, error: AichatError) -> None:
-        """Keep the error of a request."""
+    def set_error(self, number: int, error: AichatError) -> None:
+        """Store the error of a request."""
         self._errors[number] = error
 
-    def answer(self, number: int, reply: Reply) -> None:
-        """Keep a reply, without its messages and what the server said of its limits.
+    def set_reply(self, number: int, reply: Reply) -> None:
+        """Store the reply of a request, without its messages and rate limits.
 
-        Characters that no text may hold are replaced, wherever the reply comes from: one would spoil the whole column.
+        Invalid characters are replaced, wherever the reply comes from: a single one would spoil the whole column.
         """
         usage = reply.usage
         self._texts[number] = text = fit(reply.text)
         self.replaced += text is not reply.text
-        self._kind_of[number] = self._kind(reply.model, reply.finish_reason)
-        self._input[number] = _kept(usage.input_tokens)
-        self._output[number] = _kept(usage.output_tokens)
-        self._cached[number] = _kept(usage.cached_tokens)
+        self._pair_of[number] = self._pair_number(reply.model, reply.finish_reason)
+        self._input[number] = _to_column(usage.input_tokens)
+        self._output[number] = _to_column(usage.output_tokens)
+        self._cached[number] = _to_column(usage.cached_tokens)
         if usage.cost_usd is not None:
             self._cost_usd[number] = usage.cost_usd
         self._elapsed_s[number] = reply.elapsed_s
 
     def __getitem__(self, number: int) -> Reply | AichatError | None:
-        """The reply or the error; None where nothing has come yet."""
+        """Return the reply or the error of a request; None while there is none."""
         text = self._texts[number]
         if text is None:
             return self._errors.get(number)
-        model, finish_reason = self._names[self._kind_of[number]]
+        model, finish_reason = self._pairs[self._pair_of[number]]
         cost_usd = self._cost_usd[number]
         return Reply(
             text=text,
             model=model,
             usage=Usage(
-                input_tokens=_known(self._input[number]),
-                output_tokens=_known(self._output[number]),
-                cached_tokens=_known(self._cached[number]),
+                input_tokens=_from_column(self._input[number]),
+                output_tokens=_from_column(self._output[number]),
+                cached_tokens=_from_column(self._cached[number]),
                 cost_usd=None if math.isnan(cost_usd) else cost_usd,
             ),
             finish_reason=finish_reason,
@@ -91,42 +91,43 @@ class BatchResults:
         )
 
     def text(self, number: int) -> str | None:
-        """The text of a reply; None where there is none."""
+        """Return the text of a reply; None if there is none."""
         return self._texts[number]
 
     def error(self, number: int) -> AichatError | None:
-        """The error; None where there is none."""
+        """Return the error; None if there is none."""
         return self._errors.get(number)
 
     def is_open(self, number: int) -> bool:
-        """Whether nothing has come yet."""
+        """Tell whether a request has no result yet."""
         return self._texts[number] is None and number not in self._errors
 
     def each(self, numbers: Iterable[int]) -> Iterator[Reply | AichatError | None]:
-        """The outcomes of many numbers; a reply that is asked for again is the same one. Below 0: None."""
-        made: dict[int, Reply | AichatError | None] = {}
+        """Yield the results of many requests, the same object for equal numbers; None for numbers below 0."""
+        created: dict[int, Reply | AichatError | None] = {}
         for number in numbers:
             if number < 0:
                 yield None
-            elif (found := made.get(number)) is not None:
+            elif (found := created.get(number)) is not None:
                 yield found
             else:
-                made[number] = found = self[number]
+                created[number] = found = self[number]
                 yield found
 
-    def _kind(self, model: str, finish_reason: FinishReason) -> int:
-        """The number of a pair of them."""
-        kind = self._kinds.get((model, finish_reason))
-        if kind is None:
-            kind = self._kinds[model, finish_reason] = len(self._names)
-            self._names.append((model, finish_reason))
-        return kind
+    def _pair_number(self, model: str, finish_reason: FinishReason) -> int:
+        """Return the number of a pair of model and finish reason."""
+        pair = self._pair_numbers.get((model, finish_reason))
+        if pair is None:
+            pair = self._pair_numbers[model, finish_reason] = len(self._pairs)
+            self._pairs.append((model, finish_reason))
+        return pair
 
 
-def _kept(count: int | None) -> int:
-    """A count of tokens as a column takes it; one that no reply can have is none."""
-    return count if count is not None and 0 <= count <= _MOST else _UNKNOWN
+def _to_column(count: int | None) -> int:
+    """Convert a count of tokens to a value of the array; an impossible one counts as unknown."""
+    return count if count is not None and 0 <= count <= _MAX_INT64 else _UNKNOWN
 
 
-def _known(count: int) -> int | None:
+def _from_column(count: int) -> int | None:
+    """Convert a value of the array back; None: unknown."""
     return None if count == _UNKNOWN else count

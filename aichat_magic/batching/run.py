@@ -1,4 +1,4 @@
-"""What a run over rows has come to: replies, errors, usage, and how to look at it."""
+"""The result object of a run: replies, errors, usage, and its views."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _ERROR_KINDS = 5
 _WIDTH = 79
-# On a frame: the names of the columns of errors that are ours.
+# The attribute of a frame that names its error columns that a run has written.
 _ERROR_COLUMNS = "_aichat_error_columns"
 
 
@@ -36,97 +36,97 @@ class BatchRun:
     """A run over rows, finished or stopped.
 
     Attributes:
-        replies: A `Reply` for each row in order, None where there is none.
-        errors: The error of each row that failed, by position.
+        replies: A `Reply` for each row, in order; None where there is none.
+        errors: The error of each failed row, by position.
     """
 
-    def __init__(self, batch: BatchRunner, again: Callable[[], BatchRun], index: Any = None) -> None:
-        """Look at a batch.
+    def __init__(self, runner: BatchRunner, again: Callable[[], BatchRun], index: Any = None) -> None:
+        """Create the result of a run.
 
         Args:
-            batch: The batch, which has run.
-            again: Runs the same rows again; the store answers those that are done.
+            runner: The runner of its rows.
+            again: Runs the same rows again, without those that are done.
             index: Labels of the rows for `frame`; default: their positions.
         """
-        self._batch = batch
-        self._again = again
+        self._runner = runner
+        self._run_again = again
         self._index = index
 
     @property
     def replies(self) -> list[Reply | None]:
-        """A reply for each row in order, None where there is none."""
+        """Return a reply for each row, in order; None where there is none."""
         return [outcome if isinstance(outcome, Reply) else None for outcome in self.outcomes()]
 
     @property
     def errors(self) -> dict[int, AichatError]:
-        """The error of each row that failed, by the row's position."""
-        return self._batch.errors()
+        """Return the error of each failed row, by the row's position."""
+        return self._runner.errors()
 
     @property
     def usage(self) -> Usage:
-        """What the replies of this run took; replies from the store cost nothing."""
-        return self._batch.usage
+        """Return the usage of this run's replies; replies from the store cost nothing."""
+        return self._runner.usage
 
     @property
     def cost_usd(self) -> float | None:
-        """What this run cost, in US dollars; None when a price is not known."""
-        return self._batch.usage.cost_usd if self._batch.finished_s else 0.0
+        """Return the cost of this run in US dollars; None if a price is unknown."""
+        return self._runner.usage.cost_usd if self._runner.finished_s else 0.0
 
     @property
     def budget(self) -> Budget:
-        """What the run may spend, and what it has spent."""
-        return self._batch.budget
+        """Return the budget, with what is spent of it."""
+        return self._runner.budget
 
     @property
     def progress(self) -> Progress:
-        """Counts: rows, done, hits, errors, calls."""
-        return self._batch.progress(is_last=True)
+        """Return the final progress: rows, done, hits, errors, calls."""
+        return self._runner.progress(is_last=True)
 
     @property
     def elapsed_s(self) -> float:
-        """How long the run took, in seconds."""
-        return self._batch.elapsed_s
+        """Return the duration of the run, in seconds."""
+        return self._runner.elapsed_s
 
     @property
     def stopped_by(self) -> AichatError | None:
-        """The error that stopped the run before its last row, or None."""
-        return self._batch.stopped_by
+        """Return the error that stopped the run before its last row, or None."""
+        return self._runner.stopped_by
 
     @property
     def pending(self) -> int:
-        """Rows that have something to ask, as far as is known, and are neither answered nor failed."""
-        return self._batch.pending + len(self) - len(self._batch)
+        """Return the number of rows that are neither answered nor failed nor, as far as is known, missing."""
+        return self._runner.pending + len(self) - len(self._runner)
 
     def __len__(self) -> int:
-        """How many rows, those that a stopped run has not read included."""
-        return self._batch.n_rows
+        """Return the number of all rows, including those that a stopped run has not read."""
+        return self._runner.n_rows
 
     def outcomes(self) -> Iterator[Reply | AichatError | None]:
-        """What each row has come to, in order: its reply, its error, or None."""
-        return chain(self._batch.outcomes(), repeat(None, len(self) - len(self._batch)))
+        """Yield the outcome of each row, in order: its reply, its error, or None."""
+        return chain(self._runner.outcomes(), repeat(None, len(self) - len(self._runner)))
 
     def texts(self) -> Iterator[str | None]:
-        """The text of each row in order, None where there is none."""
-        return chain(self._batch.texts(), repeat(None, len(self) - len(self._batch)))
+        """Yield the reply's text of each row, in order; None where there is none."""
+        return chain(self._runner.texts(), repeat(None, len(self) - len(self._runner)))
 
     def put_into(self, frame: pd.DataFrame, column: str) -> None:
-        """Put the replies into a column of a frame, and the errors, if there are any, beside it.
+        """Write the replies into a column of a frame, and the errors, if there are any, into another one.
 
         Args:
-            frame: The frame whose rows were asked, changed in place.
-            column: Name of the column; the errors go to ``<column>_error``, which goes away when there are none. Rows
-                that a stopped run has not come to keep what they had.
+            frame: The frame of the run; it is changed in place.
+            column: Name of the column; errors go to ``<column>_error``, which is removed when there are none. Rows that
+                a stopped run has not reached keep their value.
 
         Raises:
-            BadInputError: The frame has other rows by now, or these columns cannot be filled; it is as it was.
+            BadInputError: The frame has other rows now, or these columns cannot be written; it is unchanged.
         """
         import pandas as pd
 
         check_columns(frame, column)
         if len(frame) != len(self) or (self._index is not None and not frame.index.equals(self._index)):
             raise BadInputError(
-                "The rows of the table are not those of the run any more. The replies are in run.frame(); "
-                "df.aichat.last_run is the run."
+                "The rows of the table have changed since the run began. The replies are in run.frame(); "
+                "the run is df.aichat.last_run."
             )
         values: list[Any] = list(self.texts())
         dtype = "string"
@@ -134,7 +134,7 @@ class BatchRun:
             if column in frame.columns:
                 outcomes = zip(self.outcomes(), values, frame[column].tolist(), strict=True)
                 values = [old if outcome is None else new for outcome, new, old in outcomes]
-                # Numbers and whatever else was there stay what they were.
+                # Other values, such as numbers, keep their type.
                 if not all(isinstance(value, str) or pd.isna(value) is True for value in values):
                     dtype = "object"
         frame[column] = pd.Series(values, index=frame.index, dtype=dtype)
@@ -149,39 +149,39 @@ class BatchRun:
             object.__setattr__(frame, _ERROR_COLUMNS, _error_columns(frame) - {name})
 
     def tally(self) -> list[tuple[str, Usage, int]]:
-        """Model, usage and number of the replies that this run has paid for."""
-        paid = len(self._batch.finished_s)
-        return [(self._batch.model, self.usage, paid)] if paid else []
+        """Return model, usage and number of the replies that this run has paid for."""
+        paid = len(self._runner.finished_s)
+        return [(self._runner.model, self.usage, paid)] if paid else []
 
     @property
     def replaced(self) -> int:
-        """Replies of which characters were replaced that no text may hold: NULs, halves of surrogate pairs."""
-        return self._batch.replaced
+        """Return the number of replies in which invalid characters were replaced: NULs and lone surrogates."""
+        return self._runner.replaced
 
     def remarks(self) -> list[str]:
-        """What else there is to know of the replies, a line each."""
+        """Return remarks on the replies for the user, one line each."""
         return replaced_line(self.replaced)
 
     def stop_error(self) -> BatchStoppedError | None:
-        """The error to raise where a run has no use: it was stopped, or not one row was answered. Else None."""
+        """Return the error to raise if the run was stopped or no row was answered; else None."""
         errors = self.errors
         answered = self.progress.done - len(errors) - self.progress.missing
         if self.stopped_by is not None:
             reason: AichatError = self.stopped_by
             head = f"The run stopped after {self.progress.done:,} of {len(self):,} rows"
         elif errors and not answered:
-            reason, head = next(iter(errors.values())), "Not one row could be answered"
+            reason, head = next(iter(errors.values())), "No row could be answered"
         else:
             return None
-        kept = " The finished rows are kept: run it again to go on." if answered else ""
+        kept = " The finished rows are kept: run it again to continue." if answered else ""
         return BatchStoppedError(f"{head}: {reason}{kept}", run=self)
 
     def retry(self) -> BatchRun:
-        """Run again. Rows that have their reply keep it; failed and pending ones are sent."""
-        return self._again()
+        """Run again. Rows with a reply keep it; failed and pending ones are sent."""
+        return self._run_again()
 
     def frame(self) -> pd.DataFrame:
-        """Everything as a DataFrame: reply, error, model, finish_reason, tokens, cost and seconds of each row."""
+        """Return a DataFrame with reply, error, model, finish_reason, tokens, cost and seconds of each row."""
         import pandas as pd
 
         outcomes = list(self.outcomes())
@@ -209,29 +209,29 @@ class BatchRun:
         """Write `frame` to a Parquet file.
 
         Args:
-            path: Where to.
-            **options: As `pandas.DataFrame.to_parquet`.
+            path: Path of the file.
+            **options: Options of `pandas.DataFrame.to_parquet`.
 
         Raises:
-            ImportError: pandas has no Parquet engine; its message says which to install.
+            ImportError: pandas finds no Parquet engine; the message says which one to install.
         """
         self.frame().to_parquet(path, **options)
 
     def summary(self) -> str:
-        """One line: rows, rate, tokens, cost, hits, errors."""
+        """Return one line: rows, rate, tokens, cost, hits, errors."""
         return str(self.progress)
 
     def __repr__(self) -> str:
-        """The summary, and why it stopped."""
+        """Return the summary, the reason of a stop, and the most frequent errors."""
         lines = [f"<BatchRun {self.summary()}>"]
         if self.stopped_by is not None:
             lines.append(f"- stopped: {self.stopped_by}")
         lines += [f"- {remark}" for remark in self.remarks()]
-        lines += [f"- {count:,} x {kind}: {text}" for kind, count, text in self._kinds()]
+        lines += [f"- {count:,} x {kind}: {text}" for kind, count, text in self._error_kinds()]
         return wrapped(terminal_text("\n".join(lines)), _WIDTH)
 
-    def _kinds(self) -> list[tuple[str, int, str]]:
-        """Errors by kind, the most frequent first, each with its first text."""
+    def _error_kinds(self) -> list[tuple[str, int, str]]:
+        """Return the kinds of errors, the most frequent first, each with its count and its first message."""
         errors = list(self.errors.values())
         first: dict[str, str] = {}
         for error in errors:
@@ -240,8 +240,8 @@ class BatchRun:
         return [(kind, count, first[kind]) for kind, count in counted.most_common(_ERROR_KINDS)]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """How notebooks show it: totals, latencies, progress, errors by kind."""
-        seconds, finished_s = sorted(self._batch.latencies_s), self._batch.finished_s
+        """Return the view for notebooks: totals, latencies, replies over time, errors by kind."""
+        seconds, finished_s = sorted(self._runner.latencies_s), self._runner.finished_s
         facts = list(self.progress.facts())
         pictures = ""
         if seconds:
@@ -261,38 +261,38 @@ class BatchRun:
         if self.stopped_by is not None:
             html.append(Note(f"Stopped: {self.stopped_by}")._repr_mimebundle_()["text/html"])
         html += [Note(remark)._repr_mimebundle_()["text/html"] for remark in self.remarks()]
-        if kinds := self._kinds():
+        if kinds := self._error_kinds():
             table = Table("Errors", ("kind", "rows", "the first says"), tuple(kinds), "")
             html.append(table._repr_mimebundle_()["text/html"])
         return {"text/plain": repr(self), "text/html": "".join(html)}
 
 
 def check_columns(frame: pd.DataFrame, column: str) -> None:
-    """Refuse columns that a run must not fill, before anything is sent.
+    """Check, before anything is sent, that a run may write a column and its error column.
 
     Args:
         frame: The frame.
-        column: The column that shall get the replies.
+        column: Name of the column for the replies.
 
     Raises:
-        BadInputError: There are several of this name, or the column for the errors is the user's own.
+        BadInputError: Several columns have this name, or the error column belongs to the user.
     """
     name = f"{column}_error"
     names = list(frame.columns)
     if fit(column) != column:
-        raise BadInputError(f"{column!r} cannot be the name of a column: it holds characters that no text may hold.")
+        raise BadInputError(f"{column!r} cannot be the name of a column: it contains NUL or half of a surrogate pair.")
     for each in (column, name):
         if (count := names.count(each)) > 1:
             raise BadInputError(f"There are {count} columns called {each!r}. Rename one first.")
     if name in names and name not in _error_columns(frame):
         raise BadInputError(
-            f"There is a column {name!r} that is not of a run on this table; errors would go there. "
-            f"Rename it or take it out."
+            f"The errors of the run go to the column {name!r}, but there is one already that no run has written. "
+            f"Rename or remove it first."
         )
 
 
 def _error_columns(frame: pd.DataFrame) -> frozenset[str]:
-    """The columns of a frame that hold the errors of a run."""
+    """Return the columns of a frame to which a run has written errors."""
     found: frozenset[str] = frame.__dict__.get(_ERROR_COLUMNS, frozenset())
     return found
 
@@ -312,22 +312,22 @@ def run_rows(
     """Run rows to their end, with a progress bar, from synchronous code.
 
     Args:
-        chat: Who asks.
-        make_rows: Gives the rows; called again by `BatchRun.retry`.
-        n_rows: How many they are.
-        given: Model, options and so on.
-        options: How many at once, budget, store, progress.
+        chat: The chat that sends the requests.
+        make_rows: Returns the rows; called again by `BatchRun.retry`.
+        n_rows: Number of rows.
+        given: Model, options and so on of each call.
+        options: Options of the run.
         index: Labels of the rows.
-        keep: Handed the run before it begins, so that an interrupt loses nothing of it.
-        known: Replies of an earlier run over the same rows by key, which are not asked again.
-        budget: That of another run, which this one goes on with; None: one of its own, as `BatchRun.retry` has it.
+        keep: Called with the run before it begins, so that an interrupt loses nothing.
+        known: Returns the reply of an earlier run over the same rows by key; such requests are not sent again.
+        budget: The budget of another run, to continue it; None: a new one, as for `BatchRun.retry`.
 
     Returns:
         The run, finished or stopped by an error (`stopped_by`).
 
     Raises:
-        BadInputError: Something given cannot be used; nothing was sent.
-        ChatInterrupt: The user interrupted; the finished rows are in the run that `keep` got, and in the store.
+        BadInputError: An argument cannot be used; nothing was sent.
+        ChatInterrupt: The user interrupted; the finished rows are in the run passed to `keep`, and in the store.
     """
 
     def again() -> BatchRun:
@@ -339,22 +339,22 @@ def run_rows(
             options=options,
             index=index,
             keep=keep,
-            known=batch.reply,
+            known=runner.reply,
         )
 
     plan = options.plan(chat, given, budget)
     show = progress_bar(options.progress, n_rows)
-    batch = BatchRunner(chat, plan, make_rows(), n_rows=n_rows, on_progress=show, known=known)
-    result = BatchRun(batch, again, index)
+    runner = BatchRunner(chat, plan, make_rows(), n_rows=n_rows, on_progress=show, known=known)
+    result = BatchRun(runner, again, index)
     keep(result)
     interrupt: ChatInterrupt | None = None
     try:
-        run(batch.run())
+        run(runner.run())
     except ChatInterrupt as error:
         interrupt = error
     if interrupt is not None:
         raise ChatInterrupt(
-            f"Interrupted after {batch.progress().done:,} of {n_rows:,} rows. The finished ones are kept: "
-            f"run it again to go on."
+            f"Interrupted after {runner.progress().done:,} of {n_rows:,} rows. The finished ones are kept: "
+            f"run it again to continue."
         )
     return result

@@ -1,8 +1,8 @@
-"""Rows of prompts become rows of replies: unique requests, workers, order, errors by row, resume.
+"""The batch runner: unique requests, workers, order, errors by row, resume.
 
-Rows are read a block at a time. A request that was seen before in this run is only counted; one that the store knows is
-taken from it; the rest are sent by a few workers. A reply is stored before it counts as done. What happens is told in
-`Progress` values; nothing here draws.
+Rows are read a block at a time. A duplicate of an earlier row shares its request; a request whose reply is in the store
+is not sent; the others are sent by workers. A reply is stored before its rows count as done. The runner reports
+`Progress` values and draws nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..core.answers import no_answer
 from ..core.errors import AichatError, BadInputError, BatchStoppedError
 from ..core.messages import Reply, estimate_tokens
 from ..core.usage import Usage, UsageSum
-from .budget import Budget, Lease, counted
+from .budget import Budget, Lease, counted_usage
 from .ledger import RowLedger
 from .limiter import Outcome, outcome_of
 from .options import BatchPlan, Row
@@ -28,25 +28,26 @@ from .queue import PendingRequest, RequestQueue
 from .saver import ReplySaver
 
 _BLOCK = 512
-# How long requests that are out when a run stops may take to come home, in seconds: they are paid for.
-_HOME_S = 10.0
-# How long a run that is interrupted waits for the store to write what has come home, in seconds.
+# How long a run that stops waits for the requests in flight, in seconds: they are paid for.
+_DRAIN_S = 10.0
+# How long an interrupted run waits until the store has written the replies that have arrived, in seconds.
 _LAST_WRITE_S = 0.5
-# How often a run looks whether calls are stuck, in seconds.
-_LOOK_EVERY_S = 0.5
-# How often a run says that it waits for the network, in seconds.
-_SAY_EVERY_S = 1.0
+# How often a run checks whether calls are overdue, in seconds.
+_OVERDUE_CHECK_EVERY_S = 0.5
+# How often a run reports its progress during an outage, in seconds.
+_OUTAGE_PROGRESS_EVERY_S = 1.0
 _UNSENT = Outcome(latency_s=0.0, kind="lost")
 
 
 class BatchRunner:
-    """One run over many rows. The caller owns it, so that whatever stops the run, the finished rows are here.
+    """One run over many rows. It keeps the finished rows, whatever stops it.
 
     Attributes:
-        stopped_by: The error that ended the run before its last row, or None.
-        calls: Requests sent, retries included.
-        latencies_s: How long each reply took, in seconds.
-        finished_s: When it was there, in seconds since the run began.
+        stopped_by: The error that stopped the run before its last row, or None.
+        calls: Requests sent, including retries.
+        latencies_s: Latency of each reply, in seconds.
+        finished_s: Arrival of each reply, in seconds since the run began.
+        elapsed_s: Duration of the run, in seconds; 0 until its end.
     """
 
     def __init__(
@@ -63,19 +64,19 @@ class BatchRunner:
         progress_every_s: float = 0.2,
         known: Callable[[bytes], Reply | None] | None = None,
     ) -> None:
-        """Prepare; nothing is sent before `run`.
+        """Create a run; nothing is sent before `run`.
 
         Args:
-            chat: Who asks.
-            plan: What is asked, and how.
+            chat: Sends the requests.
+            plan: The requests' settings, limiter, budget and store.
             rows: The rows in order; read once, a block at a time.
-            n_rows: How many they are, for the progress; None when it is not known.
-            on_progress: Told where the run stands, at most every `progress_every_s`, and at its end.
-            on_row: Told of every row as it is done.
-            clock: Seconds that only go forward.
+            n_rows: Number of rows, for the progress; None when it is unknown.
+            on_progress: Called with the progress, at most every `progress_every_s`, and at the end.
+            on_row: Called with each row when it is done.
+            clock: Monotonic clock, in seconds.
             sleep: Waits so many seconds.
-            progress_every_s: Shortest time between two progress events, in seconds.
-            known: Replies of an earlier run by key (its `reply`), which are neither looked up nor sent again.
+            progress_every_s: Shortest time between two progress reports, in seconds.
+            known: Returns the reply of an earlier run by key (its `reply`); such requests are not sent again.
         """
         self._chat = chat
         self._plan = plan
@@ -89,13 +90,13 @@ class BatchRunner:
         self._queue = RequestQueue(
             self, plan.call.policy, patience_s=plan.outage_patience_s, clock=clock, random=chat.random
         )
-        self._out = 0
+        self._in_flight = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Task[None]] = set()
-        self._saver = None if plan.store is None else ReplySaver(plan.store, self._begin_task, self._stored)
+        self._saver = None if plan.store is None else ReplySaver(plan.store, self._start_task, self._on_stored)
         self._crash: BaseException | None = None
         self._changed = asyncio.Event()
-        self._begin = self._told_at = 0.0
+        self._began_at = self._reported_at = 0.0
         self._tally = UsageSum()
         self.calls = 0
         self.latencies_s = array("d")
@@ -105,62 +106,62 @@ class BatchRunner:
 
     @property
     def model(self) -> str:
-        """``provider/model`` that is asked."""
+        """Return the model as ``provider/model``."""
         return self._plan.call.model
 
     @property
     def usage(self) -> Usage:
-        """What the replies of this run took."""
+        """Return the usage of this run's replies."""
         return self._tally.total
 
     @property
     def budget(self) -> Budget:
-        """What it may spend, and what it has spent."""
+        """Return the budget, with what is spent of it."""
         return self._plan.budget
 
-    # What the caller reads ----------------------------------------------------------------------------------------
+    # Results ----------------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Rows read so far."""
+        """Return the number of rows read so far."""
         return len(self._rows)
 
     @property
     def n_rows(self) -> int:
-        """Rows in all, as far as is known."""
+        """Return the number of all rows, as far as is known."""
         return max(len(self), self._n_rows or 0)
 
     def outcome(self, row: int) -> Reply | AichatError | None:
-        """What a row has come to: its reply, its error, or None (nothing to ask, or not done)."""
+        """Return the reply or the error of a row; None: its value is missing, or it is not done."""
         return self._rows.outcome(row)
 
     def outcomes(self) -> Iterator[Reply | AichatError | None]:
-        """What every row read so far has come to, in order, as `outcome` gives it."""
+        """Yield the outcome of every row read so far, in order."""
         return self._rows.outcomes()
 
     def texts(self) -> Iterator[str | None]:
-        """The text of the reply of every row read so far, in order; None where there is none."""
+        """Yield the reply's text of every row read so far, in order; None where there is none."""
         return self._rows.texts()
 
     def errors(self) -> dict[int, AichatError]:
-        """The error of each row that failed, by the row's position."""
+        """Return the error of each failed row, by the row's position."""
         return self._rows.errors_by_row()
 
     @property
     def pending(self) -> int:
-        """Rows read that have something to ask and are not done."""
+        """Return the number of rows that were read and are not done."""
         return len(self) - self._rows.done
 
     def reply(self, key: bytes) -> Reply | None:
-        """The reply to the request of this key, for a run over the same rows that need not ask it again."""
+        """Return the reply to the request with this key, for the `known` of another run over the same rows."""
         return self._rows.reply(key)
 
     @property
     def replaced(self) -> int:
-        """Replies of which characters were replaced that no text may hold."""
+        """Return the number of replies in which invalid characters were replaced."""
         return self._rows.replaced
 
     def progress(self, *, is_last: bool = False) -> Progress:
-        """Where the run stands now."""
+        """Return the current progress."""
         rows, now = self._rows, self._clock()
         away_s = self._queue.outages.away_s(now)
         return Progress(
@@ -170,180 +171,177 @@ class BatchRunner:
             errors=rows.errors,
             missing=rows.missing,
             calls=self.calls,
-            in_flight=self._out,
-            concurrency=self._plan.limits.concurrency,
+            in_flight=self._in_flight,
+            concurrency=self._plan.limiter.concurrency,
             usage=self.usage,
-            elapsed_s=self.elapsed_s or now - self._begin,
+            elapsed_s=self.elapsed_s or now - self._began_at,
             away_s=away_s,
-            try_every_s=self._queue.outages.try_every_s if away_s else 0.0,
+            try_every_s=self._queue.outages.probe_every_s if away_s else 0.0,
             is_last=is_last,
         )
 
-    # The run ------------------------------------------------------------------------------------------------------
+    # The run ----------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Ask until every row is done, or something stops the run (`stopped_by`).
+        """Send requests until every row is done or the run is stopped (`stopped_by`).
 
         Raises:
-            asyncio.CancelledError: The run was cancelled; what was finished stays.
-            AichatError: The provider cannot be made ready, and nothing was sent.
+            asyncio.CancelledError: The run was cancelled; finished rows are kept.
+            AichatError: The provider could not be prepared; nothing was sent.
         """
-        self._begin = self._clock()
+        self._began_at = self._clock()
         try:
             await self._plan.call.provider.prepare(None)
             with self._chat.http.limit.shared():
-                await self._ask_all()
+                await self._send_all()
         finally:
-            await _end(self._watchers, 0.0)
-            await _end(self._workers, 0.0)
-            for patience_s in (_LAST_WRITE_S, 0.01):  # again for what came while a locked file was waited for
+            await _end_tasks(self._watchers, 0.0)
+            await _end_tasks(self._workers, 0.0)
+            for patience_s in (_LAST_WRITE_S, 0.01):  # twice: more may arrive while a locked file is waited for
                 if self._saver is not None:
-                    self._saver.save()
-                    await _end(self._saver.tasks, patience_s)
+                    self._saver.flush()
+                    await _end_tasks(self._saver.tasks, patience_s)
             await self._chat.http.close_idle()
             self._known = None
-            self.elapsed_s = self._clock() - self._begin
-            self._tell(is_last=True)
+            self.elapsed_s = self._clock() - self._began_at
+            self._report_progress(is_last=True)
         if self._crash is not None:
             raise self._crash
 
-    async def _ask_all(self) -> None:
-        """Send what there is to ask, until nothing is left or the run is stopped, and see all of it come home."""
+    async def _send_all(self) -> None:
+        """Send requests until none is left or the run is stopped, then wait for those in flight."""
         while True:
             await self._read()
             if self._is_over():
                 break
-            self._hire()
+            self._start_workers()
             await self._wait_for_change(self._next_at())
-            if (job := self._queue.wake()) is not None:
-                self._begin_task(self._try(job), self._workers)
-        home_at = self._clock() + _HOME_S
-        while (self._out or not self._is_saved) and self._clock() < home_at:
-            await self._wait_for_change(home_at)
+            if (probe := self._queue.wake()) is not None:
+                self._start_task(self._send_probe(probe), self._workers)
+        drain_until = self._clock() + _DRAIN_S
+        while (self._in_flight or not self._is_saved) and self._clock() < drain_until:
+            await self._wait_for_change(drain_until)
 
     def _is_over(self) -> bool:
-        """Whether nothing is left to send."""
+        """Tell whether nothing is left to send."""
         return self._is_stopped or (self._rows.is_read and not self._rows.open)
 
     @property
     def _is_stopped(self) -> bool:
-        """Whether nothing may be sent any more."""
+        """Tell whether nothing may be sent any more."""
         return self.stopped_by is not None or self._crash is not None
 
     @property
     def _is_saved(self) -> bool:
-        """Whether every reply that has come is stored."""
+        """Tell whether every reply that has arrived is stored."""
         return self._saver is None or self._saver.is_idle
 
     def _next_at(self) -> float:
-        """When there will be something to do, if nothing changes before."""
-        found = self._queue.next_at
+        """Return the time at which there will be something to do, if nothing changes before."""
+        next_at = self._queue.next_at
         if self._queue.outages.is_on and self._on_progress is not None:
-            self._tell()
-            found = min(found, self._clock() + _SAY_EVERY_S)
-        return found
+            self._report_progress()
+            next_at = min(next_at, self._clock() + _OUTAGE_PROGRESS_EVERY_S)
+        return next_at
 
     async def _wait_for_change(self, until: float) -> None:
-        """Until there is something to do for `run`, or that moment has come."""
+        """Wait until there is something to do, but no longer than until this time."""
         self._changed.clear()
         waiter = asyncio.create_task(self._changed.wait())
         tasks: set[asyncio.Task[Any]] = {waiter}
         if until < math.inf:
-            tasks.add(asyncio.create_task(self._wait_s(max(0.0, until - self._clock()))))
+            tasks.add(asyncio.ensure_future(self._sleep(max(0.0, until - self._clock()))))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _wait_s(self, seconds: float) -> None:
-        """Wait so long."""
-        await self._sleep(seconds)
-
-    def _hire(self) -> None:
-        """Have as many workers as the limits allow and the work is enough for."""
+    def _start_workers(self) -> None:
+        """Start workers for the requests that are ready, up to the concurrency limit."""
         if not self._queue.may_send:
             return
-        missing = min(self._plan.limits.workers_wanted - len(self._workers), len(self._queue.ready))
-        for _ in range(missing):
-            self._begin_task(self._work(), self._workers)
-        limits = self._plan.limits
-        if len(self._queue.ready) > len(self._workers) and limits.concurrency < limits.most and not self._watchers:
-            self._begin_task(self._replace_stuck(), self._watchers)
+        limiter, ready = self._plan.limiter, self._queue.ready
+        for _ in range(min(limiter.workers_wanted - len(self._workers), len(ready))):
+            self._start_task(self._work(), self._workers)
+        if len(ready) > len(self._workers) and limiter.concurrency < limiter.max_concurrency and not self._watchers:
+            self._start_task(self._replace_overdue(), self._watchers)
 
-    async def _replace_stuck(self) -> None:
-        """Now and then, while rows wait, let other workers begin in place of those whose calls are stuck."""
+    async def _replace_overdue(self) -> None:
+        """Start other workers in place of those with an overdue call, as long as requests are ready."""
         while self._queue.ready:
-            await self._wait_s(_LOOK_EVERY_S)
-            if self._plan.limits.has_stuck:
-                self._hire()
+            await self._sleep(_OVERDUE_CHECK_EVERY_S)
+            if self._plan.limiter.has_overdue:
+                self._start_workers()
 
-    def _begin_task(self, work: Any, group: set[asyncio.Task[None]]) -> None:
-        """Have something done beside all else; what goes wrong with it ends the run."""
+    def _start_task(self, work: Any, group: set[asyncio.Task[None]]) -> None:
+        """Start a coroutine as a task of a set; an exception in it ends the run."""
         task = asyncio.create_task(work)
         group.add(task)
-        task.add_done_callback(self._leave)
+        task.add_done_callback(self._on_task_end)
 
-    def _leave(self, task: asyncio.Task[None]) -> None:
-        """A worker or a watcher has ended, or something was stored."""
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        """Remove a task that has ended: a worker, a watcher or a write to the store."""
         for group in (self._workers, self._watchers, *([] if self._saver is None else [self._saver.tasks])):
             group.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._crash = error
-            self._drop_all()
+            self._stop_sending()
         self._changed.set()
 
     async def _read(self) -> None:
-        """Read rows until there is enough to send, or no row is left."""
+        """Read rows until enough requests are ready, or no row is left."""
         store = None if self._plan.is_fresh else self._plan.store
         while not self._rows.is_read and not self._is_stopped and len(self._queue.ready) < _BLOCK:
             try:
-                fresh = self._rows.read(_BLOCK)
-            except Exception as error:  # the caller's own code makes the rows
+                new = self._rows.read(_BLOCK)
+            except Exception as error:  # the rows come from the caller's code
                 self._crash = error
-                self._drop_all()
+                self._stop_sending()
                 return
-            if fresh and self._known is not None:
-                fresh = self._answer(fresh, self._known)
-            if fresh and store is not None:
-                fresh = self._answer(fresh, (await store.get([job.key for job in fresh])).get)
-            self._queue.add(fresh)
-            self._hire()
-            self._tell()
-            # Rows from the store alone must not keep everybody else from running.
+            if new and self._known is not None:
+                new = self._finish_known(new, self._known)
+            if new and store is not None:
+                new = self._finish_known(new, (await store.get([request.key for request in new])).get)
+            self._queue.add(new)
+            self._start_workers()
+            self._report_progress()
+            # Let other tasks run, also when all rows come from the store.
             await asyncio.sleep(0)
 
-    def _answer(self, jobs: list[PendingRequest], known: Callable[[bytes], Reply | None]) -> list[PendingRequest]:
-        """Finish those jobs whose reply is known; the others."""
+    def _finish_known(
+        self, requests: list[PendingRequest], known: Callable[[bytes], Reply | None]
+    ) -> list[PendingRequest]:
+        """Finish the requests whose reply is known, and return the others."""
         others: list[PendingRequest] = []
-        for job in jobs:
-            if (reply := known(job.key)) is None:
-                others.append(job)
+        for request in requests:
+            if (reply := known(request.key)) is None:
+                others.append(request)
             else:
-                self.finish(job, reply, is_hit=True)
+                self.finish(request, reply, is_hit=True)
         return others
 
     async def _work(self) -> None:
-        """Send what is ready, until nothing is, or there are enough others to do it, or all pause."""
-        limits, workers = self._plan.limits, self._workers
+        """Send requests until none is ready, the run pauses, or fewer workers are wanted."""
+        limiter, workers = self._plan.limiter, self._workers
         while self._queue.may_send and not self._is_stopped:
             await self._send(self._queue.ready.popleft())
-            if (missing := limits.workers_wanted - len(workers)) > 0:
-                self._hire()
-            elif missing < 0:
+            if (n_missing := limiter.workers_wanted - len(workers)) > 0:
+                self._start_workers()
+            elif n_missing < 0:
                 break
             if len(self._queue.ready) < _BLOCK // 2 and not self._rows.is_read:
                 self._changed.set()
 
-    async def _send(self, job: PendingRequest, *, is_try: bool = False) -> None:
-        """One attempt of one job, when budget and limits allow it."""
-        limits, budget = self._plan.limits, self._plan.budget
+    async def _send(self, request: PendingRequest, *, is_probe: bool = False) -> None:
+        """Make one attempt of a request, as soon as budget and limiter allow it."""
+        limiter, budget = self._plan.limiter, self._plan.budget
         try:
-            call = self._plan.call.with_messages(job.messages)
+            call = self._plan.call.with_messages(request.messages)
         except BadInputError as error:
-            self.finish(job, error)
+            self.finish(request, error)
             return
-        tokens = estimate_tokens(job.messages) if budget.is_bounded or limits.counts_tokens else 0
+        tokens = estimate_tokens(request.messages) if budget.is_bounded or limiter.counts_tokens else 0
         lease: Lease | None = None
         if budget.is_bounded:
             lease = await budget.acquire(tokens)
@@ -351,97 +349,98 @@ class BatchRunner:
                 if not self._is_stopped:
                     self.stop(BatchStoppedError(budget.shortfall(tokens)))
                 return
-        await limits.acquire(tokens)
-        if not self._is_stopped and (is_try or not self._queue.outages.is_on):
-            self._out += 1
+        await limiter.acquire(tokens)
+        if not self._is_stopped and (is_probe or not self._queue.outages.is_on):
+            self._in_flight += 1
             try:
-                await self._attempt(job, call, lease)
+                await self._attempt(request, call, lease)
             finally:
-                self._out -= 1
+                self._in_flight -= 1
             return
-        limits.release(_UNSENT)
+        limiter.release(_UNSENT)
         if lease is not None:
             budget.report(lease, None)
-        self._queue.put_back(job)
+        self._queue.put_back(request)
 
-    async def _attempt(self, job: PendingRequest, call: Call, lease: Lease | None) -> None:
-        """One attempt of one job: its reply is stored, then counted."""
-        self._queue.sent(job)
+    async def _attempt(self, request: PendingRequest, call: Call, lease: Lease | None) -> None:
+        """Make one attempt of a request; a reply is stored before it counts."""
+        self._queue.sent(request)
         self.calls += 1
         outcome: Reply | AichatError
         try:
             outcome = await self._chat.attempt(call)
         except AichatError as error:
             outcome = error
-        took_s = outcome.elapsed_s if isinstance(outcome, Reply) else self._clock() - job.sent_at
-        self._plan.limits.release(outcome_of(outcome, took_s))
+        took_s = outcome.elapsed_s if isinstance(outcome, Reply) else self._clock() - request.sent_at
+        self._plan.limiter.release(outcome_of(outcome, took_s))
         if lease is not None:
-            used = counted(outcome, job.messages, call.priced) if isinstance(outcome, Reply) else None
+            used = counted_usage(outcome, request.messages, call.priced) if isinstance(outcome, Reply) else None
             self._plan.budget.report(lease, used)
         if not isinstance(outcome, Reply):
-            self._queue.failed(job, outcome, others_out=self._out - 1)
-            self._tell()
+            self._queue.failed(request, outcome, others_in_flight=self._in_flight - 1)
+            self._report_progress()
             return
         self._tally.add(outcome.usage)
         self.latencies_s.append(outcome.elapsed_s)
-        self.finished_s.append(self._clock() - self._begin)
-        if (empty := no_answer(outcome, call.request.options, call.provider.name)) is not None:  # it is paid for
-            self._queue.failed(job, empty, others_out=self._out - 1)
-            self._tell()
+        self.finished_s.append(self._clock() - self._began_at)
+        # A reply without an answer is charged all the same.
+        if (empty := no_answer(outcome, call.request.options, call.provider.name)) is not None:
+            self._queue.failed(request, empty, others_in_flight=self._in_flight - 1)
+            self._report_progress()
             return
         self._queue.succeeded()
         if self._saver is None:
-            self.finish(job, outcome)
+            self.finish(request, outcome)
         else:
-            await self._saver.keep(job, outcome, most=self._plan.limits.most - len(self._workers))
-        self._tell()
+            await self._saver.save(request, outcome, most=self._plan.limiter.max_concurrency - len(self._workers))
+        self._report_progress()
 
-    async def _try(self, job: PendingRequest) -> None:
-        """Send a call to see whether an outage is over."""
-        await self._send(job, is_try=True)
-        self._queue.tried(job)
+    async def _send_probe(self, request: PendingRequest) -> None:
+        """Send a request to find out whether an outage is over."""
+        await self._send(request, is_probe=True)
+        self._queue.probe_ended(request)
 
-    # What becomes of it -------------------------------------------------------------------------------------------
+    # Changes ----------------------------------------------------------------------------------------------------------
 
     def stop(self, error: AichatError) -> None:
-        """No further request; those that are out may come home."""
+        """Send no further request; those in flight may finish."""
         if self.stopped_by is None:
             self.stopped_by = error
-        self._drop_all()
+        self._stop_sending()
 
-    def _drop_all(self) -> None:
-        """Nothing more is sent."""
+    def _stop_sending(self) -> None:
+        """Send nothing more."""
         self._queue.close()
         self.changed()
 
     def changed(self) -> None:
-        """There is something to do for `run`."""
+        """Wake `run`: there is something to do."""
         self._changed.set()
 
-    def _stored(self, answers: Sequence[tuple[PendingRequest, Reply]]) -> None:
-        """Replies are in the store: they count."""
-        for job, reply in answers:
-            self.finish(job, reply)
-        self._tell()
+    def _on_stored(self, replies: Sequence[tuple[PendingRequest, Reply]]) -> None:
+        """Finish the requests whose replies are stored."""
+        for request, reply in replies:
+            self.finish(request, reply)
+        self._report_progress()
 
-    def finish(self, job: PendingRequest, outcome: Reply | AichatError, *, is_hit: bool = False) -> None:
-        """A job has its outcome."""
-        self._rows.finish(job, outcome, is_hit=is_hit)
+    def finish(self, request: PendingRequest, outcome: Reply | AichatError, *, is_hit: bool = False) -> None:
+        """Store the result of a request."""
+        self._rows.finish(request, outcome, is_hit=is_hit)
         if not self._rows.open:
             self._changed.set()
 
-    def _tell(self, *, is_last: bool = False) -> None:
-        """An event, if the last one was long enough ago."""
+    def _report_progress(self, *, is_last: bool = False) -> None:
+        """Report the progress, if the last report was long enough ago."""
         if self._on_progress is None:
             return
         now = self._clock()
-        if is_last or now - self._told_at >= self._progress_every_s:
-            self._told_at = now
+        if is_last or now - self._reported_at >= self._progress_every_s:
+            self._reported_at = now
             self._on_progress(self.progress(is_last=is_last))
 
 
-async def _end(tasks: set[asyncio.Task[None]], patience_s: float) -> None:
-    """Have tasks end: of themselves within so many seconds, or cancelled."""
+async def _end_tasks(tasks: set[asyncio.Task[None]], patience_s: float) -> None:
+    """Wait for tasks for so many seconds, then cancel those that are left."""
     try:
         if tasks and patience_s:
             await asyncio.wait(tasks, timeout=patience_s)

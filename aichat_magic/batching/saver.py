@@ -1,4 +1,4 @@
-"""Replies on their way into the store, many in one write."""
+"""Group commit: the replies of a run are written to the store, many at once."""
 
 from __future__ import annotations
 
@@ -11,96 +11,96 @@ from ..core.messages import Reply
 from ..store.base import ReplyStore
 from .queue import PendingRequest
 
-# So many replies are stored at once, whether or not more are coming.
-_ENOUGH = 64
+# So many replies are written without waiting for more.
+_FULL_GROUP = 64
 
 
 @dataclass(slots=True)
-class _Answer:
-    """A reply that is not stored yet."""
+class _UnsavedReply:
+    """A reply that is not stored yet, and the worker that waits for it."""
 
-    job: PendingRequest
+    request: PendingRequest
     reply: Reply
     waiter: asyncio.Future[None] | None
 
 
 class ReplySaver:
-    """Stores the replies of one run; once stored, they count.
+    """The writer of one run: it stores replies in groups, and reports each group when it is stored.
 
     Attributes:
-        waiting: Replies that are not stored yet, those that are being written included.
-        tasks: What writes now.
+        n_unsaved: Replies that are not stored yet, including those that are being written.
+        tasks: The task that is writing, if there is one.
     """
 
     def __init__(
         self,
         store: ReplyStore,
-        begin: Callable[[Coroutine[Any, Any, None], set[asyncio.Task[None]]], None],
-        stored: Callable[[Sequence[tuple[PendingRequest, Reply]]], None],
+        start_task: Callable[[Coroutine[Any, Any, None], set[asyncio.Task[None]]], None],
+        on_stored: Callable[[Sequence[tuple[PendingRequest, Reply]]], None],
     ) -> None:
-        """Prepare.
+        """Create a saver with nothing to save.
 
         Args:
-            store: Where to.
-            begin: Has something done beside all else, as a task of a group.
-            stored: Told of replies once they are stored.
+            store: The store.
+            start_task: Starts a coroutine as a task of a set.
+            on_stored: Called with replies once they are stored.
         """
         self._store = store
-        self._begin = begin
-        self._stored = stored
-        self._unsaved: list[_Answer] = []
-        self.waiting = 0
+        self._start_task = start_task
+        self._on_stored = on_stored
+        self._unsaved: list[_UnsavedReply] = []
+        self.n_unsaved = 0
         self.tasks: set[asyncio.Task[None]] = set()
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything is stored."""
+        """Tell whether everything is stored."""
         return not self._unsaved and not self.tasks
 
-    async def keep(self, job: PendingRequest, reply: Reply, *, most: int) -> None:
-        """Have a reply stored, with all that come in the turns of the loop before one that brings none.
+    async def save(self, request: PendingRequest, reply: Reply, *, most: int) -> None:
+        """Have a reply stored, together with those that arrive in the next iterations of the event loop.
 
-        A process that is killed loses what was sent and is not stored. That is no more than may be in flight at most: a
-        worker that could make it more waits here.
+        If the process is killed, replies that are not stored yet are lost. To keep them within the maximum concurrency,
+        a worker that would exceed it waits here until its reply is stored.
 
         Args:
-            job: What was asked.
-            reply: What came.
-            most: Replies that may wait here before the caller has to.
+            request: The request.
+            reply: Its reply.
+            most: Unsaved replies up to which the caller does not wait.
         """
         loop = asyncio.get_running_loop()
         if not self._unsaved:
-            loop.call_soon(self._save_at_rest, 1)
-        self.waiting += 1
-        waiter = loop.create_future() if self.waiting > most else None
-        self._unsaved.append(_Answer(job, reply, waiter))
+            loop.call_soon(self._write_when_quiet, 1)
+        self.n_unsaved += 1
+        waiter = loop.create_future() if self.n_unsaved > most else None
+        self._unsaved.append(_UnsavedReply(request, reply, waiter))
         if waiter is not None:
             await waiter
 
-    def _save_at_rest(self, seen: int) -> None:
-        """Store the replies that have come, unless the last turn of the loop has brought one more: then, a turn later.
+    def _write_when_quiet(self, seen: int) -> None:
+        """Start to write, or wait for one more iteration of the loop if the last one brought another reply.
 
-        A commit that two threads have to be woken for costs as much as several rows. With few requests in flight most
-        of them come home one turn after the other.
+        A commit wakes two threads, which costs as much as several rows. With few requests in flight most replies arrive
+        in successive iterations.
         """
         count = len(self._unsaved)
-        if seen < count < _ENOUGH:
-            asyncio.get_running_loop().call_soon(self._save_at_rest, count)
+        if seen < count < _FULL_GROUP:
+            asyncio.get_running_loop().call_soon(self._write_when_quiet, count)
         else:
-            self.save()
+            self.flush()
 
-    def save(self) -> None:
-        """Begin to store the replies that have come."""
+    def flush(self) -> None:
+        """Start to write the replies that have arrived, unless a write is running."""
         if self._unsaved and not self.tasks:
-            self._begin(self._write(), self.tasks)
+            self._start_task(self._write(), self.tasks)
 
     async def _write(self) -> None:
-        """Store replies until none is left."""
+        """Write replies until none is left."""
         while self._unsaved:
-            answers, self._unsaved = self._unsaved, []
-            await self._store.put_many([(answer.job.key, answer.reply) for answer in answers])
-            self.waiting -= len(answers)
-            self._stored([(answer.job, answer.reply) for answer in answers])
-            for answer in answers:
-                if answer.waiter is not None and not answer.waiter.done():
-                    answer.waiter.set_result(None)
+            group, self._unsaved = self._unsaved, []
+            await self._store.put_many([(unsaved.request.key, unsaved.reply) for unsaved in group])
+            self.n_unsaved -= len(group)
+            self._on_stored([(unsaved.request, unsaved.reply) for unsaved in group])
+            for unsaved in group:
+                if unsaved.waiter is not None and not unsaved.waiter.done():
+                    unsaved.waiter.set_result(None)

@@ -1,5 +1,8 @@
-"""Columns of prompts become columns of replies: the accessors of pandas, and column templates.
+"""Data frames: the accessors of pandas, and column templates.
 
-`pandas` has the accessors, `template` fills columns into a prompt, `extract` makes typed columns, `preview` shows a
-few rows, `pandas_hook` registers the accessors without importing pandas.
+- `pandas`: the accessors `Series.aichat`, `DataFrame.aichat`; `pandas_hook`: registers them without importing pandas.
+- `template`: column templates, which make a prompt from the columns of a row.
+- `extract`: typed columns; `preview`: the view of the first rows.
+
+Not here: sending rows (`batching`), schemas (`schema`), frames as text in a prompt (`values`).
 """

@@ -1,4 +1,4 @@
-"""`Series.aichat` and `DataFrame.aichat`: columns of prompts become columns of replies."""
+"""The accessors `Series.aichat` and `DataFrame.aichat` of pandas."""
 
 from __future__ import annotations
 
@@ -9,45 +9,49 @@ from typing import Any, Never, Unpack
 
 import pandas as pd
 
+from ..batching.estimate import Estimate, estimate_run
 from ..batching.keywords import BatchKeywords
-from ..batching.options import BatchOptions, Estimate, Row, estimate
+from ..batching.options import BatchOptions, Row
 from ..batching.run import BatchRun, run_rows
 from ..chat import chat
+from ..chat.keywords import CallKeywords, document_keywords
 from ..core.errors import BadInputError, PromptError
 from ..core.messages import messages_from
 from ..core.options import CallOptions
 from ..core.sync import run
 from ..text.characters import fit
 from .preview import Preview
-from .template import ColumnTemplate, unreadable
+from .template import ColumnTemplate, unreadable_row
 
 _LAST_RUN = "_aichat_last_run"
 
+_with_keywords = document_keywords(CallKeywords, BatchKeywords)
+
 
 class _Accessor:
-    """What both accessors share: a run over the rows of an object of pandas."""
+    """The base of both accessors: runs over the rows of a pandas object."""
 
     def __init__(self, data: Any) -> None:
         self._data = data
 
     @property
     def last_run(self) -> BatchRun | None:
-        """The last run on this object, also one that was interrupted; None when there was none.
+        """Return the last run on this object, including an interrupted one; None if there was none.
 
-        It belongs to the object itself: a copy, or a column taken out of a frame once more, has none.
+        It belongs to this object: a copy, or the same column taken out of a frame again, has none.
         """
         found: BatchRun | None = self._data.__dict__.get(_LAST_RUN)
         return found
 
     def _keep(self, result: BatchRun) -> None:
-        """Remember a run before it begins."""
-        # pandas 3 makes a new accessor at each access, and would take a plain attribute for a column.
+        """Store a run as `last_run`, before it begins."""
+        # pandas 3 makes a new accessor for each access, and treats a plain attribute of a frame as a column.
         object.__setattr__(self._data, _LAST_RUN, result)
 
     def _run(
         self, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any], n: int | None = None
     ) -> BatchRun:
-        """Run rows, with the keywords of the user."""
+        """Run rows with the keywords of the user."""
         options, rest = BatchOptions.from_keywords(keywords)
         return run_rows(
             chat.shared_chat(),
@@ -60,14 +64,16 @@ class _Accessor:
         )
 
     def _estimate(self, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any]) -> Estimate:
+        """Estimate a run with the keywords of the user."""
         options, rest = BatchOptions.from_keywords(keywords)
         # Nothing is sent, so that no key is needed.
         plan = options.plan(chat.shared_chat(), dataclasses.replace(CallOptions.from_keywords(rest), is_dry=True))
-        return run(estimate(plan, make_rows()))
+        return run(estimate_run(plan, make_rows()))
 
     def _extract(
         self, make_rows: Callable[[], Iterable[Row]], schema: Any, keywords: Mapping[str, Any]
     ) -> pd.DataFrame:
+        """Extract typed columns with the keywords of the user."""
         from ..schema.schema import Schema
         from .extract import Extraction
 
@@ -76,14 +82,14 @@ class _Accessor:
         return extraction.frame(make_rows, index=self._data.index, keep=self._keep)
 
     def _column(self, result: BatchRun, name: Any = None) -> pd.Series:
-        """The texts of a run as a column; says how many rows failed."""
+        """Return the texts of a run as a column, and warn if rows failed."""
         if (stopped := result.stop_error()) is not None:
             raise stopped
         if n_errors := result.progress.errors:
             first = next(iter(result.errors.values()))
             warnings.warn(
-                f"{n_errors:,} of {len(result):,} rows failed and are <NA>; the first: {first} "
-                f"`run = ....aichat.run(...)` and `run.errors` tell them all.",
+                f"{n_errors:,} of {len(result):,} rows failed and are <NA>. The first error: {first} "
+                f"For all of them: `run = ....aichat.run(...)`, then `run.errors`.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -93,58 +99,58 @@ class _Accessor:
 
 
 class SeriesAccessor(_Accessor):
-    """`Series.aichat`: LLM calls on a column of prompts."""
+    """`Series.aichat`: model calls for a column of prompts."""
 
+    @_with_keywords
     def complete(self, *template: Never, **options: Unpack[BatchKeywords]) -> pd.Series:
-        """Ask every prompt of the column; equal ones are sent once, missing ones not at all.
+        """Send every prompt of the column. Equal ones are sent once, missing ones not at all.
 
-        A cell may be a prompt or a list of messages (``{"role": ..., "content": ...}``). What was asked before is taken
-        from the store and not paid again.
+        A cell is a prompt or a list of messages (``{"role": ..., "content": ...}``). A reply to an earlier, equal
+        request comes from the store and costs nothing.
 
         Args:
-            *template: Nothing: a column takes no template.
-            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
-                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
-                `outage_patience_s`).
+            *template: Not allowed: each cell is a prompt already.
+            **options: `CallKeywords` and `BatchKeywords`:
+                {keywords}
 
         Returns:
-            A column of dtype ``string`` with the same index and name; a row whose prompt is missing or that failed is
-            ``<NA>`` (`last_run.errors` has the errors).
+            A column of dtype ``string`` with the same index and name. Rows that are missing or failed are ``<NA>``
+            (`last_run.errors` has the errors).
 
         Raises:
-            BadInputError: Something given cannot be used; nothing was sent.
-            BatchStoppedError: The run was stopped, or not one row could be answered; the finished rows are kept.
+            BadInputError: An argument cannot be used; nothing was sent.
+            BatchStoppedError: The run was stopped, or no row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
         return self._column(self.run(*template, **options), self._data.name)
 
+    @_with_keywords
     def run(self, *template: Never, **options: Unpack[BatchKeywords]) -> BatchRun:
-        """As `complete`, but give the whole run: replies, errors, usage, cost.
+        """Do the same as `complete`, but return the whole run: replies, errors, usage, cost.
 
         Args:
-            *template: Nothing: a column takes no template.
-            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
-                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
-                `outage_patience_s`).
+            *template: Not allowed: each cell is a prompt already.
+            **options: `CallKeywords` and `BatchKeywords`:
+                {keywords}
 
         Returns:
-            The run. An error that stopped it is in `stopped_by`, and is not raised.
+            The run. An error that stopped it is not raised: it is in `stopped_by`.
         """
         _refuse(template)
         return self._run(self._rows, options)
 
+    @_with_keywords
     def extract(self, *template: Never, schema: Any, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
-        """Ask every prompt of the column, and get typed columns back.
+        """Send every prompt of the column, and return typed columns.
 
         Args:
-            *template: Nothing: a column takes no template.
-            schema: As `FrameAccessor.extract`.
-            **options: As `complete`.
+            *template: Not allowed: each cell is a prompt already.
+            schema: The schema of every answer, as for `DataFrame.aichat.extract`.
+            **options: `CallKeywords` and `BatchKeywords`:
+                {keywords}
 
         Returns:
-            As `FrameAccessor.extract`.
+            Typed columns, as from `DataFrame.aichat.extract`.
 
         Raises:
             BadInputError: The schema or an option cannot be used; nothing was sent.
@@ -154,124 +160,122 @@ class SeriesAccessor(_Accessor):
         _refuse(template)
         return self._extract(self._rows, schema, options)
 
+    @_with_keywords
     def estimate(self, *template: Never, **options: Unpack[BatchKeywords]) -> Estimate:
-        """What `complete` would send: rows, unique requests, those stored already, tokens, cost. Sends nothing.
+        """Count what `complete` would send: rows, unique and stored requests, tokens, cost. Sends nothing.
 
         Args:
-            *template: Nothing: a column takes no template.
-            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
-                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
-                `outage_patience_s`).
+            *template: Not allowed: each cell is a prompt already.
+            **options: `CallKeywords` and `BatchKeywords`:
+                {keywords}
         """
         _refuse(template)
         return self._estimate(self._rows, options)
 
     def _rows(self) -> Iterator[Row]:
+        """Return the rows of the column."""
         return rows_of(self._data)
 
 
 def _refuse(template: tuple[object, ...]) -> None:
-    """Refuse a template for a column.
+    """Refuse a column template for a column of prompts.
 
     Raises:
         BadInputError: There is one.
     """
     if template:
         raise BadInputError(
-            "A column takes no template: each of its cells is a prompt. A template over columns belongs to the table: "
+            "A column takes no column template: each of its cells is a prompt already. Use the template on the table: "
             'df.aichat.complete("... {column} ...").'
         )
 
 
 class FrameAccessor(_Accessor):
-    """`DataFrame.aichat`: LLM calls with a template over the columns."""
+    """`DataFrame.aichat`: model calls with a column template."""
 
+    @_with_keywords
     def complete(self, template: str, **options: Unpack[BatchKeywords]) -> pd.Series:
-        """Ask one prompt for every row, made from its columns.
+        """Send one prompt for every row, made from its columns.
 
         Args:
-            template: A prompt with columns in braces: ``"Classify: {title} {body text}"``.
-            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
-                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
-                `outage_patience_s`).
+            template: A column template, that is a prompt with columns in braces: ``"Classify: {title} {body text}"``.
+            **options: `CallKeywords` and `BatchKeywords`:
+                {keywords}
 
         Returns:
-            A column of dtype ``string`` with the same index; a row with a missing value, or that failed, is ``<NA>``.
+            A column of dtype ``string`` with the same index. Rows that failed or have a missing value are ``<NA>``.
 
         Raises:
-            PromptError: The template names a column that is not there; nothing was sent.
-            BadInputError: Something else given cannot be used; nothing was sent.
-            BatchStoppedError: The run was stopped, or not one row could be answered; the finished rows are kept.
+            PromptError: The column template names a column that does not exist; nothing was sent.
+            BadInputError: Another argument cannot be used; nothing was sent.
+            BatchStoppedError: The run was stopped, or no row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
         return self._column(self.run(template, **options))
 
+    @_with_keywords
     def run(self, template: str, **options: Unpack[BatchKeywords]) -> BatchRun:
-        """As `complete`, but give the whole run: replies, errors, usage, cost.
+        """Do the same as `complete`, but return the whole run: replies, errors, usage, cost.
 
         Args:
-            template: As `complete`.
-            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
-                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
-                `outage_patience_s`).
+            template: A column template, as for `complete`.
+            **options: `CallKeywords` and `BatchKeywords`:
+                {keywords}
 
         Returns:
-            The run. An error that stopped it is in `stopped_by`, and is not raised.
+            The run. An error that stopped it is not raised: it is in `stopped_by`.
         """
         return self._run(self._rows(template), options)
 
+    @_with_keywords
     def extract(self, template: str, *, schema: Any, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
-        """Ask one prompt for every row, and get typed columns back.
+        """Send one prompt for every row, and return typed columns.
 
         Args:
-            template: As `complete`.
-            schema: What every answer must satisfy: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an enum,
+            template: A column template, as for `complete`.
+            schema: The schema of every answer: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an enum,
                 a JSON schema as a dict, or an annotation such as ``Literal["good", "bad"]``.
-            **options: As `complete`.
+            **options: `CallKeywords` and `BatchKeywords`:
+                {keywords}
 
         Returns:
             One column for each field, with the same index: enums as categories, whole numbers as ``Int64``, and so on.
-            An answer that does not satisfy the schema is asked for once more; a row that fails all the same is
-            ``<NA>``, with its error in ``extract_error`` and what the model wrote in ``extract_raw``.
+            If an answer does not satisfy the schema, the model is asked once more. Rows that fail again are ``<NA>``,
+            with their error in ``extract_error`` and what the model wrote in ``extract_raw``.
 
         Raises:
-            BadInputError: The template, the schema or an option cannot be used; nothing was sent.
+            BadInputError: The column template, the schema or an option cannot be used; nothing was sent.
             BatchStoppedError: The run was stopped; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
         return self._extract(self._rows(template), schema, options)
 
+    @_with_keywords
     def estimate(self, template: str, **options: Unpack[BatchKeywords]) -> Estimate:
-        """What `complete` would send: rows, unique requests, those stored already, tokens, cost. Sends nothing.
+        """Count what `complete` would send: rows, unique and stored requests, tokens, cost. Sends nothing.
 
         Args:
-            template: As `complete`.
-            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
-                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
-                `outage_patience_s`).
+            template: A column template, as for `complete`.
+            **options: `CallKeywords` and `BatchKeywords`:
+                {keywords}
         """
         return self._estimate(self._rows(template), options)
 
+    @_with_keywords
     def preview(self, template: str, n: int = 5, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
-        """Ask for the first rows only, and show prompt and reply side by side with what they took.
+        """Send the first rows only, and return prompts and replies side by side, with tokens and cost.
 
         Args:
-            template: As `complete`.
-            n: How many rows, >= 1.
-            **options: Model and sampling as for `aichat_magic.ask` (`model`, `system`, `temperature`, `timeout`, ...),
-                the run as for `aichat_magic.batch` (`concurrency`, `requests_per_minute`, `tokens_per_minute`,
-                `max_cost_usd`, `max_total_tokens`, `fresh`, `store`, `progress`, `max_retries`,
-                `outage_patience_s`).
+            template: A column template, as for `complete`.
+            n: Number of rows, >= 1.
+            **options: `CallKeywords` and `BatchKeywords`:
+                {keywords}
 
         Returns:
             Prompt, reply, error, tokens, cost and seconds of each of these rows.
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise BadInputError(f"n must be a number of rows from 1, not {n!r}.")
+            raise BadInputError(f"n must be a number of rows, 1 or more, not {n!r}.")
         head = FrameAccessor(self._data.head(n))
         make_rows = head._rows(template)
         result = head._run(make_rows, options)
@@ -281,6 +285,7 @@ class FrameAccessor(_Accessor):
         return Preview(frame)
 
     def _rows(self, template: str) -> Callable[[], Iterable[Row]]:
+        """Return a function that fills the column template for every row."""
         names = [str(column) for column in self._data.columns]
         parsed = ColumnTemplate.parse(template, names)
         columns = [self._data.iloc[:, names.index(name)] for name in parsed.columns]
@@ -288,25 +293,25 @@ class FrameAccessor(_Accessor):
 
 
 def _prompt(row: Row) -> str | None:
-    """The prompt of a row as a column may hold it, where it has one."""
+    """Return the prompt of a row as a column can hold it, if it has one."""
     return fit(row) if isinstance(row, str) else None
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN, NA, NaT."""
+    """Tell whether a cell is missing: None, NaN, NA, NaT."""
     if isinstance(value, str):
         return False
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
 
 
 def rows_of(series: pd.Series) -> Iterator[Row]:
-    """The cells of a column as rows of a batch, one by one."""
+    """Yield the cells of a column as rows of a run."""
     for position, value in enumerate(series):
         yield None if is_missing(value) else value if isinstance(value, str) else _row_from(value, position)
 
 
 def _row_from(value: Any, position: int) -> Row:
-    """A cell that is no text: a conversation, or something with a text; or the error that its row fails with."""
+    """Return the row for a cell that is not text: a conversation, the value as text, or the error of the row."""
     try:
         if not isinstance(value, (list, tuple)):
             return str(value)
@@ -314,12 +319,12 @@ def _row_from(value: Any, position: int) -> Row:
     except PromptError as error:
         return PromptError(f"Row {position} is no conversation: {error}")
     except Exception as error:
-        return unreadable(position, error)
+        return unreadable_row(position, error)
     return messages or PromptError(f"Row {position} is no conversation: it has no message.")
 
 
 def register() -> None:
-    """Give pandas the accessors; again is harmless."""
+    """Register the accessors with pandas; a second call does nothing."""
     for owner, accessor, decorator in (
         (pd.Series, SeriesAccessor, pd.api.extensions.register_series_accessor),
         (pd.DataFrame, FrameAccessor, pd.api.extensions.register_dataframe_accessor),
@@ -328,5 +333,5 @@ def register() -> None:
             decorator("aichat")(accessor)
 
 
-# Whoever imports this room before pandas makes pandas call for it while it is still half made.
+# If this module is imported before pandas, the import hook calls for it while it is not yet complete.
 register()

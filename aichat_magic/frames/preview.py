@@ -1,4 +1,4 @@
-"""Prompts and replies side by side, to be read: pandas would cut both after some fifty characters."""
+"""View of a preview: prompts and replies side by side, at a length that pandas would truncate."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ _MAX_LINES = 16
 
 
 class Preview(pd.DataFrame):  # type: ignore[misc]  # pandas is not typed here
-    """The frame of a preview. It is a DataFrame like any other, and so is what is made of it; only its look differs."""
+    """A DataFrame that differs only in its view; frames derived from it are plain DataFrames."""
 
     @property
     def _constructor(self) -> Any:
+        """Return the class of derived frames."""
         return pd.DataFrame
 
     def __repr__(self) -> str:
-        """Aligned text, replies in full as far as they have a dozen lines."""
+        """Return aligned text, with whole replies up to 16 lines."""
         return str(self._table()) if self._is_whole() else super().__repr__()
 
     def _repr_html_(self) -> str:
-        """The same for a notebook."""
+        """Return the same as HTML."""
         html: str = self._table()._repr_mimebundle_()["text/html"] if self._is_whole() else super()._repr_html_()
         return html
 
     def _is_whole(self) -> bool:
-        """Whether nobody has taken a column out of it."""
+        """Tell whether no column was removed."""
         return set(_SHOWN) <= set(self.columns)
 
     def _table(self) -> Table:
+        """Return the first rows as a table."""
         rows = []
         for label, row in zip(self.index[:_MAX_ROWS], self[:_MAX_ROWS].to_dict("records"), strict=True):
             tokens = [row["input_tokens"], row["output_tokens"]]

@@ -1,4 +1,4 @@
-"""A template over columns: parsed and checked once, filled for every row."""
+"""Column templates: prompts with columns in braces, parsed and checked once, and filled for every row."""
 
 from __future__ import annotations
 
@@ -11,37 +11,42 @@ from typing import Any
 from ..core.errors import PromptError
 from ..text.words import nearest, shorten
 
-# Words, perhaps with spaces between them, in one pair of braces: what a column can be called in a template. All other
-# braces (dicts, format specifications, LaTeX, doubled ones) are text.
+# The name of a column is one word or several, in one pair of braces. All other braces (dicts, format specifications,
+# LaTeX, doubled ones) are text.
 _COLUMN = re.compile(r"(?<!\{)\{(\w[\w ]*)\}(?!\})")
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnTemplate:
-    """Texts and the columns between them: ``parts[0] columns[0] parts[1] columns[1] ... parts[-1]``."""
+    """A parsed column template: ``parts[0] columns[0] parts[1] columns[1] ... parts[-1]``.
+
+    Attributes:
+        parts: The texts between the columns, one more than there are columns.
+        columns: The names of the columns, in the order of the text.
+    """
 
     parts: tuple[str, ...]
     columns: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str, columns: Iterable[str]) -> ColumnTemplate:
-        """Find the columns in a template.
+        """Parse a column template.
 
         Args:
-            text: ``"Classify: {title} {body text}"``.
-            columns: Names of the columns there are.
+            text: The template, such as ``"Classify: {title} {body text}"``.
+            columns: Names of the frame's columns.
 
         Raises:
-            PromptError: The template is empty, or names a column that is not there; names the nearest.
+            PromptError: It is empty, contains no column, or names one that the frame lacks or has more than once.
         """
         if not isinstance(text, str) or not text.strip():
-            raise PromptError('The template is empty. Write a prompt with columns in braces, such as "Sum up: {body}".')
+            raise PromptError('The column template is empty. Write a prompt with columns in braces: "Sum up: {body}".')
         known = list(columns)
         parts, names, end = [], [], 0
         for match in _COLUMN.finditer(text):
             name = match[1] if match[1] in known else match[1].strip()
             if name not in known and name[0].isdecimal():
-                continue  # LaTeX and format strings are full of numbers in braces
+                continue  # numbers in braces are common in LaTeX and format strings
             if name not in known:
                 raise PromptError(
                     f"There is no column {shorten(name, 60)!r}.{nearest(name, known)} "
@@ -54,12 +59,13 @@ class ColumnTemplate:
             end = match.end()
         if not names:
             raise PromptError(
-                f"The template names no column, so every row would ask the same. Columns: {', '.join(known)}."
+                f"The column template names no column, so the prompt of every row would be the same. "
+                f"Columns: {shorten(', '.join(known), 200)}."
             )
         return cls((*parts, text[end:]), tuple(names))
 
     def fill(self, values: Sequence[str]) -> str:
-        """The prompt of one row; a value is put in once and never looked at for braces."""
+        """Return the prompt of one row. Braces in values are text."""
         pieces = [self.parts[0]]
         for value, part in zip(values, self.parts[1:], strict=True):
             pieces += (value, part)
@@ -68,11 +74,11 @@ class ColumnTemplate:
     def rows(
         self, columns: Sequence[Iterable[Any]], is_missing: Callable[[Any], bool]
     ) -> Iterator[str | PromptError | None]:
-        """The prompts of all rows; None where a value of the row is missing, an error where one has no text.
+        """Yield the prompt of each row; None if a value is missing, an error if one cannot be converted to text.
 
         Args:
-            columns: The values of each column named, in the order of `columns`.
-            is_missing: Tells a missing value.
+            columns: The values of each column, in the order of the attribute `columns`.
+            is_missing: Tells whether a value is missing.
         """
         for position, values in enumerate(zip(*columns, strict=True)):
             prompt: str | PromptError | None
@@ -82,17 +88,17 @@ class ColumnTemplate:
                 else:
                     prompt = self.fill([value if isinstance(value, str) else str(value) for value in values])
             except Exception as error:
-                prompt = unreadable(position, error)
+                prompt = unreadable_row(position, error)
             yield prompt
 
 
-def unreadable(position: int, error: Exception) -> PromptError:
-    """What a row fails with whose value cannot be made into text, because the value's own code raises.
+def unreadable_row(position: int, error: Exception) -> PromptError:
+    """Return the error of a row with a value that cannot be converted to text, because its own code raises.
 
     Args:
         position: The row's position, from 0.
-        error: What was raised.
+        error: The exception that the value raised.
     """
-    # Also for an exception that has no text itself.
-    said = shorten("".join(traceback.format_exception_only(error)).strip(), 100)
-    return PromptError(f"Row {position} cannot be made into a prompt: a value in it raises {said}. Mend or remove it.")
+    # Works for exceptions whose own text raises, too.
+    text = shorten("".join(traceback.format_exception_only(error)).strip(), 100)
+    return PromptError(f"Row {position} cannot be made into a prompt: a value in it raises {text}. Fix or remove it.")

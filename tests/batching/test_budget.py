@@ -1,4 +1,4 @@
-"""Budgets: what a call may take is set aside before it is sent, and set right when it is home."""
+"""Budgets: the upper bound of a call is reserved before it is sent, and corrected when it has ended."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from simulation import in_virtual_time, run_batch
 
-from aichat_magic.batching.budget import Budget, Lease, counted
+from aichat_magic.batching.budget import Budget, Lease, counted_usage
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.chat.chat import Call
-from aichat_magic.core.errors import BatchStoppedError, ConnectionFailedError, OptionError, ProviderError, ServerError
+from aichat_magic.core.errors import BatchStoppedError, ConnectionFailedError, ProviderError, ServerError
 from aichat_magic.core.messages import Message, Reply
 from aichat_magic.core.options import Options
 from aichat_magic.core.prices import Price, PriceList
@@ -25,12 +25,12 @@ PRICES = PriceList({"vllm/m": Price(input=1, output=2000)})
 
 
 def bounded(**bounds: Any) -> Callable[[Call], Budget]:
-    """As a plan makes it."""
+    """Return a function that makes a budget as a plan does."""
     return lambda call: Budget(**bounds, max_tokens=call.request.options.max_tokens, priced=call.priced)
 
 
-def spent_usd(made: BatchRunner) -> float:
-    cost_usd = made.budget.spent.cost_usd
+def spent_usd(runner: BatchRunner) -> float:
+    cost_usd = runner.budget.spent.cost_usd
     assert cost_usd is not None
     return cost_usd
 
@@ -42,7 +42,7 @@ def spent_usd(made: BatchRunner) -> float:
 @pytest.mark.parametrize("max_tokens", [None, 1000, 4000])
 @pytest.mark.parametrize("dollars", [10, 100, 1001])
 def test_two_dollars_a_reply(in_flight: Any, max_tokens: int | None, dollars: float) -> None:
-    made, network = run_batch(
+    runner, network = run_batch(
         ROWS,
         concurrency=in_flight,
         budget=bounded(max_cost_usd=dollars),
@@ -50,44 +50,44 @@ def test_two_dollars_a_reply(in_flight: Any, max_tokens: int | None, dollars: fl
         prices=PRICES,
         usage=lambda prompt: TWO_DOLLARS,
     )
-    assert spent_usd(made) <= dollars
+    assert spent_usd(runner) <= dollars
     # No more is left than a call might have taken.
-    assert spent_usd(made) > dollars - 2 * (max_tokens or 1250) / 1000 - 0.1
-    assert isinstance(made.stopped_by, BatchStoppedError)
-    assert f"max_cost_usd={dollars}" in str(made.stopped_by)
-    assert f"${spent_usd(made):.4f}" in str(made.stopped_by)
-    assert made.errors() == {}
-    assert made.progress().done == sum(network.reached.values())
+    assert spent_usd(runner) > dollars - 2 * (max_tokens or 1250) / 1000 - 0.1
+    assert isinstance(runner.stopped_by, BatchStoppedError)
+    assert f"max_cost_usd={dollars}" in str(runner.stopped_by)
+    assert f"${spent_usd(runner):.4f}" in str(runner.stopped_by)
+    assert runner.errors() == {}
+    assert runner.progress().done == sum(network.reached.values())
 
 
 def test_a_budget_that_is_large_holds_nobody_up_for_long() -> None:
     calm, _ = run_batch(ROWS)
     for options in (Options(), Options(max_tokens=2000)):
-        made, network = run_batch(
+        runner, network = run_batch(
             ROWS,
             budget=bounded(max_cost_usd=100_000.0),
             options=options,
             prices=PRICES,
             usage=lambda prompt: TWO_DOLLARS,
         )
-        assert made.stopped_by is None
+        assert runner.stopped_by is None
         assert network.most_in_flight == 64
-        assert made.elapsed_s <= calm.elapsed_s + 2 * 0.3
+        assert runner.elapsed_s <= calm.elapsed_s + 2 * 0.3
 
 
 @pytest.mark.parametrize("in_flight", [64, 256])
 @pytest.mark.parametrize("max_tokens", [None, 500])
 def test_tokens_that_the_server_does_not_count(in_flight: int, max_tokens: int | None) -> None:
-    made, network = run_batch(
+    runner, network = run_batch(
         ROWS,
         concurrency=in_flight,
         budget=bounded(max_total_tokens=3000),
         options=Options(max_tokens=max_tokens),
         usage=lambda prompt: Usage(),
     )
-    assert isinstance(made.stopped_by, BatchStoppedError)
-    assert "max_total_tokens=3000" in str(made.stopped_by)
-    spent = made.budget.spent
+    assert isinstance(runner.stopped_by, BatchStoppedError)
+    assert "max_total_tokens=3000" in str(runner.stopped_by)
+    spent = runner.budget.spent
     assert (spent.input_tokens or 0) + (spent.output_tokens or 0) <= 3000
     assert sum(network.reached.values()) > (100 if max_tokens is None else 10)
 
@@ -98,7 +98,7 @@ def test_input_that_is_dearer_than_output(in_flight: int, ratio: float) -> None:
     """And longer, or shorter, than it is estimated to be."""
     long = {row: "x" * 4 * random.Random(row).randint(500, 2000) for row in ROWS}
     rows = [f"{row} {long[row]}" for row in ROWS]
-    made, _ = run_batch(
+    runner, _ = run_batch(
         rows,
         concurrency=in_flight,
         budget=bounded(max_cost_usd=10.0),
@@ -106,7 +106,7 @@ def test_input_that_is_dearer_than_output(in_flight: int, ratio: float) -> None:
         prices=PriceList({"vllm/m": Price(input=100, output=1)}),
         usage=lambda prompt: Usage(input_tokens=int(ratio * len(prompt) / 4), output_tokens=5),
     )
-    assert 0.9 * 10 < spent_usd(made) <= 10 * 1.1
+    assert 0.9 * 10 < spent_usd(runner) <= 10 * 1.1
 
 
 @pytest.mark.parametrize("in_flight", [64, 256])
@@ -125,38 +125,38 @@ def test_replies_that_grow_pass_the_bound_by_no_more_than_calls_in_flight_were_l
             leases.append(lease)
             super().report(lease, usage)
 
-    made, _ = run_batch(
+    runner, _ = run_batch(
         ROWS,
         concurrency=in_flight,
         budget=lambda call: Watched(max_cost_usd=10.0, priced=call.priced),
         prices=PRICES,
         usage=lambda prompt: Usage(input_tokens=10, output_tokens=2 + number[prompt] // 2),
     )
-    assert isinstance(made.stopped_by, BatchStoppedError)
-    assert 9 < spent_usd(made) <= 10 + excess
+    assert isinstance(runner.stopped_by, BatchStoppedError)
+    assert 9 < spent_usd(runner) <= 10 + excess
     # Half of what is left is held at most, so that it stays in bounds even so.
-    assert spent_usd(made) < 10.5
+    assert spent_usd(runner) < 10.5
 
 
 def test_server_that_bills_more_than_its_known_price() -> None:
-    made, _ = run_batch(
+    runner, _ = run_batch(
         ROWS,
         budget=bounded(max_cost_usd=10.0),
         options=Options(max_tokens=100),
         prices=PriceList({"vllm/m": Price(input=1, output=1)}),
         usage=lambda prompt: Usage(input_tokens=10, output_tokens=100, cost_usd=0.5),
     )
-    assert 9 < spent_usd(made) <= 10
+    assert 9 < spent_usd(runner) <= 10
 
 
 def test_server_that_does_not_keep_to_max_tokens() -> None:
-    made, _ = run_batch(
+    runner, _ = run_batch(
         ROWS,
         budget=bounded(max_total_tokens=100_000),
         options=Options(max_tokens=10),
         usage=lambda prompt: Usage(input_tokens=10, output_tokens=2000),
     )
-    spent = made.budget.spent
+    spent = runner.budget.spent
     assert 95_000 < (spent.input_tokens or 0) + (spent.output_tokens or 0) <= 100_000
 
 
@@ -167,7 +167,7 @@ def test_failed_calls_give_back_what_was_set_aside() -> None:
             ServerError("down", status=500) if dice < 0.1 else ConnectionFailedError("reset") if dice < 0.12 else None
         )
 
-    made, _ = run_batch(
+    runner, _ = run_batch(
         ROWS,
         budget=bounded(max_cost_usd=1000.0),
         options=Options(max_tokens=1000),
@@ -176,26 +176,26 @@ def test_failed_calls_give_back_what_was_set_aside() -> None:
         fault=fault,
         away=[(2, 4)],
     )
-    assert 995 < spent_usd(made) <= 1000
+    assert 995 < spent_usd(runner) <= 1000
 
 
 def test_budget_that_does_not_cover_one_call_sends_none_and_says_so() -> None:
-    made, network = run_batch(
+    runner, network = run_batch(
         ROWS, budget=bounded(max_total_tokens=1000), options=Options(max_tokens=4096), usage=lambda prompt: Usage()
     )
     assert not network.reached
-    assert "max_tokens=4096" in str(made.stopped_by)
-    assert "max_total_tokens=1000" in str(made.stopped_by)
+    assert "max_tokens=4096" in str(runner.stopped_by)
+    assert "max_total_tokens=1000" in str(runner.stopped_by)
 
 
 def test_run_goes_on_when_the_first_call_hangs() -> None:
-    made, _ = run_batch(
+    runner, _ = run_batch(
         ROWS[:100],
         budget=bounded(max_total_tokens=10**6),
         latency_s=lambda prompt: 500.0 if prompt == "row 0" else 0.1,
     )
-    assert made.stopped_by is None
-    assert sorted(made.finished_s)[-2] < 10
+    assert runner.stopped_by is None
+    assert sorted(runner.finished_s)[-2] < 10
 
 
 # --- the arithmetic
@@ -226,14 +226,6 @@ def test_budget_without_bounds_allows_all() -> None:
     budget = Budget()
     assert not budget.is_bounded
     assert budget.allows()
-
-
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), True, "1"])
-def test_bound_that_is_none_is_refused(value: Any) -> None:
-    with pytest.raises(OptionError, match="max_cost_usd"):
-        Budget(max_cost_usd=value)
-    with pytest.raises(OptionError, match="max_total_tokens"):
-        Budget(max_total_tokens=value)
 
 
 def test_two_calls_go_out_until_one_has_come_home() -> None:
@@ -273,5 +265,5 @@ def test_who_waits_is_served_first_and_a_cancelled_one_takes_nothing() -> None:
 
 def test_what_a_server_does_not_count_is_estimated() -> None:
     reply = Reply(text="12345678", model="vllm/m", usage=Usage(output_tokens=7))
-    used = counted(reply, (Message("user", "1234"),), lambda usage: usage)
+    used = counted_usage(reply, (Message("user", "1234"),), lambda usage: usage)
     assert (used.input_tokens, used.output_tokens) == (5, 7)

@@ -22,35 +22,35 @@ from aichat_magic.core.usage import Usage
     ids=["empty", "cut", "counted"],
 )
 def test_reply_comes_back_as_it_went_in(reply: Reply) -> None:
-    outcomes = BatchResults()
-    other, number = outcomes.add(), outcomes.add()
-    outcomes.answer(number, reply)
-    assert outcomes[number] == reply
-    assert outcomes.text(number) == reply.text
-    assert (outcomes.is_open(other), outcomes.is_open(number)) == (True, False)
-    assert outcomes[other] is None
+    results = BatchResults()
+    other, number = results.add(), results.add()
+    results.set_reply(number, reply)
+    assert results[number] == reply
+    assert results.text(number) == reply.text
+    assert (results.is_open(other), results.is_open(number)) == (True, False)
+    assert results[other] is None
 
 
 @pytest.mark.parametrize("count", [-5, 2**63, 10**30])
 def test_count_that_no_reply_can_have_is_not_known_and_spoils_nothing(count: int) -> None:
-    outcomes = BatchResults()
-    outcomes.answer(outcomes.add(), Reply(text="a", usage=Usage(input_tokens=count, output_tokens=3)))
-    assert outcomes[0] == Reply(text="a", usage=Usage(output_tokens=3))
+    results = BatchResults()
+    results.set_reply(results.add(), Reply(text="a", usage=Usage(input_tokens=count, output_tokens=3)))
+    assert results[0] == Reply(text="a", usage=Usage(output_tokens=3))
 
 
 def test_error_is_kept_and_is_no_reply() -> None:
-    outcomes, error = BatchResults(), ServerError("down", status=500)
-    outcomes.fail(outcomes.add(), error)
-    assert outcomes[0] is outcomes.error(0) is error
-    assert outcomes.text(0) is None
-    assert not outcomes.is_open(0)
+    results, error = BatchResults(), ServerError("down", status=500)
+    results.set_error(results.add(), error)
+    assert results[0] is results.error(0) is error
+    assert results.text(0) is None
+    assert not results.is_open(0)
 
 
 def test_equal_rows_share_one_reply_and_missing_ones_have_none() -> None:
-    outcomes = BatchResults()
-    outcomes.answer(outcomes.add(), Reply(text="a"))
-    outcomes.add()
-    first, missing, still_open, again = outcomes.each([0, -1, 1, 0])
+    results = BatchResults()
+    results.set_reply(results.add(), Reply(text="a"))
+    results.add()
+    first, missing, still_open, again = results.each([0, -1, 1, 0])
     assert first is again
     assert (missing, still_open) == (None, None)
 

@@ -9,8 +9,9 @@ import pytest
 
 from aichat_magic.batching.api import iterate_rows
 from aichat_magic.batching.budget import Budget
+from aichat_magic.batching.estimate import estimate_run
 from aichat_magic.batching.limiter import Limiter
-from aichat_magic.batching.options import BatchOptions, BatchPlan, estimate
+from aichat_magic.batching.options import BatchPlan
 from aichat_magic.batching.progress import Progress, RowResult
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.chat.chat import Call, Chat
@@ -21,14 +22,11 @@ from aichat_magic.core.errors import (
     BadRequestError,
     BatchStoppedError,
     HostNotFoundError,
-    OptionError,
     QuotaError,
     RateLimitError,
     ServerError,
 )
 from aichat_magic.core.messages import ChatRequest, Chunk, Message, Reply
-from aichat_magic.core.options import CallOptions
-from aichat_magic.core.prices import Price
 from aichat_magic.core.settings import Endpoint, Settings
 from aichat_magic.core.usage import Usage
 from aichat_magic.http.client import HttpClient
@@ -111,7 +109,7 @@ def batch(
             policy=RetryPolicy(max_retries=max_retries),
         ),
         system=keywords.pop("system", ""),
-        limits=Limiter(concurrency=concurrency, clock=clock, sleep=clock.sleep),
+        limiter=Limiter(concurrency=concurrency, clock=clock, sleep=clock.sleep),
         budget=keywords.pop("budget", None) or Budget(),
         store=store,
         is_fresh=is_fresh,
@@ -120,32 +118,32 @@ def batch(
 
 
 async def done(*args: Any, **keywords: Any) -> BatchRunner:
-    made = batch(*args, **keywords)
-    await asyncio.wait_for(made.run(), 60)
-    return made
+    runner = batch(*args, **keywords)
+    await asyncio.wait_for(runner.run(), 60)
+    return runner
 
 
-def texts(made: BatchRunner) -> list[Any]:
-    return [outcome.text if isinstance(outcome, Reply) else outcome for outcome in made.outcomes()]
+def texts(runner: BatchRunner) -> list[Any]:
+    return [outcome.text if isinstance(outcome, Reply) else outcome for outcome in runner.outcomes()]
 
 
 async def test_rows_come_back_in_order() -> None:
-    made = await done([f"p{n}" for n in range(2000)], Server())
-    assert texts(made) == [f"reply to p{n}" for n in range(2000)]
+    runner = await done([f"p{n}" for n in range(2000)], Server())
+    assert texts(runner) == [f"reply to p{n}" for n in range(2000)]
 
 
 async def test_equal_requests_are_sent_once_and_missing_rows_not_at_all() -> None:
     server = Server()
-    made = await done(["a", None, "b", "a", None, "a"], server)
-    assert texts(made) == ["reply to a", None, "reply to b", "reply to a", None, "reply to a"]
+    runner = await done(["a", None, "b", "a", None, "a"], server)
+    assert texts(runner) == ["reply to a", None, "reply to b", "reply to a", None, "reply to a"]
     assert server.calls == {"a": 1, "b": 1}
-    progress = made.progress()
+    progress = runner.progress()
     assert (progress.done, progress.missing, progress.hits, progress.calls) == (6, 2, 2, 2)
 
 
 async def test_no_rows_is_no_work() -> None:
-    made = await done([], Server())
-    assert texts(made) == []
+    runner = await done([], Server())
+    assert texts(runner) == []
 
 
 async def test_conversations_are_sent_whole_with_the_system_message_before() -> None:
@@ -190,8 +188,8 @@ async def test_rows_are_read_a_block_at_a_time() -> None:
             yield str(n)
 
     hold = asyncio.Event()
-    made = batch(rows(), Server(hold=hold), concurrency=4)
-    task = asyncio.create_task(made.run())
+    runner = batch(rows(), Server(hold=hold), concurrency=4)
+    task = asyncio.create_task(runner.run())
     for _ in range(50):
         await asyncio.sleep(0)
     assert 0 < read < 3000
@@ -207,21 +205,21 @@ async def test_fault_that_passes_costs_a_retry_and_nothing_else() -> None:
         return ServerError("down", status=500) if int(prompt) % 33 == 0 and attempt <= 2 else None
 
     server = Server(fault)
-    made = await done([str(n) for n in range(1000)], server)
-    assert texts(made) == [f"reply to {n}" for n in range(1000)]
+    runner = await done([str(n) for n in range(1000)], server)
+    assert texts(runner) == [f"reply to {n}" for n in range(1000)]
     assert set(server.answered.values()) == {1}
-    assert made.calls <= 1000 + 50 + 31 * 2
+    assert runner.calls <= 1000 + 50 + 31 * 2
 
 
 async def test_one_bad_row_of_many_is_one_error() -> None:
     def fault(prompt: str, attempt: int) -> AichatError | None:
         return BadRequestError("no", status=400) if prompt == "500" else None
 
-    made = await done([str(n) for n in range(1000)], Server(fault))
-    outcomes = list(made.outcomes())
+    runner = await done([str(n) for n in range(1000)], Server(fault))
+    outcomes = list(runner.outcomes())
     assert isinstance(outcomes[500], BadRequestError)
     assert sum(isinstance(outcome, Reply) for outcome in outcomes) == 999
-    assert made.stopped_by is None
+    assert runner.stopped_by is None
 
 
 @pytest.mark.parametrize(
@@ -231,32 +229,32 @@ async def test_one_bad_row_of_many_is_one_error() -> None:
 )
 async def test_error_that_meets_every_row_stops_the_run_and_keeps_what_is_done(error: AichatError) -> None:
     server = Server(lambda prompt, attempt: error if int(prompt) >= 100 else None)
-    made = await done([str(n) for n in range(10_000)], server, concurrency=4)
-    assert made.stopped_by is error
-    assert texts(made)[:100] == [f"reply to {n}" for n in range(100)]
+    runner = await done([str(n) for n in range(10_000)], server, concurrency=4)
+    assert runner.stopped_by is error
+    assert texts(runner)[:100] == [f"reply to {n}" for n in range(100)]
     assert sum(server.calls.values()) <= 100 + 4 * 15
-    assert made.pending > 0
+    assert runner.pending > 0
 
 
 async def test_server_that_is_down_ends_the_run_soon_and_says_why() -> None:
     server = Server(lambda prompt, attempt: ServerError("down", status=500))
-    made = await done([str(n) for n in range(1000)], server)
-    assert isinstance(made.stopped_by, ServerError)
+    runner = await done([str(n) for n in range(1000)], server)
+    assert isinstance(runner.stopped_by, ServerError)
     assert sum(server.calls.values()) < 200
 
 
 async def test_cancelled_run_keeps_what_is_done_and_sends_nothing_more() -> None:
     store = MemoryStore()
     server = Server()
-    made = batch(
+    runner = batch(
         [str(n) for n in range(5000)], server, store=store, on_row=lambda row: row.row == 300 and task.cancel()
     )
     others = asyncio.all_tasks()
-    task = asyncio.create_task(made.run())
+    task = asyncio.create_task(runner.run())
     with pytest.raises(asyncio.CancelledError):
         await task
     sent = sum(server.calls.values())
-    assert 300 <= made.progress().done <= sent < 1000
+    assert 300 <= runner.progress().done <= sent < 1000
     await asyncio.sleep(0.05)
     assert sum(server.calls.values()) == sent
     assert asyncio.all_tasks() == others
@@ -268,10 +266,10 @@ async def test_cancelled_run_keeps_what_is_done_and_sends_nothing_more() -> None
 async def test_stored_replies_are_not_sent_again_unless_fresh() -> None:
     store, server = MemoryStore(), Server()
     await done(["a", "b"], server, store=store)
-    made = await done(["b", "a", "c", "b"], server, store=store)
+    runner = await done(["b", "a", "c", "b"], server, store=store)
     assert server.calls == {"a": 1, "b": 1, "c": 1}
-    assert (made.progress().hits, made.progress().calls) == (3, 1)
-    assert made.usage.input_tokens == 10
+    assert (runner.progress().hits, runner.progress().calls) == (3, 1)
+    assert runner.usage.input_tokens == 10
     await done(["a"], server, store=store, is_fresh=True)
     assert server.calls["a"] == 2
 
@@ -279,8 +277,8 @@ async def test_stored_replies_are_not_sent_again_unless_fresh() -> None:
 async def test_failures_are_not_stored() -> None:
     store = MemoryStore()
     await done(["a"], Server(lambda prompt, attempt: BadRequestError("no", status=400)), store=store)
-    made = await done(["a"], Server(), store=store)
-    assert texts(made) == ["reply to a"]
+    runner = await done(["a"], Server(), store=store)
+    assert texts(runner) == ["reply to a"]
 
 
 async def test_reply_is_stored_before_it_counts() -> None:
@@ -333,14 +331,14 @@ async def test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place() 
         return await complete(request)
 
     server.complete = stuck  # type: ignore[method-assign]  # more than the first window of "auto" has places
-    made = batch([str(n) for n in range(100)], server, concurrency="auto")
-    task = asyncio.create_task(made.run())
+    runner = batch([str(n) for n in range(100)], server, concurrency="auto")
+    task = asyncio.create_task(runner.run())
     async with asyncio.timeout(60):
         while sum(server.answered.values()) < 82:  # noqa: ASYNC110  # a few turns of the loop
             await asyncio.sleep(0)
     for_ever.set()
     await task
-    assert made.progress().done == 100
+    assert runner.progress().done == 100
 
 
 async def test_replies_that_come_one_turn_of_the_loop_after_the_other_are_stored_together() -> None:
@@ -375,15 +373,15 @@ async def test_replies_that_have_come_home_are_stored_when_a_run_is_cancelled() 
             await super().put_many(replies)
 
     server, store = Server(), Slow()
-    made = batch([str(n) for n in range(100)], server, store=store, concurrency="auto")
-    task = asyncio.create_task(made.run())
+    runner = batch([str(n) for n in range(100)], server, store=store, concurrency="auto")
+    task = asyncio.create_task(runner.run())
     while sum(server.answered.values()) < 50:  # noqa: ASYNC110  # a few turns of the loop
         await asyncio.sleep(0)
     task.cancel()
     asyncio.get_running_loop().call_later(0.05, free.set)
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert store.summary().rows == sum(server.answered.values()) == made.progress().done
+    assert store.summary().rows == sum(server.answered.values()) == runner.progress().done
 
 
 @pytest.mark.parametrize(
@@ -391,11 +389,11 @@ async def test_replies_that_have_come_home_are_stored_when_a_run_is_cancelled() 
 )
 async def test_budget_is_used_up_and_not_passed(budget: Budget, most: int) -> None:
     server = Server()
-    made = await done([str(n) for n in range(1000)], server, budget=budget, concurrency=8)
+    runner = await done([str(n) for n in range(1000)], server, budget=budget, concurrency=8)
     assert most - 2 <= sum(server.calls.values()) <= most
-    assert isinstance(made.stopped_by, BatchStoppedError)
-    assert "budget" in str(made.stopped_by)
-    assert sum(isinstance(outcome, Reply) for outcome in made.outcomes()) == sum(server.calls.values())
+    assert isinstance(runner.stopped_by, BatchStoppedError)
+    assert "budget" in str(runner.stopped_by)
+    assert sum(isinstance(outcome, Reply) for outcome in runner.outcomes()) == sum(server.calls.values())
 
 
 async def test_progress_is_told_now_and_then_and_at_the_end() -> None:
@@ -456,52 +454,27 @@ async def test_requests_that_are_out_when_a_run_stops_come_home_and_nobody_else_
             return RateLimitError("busy", status=429, retry_after_s=110.0)
         return AuthenticationError("no", status=401) if prompt == "3" else None
 
-    made = batch(map(str, range(1000)), Server(fault), concurrency=4)
+    runner = batch(map(str, range(1000)), Server(fault), concurrency=4)
     forever = asyncio.Event()
 
     async def sleep(seconds: float) -> None:
         await (forever.wait() if seconds > 60 else asyncio.sleep(0))
 
-    made._plan.limits._sleep = sleep
-    await asyncio.wait_for(made.run(), 60)
-    assert isinstance(made.stopped_by, AuthenticationError)
-    assert texts(made)[1:3] == ["reply to 1", "reply to 2"]
+    runner._plan.limiter._sleep = sleep
+    await asyncio.wait_for(runner.run(), 60)
+    assert isinstance(runner.stopped_by, AuthenticationError)
+    assert texts(runner)[1:3] == ["reply to 1", "reply to 2"]
 
 
 async def test_estimate_counts_and_sends_nothing() -> None:
     store, server = MemoryStore(), Server()
     await done(["a"], server, store=store)
-    made = batch([], server, store=store)
-    found = await estimate(made._plan, ["a", "b", "b", None])
+    runner = batch([], server, store=store)
+    found = await estimate_run(runner._plan, ["a", "b", "b", None])
     assert (found.rows, found.missing, found.unique, found.stored) == (4, 1, 2, 1)
     assert found.input_tokens == 5
     assert server.calls == {"a": 1}
     assert "Nothing was sent" in str(found)
-
-
-@pytest.mark.parametrize(
-    "keywords",
-    [{"concurrency": 0}, {"concurrency": "many"}, {"concurrency": True}, {"concurrency": 10_000}, {"max_cost_usd": -1},
-     {"requests_per_minute": 0}, {"tokens_per_minute": float("nan")}, {"max_total_tokens": "x"}, {"max_retries": -1},
-     {"progress": "yes"}, {"outage_patience_s": -1}, {"outage_patience_s": float("inf")}, {"outage_patience_s": "1"}],
-)  # fmt: skip
-def test_option_out_of_range_is_refused_before_anything_is_sent(keywords: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match=next(iter(keywords))):
-        BatchOptions.from_keywords(keywords)
-
-
-def test_keywords_of_the_run_are_told_from_those_of_the_request() -> None:
-    options, rest = BatchOptions.from_keywords({"concurrency": 4, "temperature": 0, "fresh": None})
-    assert (options, rest) == (BatchOptions(concurrency=4), {"temperature": 0})
-
-
-def test_budget_in_dollars_needs_a_known_price() -> None:
-    chat = Chat(settings=Settings, store=MemoryStore())
-    options = BatchOptions(max_cost_usd=1.0)
-    with pytest.raises(OptionError, match="price of ollama/x is not known"):
-        options.plan(chat, CallOptions(model="ollama/x"))
-    priced = Chat(settings=lambda: Settings(prices={"ollama/x": Price(input=1, output=2)}), store=MemoryStore())
-    assert options.plan(priced, CallOptions(model="ollama/x")).budget is not None
 
 
 async def test_known_replies_are_not_asked_again_whatever_the_store() -> None:
@@ -521,6 +494,6 @@ async def test_budget_holds_where_the_server_counts_no_tokens() -> None:
         return Reply(text=(await complete(request)).text, model="openai/m")
 
     server.complete = uncounted  # type: ignore[method-assign]  # a server that counts nothing
-    made = await done([str(n) for n in range(100)], server, budget=Budget(max_total_tokens=50), concurrency=1)
+    runner = await done([str(n) for n in range(100)], server, budget=Budget(max_total_tokens=50), concurrency=1)
     assert 2 <= sum(server.calls.values()) <= 6
-    assert isinstance(made.stopped_by, BatchStoppedError)
+    assert isinstance(runner.stopped_by, BatchStoppedError)

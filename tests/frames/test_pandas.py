@@ -393,7 +393,7 @@ def test_options_that_are_none_or_unknown(server: ChatServer) -> None:
 @pytest.mark.parametrize("method", ["complete", "run", "estimate", "extract"])
 def test_template_for_a_column_is_refused_with_the_way_to_write_it(method: str) -> None:
     column = pd.Series(["a"], name="t")
-    with pytest.raises(BadInputError, match=r"no template.*df\.aichat\.complete"):
+    with pytest.raises(BadInputError, match=r"no column template.*df\.aichat\.complete"):
         getattr(column.aichat, method)("{t}", **({"schema": int} if method == "extract" else {}))
 
 
