@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+else:
+    Loader = MetaPathFinder = object  # all that these classes add is their methods; to load them costs 2 ms
 
 
-class _AfterPandas(importlib.abc.MetaPathFinder):
+class _AfterPandas(MetaPathFinder):
     """Stands first in the import path until pandas comes by, and then leaves."""
 
     def __init__(self, then: Callable[[], None]) -> None:
@@ -29,10 +34,10 @@ class _AfterPandas(importlib.abc.MetaPathFinder):
         return spec
 
 
-class _LoaderWithSequel(importlib.abc.Loader):
+class _LoaderWithSequel(Loader):
     """pandas' own loader, and then ours."""
 
-    def __init__(self, loader: importlib.abc.Loader, then: Callable[[], None]) -> None:
+    def __init__(self, loader: Loader, then: Callable[[], None]) -> None:
         self._loader = loader
         self._then = then
 

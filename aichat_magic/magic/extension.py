@@ -13,12 +13,11 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from traitlets import Float, Integer, TraitError, TraitType, Unicode, observe, validate
 
-from ..core.errors import AichatError, BadInputError
-from ..text.words import shorten
-from .help import overview
-
+# Nothing else of the package is imported here: `%load_ext` stands in many start-up files. The rest comes with the first
+# cell.
 if TYPE_CHECKING:
     from ..batching.run import BatchRun
+    from ..core.errors import AichatError
     from ..core.messages import Reply
     from .completion import CompletionSources
     from .notebook_identity import CellLocation
@@ -30,8 +29,9 @@ _TRAITS = (
     "model", "base_url", "proxy", "system", "temperature", "top_p", "max_tokens", "timeout", "max_history_tokens",
     "max_retries",
 )  # fmt: skip
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_QUESTION = re.compile(r"(\s*)%aichat\s+((?:ask|run|search)\s.*\?)\s*")
+# Compiled on first use, by `re` itself.
+_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_QUESTION = r"(\s*)%aichat\s+((?:ask|run|search)\s.*\?)\s*"
 
 
 @magics_class
@@ -75,6 +75,7 @@ class AIChat(Magics):
     def _checked(self, proposal: Any) -> Any:
         """Refuse a `%config` value that `%aichat set` would refuse, before it is stored."""
         from ..chat.chat import shared_chat
+        from ..core.errors import BadInputError
         from ..core.settings import changed
 
         problem = ""
@@ -123,9 +124,10 @@ class AIChat(Magics):
         return self._session
 
     def _cells(self) -> list[str]:
-        """The sources of the cells as they were written, by their numbers, without the one that is running."""
+        """Return the sources of the cells as they were written, by their numbers, without the one that is running."""
         shell: Any = self.shell
-        return list(shell.history_manager.input_hist_raw)[: shell.execution_count]
+        # The number of the running cell. `execution_count` is not: IPython 9.18 raises it before a cell runs, 8.18 after.
+        return list(shell.history_manager.input_hist_raw)[: shell.displayhook.prompt_count]
 
     def _number_of(self, file: str) -> int | None:
         """The number of the cell that was compiled under a file name."""
@@ -149,6 +151,7 @@ class AIChat(Magics):
         is_ours = context.cursor_line == n_blank if name == "%%aichat" else not lines[0].startswith("%%")
         if not is_ours or not name.startswith(("%%aichat", "%aichat")):
             return SimpleMatcherResult(completions=[], suppress=False)
+        from ..core.errors import AichatError
         from .completion import complete
 
         found = None
@@ -183,7 +186,7 @@ class AIChat(Magics):
         notebook, is_own_path = self._notebook_path()
         # Jupyter calls the file kernel-UUID.json, also after a restart. A name without is not the kernel's own.
         own = os.path.basename(str(getattr(shell.config.IPKernelApp, "connection_file", "")))
-        kernel = found[0] if (found := _UUID.search(own)) else ""
+        kernel = found[0] if (found := re.search(_UUID, own)) else ""
         return CellLocation(
             scope=f"notebook#{self._process}" if notebook else f"kernel:{kernel or self._process}",
             notebook=notebook,
@@ -250,8 +253,14 @@ class _Offered(list[SimpleCompletion]):
         return super().__len__() or 1
 
 
-# `%%aichat?` shows this; written once, from the commands and the flags themselves.
-AIChat.aichat.__doc__ = overview()
+def _overview() -> str:
+    """Return what `%%aichat?` shows; made from the commands and the flags when somebody asks for it."""
+    from .help import overview
+
+    return overview()
+
+
+AIChat.aichat.getdoc = _overview  # type: ignore[attr-defined]  # IPython calls `getdoc` in place of reading `__doc__`
 
 
 def _as_setting(value: Any) -> str:
@@ -262,6 +271,8 @@ def _as_setting(value: Any) -> str:
 @contextlib.contextmanager
 def _short_errors(*, is_debug: bool) -> Iterator[None]:
     """Errors of ours show as a few lines; with `is_debug` as Python shows them. All others pass as they are."""
+    from ..core.errors import AichatError
+
     failed: AichatError | None = None
     try:
         yield
@@ -293,6 +304,8 @@ def load(shell: Any) -> None:
     try:
         magics = AIChat(shell)
     except TraitError as error:
+        from ..text.words import shorten
+
         problem = shorten(str(error), 200)
     if problem:
         warnings.warn(f"aichat_magic leaves the settings of AIChat out: {problem}", UserWarning, stacklevel=2)
@@ -320,7 +333,7 @@ def keep_questions(lines: list[str]) -> list[str]:
         return lines
     return [
         f"{found[1]}get_ipython().run_line_magic('aichat', {found[2]!r})\n"
-        if (found := _QUESTION.fullmatch(line))
+        if (found := re.fullmatch(_QUESTION, line))
         else line
         for line in lines
     ]

@@ -157,7 +157,13 @@ class Session:
         if arguments.batch:
             return self._batch(arguments, cell.removesuffix("\n"))
         prompt = prompt or self._prompt(arguments, cell)
-        data = included(arguments.include, self._variables, attached=arguments.attach, last_error=self._last_error)
+        data = included(
+            arguments.include,
+            self._variables,
+            attached=arguments.attach,
+            running=len(self._notebook.cells()) or None,
+            last_error=self._last_error,
+        )
         text, images = data.before(prompt.text), data.images + prompt.images
         shape = reply_format_of(arguments.format, arguments.schema, self._variables)
         asked, given = self._in_format(shape, text, dataclasses.replace(arguments.given, is_dry=arguments.is_dry_run))

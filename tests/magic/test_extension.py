@@ -179,9 +179,10 @@ def test_help_shows_the_manual_and_sends_nothing(run: Cell, line: str) -> None:
 
 
 def test_question_mark_shows_the_manual(run: Cell, shell: InteractiveShell) -> None:
-    doc = shell.find_cell_magic("aichat").__doc__ or ""
-    assert "--temperature" in doc
-    assert "%aichat help TOPIC" in doc
+    for line in ("%%aichat?", "?%aichat"):
+        _, printed = run(line)
+        assert "--temperature" in printed
+        assert "%aichat help TOPIC" in printed
 
 
 @pytest.mark.parametrize(

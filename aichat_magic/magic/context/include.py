@@ -83,6 +83,7 @@ def included(
     namespace: Mapping[str, Any],
     *,
     attached: Iterable[str] = (),
+    running: int | None = None,
     last_error: BaseException | None = None,
     budget_tokens: int = BUDGET_TOKENS,
 ) -> IncludedData:
@@ -94,6 +95,7 @@ def included(
             missing counts of a table).
         namespace: The notebook's variables, with IPython's ``In`` and ``Out`` among them.
         attached: Paths of files: text, PDF, images.
+        running: Number of the running cell, which ``cells:5`` leaves out; None: there is none.
         last_error: The last exception of the notebook.
         budget_tokens: Most tokens of each value, as `estimate_tokens` counts; texts and files have `MAX_TEXT_BYTES`.
 
@@ -115,7 +117,7 @@ def included(
             name, kind, seen = shorten(Path(path).name, 80), "file", _file(path)
         else:
             name = name.strip()
-            kind, seen = _looked_up(name, namespace, last_error, budget_tokens)
+            kind, seen = _looked_up(name, namespace, running, last_error, budget_tokens)
             text, cut = cut_to(seen.text, MAX_TEXT_BYTES)
             seen = ValueText(text, seen.images, seen.cut or cut)
         images += seen.images
@@ -130,14 +132,18 @@ def included(
 
 
 def _looked_up(
-    name: str, namespace: Mapping[str, Any], last_error: BaseException | None, budget_tokens: int
+    name: str,
+    namespace: Mapping[str, Any],
+    running: int | None,
+    last_error: BaseException | None,
+    budget_tokens: int,
 ) -> tuple[str, ValueText]:
     """What kind of thing a name stands for, and the thing."""
     if match := _ENTRY.match(name):
         value = _entry(match[1], int(match[2]), namespace)
         return "cell" if match[1] == "In" else kind_of(value), shown(value, budget_tokens=budget_tokens)
     if match := _CELLS.match(name):
-        return "cells", _cells(int(match[1]), namespace, budget_tokens)
+        return "cells", _cells(int(match[1]), namespace, running, budget_tokens)
     if match := _SCHEMA.match(name):
         schema = schema_of(_variable(match[1], namespace), budget_tokens=budget_tokens)
         if schema is None:
@@ -180,12 +186,12 @@ def _entry(which: str, number: int, namespace: Mapping[str, Any]) -> Any:
     raise UnknownNameError(f"There is no {which}[{number}].{last}")
 
 
-def _cells(count: int, namespace: Mapping[str, Any], budget_tokens: int) -> ValueText:
+def _cells(count: int, namespace: Mapping[str, Any], running: int | None, budget_tokens: int) -> ValueText:
     """The last cells that are not ours, oldest first, with what IPython keeps of their outputs."""
     if count < 1:
         raise BadInputError("cells:N takes a number of cells from 1, such as cells:5.")
     sources, outputs = namespace.get("In"), namespace.get("Out")
-    sources = list(sources) if isinstance(sources, (list, tuple)) else []
+    sources = list(sources)[:running] if isinstance(sources, (list, tuple)) else []
     outputs = outputs if isinstance(outputs, dict) else {}
     mine = [at for at, source in enumerate(sources) if str(source).strip() and not _OUR_CELL.match(str(source))]
     if not mine:
