@@ -146,7 +146,7 @@ def test_fix_takes_no_block_that_is_no_python_or_the_cell_itself(
     server.answer = lambda received, attempt: text(PARROT)
     _, printed = run("%aichat fix")
     assert shell.rl_next_input is None
-    assert "no mended cell" in printed
+    assert "no fixed cell" in printed
 
 
 def test_reply_without_code_adds_no_cell(run: Cell, server: ChatServer, shell: InteractiveShell) -> None:
@@ -189,14 +189,14 @@ def test_fix_takes_flags_and_shows_what_it_would_send(run: Cell, server: ChatSer
         ("fix", "no exception to explain"),
         ("fix now", "Write it as: %aichat fix"),
         ("fix --nonsense", "Unknown flag"),
-        ("fix --batch df --into x", "--batch does not fit"),
+        ("fix --batch df --into x", "--batch does not work"),
         ("explain", "no cell before this one"),
         ("review", "no cell before this one"),
         ("doc", "Write it as: %aichat doc"),
         ("doc nothing", "no variable 'nothing'"),
         ("doc number", "a value of type int"),
         ("run", "Write it as: %aichat run"),
-        ("run nothing", "no template 'nothing'"),
+        ("run nothing", "no prompt template 'nothing'"),
         ("run revieww", "Did you mean 'review'?"),
         ("run review this", "is not name=text"),
         ("run review sell=x", "Did you mean 'cell'?"),
@@ -287,7 +287,7 @@ def test_templates_are_listed_with_those_of_the_user(run: Cell, server: ChatServ
     template(tmp_path, "review", "---\ndescription: my own way\n---\nReview {cell}")
     template(tmp_path, "broken", "")
     _, printed = run("%aichat templates")
-    for part in ("fix", "{traceback}", "built in", "my own way", "yours", "holds no prompt", "NAME.md"):
+    for part in ("fix", "{traceback}", "built in", "my own way", "yours", "has no prompt", "NAME.md"):
         assert part in printed
     assert server.requests == []
 
