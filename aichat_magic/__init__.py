@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.1"
 
-# The public names, and the module each lives in. Modules are loaded on first use.
+# The public names and their modules, which are loaded on first use.
 _HOMES = {
     "AichatError": "core.errors",
     "AsyncProvider": "providers.base",
@@ -114,29 +114,29 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, loaded or not."""
+    """Return the public names, loaded or not."""
     return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """``%load_ext aichat_magic``: the magics `%%aichat` and `%aichat`."""
+    """Register the magics `%%aichat` and `%aichat`; IPython calls this for ``%load_ext aichat_magic``."""
     from .magic.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """``%unload_ext aichat_magic``: as if it had never been loaded."""
+    """Remove all that loading has added; IPython calls this for ``%unload_ext aichat_magic``."""
     from .magic.extension import unload
 
     unload(shell)
 
 
 def _register_accessors() -> None:
-    """Give pandas its accessors; called once pandas is imported."""
+    """Register the pandas accessors; called once pandas has been imported."""
     from .frames import pandas as accessor
 
-    if hasattr(accessor, "register"):  # else it is half made, and does so at its own end
+    if hasattr(accessor, "register"):  # otherwise its own import has not finished, and its last line registers them
         accessor.register()
 
 

@@ -98,12 +98,12 @@ class Kernel:
             {},
             view=lambda is_streamed: View(self.notes),
             shown=lambda reply: None,
-            place=self.place,
+            location=self.location,
             store=lambda: store,
             files=disk,
         )
 
-    def place(self) -> CellLocation:
+    def location(self) -> CellLocation:
         return CellLocation(
             scope=f"notebook#{self._process}" if self.path else f"kernel:{self._kernel}",
             notebook=self.path,
@@ -120,7 +120,7 @@ class Kernel:
     @property
     def scope(self) -> str:
         """The notebook's identity in the store."""
-        return self.session._talks.key("main")[0]
+        return self.session._history.key("main")[0]
 
     def see(self, cell_id: str, text: str) -> None:
         """A cell begins to run."""

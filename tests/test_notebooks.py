@@ -12,7 +12,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 # A line that each must show, so that a notebook which silently does nothing is seen.
 SHOWN = {
     "quickstart": "The capital of Japan is Tokyo.",
-    "conversations": "Took 1 turn out of 'main'",
+    "conversations": "Removed 1 turn from 'main'",
     "providers": "IS ANYBODY THERE?",
     "dataframes": "body_mass_g: 100% right",
 }

@@ -80,6 +80,10 @@ heavy = {"pandas", "httpx", "httptools", "numpy", "pydantic", "markdown_it", "ne
          "jsonschema"}
 heavy &= set(sys.modules) - loaded
 assert not heavy, heavy
+ours = {name for name in sys.modules if name.startswith("aichat_magic.")} - {
+    "aichat_magic.frames", "aichat_magic.frames.pandas_hook", "aichat_magic.magic", "aichat_magic.magic.extension"
+}
+assert not ours, f"nothing needs these before the first cell: {ours}"
 after = set()
 for root, _, files in os.walk(os.environ["HOME"]):
     after |= {os.path.join(root, name) for name in files}
@@ -122,7 +126,12 @@ def test_chat_without_a_schema_loads_no_library_for_schemas(tmp_path: Path) -> N
 def test_loading_touches_no_network_no_file_and_no_heavy_package(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", QUIET],
-        env={"HOME": str(tmp_path), "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            "HOME": str(tmp_path),
+            "PATH": "",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,4 +1,4 @@
-"""The magic line: what may stand on it, in one table that parsing, the manual and completion share."""
+"""The magic line: its flags and commands, in tables that parsing, help and completion share."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MEASURE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[A-Za-z]+)", 
 
 
 class ArgumentError(BadInputError):
-    """The magic line cannot be understood. Nothing was sent."""
+    """Error: the magic line cannot be understood. Nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellArguments:
-    """What a `%%aichat` line says."""
+    """The parsed `%%aichat` line."""
 
     given: CallOptions
     chat: str = ""
@@ -52,12 +52,12 @@ class CellArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreArguments:
-    """What an `%aichat store` line says.
+    """The parsed `%aichat store` line.
 
     Attributes:
-        action: ``"clear"``, ``"prune"``, or empty: only look.
-        older_s: Age from which on replies go, in seconds; None: whatever their age.
-        larger_bytes: Size down to which the oldest go; None: whatever the size.
+        action: ``"clear"``, ``"prune"``, or empty: only show.
+        older_s: Age in seconds above which replies are removed; None: age does not matter.
+        larger_bytes: Size in bytes down to which the oldest replies are removed; None: size does not matter.
     """
 
     action: str = ""
@@ -65,15 +65,15 @@ class StoreArguments:
     larger_bytes: int | None = None
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, which raises instead of ending the process."""
+class MagicLineParser(argparse.ArgumentParser):
+    """An argument parser that raises instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print and exit with."""
+        """Raise the message that argparse would print before it exits."""
         raise ArgumentError(f"{message[:1].upper()}{message[1:]}. %aichat help shows all flags.")
 
     def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse, and name the nearest flag for an unknown one."""
+        """Parse words; for an unknown flag, the error names the nearest one."""
         parsed, rest = self.parse_known_args(words)
         if rest:
             word = rest[0].partition("=")[0]
@@ -83,14 +83,14 @@ class _Parser(argparse.ArgumentParser):
                     f"Unknown flag {shorten(word, 40)!r}.{nearest(word, flags)} %aichat help shows all flags."
                 )
             raise ArgumentError(
-                f"{shorten(rest[0], 40)!r} on the line of {self.prog} is no flag. "
-                f"The prompt goes below it; a value with spaces needs quotes."
+                f"{shorten(rest[0], 40)!r} on the line of {self.prog} is not a flag. "
+                f"The prompt goes below the line; a value with spaces needs quotes."
             )
         return parsed
 
 
 def _number(text: str) -> float | int:
-    """A number as it was written: 0 stays 0, 0.5 is 0.5."""
+    """Parse a number as it was written: 0 stays an int, 0.5 is a float."""
     try:
         return int(text)
     except ValueError:
@@ -102,60 +102,66 @@ _number.__name__ = "number"
 
 
 def _count_or_auto(text: str) -> int | str:
-    """A whole number, or the word auto."""
+    """Parse a whole number, or the word auto."""
     return text if text == "auto" else int(text)
 
 
 _count_or_auto.__name__ = "number"
 
 
-def cell_parser() -> argparse.ArgumentParser:
-    """The parser of the `%%aichat` line."""
-    return _cell_parser()
-
-
-def _cell_parser() -> _Parser:
-    parser = _Parser(prog="%%aichat", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
+def cell_parser() -> MagicLineParser:
+    """Return the parser of the `%%aichat` line."""
+    parser = MagicLineParser(prog="%%aichat", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
     model = parser.add_argument_group("models")
-    model.add_argument("-m", "--model", default="", metavar="MODEL", help="provider/model, or an alias of yours")
+    model.add_argument("-m", "--model", default="", metavar="MODEL", help="provider/model, or one of your aliases")
     model.add_argument("--base-url", default="", metavar="URL", help="address of an OpenAI-compatible server")
     model.add_argument("--proxy", default="", metavar="URL", help="http, https, socks5 or socks5h proxy")
-    model.add_argument("--timeout", type=_number, metavar="S", help="longest time of one attempt, in seconds")
+    model.add_argument("--timeout", type=_number, metavar="S", help="time limit of one attempt, in seconds")
     model.add_argument("--allow-not-working", action="store_true", help="use a provider known not to work")
     sampling = parser.add_argument_group("options")
-    sampling.add_argument("-t", "--temperature", type=_number, metavar="T", help="0 (likeliest) to 2")
+    sampling.add_argument("-t", "--temperature", type=_number, metavar="T", help="randomness, 0 (least) to 2")
     sampling.add_argument("--top-p", type=_number, metavar="P", help="nucleus sampling, 0 to 1")
-    sampling.add_argument("--max-tokens", type=int, metavar="N", help="longest reply, in tokens")
-    sampling.add_argument("--presence-penalty", type=_number, metavar="X", help="-2 to 2")
-    sampling.add_argument("--frequency-penalty", type=_number, metavar="X", help="-2 to 2")
-    sampling.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end there; may be given again")
-    sampling.add_argument("--seed", type=int, metavar="N", help="for servers that can repeat a reply")
-    talk = parser.add_argument_group("conversations")
-    talk.add_argument("-s", "--system", default="", metavar="TEXT", help="system message, kept for the conversation")
-    talk.add_argument("-c", "--chat", default="", metavar="NAME", help="which conversation, for this cell only")
-    talk.add_argument("--new", action="store_true", help="begin the conversation afresh")
-    talk.add_argument("--no-history", action="store_true", help="neither send nor keep the conversation")
+    sampling.add_argument("--max-tokens", type=int, metavar="N", help="maximum length of the reply, in tokens")
+    sampling.add_argument("--presence-penalty", type=_number, metavar="X", help="against repeating topics, -2 to 2")
+    sampling.add_argument("--frequency-penalty", type=_number, metavar="X", help="against repeating words, -2 to 2")
+    sampling.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="stop the reply at this text; repeatable"
+    )
+    sampling.add_argument("--seed", type=int, metavar="N", help="for repeatable replies, if the server can")
+    conversations = parser.add_argument_group("conversations")
+    conversations.add_argument("-s", "--system", default="", metavar="TEXT", help="system message, from here on")
+    conversations.add_argument(
+        "-c", "--chat", default="", metavar="NAME", help="use this conversation, for this cell only"
+    )
+    conversations.add_argument("--new", action="store_true", help="start the conversation over")
+    conversations.add_argument("--no-history", action="store_true", help="ask without the conversation; keep nothing")
     rows = parser.add_argument_group("tables")
-    rows.add_argument("--batch", default="", metavar="DF", help="ask once for each row; {column} in the prompt")
-    rows.add_argument("--into", default="", metavar="COLUMN", help="the column that gets the replies")
-    rows.add_argument("--concurrency", type=_count_or_auto, metavar="N", help="most at once, or auto")
-    rows.add_argument("--requests-per-minute", type=_number, metavar="N", help="most requests a minute")
-    rows.add_argument("--tokens-per-minute", type=_number, metavar="N", help="most tokens a minute")
-    rows.add_argument("--max-cost-usd", type=_number, metavar="X", help="what the run may cost")
-    rows.add_argument("--max-total-tokens", type=int, metavar="N", help="what the run may take")
-    rows.add_argument("--max-retries", type=int, metavar="N", help="how often one request is sent again")
-    rows.add_argument("--outage-patience-s", type=_number, metavar="S", help="how long an outage is waited for")
-    rows.add_argument("--fresh", action="store_true", help="ask again what the store knows")
-    rows.add_argument("--no-store", action="store_true", help="neither look up nor keep replies")
-    rows.add_argument("--no-progress", action="store_true", help="no bar")
+    rows.add_argument("--batch", default="", metavar="DF", help="ask for each row of df; {column} is filled in")
+    rows.add_argument("--into", default="", metavar="COLUMN", help="put the replies into this column")
+    rows.add_argument(
+        "--concurrency", type=_count_or_auto, metavar="N", help="maximum number of requests at once, or auto"
+    )
+    rows.add_argument("--requests-per-minute", type=_number, metavar="N", help="maximum number of requests per minute")
+    rows.add_argument("--tokens-per-minute", type=_number, metavar="N", help="maximum number of tokens per minute")
+    rows.add_argument("--max-cost-usd", type=_number, metavar="X", help="stop before the run costs more than this")
+    rows.add_argument("--max-total-tokens", type=int, metavar="N", help="stop before the run uses more tokens")
+    rows.add_argument("--max-retries", type=int, metavar="N", help="maximum number of retries of a request")
+    rows.add_argument(
+        "--outage-patience-s", type=_number, metavar="S", help="how long to wait for a server that is down"
+    )
+    rows.add_argument("--fresh", action="store_true", help="ask again even if a reply is stored")
+    rows.add_argument("--no-store", action="store_true", help="neither use nor keep stored replies")
+    rows.add_argument("--no-progress", action="store_true", help="show no progress bar")
     prompt = parser.add_argument_group("context")
-    named = "a variable, Out[3], err, cells:5, df:schema"
+    named = "add data: a variable, err, cells:5, df:schema"
     prompt.add_argument("-i", "--include", action="append", default=[], metavar="NAME", help=named)
-    prompt.add_argument("--attach", action="append", default=[], metavar="PATH", help="a file: text, PDF, image")
-    prompt.add_argument("--raw", action="store_true", help="fill no {name}")
-    prompt.add_argument("--strict", action="store_true", help="a {name} without a variable is an error")
+    prompt.add_argument(
+        "--attach", action="append", default=[], metavar="PATH", help="attach a file: text, PDF or image"
+    )
+    prompt.add_argument("--raw", action="store_true", help="leave every {name} as it is")
+    prompt.add_argument("--strict", action="store_true", help="fail if a {name} has no variable")
     reply = parser.add_argument_group("reply")
-    reply.add_argument("-o", "--output", default="", metavar="NAME", help="put the Reply into a variable")
+    reply.add_argument("-o", "--output", default="", metavar="NAME", help="assign the reply to a variable")
     reply.add_argument(
         "-f",
         "--format",
@@ -164,17 +170,17 @@ def _cell_parser() -> _Parser:
         metavar="F",
         help=f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}",
     )
-    reply.add_argument("--schema", default="", metavar="NAME", help="a class or JSON schema for reply.value")
-    reply.add_argument("--code", action="store_true", help="its code into the next cell, not run")
-    reply.add_argument("--no-stream", action="store_true", help="show the reply when it is whole")
-    reply.add_argument("--dry-run", action="store_true", help="show what would be sent; send nothing")
-    reply.add_argument("--debug", action="store_true", help="full traceback for an error")
-    reply.add_argument("-h", "--help", action="store_true", help="all flags; sends nothing")
+    reply.add_argument("--schema", default="", metavar="NAME", help="class or JSON schema that the reply must fit")
+    reply.add_argument("--code", action="store_true", help="put the code into a new cell, without running")
+    reply.add_argument("--no-stream", action="store_true", help="show the reply only when it is complete")
+    reply.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
+    reply.add_argument("--debug", action="store_true", help="show the full traceback of an error")
+    reply.add_argument("-h", "--help", action="store_true", help="show all flags, and send nothing")
     return parser
 
 
 def split_line(line: str) -> list[str]:
-    """The words of a magic line, quoted as in a shell. A semicolon at its end is dropped.
+    """Split a magic line into words, with the quotes of a shell. A semicolon at its end is dropped.
 
     Raises:
         ArgumentError: A quote is not closed.
@@ -185,18 +191,18 @@ def split_line(line: str) -> list[str]:
     except ValueError:
         pass
     raise ArgumentError(
-        f"A quote is not closed in: {shorten(line, 80)} Close it; an apostrophe needs double quotes around its value."
+        f"A quote is not closed in: {shorten(line, 80)} Close it; put a value with an apostrophe in double quotes."
     )
 
 
 def parse_cell(line: str) -> CellArguments:
-    """What a `%%aichat` line says.
+    """Parse a `%%aichat` line.
 
     Args:
         line: The text after ``%%aichat``.
 
     Returns:
-        The arguments, ranges checked.
+        The arguments, with their ranges checked.
 
     Raises:
         ArgumentError: An unknown flag (the nearest is named), a missing or wrong value, an open quote.
@@ -205,22 +211,26 @@ def parse_cell(line: str) -> CellArguments:
     words = split_line(line)
     if "-h" in words or "--help" in words:
         return CellArguments(given=CallOptions(), is_help=True)
-    got = _cell_parser().parse_words(words)
+    got = cell_parser().parse_words(words)
     if got.output and (not got.output.isidentifier() or keyword.iskeyword(got.output)):
         raise ArgumentError(f"--output takes the name of a variable, not {shorten(got.output, 40)!r}.")
     if got.raw and got.strict:
-        raise ArgumentError("--raw and --strict exclude each other: --raw fills nothing.")
+        raise ArgumentError("--raw and --strict exclude each other: --raw fills no placeholders.")
     options = _batch_options(got)
     if got.into and not got.batch:
         raise ArgumentError("--into needs --batch: %%aichat --batch df --into column")
     if got.batch and not (got.into or got.output or got.dry_run):
-        raise ArgumentError("--batch needs a place for its replies: --into COLUMN, or -o NAME for the run.")
+        raise ArgumentError("--batch needs to know where its replies go: --into COLUMN, or -o NAME for the run.")
     if got.batch and (got.include or got.attach or got.code):
-        raise ArgumentError("--include, --attach and --code go with one prompt, not with --batch.")
+        raise ArgumentError("--include, --attach and --code work with a single prompt, not with --batch.")
     if got.batch and (got.schema or got.format):
-        raise ArgumentError("--format and --schema go with one prompt; typed columns: df.aichat.extract(...).")
+        raise ArgumentError(
+            "--format and --schema work with a single prompt; for typed columns: df.aichat.extract(...)."
+        )
     if options and not got.batch:
-        raise ArgumentError(f"--{next(iter(options)).replace('_', '-')} belongs to a run over a table: --batch DF.")
+        raise ArgumentError(
+            f"--{next(iter(options)).replace('_', '-')} is for a run over a table: it needs --batch DF."
+        )
     return CellArguments(
         batch=got.batch,
         into=got.into,
@@ -260,7 +270,7 @@ def parse_cell(line: str) -> CellArguments:
 
 
 def _batch_options(got: argparse.Namespace) -> dict[str, Any]:
-    """The keywords of a run over rows, as `BatchOptions` takes them; only those that were given."""
+    """Return the keywords of a run over rows that were given, as `BatchOptions` takes them."""
     names = (
         "concurrency",
         "requests_per_minute",
@@ -282,14 +292,14 @@ def _batch_options(got: argparse.Namespace) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command of `%aichat`: for the manual, for near matches, for completion.
+    """One command of `%aichat`, described for parsing, help and completion.
 
     Attributes:
-        name: The word.
-        usage: What follows it.
-        does: What it does, in a few words.
-        topic: Where it belongs in the manual; flags are there by their group.
-        more: What else there is to know.
+        name: Name of the command.
+        usage: Its arguments, as help shows them.
+        does: Its purpose, in a few words.
+        topic: Help topic that it belongs to; a flag belongs to the topic of its argument group.
+        more: Further explanation.
         flags: Flags of its own.
     """
 
@@ -302,71 +312,78 @@ class Command:
 
 
 COMMANDS = (
-    Command("ask", "TEXT", "ask in one line; the text is taken as it stands", "asking",
-            "No flags, no {name}, no quotes: all that follows is the prompt. It is a turn of the conversation."),
-    Command("fix", "[flags]", "explain the last exception, mend its cell", "asking",
-            "The mended cell is put below and not run. Asked beside the conversation; -c NAME puts it into one."),
+    Command("ask", "TEXT", "ask in one line", "asking",
+            "Everything after ask is the prompt, word for word: no flags, no {name}, no quotes. It becomes a turn of "
+            "the conversation."),
+    Command("fix", "[flags]", "explain the last exception and fix its cell", "asking",
+            "The fixed cell is put below, and not run. The question stays out of the conversation unless -c NAME says "
+            "which one it belongs to."),
     Command("explain", "[flags]", "explain the previous cell", "asking",
-            "Asked beside the conversation; -c NAME puts it into one. The flags are those of a %%aichat cell."),
+            "The question stays out of the conversation unless -c NAME says which one it belongs to. The flags are "
+            "those of a %%aichat cell."),
     Command("review", "[flags]", "review the previous cell", "asking",
-            "Asked beside the conversation; -c NAME puts it into one. The flags are those of a %%aichat cell."),
-    Command("doc", "VARIABLE [flags]", "a docstring for a function or class", "asking",
-            "VARIABLE may have dots: Model.fit. Its code is read, not run."),
-    Command("templates", "", "prompt templates, built in and yours", "asking",
-            "A template of yours is a file NAME.md in the folder that is shown, with {name} for what it needs."),
-    Command("run", "TEMPLATE X=TEXT ... [flags]", "ask by a template; {x} in it is TEXT", "asking",
-            "A text with spaces needs quotes: x=\"two words\"; a variable is x={df}. A {name} of the template that is "
-            "not given is a variable of that name, {cell} the previous cell. --dry-run shows what would be sent."),
-    Command("use", "MODEL", "the model from now on", "models",
+            "The question stays out of the conversation unless -c NAME says which one it belongs to. The flags are "
+            "those of a %%aichat cell."),
+    Command("doc", "VARIABLE [flags]", "write a docstring for a function or class", "asking",
+            "VARIABLE may contain dots: Model.fit. Its code is read, not run."),
+    Command("templates", "", "list prompt templates, built-in and your own", "asking",
+            "To add your own, put a file NAME.md into the folder that is shown, with {name} for each value it needs."),
+    Command("run", "TEMPLATE X=TEXT ... [flags]", "ask with a prompt template", "asking",
+            "x=TEXT fills {x} in the template. Text with spaces needs quotes: x=\"two words\"; for the value of a "
+            "variable write x={df}. Any other {name} in the template is filled from the variable of that name, and "
+            "{cell} is the previous cell. --dry-run shows what would be sent."),
+    Command("use", "MODEL", "use this model from now on", "models",
             "provider/model, or an alias. Nothing is sent. For one cell: -m MODEL. For every session: model = "
             "\"provider/model\" in config.toml, or AICHAT_MODEL."),
-    Command("models", "[FILTER]", "models of the current or the named provider", "models",
-            "FILTER is a provider, a part of a name, or both: openai/mini. The provider's server is asked; it costs "
-            "nothing."),
-    Command("providers", "", "who can be asked, whether there is a key", "models",
-            "Nothing is sent. A key is shown as present or not, and where it is looked for; never itself."),
-    Command("doctor", "", "check the setup, and say what to mend", "settings",
-            "Python, packages, keys, servers, stores, the model's file, the front end. It asks servers on this machine "
-            "and the one of the configured model for their list of models; nothing is billed."),
-    Command("set", "[OPTION [VALUE]]", "a setting from now on; none: unset; alone: all", "settings",
-            "For this session. For every one: config.toml or the environment, see %aichat help settings."),
-    Command("config", "", "where config.toml is, and what it may hold", "settings"),
-    Command("chats", "", "the conversations", "conversations"),
-    Command("show", "[NAME]", "what was said in a conversation", "conversations"),
-    Command("switch", "NAME", "the conversation from now on", "conversations",
-            "A name that there is not yet begins a new one. For one cell: %%aichat -c NAME. main@..., as chats and "
-            "search show it, is another notebook's: main goes on here from there, and that one stays as it is."),
-    Command("undo", "[N]", "take the last N turns out (default 1)", "conversations",
-            "They are no longer sent; %aichat search finds them."),
-    Command("fork", "NAME", "go on in a copy of the current conversation", "conversations"),
-    Command("reset", "[NAME]", "begin a conversation afresh; it stays stored", "conversations"),
-    Command("delete", "NAME", "remove a conversation for good", "conversations"),
-    Command("search", "TEXT", "turns of all conversations that hold a text", "conversations",
-            "All that is stored, other notebooks and earlier terminals included."),
-    Command("export", "FILE [NAME]", "write a conversation: .md, .json or .ipynb", "conversations"),
-    Command("import", "FILE [NAME]", "read one that was exported as .json", "conversations"),
-    Command("store", "[clear|prune]", "stored replies of tables: how many, where", "tables",
-            "They are paid for: none is removed by itself. prune --older 90d removes what was stored more than 90 days "
-            "ago (h, d, w, y), prune --larger 500MB the oldest until the file is no larger (kB, MB, GB); clear all.",
+    Command("models", "[FILTER]", "list models of the current or another provider", "models",
+            "FILTER is a provider, part of a name, or both: openai/mini. The list comes from the provider's server "
+            "and costs nothing."),
+    Command("providers", "", "list providers, and whether they have a key", "models",
+            "Nothing is sent. You see whether a key is present and where it is looked for, never the key itself."),
+    Command("doctor", "", "check the setup, and say what to fix", "settings",
+            "Checks Python, packages, keys, servers, stored files, the model file and the front end. It asks the "
+            "servers on this machine and the one of the configured model for their list of models; nothing is billed."),
+    Command("set", "[OPTION [VALUE]]", "change or show settings; VALUE none unsets one", "settings",
+            "It holds for this session. For every session use config.toml or the environment: %aichat help settings. "
+            "Without arguments it lists all settings."),
+    Command("config", "", "show where config.toml is and what goes into it", "settings"),
+    Command("chats", "", "list the conversations", "conversations"),
+    Command("show", "[NAME]", "show a conversation", "conversations"),
+    Command("switch", "NAME", "use this conversation from now on", "conversations",
+            "A new name starts a new conversation. For one cell: %%aichat -c NAME. A name such as main@..., which "
+            "chats and search show, belongs to another notebook: main continues here with a copy of it."),
+    Command("undo", "[N]", "remove the last N turns (default 1)", "conversations",
+            "They are no longer sent, but %aichat search still finds them."),
+    Command("fork", "NAME", "continue in a copy of the current conversation", "conversations"),
+    Command("reset", "[NAME]", "start a conversation over; old turns stay stored", "conversations"),
+    Command("delete", "NAME", "delete a conversation for good", "conversations"),
+    Command("search", "TEXT", "find a text in all conversations", "conversations",
+            "Searches everything that is stored, also from other notebooks and earlier terminals."),
+    Command("export", "FILE [NAME]", "save a conversation as .md, .json or .ipynb", "conversations"),
+    Command("import", "FILE [NAME]", "load a conversation that was exported as .json", "conversations"),
+    Command("store", "[clear|prune]", "show, prune or clear the stored replies", "tables",
+            "These are the replies of runs over tables. You have paid for them, so none is removed automatically. "
+            "prune --older 90d removes those stored more than 90 days ago (units: h, d, w, y); prune --larger 500MB "
+            "removes the oldest until the file is no larger (kB, MB, GB); clear removes all.",
             ("--older", "--larger")),
-    Command("usage", "[PERIOD]", "tokens and cost: session, day, month, all", "settings"),
-    Command("help", "[TOPIC]", "this; or a command, a flag, a topic; all", "settings"),
+    Command("usage", "[PERIOD]", "show tokens and cost: session, day, month, all", "settings"),
+    Command("help", "[TOPIC]", "show help on a topic, a command or a flag; all", "settings"),
 )  # fmt: skip
 
 
 def command_named(name: str) -> Command:
-    """The command of a name that exists."""
+    """Return the command of an existing name."""
     return next(command for command in COMMANDS if command.name == name)
 
 
 def parse_command(line: str) -> tuple[str, str]:
-    """The command of an `%aichat` line, and the rest of the line as it stands.
+    """Split an `%aichat` line into the command and the unchanged rest.
 
     Args:
         line: The text after ``%aichat``.
 
     Returns:
-        The command's name (empty for a bare ``%aichat``), and what follows it.
+        The command's name (empty for a bare ``%aichat``), and the text after it.
 
     Raises:
         ArgumentError: There is no such command; names the nearest.
@@ -377,46 +394,46 @@ def parse_command(line: str) -> tuple[str, str]:
         return "help", ""
     if name and name not in names:
         raise ArgumentError(
-            f"%aichat knows no command {shorten(name, 40)!r}.{nearest(name, names)} "
-            f"%aichat help lists them; to ask in one line: %aichat ask TEXT"
+            f"%aichat has no command {shorten(name, 40)!r}.{nearest(name, names)} "
+            f"%aichat help lists the commands; to ask in one line: %aichat ask TEXT"
         )
     return name, rest.strip()
 
 
 def parse_store(rest: str) -> StoreArguments:
-    """Read what follows `%aichat store`.
+    """Parse an `%aichat store` line.
 
     Args:
-        rest: The text.
+        rest: The text after ``%aichat store``.
 
     Returns:
-        What is wanted.
+        The arguments.
 
     Raises:
-        ArgumentError: It cannot be understood, or `prune` does not say what to remove.
+        ArgumentError: The line cannot be understood, or `prune` does not say what to remove.
     """
     form = "Write it as: %aichat store, %aichat store clear, or %aichat store prune --older 90d (or --larger 500MB)."
     words = split_line(rest)
     if not words or words == ["clear"]:
         return StoreArguments(action="".join(words))
     if words[0] != "prune":
-        raise ArgumentError(f"%aichat store knows no {shorten(words[0], 40)!r}. {form}")
-    parser = _Parser(prog="%aichat store prune", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
+        raise ArgumentError(f"%aichat store has no action {shorten(words[0], 40)!r}. {form}")
+    parser = MagicLineParser(prog="%aichat store prune", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
     parser.add_argument("--older")
     parser.add_argument("--larger")
     got = parser.parse_words(words[1:])
     if got.older is None and got.larger is None:
-        raise ArgumentError(f"prune must be told what to remove. {form}")
+        raise ArgumentError(f"prune needs to know what to remove. {form}")
     older_s = None if got.older is None else _measured("--older", got.older, _SECONDS, "90d, 12h, 8w or 2y")
     larger = None if got.larger is None else _measured("--larger", got.larger, _BYTES, "500MB, 1.5GB or 800kB")
     return StoreArguments(action="prune", older_s=older_s, larger_bytes=None if larger is None else int(larger))
 
 
 def _measured(flag: str, text: str, units: Mapping[str, float], form: str) -> float:
-    """A number with its unit, as the value of a flag.
+    """Parse a number with a unit, the value of a flag.
 
     Raises:
-        ArgumentError: It is none, or not more than 0.
+        ArgumentError: The text is not one, or the number is not above 0.
     """
     match = _MEASURE.fullmatch(text.strip())
     unit = None if match is None else next((n for n in units if n.casefold() == match["unit"].casefold()), None)
@@ -426,13 +443,13 @@ def _measured(flag: str, text: str, units: Mapping[str, float], form: str) -> fl
 
 
 def words_of(command: str, rest: str, *, least: int, most: int) -> list[str]:
-    """The words after a command, counted.
+    """Split the arguments of a command into words, and check how many there are.
 
     Args:
         command: The command's name.
-        rest: What follows it.
-        least: Fewest words.
-        most: Most words.
+        rest: The text after it.
+        least: Minimum number of words.
+        most: Maximum number of words.
 
     Returns:
         The words.

@@ -1,4 +1,4 @@
-"""What `%aichat` lines do that ask no model: settings, models, conversations, totals."""
+"""`%aichat` commands that ask no model: settings, models, conversations, totals."""
 
 from __future__ import annotations
 
@@ -31,51 +31,52 @@ _PERIODS_S = {"day": 86_400.0, "month": 30 * 86_400.0, "all": 0.0}
 
 
 class Commands:
-    """The commands of a session; each method is called with what follows its command's name."""
+    """The commands of a session; each method takes the text after its command's name."""
 
     def __init__(
         self,
         chat: Chat,
-        talks: ChatHistory,
+        history: ChatHistory,
         totals: UsageTotals,
         prompt_templates: Callable[[], Mapping[str, PromptTemplate]],
     ) -> None:
-        """Take what they work on.
+        """Keep what the commands work on.
 
         Args:
             chat: Settings, providers, stored replies.
-            talks: The conversations.
-            totals: What was used.
+            history: The conversations.
+            totals: Usage of the session.
             prompt_templates: Reads the prompt templates.
         """
         self._chat = chat
-        self._talks = talks
+        self._history = history
         self._totals = totals
-        self._recipes = prompt_templates
+        self._prompt_templates = prompt_templates
         self._listed: dict[str, None] = {}
 
     @property
     def listed_models(self) -> tuple[str, ...]:
-        """Models that a server has named."""
+        """Return the models that servers have listed in this session."""
         return tuple(self._listed)
 
     def run(self, name: str, rest: str) -> None:
-        """Carry one out.
+        """Run a command.
 
         Args:
-            name: One of `arguments.COMMANDS` that asks no model; empty: the state of the session.
-            rest: What follows it.
+            name: One of `arguments.COMMANDS` that asks no model; empty: show the state of the session.
+            rest: The text after it.
 
         Raises:
-            AichatError: It cannot be understood or carried out.
+            AichatError: The command cannot be understood or carried out.
         """
         getattr(self, f"_do_{name or 'status'}")(rest)
 
     def _do_status(self, rest: str) -> None:
-        talks = self._talks
+        history = self._history
+        turns = counted(len(history.load(history.current)), "turn")
         rows = (
             ("model", self._chat.settings.model),
-            ("conversation", f"{talks.current} ({counted(len(talks.load(talks.current)), 'turn')}), {talks.lasting()}"),
+            ("conversation", f"{history.current} ({turns}), {history.lifetime_text()}"),
             ("this session", self._totals.line()),
         )
         show(Table("aichat", ("", ""), rows, "%aichat help shows the commands; %aichat doctor checks the setup."))
@@ -84,7 +85,7 @@ class Commands:
         show(Note(manual.page(rest, variables=self._key_variables())))
 
     def _key_variables(self) -> dict[str, str]:
-        """The environment variable of each provider's key; a setting that cannot be used does not keep help away."""
+        """Return the environment variable of each provider's key. Help works even if the settings are invalid."""
         registry, found = self._chat.registry, {}
         try:
             settings = self._chat.settings
@@ -97,19 +98,19 @@ class Commands:
         return found
 
     def _do_doctor(self, rest: str) -> None:
-        from . import doctor  # seldom wanted
+        from . import doctor  # rarely needed
 
         words_of("doctor", rest, least=0, most=0)
-        show(doctor.examine(self._chat, self._talks.place()))
+        show(doctor.examine(self._chat, self._history.location()))
 
     def _do_templates(self, rest: str) -> None:
         words_of("templates", rest, least=0, most=0)
         folder = config_path(self._chat.settings.environ).parent / "templates"
-        show(prompt_template_table(self._recipes(), str(folder)))
+        show(prompt_template_table(self._prompt_templates(), str(folder)))
 
     def _do_use(self, rest: str) -> None:
         (model,) = words_of("use", rest, least=1, most=1)
-        call = self._chat.call((Message("user", "-"),), CallOptions(model=model))  # refuses what cannot be asked
+        call = self._chat.call((Message("user", "-"),), CallOptions(model=model))  # raises if the model cannot be asked
         self._chat.set("model", model)
         show(Note(f"Model: {call.model}"))
 
@@ -126,13 +127,13 @@ class Commands:
             wanted = setting_name(words[0]).removesuffix("_s")
             rows = [row for row in rows if row[0] == wanted]
             if not rows:
-                self._chat.set(words[0], "none")  # says what it is not
-        note = "" if words else f"%aichat set OPTION VALUE changes one, none takes it back. {file}"
+                self._chat.set(words[0], "none")  # raises, and names the nearest setting
+        note = "" if words else f"%aichat set OPTION VALUE changes a setting, VALUE none unsets it. {file}"
         show(Table("" if words else "Settings", ("setting", "value", "from"), tuple(rows), note))
 
     def _do_config(self, rest: str) -> None:
         words_of("config", rest, least=0, most=0)
-        # Also where the file cannot be read: this is how one finds it.
+        # This must work even if the file cannot be read, because it is how users find the file.
         path = config_path(os.environ)
         state = "" if path.is_file() else " (not there yet; every setting has a default)"
         show(Note(f"{path}{state}\n\n{manual.page('settings')}\n\nKeys: %aichat help keys"))
@@ -149,7 +150,7 @@ class Commands:
         aliases = [(f"{alias} (alias)", target) for alias, target in settings.aliases.items() if wanted in alias]
         self._listed |= {f"{provider}/{model}": None for model in found}
         rows = tuple((f"{provider}/{model}", "") for model in found) + tuple(aliases)
-        note = "" if rows else f"{provider} names no model{f' with {needle!r}' if needle else ''}."
+        note = "" if rows else f"{provider} lists no model{f' with {needle!r}' if needle else ''}."
         show(Table(f"Models of {provider}", ("model", "stands for") if aliases else ("model",),
                    rows if aliases else tuple(row[:1] for row in rows), note))  # fmt: skip
 
@@ -177,95 +178,104 @@ class Commands:
 
     def _do_chats(self, rest: str) -> None:
         words_of("chats", rest, least=0, most=0)
-        current = self._talks.current
+        current = self._history.current
         rows = [
-            _chat_row(f"{'*' if found.name == current else ' '} {found.name}", found) for found in self._talks.listed()
+            _chat_row(f"{'*' if found.name == current else ' '} {found.name}", found)
+            for found in self._history.listed()
         ]
         if not any(name == f"* {current}" for name, *_ in rows):
-            rows.insert(0, (f"* {current}", 0, "", "(nothing was said yet)"))
-        note = f"* the current one: {self._talks.lasting()}. %aichat switch NAME goes to another, -c NAME for one cell."
-        if older := self._talks.older():
+            rows.insert(0, (f"* {current}", 0, "", "(empty)"))
+        lifetime = self._history.lifetime_text()
+        note = f"* is the current one, {lifetime}. %aichat switch NAME changes it, -c NAME does so for one cell."
+        if older := self._history.older():
             rows += [_chat_row(f"  {name}", found) for name, found in older]
-            note += f" {MAIN}@...: older ones of these cells or this name; switch lets {MAIN} go on from there."
+            note += f" {MAIN}@... had these cells or this file name before; switch continues a copy of it in {MAIN}."
         show(Table("Conversations", ("name", "turns", "last", "begins with"), tuple(rows), note))
 
     def _do_show(self, rest: str) -> None:
         words = words_of("show", rest, least=0, most=1)
-        talk = self._talks.existing(words[0] if words else self._talks.current)
-        history = talk.history("", budget_tokens=2**62)
-        show(Transcript(title=f"Conversation {talk.name!r}", messages=history.messages[:-1], note="", is_exact=False))
+        conversation = self._history.existing(words[0] if words else self._history.current)
+        history = conversation.history("", budget_tokens=2**62)
+        show(
+            Transcript(
+                title=f"Conversation {conversation.name!r}", messages=history.messages[:-1], note="", is_exact=False
+            )
+        )
 
     def _do_switch(self, rest: str) -> None:
         name = named(*words_of("switch", rest, least=1, most=1))
-        if self._talks.is_older(name):
-            turns = counted(self._talks.take_up(name), "turn")
-            show(Note(f"Conversation: {MAIN} ({turns}), taken up from {name}, which stays as it is."))
+        if self._history.is_older(name):
+            turns = counted(self._history.continue_from(name), "turn")
+            show(Note(f"Conversation: {MAIN} ({turns}), continued from {name}, which stays as it is."))
             return
-        is_begun = self._talks.is_begun(name)
-        others = [found.name for found in self._talks.listed()]
-        self._talks.current = name
+        is_begun = self._history.is_begun(name)
+        others = [found.name for found in self._history.listed()]
+        self._history.current = name
         if is_begun or name == MAIN:
-            show(Note(f"Conversation: {name} ({counted(len(self._talks.load(name)), 'turn')})"))
+            show(Note(f"Conversation: {name} ({counted(len(self._history.load(name)), 'turn')})"))
         else:
             show(Note(f"New conversation: {name}.{nearest(name, others)}"))
 
     def _do_undo(self, rest: str) -> None:
         words = words_of("undo", rest, least=0, most=1)
         if words and not words[0].isdecimal():
-            raise BadInputError(f"undo takes a number of turns from 1, not {shorten(words[0], 40)!r}.")
-        talk = self._talks.load(self._talks.current)
-        before = talk.turns
-        taken = talk.undo(int(words[0]) if words else 1)
-        self._talks.rewind(talk, before)
-        show(Note(f"Took {counted(taken, 'turn')} out of {talk.name!r}; {len(talk)} left."))
+            raise BadInputError(f"undo takes a number of turns, 1 or more, not {shorten(words[0], 40)!r}.")
+        conversation = self._history.load(self._history.current)
+        before = conversation.turns
+        taken = conversation.undo(int(words[0]) if words else 1)
+        self._history.rewind(conversation, before)
+        show(Note(f"Removed {counted(taken, 'turn')} from {conversation.name!r}; {len(conversation)} left."))
 
     def _do_fork(self, rest: str) -> None:
         name = named(*words_of("fork", rest, least=1, most=1))
-        if self._talks.is_begun(name):
+        if self._history.is_begun(name):
             raise BadInputError(f"There is a conversation {name!r} already. Choose another name.")
-        talk = self._talks.load(self._talks.current)
-        if self._talks.is_begun(talk.name):  # its system message goes along
-            self._talks.store.fork(*self._talks.key(talk.name), *self._talks.key(name))
-        self._talks.current = name
-        show(Note(f"Conversation: {name}, a copy with {counted(len(talk), 'turn')}"))
+        conversation = self._history.load(self._history.current)
+        if self._history.is_begun(conversation.name):  # the copy in the store includes the system message
+            self._history.store.fork(*self._history.key(conversation.name), *self._history.key(name))
+        self._history.current = name
+        show(Note(f"Conversation: {name}, a copy with {counted(len(conversation), 'turn')}"))
 
     def _do_reset(self, rest: str) -> None:
         words = words_of("reset", rest, least=0, most=1)
-        talk = self._talks.existing(words[0] if words else self._talks.current)
-        before = talk.turns
-        talk.reset()
-        self._talks.rewind(talk, before)
-        show(Note(f"Conversation {talk.name!r} begins afresh. What was said stays in the file: %aichat search TEXT"))
+        conversation = self._history.existing(words[0] if words else self._history.current)
+        before = conversation.turns
+        conversation.reset()
+        self._history.rewind(conversation, before)
+        show(Note(f"Conversation {conversation.name!r} starts over. %aichat search TEXT still finds its old turns."))
 
     def _do_delete(self, rest: str) -> None:
         (name,) = words_of("delete", rest, least=1, most=1)
-        self._talks.existing(name)
-        self._talks.store.delete(*self._talks.key(name))
-        if was_current := name == self._talks.current:
-            self._talks.current = MAIN
-        show(Note(f"Conversation {name!r} is gone.{f' The current one is {MAIN!r}.' if was_current else ''}"))
+        self._history.existing(name)
+        self._history.store.delete(*self._history.key(name))
+        if was_current := name == self._history.current:
+            self._history.current = MAIN
+        show(Note(f"Deleted conversation {name!r}.{f' The current one is now {MAIN!r}.' if was_current else ''}"))
 
     def _do_search(self, rest: str) -> None:
         if not rest:
             raise BadInputError("Write it as: %aichat search TEXT")
         rows = tuple(
             (
-                self._talks.name_with_owner(found),
+                self._history.name_with_owner(found),
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(found.turn.created)),
                 shorten(found.excerpt, 60),
             )
-            for found in self._talks.store.search(rest)
+            for found in self._history.store.search(rest)
         )
-        note = "All that is stored was searched, other notebooks and earlier terminals included." if rows else "None."
+        note = "Everything that is stored was searched, also from other notebooks and earlier terminals."
+        note = note if rows else f"Nothing found. {note}"
         show(Table(f"Turns with {shorten(rest, 40)!r}", ("conversation", "when", "text"), rows, note))
 
     def _do_export(self, rest: str) -> None:
         from . import export as transcripts  # seldom wanted
 
         words = words_of("export", rest, least=1, most=2)
-        talk = self._talks.existing(words[1] if len(words) > 1 else self._talks.current)
-        written = transcripts.export(Path(words[0]), talk.name, talk.system, self._talks.records(talk.name))
-        show(Note(f"Wrote {counted(len(talk), 'turn')} of {talk.name!r} to {written}."))
+        conversation = self._history.existing(words[1] if len(words) > 1 else self._history.current)
+        written = transcripts.export(
+            Path(words[0]), conversation.name, conversation.system, self._history.records(conversation.name)
+        )
+        show(Note(f"Wrote {counted(len(conversation), 'turn')} of {conversation.name!r} to {written}."))
 
     def _do_import(self, rest: str) -> None:
         from . import export as transcripts  # seldom wanted
@@ -273,11 +283,13 @@ class Commands:
         words = words_of("import", rest, least=1, most=2)
         path = Path(words[0])
         name = named(words[1] if len(words) > 1 else path.stem)
-        if self._talks.is_begun(name):
-            raise BadInputError(f"There is a conversation {name!r} already. Name another: %aichat import FILE NAME")
+        if self._history.is_begun(name):
+            raise BadInputError(
+                f"There is a conversation {name!r} already. Choose another name: %aichat import FILE NAME"
+            )
         system, records = transcripts.read(path)
-        self._talks.bring(name, system, records)
-        self._talks.current = name
+        self._history.import_turns(name, system, records)
+        self._history.current = name
         show(Note(f"Conversation: {name} ({counted(len(records), 'turn')})"))
 
     def _do_store(self, rest: str) -> None:
@@ -294,12 +306,12 @@ class Commands:
         rows = (
             ("replies", f"{before.rows:,}"),
             ("size", _megabytes(before.size_bytes)),
-            ("place", str(before.path) if before.path else "memory"),
+            ("location", str(before.path) if before.path else "memory"),
             ("oldest", f"{before.oldest:%Y-%m-%d %H:%M}" if before.oldest else "-"),
         )
         note = (
-            f"None is removed by itself; above {_megabytes(before.soft_limit_bytes)} a run says so in a line. "
-            f"%aichat store prune --older 90d (or --larger 500MB) removes the oldest, %aichat store clear all."
+            f"None is removed automatically; above {_megabytes(before.soft_limit_bytes)} a run adds a note. "
+            f"%aichat store prune --older 90d (or --larger 500MB) removes the oldest, %aichat store clear removes all."
         )
         show(Table("Stored replies of runs over tables", ("", ""), rows, note))
 
@@ -307,28 +319,32 @@ class Commands:
         words = words_of("usage", rest, least=0, most=1)
         period = words[0] if words else "session"
         if period not in _PERIODS_S and period != "session":
-            raise BadInputError(f"%aichat usage takes session, day, month or all, not {shorten(period, 20)!r}.")
+            raise BadInputError(
+                f"The period of %aichat usage is session, day, month or all, not {shorten(period, 20)!r}."
+            )
         if period == "session":
             rows = [(model, "", used.replies, used.usage) for model, used in self._totals.by_model().items()]
         else:
             since = None if period == "all" else time.time() - _PERIODS_S[period]
-            rows = [(row.model, row.conversation, row.replies, row.usage) for row in self._talks.store.usage(since)]
+            rows = [(row.model, row.conversation, row.replies, row.usage) for row in self._history.store.usage(since)]
         show(usage_table(period, rows))
 
 
 def _pruned(removed: int, before: StoreSummary, after: StoreSummary) -> str:
-    """Say what was removed from the stored replies, and what is left."""
+    """Return a sentence on which stored replies were removed, and which are left."""
     if not removed:
         return f"Nothing to remove: {_left(after)}."
-    oldest = f"; the oldest was of {before.oldest:%Y-%m-%d %H:%M}" if before.oldest else ""
+    oldest = f"; the oldest was from {before.oldest:%Y-%m-%d %H:%M}" if before.oldest else ""
     text = f"Removed {counted(removed, 'stored reply', 'stored replies')}{oldest}. Left: {_left(after)}."
     if after.path is not None and after.size_bytes >= before.size_bytes:
-        text += " The file keeps its size while another program reads it or the disk is full; its space is used again."
+        text += (
+            " The file did not shrink (another program reads it, or the disk is full); its free space will be reused."
+        )
     return text
 
 
 def _left(summary: StoreSummary) -> str:
-    oldest = f", the oldest of {summary.oldest:%Y-%m-%d %H:%M}" if summary.oldest else ""
+    oldest = f", the oldest from {summary.oldest:%Y-%m-%d %H:%M}" if summary.oldest else ""
     return f"{counted(summary.rows, 'reply', 'replies')}, {_megabytes(summary.size_bytes)}{oldest}"
 
 
@@ -337,6 +353,6 @@ def _megabytes(size_bytes: int) -> str:
 
 
 def _chat_row(name: str, found: ConversationSummary) -> tuple[str, int, str, str]:
-    """A line of the list of conversations."""
+    """Return a row of the list of conversations."""
     updated = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.updated))
     return name, found.turns, updated, shorten(found.first_prompt, 40)

@@ -1,4 +1,4 @@
-"""Tab on the line of a magic: what may stand there next, from the same tables that parse the line."""
+"""Tab completion on the line of a magic, from the same tables that parse the line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..providers.registry import Registry
 from .arguments import COMMANDS, cell_parser
 from .help import topics
 
-# What the value of a flag names; flags that have choices of their own need no line here.
+# The kind of value that a flag takes; flags with fixed choices are not listed.
 _FLAG_VALUES = {
     "model": "model",
     "chat": "conversation",
@@ -24,7 +24,7 @@ _FLAG_VALUES = {
     "schema": "schema",
     "attach": "file",
 }
-# What the words of `COMMANDS` stand for.
+# The kind of value that a word in the usage of a command stands for.
 _COMMAND_VALUES = {
     "MODEL": "model",
     "FILTER": "provider",
@@ -42,14 +42,14 @@ _MAX_COLUMNS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionSources:
-    """What there is to name. The callables are called for what they list only, and ask no server.
+    """Names to offer. A callable is called only when its names are needed, and asks no server.
 
     Attributes:
         variables: The notebook's variables.
         models: ``provider/model``, ``provider/`` and aliases.
         conversations: Names of conversations.
         templates: Names of prompt templates, each with its placeholders.
-        settings: What `%aichat set` takes.
+        settings: Names that `%aichat set` takes.
     """
 
     variables: Mapping[str, Any]
@@ -61,12 +61,12 @@ class CompletionSources:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What may stand where the cursor is.
+    """The candidates at the cursor.
 
     Attributes:
         fragment: The end of the text before the cursor, which a candidate replaces.
-        candidates: Whole words, quoted where they have to be.
-        kind: What they are, in a word; ``"file"``: names of files, which are not looked up here.
+        candidates: Whole words, quoted if necessary.
+        kind: Their kind, in a word; ``"file"`` means file names, which IPython looks up.
     """
 
     fragment: str
@@ -76,23 +76,23 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """A word of the line: its value, where it begins, and the quote that is still open in it."""
+    """A word of the line: its value, its start, and the quote that is still open in it."""
 
     text: str
     start: int
     quote: str = ""
 
 
-def complete(before: str, known: CompletionSources, *, after: str = "") -> Completion | None:
-    """What may follow on the line of a magic.
+def complete(before: str, sources: CompletionSources, *, after: str = "") -> Completion | None:
+    """Complete the line of a magic.
 
     Args:
         before: The line up to the cursor.
-        known: What there is to name.
+        sources: The names to offer.
         after: The line from the cursor on.
 
     Returns:
-        The candidates, perhaps none; None when the line is none of ours.
+        The candidates, perhaps none; None if the line is not one of `%aichat`.
     """
     name, gap, _ = before.lstrip().partition(" ")
     if not gap or name not in ("%%aichat", "%aichat"):
@@ -100,17 +100,17 @@ def complete(before: str, known: CompletionSources, *, after: str = "") -> Compl
     *words, last = _split(before)
     texts = [word.text for word in words[1:]]
     if name == "%%aichat":
-        return _cell(before, texts, last, known, after)
-    return _line(before, texts, last, known, after)
+        return _cell(before, texts, last, sources, after)
+    return _line(before, texts, last, sources, after)
 
 
 def known_models(registry: Registry, settings: Settings, seen: Iterable[str] = ()) -> Iterator[str]:
-    """Models that can be named without asking a server: aliases, those in use, each provider and its default.
+    """Yield models that are known without asking a server: aliases, those in use, each provider and its default.
 
     Args:
         registry: The providers.
         settings: Aliases, providers, prices.
-        seen: Models that have answered.
+        seen: Models that have answered or that a server has listed.
     """
     yield from settings.aliases
     yield settings.model
@@ -129,12 +129,12 @@ def known_models(registry: Registry, settings: Settings, seen: Iterable[str] = (
             yield f"{name}/{default}"
 
 
-def _cell(before: str, words: list[str], last: _Word, known: CompletionSources, after: str) -> Completion:
-    """On a `%%aichat` line: a flag, or the value of the one before."""
+def _cell(before: str, words: list[str], last: _Word, sources: CompletionSources, after: str) -> Completion:
+    """Complete a flag of a `%%aichat` line, or the value of the flag before."""
     flags = {flag: action for action in cell_parser()._actions for flag in action.option_strings}
     flag, equals, value = last.text.partition("=")
     if equals and flag in flags:
-        # Only the part behind the sign is replaced.
+        # Only the part after the equals sign is replaced.
         last = _Word(value, before.index("=", last.start) + 1, last.quote)
     else:
         flag = words[-1] if words else ""
@@ -143,7 +143,7 @@ def _cell(before: str, words: list[str], last: _Word, known: CompletionSources, 
         if action.choices is not None:
             return _among(before, last, action.choices, "choice", after)
         kind = _FLAG_VALUES.get(action.dest, "auto" if action.dest == "concurrency" else "")
-        return _among(before, last, _named(kind, words, known), kind, after)
+        return _among(before, last, _named(kind, words, sources), kind, after)
     given = {flags[word].dest for word in words if word in flags and not isinstance(flags[word].default, list)}
     offered = [
         text
@@ -153,8 +153,8 @@ def _cell(before: str, words: list[str], last: _Word, known: CompletionSources, 
     return _among(before, last, offered, "flag", after)
 
 
-def _line(before: str, words: list[str], last: _Word, known: CompletionSources, after: str) -> Completion:
-    """On an `%aichat` line: a command, or what follows it."""
+def _line(before: str, words: list[str], last: _Word, sources: CompletionSources, after: str) -> Completion:
+    """Complete a command of an `%aichat` line, or its arguments."""
     if not words:
         return _among(before, last, (command.name for command in COMMANDS), "command", after)
     command = next((command for command in COMMANDS if command.name == words[0]), None)
@@ -163,15 +163,15 @@ def _line(before: str, words: list[str], last: _Word, known: CompletionSources, 
         free = [flag for flag in command.flags if flag not in words]
         return _among(before, last, () if words[-1] in command.flags else free, "flag", after)
     if what and what[-1] == "[flags]" and any(text.startswith("-") for text in (*words[1:], last.text)):
-        return _cell(before, words[1:], last, known, after)
+        return _cell(before, words[1:], last, sources, after)
     what = [word for word in what if word != "[flags]"]
-    place = len(words) - 1
-    # `...` at the end: as many of these as one likes.
-    if what and what[-1] == "..." and place >= len(what) - 1:
-        place = len(what) - 2
-    if place >= len(what) or what[place] == "TEXT" or words[0] == "fork":
+    position = len(words) - 1
+    # `...` at the end means that the word before may be repeated.
+    if what and what[-1] == "..." and position >= len(what) - 1:
+        position = len(what) - 2
+    if position >= len(what) or what[position] == "TEXT" or words[0] == "fork":
         return Completion(before[last.start :])
-    word = what[place].strip("[]")
+    word = what[position].strip("[]")
     if "FILE" in word or "PATH" in word:
         return Completion(before[last.start :], kind="file")
     if word.islower():
@@ -179,12 +179,12 @@ def _line(before: str, words: list[str], last: _Word, known: CompletionSources, 
     kind = _COMMAND_VALUES.get(word, "")
     if kind == "placeholder" and "=" in last.text:
         return Completion(before[last.start :])
-    return _among(before, last, _named(kind, words, known), kind, after)
+    return _among(before, last, _named(kind, words, sources), kind, after)
 
 
-def _named(kind: str, words: list[str], known: CompletionSources) -> Iterator[str]:
-    """All names of a kind."""
-    variables = {name: value for name, value in known.variables.items() if name[0] != "_"}
+def _named(kind: str, words: list[str], sources: CompletionSources) -> Iterator[str]:
+    """Yield all names of a kind."""
+    variables = {name: value for name, value in sources.variables.items() if name[0] != "_"}
     if kind in ("variable", "included"):
         yield from (name for name, value in variables.items() if not isinstance(value, ModuleType))
         yield from ("err", "cells:") if kind == "included" else ()
@@ -201,22 +201,22 @@ def _named(kind: str, words: list[str], known: CompletionSources) -> Iterator[st
     elif kind == "callable":
         yield from (name for name, value in variables.items() if callable(value))
     elif kind == "model":
-        yield from known.models()
+        yield from sources.models()
     elif kind == "provider":
-        yield from (name for name in known.models() if name.endswith("/"))
+        yield from (name for name in sources.models() if name.endswith("/"))
     elif kind == "conversation":
-        yield from known.conversations()
+        yield from sources.conversations()
     elif kind == "setting":
-        yield from known.settings()
+        yield from sources.settings()
     elif kind == "value":
         option = words[1].replace("-", "_")
-        yield from known.models() if option == "model" else ("true", "false") if option in _SWITCHES else ()
+        yield from sources.models() if option == "model" else ("true", "false") if option in _SWITCHES else ()
         yield "none"
     elif kind == "template":
-        yield from known.templates()
+        yield from sources.templates()
     elif kind == "placeholder":
         given = {word.partition("=")[0] for word in words[2:]}
-        yield from (f"{name}=" for name in known.templates().get(words[1], ()) if name not in given)
+        yield from (f"{name}=" for name in sources.templates().get(words[1], ()) if name not in given)
     elif kind == "topic":
         yield from topics()
     elif kind == "auto":
@@ -224,7 +224,7 @@ def _named(kind: str, words: list[str], known: CompletionSources) -> Iterator[st
 
 
 def _among(before: str, last: _Word, names: Iterable[str], kind: str, after: str) -> Completion:
-    """Those of `names` that begin as the last word does."""
+    """Return those of `names` that begin like the last word."""
     typed = last.text.casefold()
     found = [
         name
@@ -232,7 +232,7 @@ def _among(before: str, last: _Word, names: Iterable[str], kind: str, after: str
         if name.isprintable()
         and (
             name.casefold().startswith(typed)
-            # A model is found by its own name, too.
+            # A model is also found by its name without the provider.
             or (kind == "model" and typed and name.partition("/")[2].casefold().startswith(typed))
         )
     ]
@@ -245,7 +245,7 @@ def _among(before: str, last: _Word, names: Iterable[str], kind: str, after: str
 
 
 def _quoted(name: str, quote: str, *, is_closed: bool) -> str:
-    """A name as one word of the line, in the quote that is open already."""
+    """Return a name as one word of the line, using the quote that is already open."""
     if not quote:
         if not any(char.isspace() or char in "'\"\\" for char in name):
             return name
@@ -255,7 +255,7 @@ def _quoted(name: str, quote: str, *, is_closed: bool) -> str:
 
 
 def _split(text: str) -> list[_Word]:
-    """The words of a line as a shell cuts them; the last one is where the cursor is, and may be empty or open."""
+    """Split a line into words like a shell; the last one is at the cursor, and may be empty or have an open quote."""
     words: list[_Word] = []
     value, start, quote, position = "", -1, "", 0
     while position < len(text):
@@ -280,7 +280,7 @@ def _split(text: str) -> list[_Word]:
 
 
 def _is_frame(value: Any) -> bool:
-    """Whether it is a DataFrame, found out without importing pandas or running code of the value."""
+    """Tell whether a value is a DataFrame, without importing pandas or running code of the value."""
     return any(
         base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas" for base in type(value).__mro__
     )

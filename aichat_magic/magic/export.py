@@ -1,4 +1,4 @@
-"""Conversations as files: Markdown to read, JSON to keep and import again, a notebook to run again."""
+"""Export and import of conversations: Markdown to read, JSON to import again, a notebook to run again."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ T = TypeVar("T")
 
 
 def to_markdown(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
-    """A conversation to read. Prompts are quoted word for word; replies are the Markdown that they are.
+    """Return a conversation as Markdown. Prompts are quoted word for word; replies are inserted as Markdown.
 
     Args:
-        name: What it is called.
+        name: Name of the conversation.
         system: Its system message, empty for none.
         turns: Its turns in order.
 
@@ -55,15 +55,15 @@ def to_markdown(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
 
 
 def to_json(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
-    """A conversation with all that is stored of it.
+    """Return a conversation as JSON, with everything that is stored of it.
 
     Args:
-        name: What it is called.
+        name: Name of the conversation.
         system: Its system message, empty for none.
         turns: Its turns in order.
 
     Returns:
-        A JSON object in ASCII that `from_json` takes.
+        A JSON object in ASCII that `from_json` reads.
     """
     document = {
         "format": FORMAT,
@@ -95,50 +95,50 @@ def to_json(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
 
 
 def from_json(text: str) -> tuple[str, list[TurnRecord]]:
-    """The conversation in a file that `to_json` made, or somebody who wanted to look like it.
+    """Read a conversation from the text of a JSON file. The file is not trusted.
 
     Args:
-        text: The file.
+        text: Content of the file.
 
     Returns:
-        System message and turns. They keep their time, so that nobody has paid for them today. Only what is known
-        is taken over.
+        System message and turns. Turns keep their time, so that they do not count as usage of today. Unknown fields are
+        ignored.
 
     Raises:
-        BadInputError: It is something else; says what and where.
+        BadInputError: The file is not an exported conversation; says what is wrong, and where.
     """
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInputError(f"The file holds no JSON: {shorten(str(error), 100)}") from None
+        raise BadInputError(f"The file is not valid JSON: {shorten(str(error), 100)}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise BadInputError("The file is no exported conversation. One is made by: %aichat export FILE.json")
+        raise BadInputError("The file is not an exported conversation. To make one: %aichat export FILE.json")
     version = _field(document, "version", int, "The file")
     if version > VERSION:
         raise BadInputError(f"The file was made by a newer version of aichat_magic (format {version}).")
     system = _field(document, "system", str, "The file", "")
     turns = _field(document, "turns", list, "The file")
     if len(turns) > _MOST_TURNS:
-        raise BadInputError(f"The file holds {len(turns):,} turns; {_MOST_TURNS:,} are the most.")
+        raise BadInputError(f"The file has {len(turns):,} turns; at most {_MOST_TURNS:,} can be imported.")
     return system, [_turn(turn, f"Turn {number} of the file") for number, turn in enumerate(turns, 1)]
 
 
 def to_notebook(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
-    """A conversation as a notebook that has not been run: each prompt a cell, each reply the text below it.
+    """Return a conversation as a notebook without outputs: each prompt is a cell, and each reply the text below it.
 
     Args:
-        name: What it is called.
+        name: Name of the conversation.
         system: Its system message, empty for none.
         turns: Its turns in order.
 
     Returns:
-        A notebook (format 4.5, JSON in ASCII). The prompts are what was sent: their cells fill nothing.
+        A notebook (format 4.5, JSON in ASCII). Its cells have the prompts as sent, and fill no placeholders.
     """
     head = f"# Conversation {one_line(name)}"
     flags = ["--raw"]
     if system:
         head += f"\n\nSystem message:\n\n{fenced(system, 'text')}"
-        if system.isprintable():  # what fits on the line
+        if system.isprintable():  # without line breaks, so that it can stand on the magic line
             flags += ["--system", shlex.quote(system)]
     cells = [_cell("markdown", "head", head), _cell("code", "load", "%load_ext aichat_magic")]
     for number, turn in enumerate(turns, 1):
@@ -161,48 +161,48 @@ _WRITERS: Final = {".md": to_markdown, ".json": to_json, ".ipynb": to_notebook}
 
 
 def export(path: Path | str, name: str, system: str, turns: Iterable[StoredTurn], *, force: bool = False) -> Path:
-    """Write a conversation into a file, in the form that its suffix says. Either all of it is there or nothing.
+    """Write a conversation to a file, in the format of its suffix. The file is written completely or not at all.
 
     Args:
         path: The file: ``.md``, ``.json`` or ``.ipynb``.
-        name: What the conversation is called.
+        name: Name of the conversation.
         system: Its system message, empty for none.
         turns: Its turns in order.
-        force: Whether a file that is there is replaced.
+        force: Whether an existing file is replaced.
 
     Returns:
-        The file's whole path.
+        The absolute path of the file.
 
     Raises:
-        BadInputError: The suffix is another one, or the file is there.
+        BadInputError: The suffix is unknown, or the file exists.
         ConfigError: The folder is missing, or the file cannot be written.
     """
     path = Path(os.path.expanduser(path))
     writer = _WRITERS.get(path.suffix.lower())
     if writer is None:
         raise BadInputError(
-            f"A conversation can be written to {', '.join(_WRITERS)}, not to {shorten(path.name, 60)!r}."
+            f"A conversation can be saved as {', '.join(_WRITERS)}, not as {shorten(path.name, 60)!r}."
             f"{nearest(path.suffix, _WRITERS) if path.suffix else ''}"
         )
     if not os.path.isdir(path.parent):
-        raise ConfigError(f"There is no folder {shorten(str(path.parent), 120)!r}. Make it first.")
+        raise ConfigError(f"There is no folder {shorten(str(path.parent), 120)!r}. Create it first.")
     if os.path.isdir(path) or (os.path.exists(path) and not force):
-        raise BadInputError(f"{shorten(str(path), 120)!r} is there already. Choose another name.")
+        raise BadInputError(f"{shorten(str(path), 120)!r} already exists. Choose another name.")
     content = writer(name, system, turns).encode("utf-8")
     try:
-        path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
+        path = Path(os.path.realpath(path))  # the target of a link is replaced, not the link
         _write(path, content, force)
     except FileExistsError:
-        raise BadInputError(f"{shorten(str(path), 120)!r} is there already. Choose another name.") from None
+        raise BadInputError(f"{shorten(str(path), 120)!r} already exists. Choose another name.") from None
     except OSError as error:
         raise ConfigError(f"{shorten(str(path), 120)!r} cannot be written: {error.strerror or error}.") from None
     except ValueError:  # a NUL
-        raise BadInputError(f"{shorten(str(path), 120)!r} is no name for a file.") from None
+        raise BadInputError(f"{shorten(str(path), 120)!r} cannot be the name of a file.") from None
     return path
 
 
 def read(path: Path | str) -> tuple[str, list[TurnRecord]]:
-    """The conversation in a file that was exported as JSON.
+    """Read a conversation from a file that was exported as JSON.
 
     Args:
         path: The file.
@@ -211,12 +211,12 @@ def read(path: Path | str) -> tuple[str, list[TurnRecord]]:
         System message and turns.
 
     Raises:
-        BadInputError: It is not there, cannot be read, or holds something else.
+        BadInputError: The file does not exist, cannot be read, or is not an exported conversation.
     """
     path = Path(os.path.expanduser(path))
     shown = repr(shorten(str(path), 120))
     if path.suffix.lower() in (".md", ".ipynb"):
-        raise BadInputError(f"Only .json can be imported, not {shown}: export the conversation as .json.")
+        raise BadInputError(f"Only .json files can be imported, not {shown}: export the conversation as .json.")
     try:
         if not os.path.isfile(path):
             raise BadInputError(f"There is no file {shown}.")
@@ -226,13 +226,13 @@ def read(path: Path | str) -> tuple[str, list[TurnRecord]]:
             raise BadInputError(f"{shown} is larger than {_LARGEST_FILE // 1_000_000} MB.")
         return from_json(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise BadInputError(f"{shown} is no text in UTF-8.") from None
+        raise BadInputError(f"{shown} is not text in UTF-8.") from None
     except OSError as error:
         raise BadInputError(f"{shown} cannot be read: {error.strerror or error}.") from None
 
 
 def _write(path: Path, content: bytes, force: bool) -> None:
-    """Make a file, or put another one in its place, whole or not at all."""
+    """Create or replace a file, completely or not at all."""
     if force and path.exists():
         handle, name = tempfile.mkstemp(prefix=".aichat-", dir=path.parent)
         try:
@@ -255,7 +255,7 @@ def _write(path: Path, content: bytes, force: bool) -> None:
 
 
 def _turn(value: Any, where: str) -> TurnRecord:
-    """One turn of a file."""
+    """Return one turn of a file."""
     if not isinstance(value, dict):
         raise BadInputError(f"{where} must be an object.")
     usage = _field(value, "usage", dict, where, {})
@@ -288,7 +288,7 @@ def _turn(value: Any, where: str) -> TurnRecord:
 
 
 def _options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Those options that are known, with values in their range."""
+    """Return the known options; their values must be in range."""
     known = {name: value for name, value in values.items() if name in Options.__dataclass_fields__}
     checked: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in known.items()
@@ -306,7 +306,7 @@ _MISSING: Final[Any] = object()
 
 
 def _field(values: Mapping[str, Any], name: str, kind: type[T], where: str, default: T = _MISSING) -> T:
-    """A value of a JSON object, of exactly one type."""
+    """Return a value of a JSON object; it must have exactly the type `kind`."""
     value = values.get(name, default)
     if type(value) is not kind:
         words: dict[Any, str] = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
@@ -315,44 +315,44 @@ def _field(values: Mapping[str, Any], name: str, kind: type[T], where: str, defa
 
 
 def _count(values: Mapping[str, Any], name: str, where: str) -> int | None:
-    """A whole number of a JSON object that is not below zero, or None."""
+    """Return a whole number of a JSON object, 0 or more, or None."""
     value = values.get(name)
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < 2**63:
-        raise BadInputError(f"{where}: {name} must be a whole number from 0 on.")
+        raise BadInputError(f"{where}: {name} must be a whole number, 0 or more.")
     return value
 
 
 def _number(values: Mapping[str, Any], name: str, where: str) -> float | None:
-    """A number of a JSON object that is not below zero, or None."""
+    """Return a number of a JSON object, 0 or more, or None."""
     value = values.get(name)
     if value is None:
         return None
     if type(value) not in (int, float) or not 0 <= value < 1e15:
-        raise BadInputError(f"{where}: {name} must be a number from 0 on.")
+        raise BadInputError(f"{where}: {name} must be a number, 0 or more.")
     return float(value)
 
 
 def _cell(kind: Literal["code", "markdown"], name: str, source: str) -> dict[str, Any]:
-    """A cell of a notebook."""
+    """Return a cell of a notebook."""
     cell = {"cell_type": kind, "id": name, "metadata": {}, "source": _printable(source).splitlines(keepends=True)}
     return {**cell, "execution_count": None, "outputs": []} if kind == "code" else cell
 
 
 def _about(reply: Reply) -> str:
-    """One line of Markdown about a reply."""
+    """Return one line of Markdown about a reply."""
     return one_line(summary_line(reply)).replace("*", "\\*")
 
 
 def _when(turn: StoredTurn) -> str:
-    """The local time of a turn."""
+    """Return the local time of a turn."""
     try:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(turn.created))
-    except (OverflowError, ValueError, OSError):  # no year of any calendar
+    except (OverflowError, ValueError, OSError):  # the time is out of the range of the calendar
         return "at an unknown time"
 
 
 def _printable(text: str) -> str:
-    """A text that a file in UTF-8 can hold."""
+    """Replace what UTF-8 cannot encode: halves of surrogate pairs."""
     return _SURROGATE.sub("\ufffd", text)

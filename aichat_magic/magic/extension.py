@@ -1,4 +1,8 @@
-"""`%%aichat` and `%aichat`: the only room that knows IPython's shell."""
+"""IPython extension: registers the magics `%%aichat` and `%aichat`, and is the only module that knows the shell.
+
+Nothing else of the package is imported at the top: many users load the extension in every session, and `%load_ext` must
+cost little. The other modules are imported by the first cell.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,9 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from traitlets import Float, Integer, TraitError, TraitType, Unicode, observe, validate
 
-from ..core.errors import AichatError, BadInputError
-from ..text.words import shorten
-from .help import overview
-
 if TYPE_CHECKING:
     from ..batching.run import BatchRun
+    from ..core.errors import AichatError
     from ..core.messages import Reply
     from .completion import CompletionSources
     from .notebook_identity import CellLocation
@@ -30,13 +31,14 @@ _TRAITS = (
     "model", "base_url", "proxy", "system", "temperature", "top_p", "max_tokens", "timeout", "max_history_tokens",
     "max_retries",
 )  # fmt: skip
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_QUESTION = re.compile(r"(\s*)%aichat\s+((?:ask|run|search)\s.*\?)\s*")
+# Compiled on first use, by `re` itself.
+_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_QUESTION = r"(\s*)%aichat\s+((?:ask|run|search)\s.*\?)\s*"
 
 
 @magics_class
 class AIChat(Magics):
-    """`%config AIChat` shows and sets these; empty means: what environment and file say."""
+    """The magics, and the settings that `%config AIChat` shows and sets; an empty setting has no effect."""
 
     model = Unicode("", help="provider/model, or an alias").tag(config=True)
     base_url = Unicode("", help="address of an OpenAI-compatible server").tag(config=True)
@@ -44,19 +46,21 @@ class AIChat(Magics):
     system = Unicode("", help="system message of new conversations").tag(config=True)
     temperature: TraitType[Any, Any] = Float(None, allow_none=True, help="0 to 2").tag(config=True)
     top_p: TraitType[Any, Any] = Float(None, allow_none=True, help="0 to 1").tag(config=True)
-    max_tokens: TraitType[Any, Any] = Integer(None, allow_none=True, help="longest reply, in tokens").tag(config=True)
-    timeout: TraitType[Any, Any] = Float(None, allow_none=True, help="longest time of one attempt, in seconds").tag(
+    max_tokens: TraitType[Any, Any] = Integer(None, allow_none=True, help="maximum length of a reply, in tokens").tag(
         config=True
     )
-    max_history_tokens: TraitType[Any, Any] = Integer(None, allow_none=True, help="budget of the history").tag(
+    timeout: TraitType[Any, Any] = Float(None, allow_none=True, help="time limit of one attempt, in seconds").tag(
         config=True
     )
-    max_retries: TraitType[Any, Any] = Integer(None, allow_none=True, help="how often a request is sent again").tag(
-        config=True
-    )
+    max_history_tokens: TraitType[Any, Any] = Integer(
+        None, allow_none=True, help="token budget of the conversation that is sent"
+    ).tag(config=True)
+    max_retries: TraitType[Any, Any] = Integer(
+        None, allow_none=True, help="maximum number of retries of a request"
+    ).tag(config=True)
 
     def __init__(self, shell: Any, **kwargs: Any) -> None:
-        """Prepare; the rooms that answer are loaded with the first cell, so that `%load_ext` costs little.
+        """Create the magics; the session is created by the first cell, so that `%load_ext` costs little.
 
         Args:
             shell: The IPython shell.
@@ -73,8 +77,9 @@ class AIChat(Magics):
 
     @validate(*_TRAITS)
     def _checked(self, proposal: Any) -> Any:
-        """Refuse a `%config` value that `%aichat set` would refuse, before it is stored."""
+        """Refuse a `%config` value that `%aichat set` would refuse, before traitlets stores it."""
         from ..chat.chat import shared_chat
+        from ..core.errors import BadInputError
         from ..core.settings import changed
 
         problem = ""
@@ -88,7 +93,7 @@ class AIChat(Magics):
 
     @observe(*_TRAITS)
     def _set(self, change: Any) -> None:
-        """Let a value hold once traitlets keeps it: of a group that holds a wrong one, it keeps none."""
+        """Apply a value once traitlets has stored it; from a group with an invalid value, traitlets stores none."""
         from ..chat.chat import shared_chat
 
         shared_chat().set(change.name, _as_setting(change.new))
@@ -96,13 +101,13 @@ class AIChat(Magics):
     @no_var_expand
     @line_cell_magic
     def aichat(self, line: str, cell: str | None = None) -> Reply | BatchRun | None:
-        """Ask a model; replaced below by the manual."""
+        """Ask a model. `%aichat help` shows the commands and flags."""
         with _short_errors(is_debug="--debug" in line.split()):
             session = self._session or self._begin()
             return session.command(line) if cell is None else session.cell(line, cell)
 
     def _begin(self) -> Session:
-        """The session, made with the first cell. Cells, columns and `ask` share one `Chat` and so its settings."""
+        """Create the session. Cells, columns and `ask` share one `Chat`, and with it the settings."""
         from ..chat.chat import shared_chat
         from ..store.conversations import open_conversations
         from .session import Session
@@ -116,64 +121,71 @@ class AIChat(Magics):
             self._user_ns,
             view=lambda is_streamed: view_for(self.shell, is_streamed=is_streamed),
             shown=self._shown.mark,
-            place=self._place,
+            location=self._location,
             store=lambda: open_conversations(environ=os.environ),
             notebook=Notebook(cells=self._cells, number_of=self._number_of, put_below=self._put_below),
         )
         return self._session
 
     def _cells(self) -> list[str]:
-        """The sources of the cells as they were written, by their numbers, without the one that is running."""
+        """Return the sources of all cells before the running one, as written; their index is their number."""
         shell: Any = self.shell
-        return list(shell.history_manager.input_hist_raw)[: shell.execution_count]
+        # This is the number of the running cell in all versions. `execution_count` is not: IPython 9.18 raises it
+        # before a cell runs, 8.18 afterwards.
+        return list(shell.history_manager.input_hist_raw)[: shell.displayhook.prompt_count]
 
     def _number_of(self, file: str) -> int | None:
-        """The number of the cell that was compiled under a file name."""
+        """Return the number of the cell that was compiled under a file name; None if it is not a cell."""
         shell: Any = self.shell
         _, name = shell.compile.format_code_name(file) or ("", "")
         match = re.fullmatch(r"In\s?\[(\d+)\]", name)
         return int(match[1]) if match else None
 
     def _put_below(self, text: str) -> None:
-        """Put a text into the next cell, or on the next prompt of a terminal. It is not run."""
+        """Put text into the next cell, or on the next prompt of a terminal, without running it."""
         shell: Any = self.shell
         shell.set_next_input(text, replace=False)
 
     @context_matcher(identifier="AIChat.matcher", priority=100)  # type: ignore[untyped-decorator]  # IPython's own
     def matcher(self, context: CompletionContext) -> SimpleMatcherResult:
-        """What Tab offers on the line of a magic; nothing for every other line."""
+        """Complete the line of a magic; offer nothing on any other line."""
         lines = context.full_text.lstrip("\n").split("\n")
         n_blank = context.full_text.count("\n") + 1 - len(lines)
         name = context.text_until_cursor.lstrip()[:8]
-        # Below the line of a cell magic stands a prompt, or what another magic takes.
+        # Below the line of a cell magic is the prompt, or the input of some other magic.
         is_ours = context.cursor_line == n_blank if name == "%%aichat" else not lines[0].startswith("%%")
         if not is_ours or not name.startswith(("%%aichat", "%aichat")):
             return SimpleMatcherResult(completions=[], suppress=False)
+        from ..core.errors import AichatError
         from .completion import complete
 
         found = None
         after = context.line_with_cursor[context.cursor_position :]
-        # A setting that cannot be used is told when something is asked, not at Tab.
+        # An invalid setting is reported when a model is asked, not while completing.
         with contextlib.suppress(AichatError):
-            found = complete(context.text_until_cursor, self._known(), after=after)
+            found = complete(context.text_until_cursor, self._completion_sources(), after=after)
         if found is None:
             return SimpleMatcherResult(completions=[], suppress=False)
         return SimpleMatcherResult(
-            completions=_Offered(SimpleCompletion(text=text, type=found.kind) for text in found.candidates),
+            completions=_ExclusiveCompletions(
+                SimpleCompletion(text=text, type=found.kind) for text in found.candidates
+            ),
             matched_fragment=found.fragment,
             suppress=True,
             do_not_suppress={"IPCompleter.file_matcher"} if found.kind == "file" else set(),
             ordered=True,
         )
 
-    def _known(self) -> CompletionSources:
-        """What there is to name on the line of a magic."""
+    def _completion_sources(self) -> CompletionSources:
+        """Return what can be named on the line of a magic."""
         session = self._session or self._begin()
         hidden: Any = getattr(self.shell, "user_ns_hidden", {})
-        return session.known({name: value for name, value in list(self._user_ns.items()) if name not in hidden})
+        return session.completion_sources(
+            {name: value for name, value in list(self._user_ns.items()) if name not in hidden}
+        )
 
-    def _place(self) -> CellLocation:
-        """The notebook and the cell that are running, as far as the front end tells."""
+    def _location(self) -> CellLocation:
+        """Return which cell of which notebook is running, as far as the front end says."""
         from .notebook_identity import CellLocation
 
         shell: Any = self.shell
@@ -181,9 +193,9 @@ class AIChat(Magics):
             return CellLocation(scope=f"terminal:{self._process}")
         self.see_cell()
         notebook, is_own_path = self._notebook_path()
-        # Jupyter calls the file kernel-UUID.json, also after a restart. A name without is not the kernel's own.
+        # Jupyter names the file kernel-UUID.json and keeps the name over a restart. Any other name was given by hand.
         own = os.path.basename(str(getattr(shell.config.IPKernelApp, "connection_file", "")))
-        kernel = found[0] if (found := _UUID.search(own)) else ""
+        kernel = found[0] if (found := re.search(_UUID, own)) else ""
         return CellLocation(
             scope=f"notebook#{self._process}" if notebook else f"kernel:{kernel or self._process}",
             notebook=notebook,
@@ -198,7 +210,7 @@ class AIChat(Magics):
         )
 
     def _notebook_path(self) -> tuple[str, bool]:
-        """Return the absolute path of the notebook, and whether it is known to be this kernel's; empty: not told."""
+        """Return the absolute path of the notebook, empty if unknown, and whether it is surely this kernel's own."""
         # VS Code names the notebook in the namespace, Jupyter in the environment of its kernel.
         if found := self._user_ns.get("__vsc_ipynb_file__"):
             return os.path.join(self._folder, str(found)), True
@@ -209,27 +221,27 @@ class AIChat(Magics):
 
         if self._is_inherited is None:
             self._is_inherited = is_inherited(os.environ)
-        # The name of a kernel that started this one is no name of this one.
+        # A name inherited from the kernel that started this one says nothing about this one.
         return ("", False) if self._is_inherited else (os.path.join(self._folder, name), self._is_inherited is False)
 
     def see_cell(self, *_: Any) -> None:
-        """Remember which cell is running: those that have run tell which notebook this is."""
+        """Remember the id of the running cell: the cells that have run show which notebook this is."""
         if cell_id := self._cell_id():
             self._seen_cells.add(cell_id)
 
     def _cell_id(self) -> str:
-        """The front end's name for the running cell, empty where it tells none."""
+        """Return the front end's id of the running cell; empty if it sends none."""
         shell: Any = self.shell
         parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
         return str((parent.get("metadata") or {}).get("cellId") or "")
 
     def _text(self) -> str:
-        """The source of the running cell; of the last one that ran here, where the running one is not kept."""
+        """Return the source of the running cell, or of the last one in the history if the running one is not stored."""
         shell: Any = self.shell
         return str(shell.history_manager.input_hist_raw[-1])
 
     def leave(self) -> None:
-        """Take back what loading and the first cell put into the shell."""
+        """Remove what loading and the first cell have put into the shell."""
         shell: Any = self.shell
         with contextlib.suppress(ValueError):
             shell.events.unregister("pre_run_cell", self.see_cell)
@@ -239,29 +251,38 @@ class AIChat(Magics):
             self._shown.uninstall()
 
 
-class _Offered(list[SimpleCompletion]):
-    """Completions that are said to be some even where there are none.
+class _ExclusiveCompletions(list[SimpleCompletion]):
+    """A list of completions that suppresses other matchers even when it is empty.
 
-    IPython lets a matcher silence the others only when it offers something; without that, every name of the notebook
-    and every file would be offered after `--temperature`.
+    IPython lets a matcher suppress the others only if its list has a length; without this, every variable of the
+    notebook and every file would be offered after `--temperature`.
     """
 
     def __len__(self) -> int:
+        """Return at least 1."""
         return super().__len__() or 1
 
 
-# `%%aichat?` shows this; written once, from the commands and the flags themselves.
-AIChat.aichat.__doc__ = overview()
+def _overview() -> str:
+    """Return the text that `%%aichat?` shows, made from the commands and flags when it is asked for."""
+    from .help import overview
+
+    return overview()
+
+
+AIChat.aichat.getdoc = _overview  # type: ignore[union-attr]  # IPython calls `getdoc` in place of reading `__doc__`
 
 
 def _as_setting(value: Any) -> str:
-    """A trait's value as `Chat.set` takes it; empty takes the setting back."""
+    """Return a trait's value as `Chat.set` takes it; an empty one becomes ``none``, which removes the setting."""
     return "none" if value is None or value == "" else str(value)
 
 
 @contextlib.contextmanager
 def _short_errors(*, is_debug: bool) -> Iterator[None]:
-    """Errors of ours show as a few lines; with `is_debug` as Python shows them. All others pass as they are."""
+    """Show errors of this package in a few lines, or with a full traceback if `is_debug`; leave other errors alone."""
+    from ..core.errors import AichatError
+
     failed: AichatError | None = None
     try:
         yield
@@ -274,7 +295,7 @@ def _short_errors(*, is_debug: bool) -> Iterator[None]:
 
 
 def _renderer(error: AichatError) -> Callable[[], list[str]]:
-    """What IPython asks for the lines of an error."""
+    """Return the function that IPython calls for the lines of an error."""
 
     def lines() -> list[str]:
         from ..text.terminal import terminal_width
@@ -287,47 +308,49 @@ def _renderer(error: AichatError) -> Callable[[], list[str]]:
 
 
 def load(shell: Any) -> None:
-    """Give a shell the magics. A configured value that cannot be used is reported and left out."""
+    """Register the magics with a shell. If a configured value is invalid, warn and ignore the configured values."""
     unload(shell)
     problem = ""
     try:
         magics = AIChat(shell)
     except TraitError as error:
+        from ..text.words import shorten
+
         problem = shorten(str(error), 200)
     if problem:
-        warnings.warn(f"aichat_magic leaves the settings of AIChat out: {problem}", UserWarning, stacklevel=2)
+        warnings.warn(f"aichat_magic ignores the configured settings of AIChat: {problem}", UserWarning, stacklevel=2)
         shell.config.pop("AIChat", None)
-        _forget(shell)  # one that was stopped halfway has put itself there
+        _forget(shell)  # the instance whose creation failed has already registered itself
         magics = AIChat(shell)
     shell.register_magics(magics)
     magics.see_cell()
     shell.events.register("pre_run_cell", magics.see_cell)
-    if shell.Completer is not None:  # a shell without a terminal may have none
+    if shell.Completer is not None:  # a shell without a terminal may lack it
         shell.Completer.custom_matchers.append(magics.matcher)
     shell.input_transformers_cleanup.append(keep_questions)
 
 
 def keep_questions(lines: list[str]) -> list[str]:
-    """Let `%aichat ask Why?` be a question to the model: IPython takes a last question mark as one to itself.
+    """Let `%aichat ask Why?` be a question to the model: IPython takes a final question mark as a request for help.
 
     Args:
         lines: The lines of a cell, each with its line end.
 
     Returns:
-        The same, such lines as the call that they stand for.
+        The lines, with each such line replaced by the call that it stands for.
     """
     if lines and lines[0].startswith("%%"):
         return lines
     return [
         f"{found[1]}get_ipython().run_line_magic('aichat', {found[2]!r})\n"
-        if (found := _QUESTION.fullmatch(line))
+        if (found := re.fullmatch(_QUESTION, line))
         else line
         for line in lines
     ]
 
 
 def unload(shell: Any) -> None:
-    """Take from a shell all that `load` and the cells since gave it."""
+    """Remove from a shell all that `load` and the cells since then have added."""
     magics = shell.magics_manager.registry.pop("AIChat", None)
     if magics is None:
         return
@@ -341,5 +364,5 @@ def unload(shell: Any) -> None:
 
 
 def _forget(shell: Any) -> None:
-    """Take the magics out of what `%config` lists."""
+    """Remove the magics from the list that `%config` shows."""
     shell.configurables[:] = [known for known in shell.configurables if not isinstance(known, AIChat)]

@@ -1,4 +1,4 @@
-"""The manual, made from the table of commands, the flags of the parser and docstrings: nothing is written twice."""
+"""The help text, made from the table of commands, the flags of the parser and docstrings, so that all agree."""
 
 from __future__ import annotations
 
@@ -10,50 +10,54 @@ from ..core.errors import UnknownNameError
 from ..text.words import nearest, shorten
 from .arguments import COMMANDS, Command, cell_parser
 
-_WIDTH = 78  # a terminal of 80 columns breaks what fills its last one
+_WIDTH = 78  # a terminal of 80 columns wraps a line that reaches its last column
 _TERM = 14
 
-# What a topic adds to its commands and flags.
+# The introduction of each topic; its commands and flags follow it.
 TOPICS: Mapping[str, str] = {
     "asking": """\
-A %%aichat cell is a prompt. It goes out with the conversation so far; the reply streams in below and is the value of
-the cell: str(_) is its text, and _.code, _.json, _.usage, _.model, _.finish_reason what else there is to know.
+A %%aichat cell is a prompt. It is sent with the conversation so far. The reply streams in below the cell and is its
+value: str(_) is the text; _.code, _.json, _.usage, _.model and _.finish_reason tell the rest.
 
-Run again, a cell of a notebook replaces its own turn and leaves the later ones as they are, where the front end names
-its cells, as JupyterLab and VS Code do.""",
+When you run a cell of a notebook again, its new turn replaces the old one; later turns stay as they are. This needs a
+front end that sends cell ids, such as JupyterLab or VS Code.""",
     "models": """\
-A model is written provider/model: local/smollm2-135m, openai/gpt-5-mini, ollama/llama3.2. The embedded one, local/...,
-runs in this process: nothing leaves the machine, nothing is billed. local//path/to/file.gguf runs any GGUF file. A
-server that speaks the OpenAI dialect needs no more than -m MODEL --base-url URL.""",
+Write a model as provider/model: local/smollm2-135m, openai/gpt-5-mini, ollama/llama3.2. The embedded model, local/...,
+runs in this process: nothing leaves the machine, and nothing is billed. local//path/to/file.gguf runs any GGUF file.
+For any other OpenAI-compatible server: -m MODEL --base-url URL.""",
     "keys": """\
-A key is looked for in the environment and in config.toml, and goes to the host of its provider only. There is no flag
-for a key, so that none ends up in a notebook. In config.toml (chmod 600):
+Keys are read from the environment and from config.toml, and are sent only to the host of their provider. There is no
+flag for a key, so that no key ends up in a notebook. In config.toml (chmod 600):
 
     [providers.openai]
     api_key = "..."         # or: api_key_env = "MY_VARIABLE"
 
-%aichat providers shows which have a key, %aichat config where the file is. For a server of your own: AICHAT_API_KEY
-with AICHAT_BASE_URL, or a table with base_url and api_key. The variables of the known providers:""",
+%aichat providers shows which providers have a key, %aichat config where the file is. For a server of your own, set
+AICHAT_API_KEY and AICHAT_BASE_URL, or add a table with base_url and api_key. The environment variables of the known
+providers:""",
     "conversations": """\
-Cells go on with the current conversation. `main` belongs to its notebook or terminal; every other name is shared by all
-and kept until it is deleted. -c NAME is for one cell, %aichat switch NAME from then on.
+Cells continue the current conversation. Each notebook or terminal has its own `main`; conversations with other names
+are shared by all and kept until you delete them. Use -c NAME for one cell, %aichat switch NAME from then on.
 
-A notebook is known by the ids of its cells, not by its name: it keeps `main` when the kernel restarts and when it is
-renamed or moved. A new notebook, a copy, and one whose cells have no ids (before nbformat 4.5) begin afresh; if there
-is an older `main` that may be meant, one line says how to go on from there: %aichat switch main@...
+A notebook is recognised by the ids of its cells, not by its name, so it keeps `main` when the kernel restarts and when
+the file is renamed or moved. A new notebook, a copy, and a notebook without cell ids (before nbformat 4.5) start a new
+`main`. If you may have meant an older one, a line tells you how to continue it: %aichat switch main@...
 
-VS Code names cells for one window only: there the saved file tells. Front ends that name no cell (qtconsole, nbclient)
-make each prompt a new turn, and a kernel without a notebook of its own keeps `main` until it ends.""",
+VS Code sends ids that are valid in one window only; there the saved file decides. With front ends that send no cell ids
+(qtconsole, nbclient) every prompt is a new turn, and a kernel without a notebook of its own keeps `main` until it
+ends.""",
     "context": """\
-{name} in a prompt is replaced by the notebook's variable of that name. Nothing is evaluated, and every other use of
-braces stays as it is. Tables go as their schema and first rows; figures as images, to models that see.""",
-    "reply": "What becomes of the reply. --dry-run sends nothing.",
+{name} in a prompt is replaced by the notebook's variable of that name. Nothing is evaluated, and all other braces stay
+as they are. A table is sent as its schema and first rows, a figure as an image, to models that accept images.""",
+    "reply": "How the reply is checked, shown and kept.",
     "tables": """\
-One prompt for each row. As a cell: %%aichat --batch df --into COLUMN, with {column} in the prompt. In Python:""",
-    "options": "Sampling, for one cell. From now on: %aichat set OPTION VALUE.",
+One prompt for each row of a table. In a cell: %%aichat --batch df --into COLUMN, with {column} in the prompt. In
+Python:""",
+    "options": "Sampling options for one cell. To keep one for the session: %aichat set OPTION VALUE.",
     "settings": """\
-A flag wins over %aichat set (and %config AIChat), that over the environment (AICHAT_MODEL, AICHAT_TEMPERATURE, ...),
-that over config.toml, that over the default. %aichat set lists what holds now and where it comes from. config.toml:
+The first of these that gives a value wins: a flag, %aichat set (or %config AIChat), the environment (AICHAT_MODEL,
+AICHAT_TEMPERATURE, ...), config.toml, the default. %aichat set lists the current values and where each comes from. An
+example of config.toml:
 
     model = "openai/gpt-5-mini"
     timeout_s = 120
@@ -66,44 +70,48 @@ _ALIASES = {
     "batch": "tables", "dataframes": "tables", "pandas": "tables", "conversation": "conversations", "key": "keys",
     "model": "models", "table": "tables", "setting": "settings", "option": "options", "placeholders": "context",
 }  # fmt: skip
-# What a flag needs beyond its line, by the name of its value.
+# Further explanation of flags, by the names of their values.
 _FLAGS: Mapping[str, str] = {
-    "model": "For this cell; %aichat use MODEL: from now on. %aichat providers lists the providers.",
-    "base_url": "Such as http://localhost:8000/v1. No key goes to an address that it does not belong to.",
-    "proxy": "For this cell. Without it the environment decides (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
-    "timeout": "From the connection to the last word. What has arrived by then stays visible.",
-    "max_tokens": "A reply that reaches it says that it was cut.",
-    "system": "It holds until another one is given, for the later cells of the same conversation, too.",
-    "chat": "Default: the current one. %aichat switch NAME goes there for the cells below, too.",
-    "new": "Nothing that was said before is sent. It stays stored: %aichat search TEXT.",
-    "no_history": "One question beside it all.",
+    "model": "For this cell only; %aichat use MODEL sets the model from then on. %aichat providers lists the "
+    "providers.",
+    "base_url": "For example http://localhost:8000/v1. A key is never sent to an address that it does not belong to.",
+    "proxy": "For this cell only. Without it, the environment decides (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
+    "timeout": "From the connection to the last word. Whatever has arrived by then stays visible.",
+    "max_tokens": "A reply that reaches the limit is marked as cut.",
+    "system": "It also holds for later cells of the same conversation, until you give another one.",
+    "chat": "Default: the current conversation. %aichat switch NAME changes it for the cells below, too.",
+    "new": "No earlier turn is sent. They stay stored: %aichat search TEXT finds them.",
+    "no_history": "For a single question that has nothing to do with the conversation.",
     "batch": "DF is the name of a DataFrame. Equal prompts are sent once, finished rows are stored, and a run that was "
-    "stopped goes on where it was. With --dry-run: rows, tokens and cost; nothing is sent.",
-    "into": "An existing column is replaced. Errors of rows go to COLUMN_error, where there are any.",
-    "fresh": "Otherwise a reply that was paid for once is taken from the store.",
-    "max_cost_usd": "In US dollars; the run stops before it is passed. It needs a model whose price is known.",
-    "outage_patience_s": "When the network or a server that has answered is away, all rows wait and one call tries now "
-    "and then; nothing is lost. After this many seconds (default: 600) the run stops; run it again to go on.",
-    "include": "A variable by name (a table as its schema and first rows, a figure as an image), In[3] and Out[3], err "
-    "(the last exception), cells:5 (the last five cells), df:schema (only the columns). May be given again.",
-    "attach": "Text and tables are read; an image goes to models that see. May be given again.",
-    "raw": "For prompts about LaTeX, JSON or templates.",
-    "output": "str(answer) is the text; answer.code, .json, .value, .usage, .finish_reason the rest.",
-    "format": "code shows only the code; json is checked, and asked for once more if it is none.",
+    "stopped continues where it stopped. --dry-run shows rows, tokens and cost, and sends nothing.",
+    "into": "An existing column is replaced. If rows fail, their errors go into the column COLUMN_error.",
+    "fresh": "Without it, a reply that was paid for once is taken from the store.",
+    "max_cost_usd": "In US dollars. It needs a model whose price is known.",
+    "outage_patience_s": "When the network or a server that has answered before is down, all rows wait while one call "
+    "tries again now and then; nothing is lost. After this many seconds (default: 600) the run stops; run it again to "
+    "continue.",
+    "include": "NAME is a variable (a table is sent as its schema and first rows, a figure as an image), In[3] or "
+    "Out[3], err (the last exception), cells:5 (the last five cells) or df:schema (only the columns of a table). "
+    "Repeatable.",
+    "attach": "The text of a file or PDF is sent; images need a model that accepts them. Repeatable.",
+    "raw": "For prompts about LaTeX, JSON or template languages.",
+    "output": "str(NAME) is the text; NAME.code, .json, .value, .usage and .finish_reason tell the rest.",
+    "format": "code shows only the code of the reply; json checks that the reply is JSON, and asks once more if not.",
     "schema": "NAME is a variable of the notebook: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an "
-    "Enum or a JSON schema as a dict. The reply is checked, asked for once more if it does not fit, and _.value is "
-    "the object.",
-    "code": "The Python blocks of the reply, or those of its first language.",
-    "dry_run": "The exact messages, the options, the address, and about how many tokens. It needs no key.",
-    "debug": "Without it an error is shown in a few lines.",
+    "Enum or a JSON schema as a dict. The reply is checked, and asked for once more if it does not fit; _.value is "
+    "the resulting object.",
+    "code": "It takes the Python blocks of the reply; if there are none, those of its first language.",
+    "dry_run": "Shows the exact messages, the options, the address and the approximate number of tokens. It needs no "
+    "key.",
+    "debug": "Without it, an error is shown in a few lines.",
 }  # fmt: skip
 
 
 def overview() -> str:
-    """What there is, on one screen of 24 lines."""
+    """Return the overview, which fits one screen of 24 lines."""
     lines = [
-        "%%aichat [flags]    the rest of the cell is a prompt; its value is the reply",
-        "%aichat [command]   a line; alone: model, conversation, totals",
+        "%%aichat [flags]    the rest of the cell is a prompt; the reply is its value",
+        "%aichat [command]   without a command: model, conversation, totals",
         "",
     ]
     for topic in TOPICS:
@@ -113,12 +121,14 @@ def overview() -> str:
             lines += _wrapped(", ".join(words), first=topic.ljust(_TERM), other=" " * _TERM)
     lines.append("")
     named = ", ".join(TOPICS)
-    lines += _wrapped(f"More: %aichat help TOPIC (a command; a flag such as --schema; {named}; or all).")
+    lines += _wrapped(
+        f"More: %aichat help TOPIC, where TOPIC is a command, a flag such as --schema, one of {named}, or all."
+    )
     return "\n".join(lines)
 
 
 def page(topic: str, *, variables: Mapping[str, str] | None = None) -> str:
-    """What there is to know of one thing.
+    """Return the help on one topic.
 
     Args:
         topic: A command, a flag with or without its dashes, or one of `TOPICS`; ``all``: everything; empty: the
@@ -126,7 +136,7 @@ def page(topic: str, *, variables: Mapping[str, str] | None = None) -> str:
         variables: For the topic of keys: the environment variable of each provider.
 
     Raises:
-        UnknownNameError: There is nothing of this name; names the nearest.
+        UnknownNameError: There is no help on it; names the nearest topic.
     """
     name = topic.strip().removeprefix("%aichat ").strip().lower()
     if not name:
@@ -145,24 +155,24 @@ def page(topic: str, *, variables: Mapping[str, str] | None = None) -> str:
     if name in _ALIASES:
         return _topic_page(_ALIASES[name], variables or {})
     raise UnknownNameError(
-        f"The manual has nothing on {shorten(topic, 40)!r}.{nearest(name, topics())} "
-        f"It has every command and flag, and: {', '.join(TOPICS)}."
+        f"There is no help on {shorten(topic, 40)!r}.{nearest(name, topics())} "
+        f"There is help on every command and flag, and on {', '.join(TOPICS)}."
     )
 
 
 def topics() -> tuple[str, ...]:
-    """All that `page` knows, topics first."""
+    """Return all names that `page` knows, topics first."""
     flags = (flag for action in cell_parser()._actions for flag in action.option_strings if flag.startswith("--"))
     return tuple(dict.fromkeys((*TOPICS, "all", *(command.name for command in COMMANDS), *flags)))
 
 
 def cell_help() -> str:
-    """All flags of `%%aichat`, for its ``--help``."""
+    """Return the flags of `%%aichat`, for its ``--help``."""
     lines = ["%%aichat [flags]", "prompt", ""]
     for topic in TOPICS:
         if flags := _flags(topic):
             lines += [f"{topic}:", *map(_flag_line, flags)]
-    return "\n".join([*lines, "", "%aichat help FLAG tells more, %aichat help the rest."])
+    return "\n".join([*lines, "", "%aichat help FLAG explains a flag, %aichat help shows everything else."])
 
 
 def _topic_page(topic: str, variables: Mapping[str, str]) -> str:
@@ -196,8 +206,8 @@ def _flag_page(action: argparse.Action) -> str:
 
 
 def _methods() -> Iterator[str]:
-    """The methods of the accessors, each with the first line of its docstring."""
-    from ..frames.pandas import FrameAccessor, SeriesAccessor  # imports pandas
+    """Yield the methods of the accessors, each with the first line of its docstring."""
+    from ..frames.pandas import FrameAccessor, SeriesAccessor  # it imports pandas
 
     for owner, name in ((SeriesAccessor, 'df["prompt"]'), (FrameAccessor, "df")):
         for method, value in vars(owner).items():
@@ -213,7 +223,7 @@ def _commands(topic: str) -> list[Command]:
 
 
 def _flags(topic: str) -> list[argparse.Action]:
-    """The flags of a topic: the parser's group of that title."""
+    """Return the flags of a topic: the parser's argument group of that title."""
     return [action for group in cell_parser()._action_groups if group.title == topic for action in group._group_actions]
 
 
@@ -231,7 +241,7 @@ def _command_line(command: Command) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """A text of ours in lines; what is indented stays as it is."""
+    """Wrap a text of this module into lines; indented paragraphs stay as they are."""
     lines: list[str] = []
     for paragraph in text.strip().split("\n\n"):
         lines += [] if not lines else [""]

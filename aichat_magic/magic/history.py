@@ -1,4 +1,4 @@
-"""The conversations of a session: which one is the current, to whom each belongs, which turn a cell has made."""
+"""Chat history: the conversations of a session, who owns each of them, and which cell made which turn."""
 
 from __future__ import annotations
 
@@ -31,43 +31,43 @@ _MOST_OLDER = 5
 
 
 class ChatHistory:
-    """The conversations that one notebook or terminal knows."""
+    """The conversations that one notebook or terminal can continue, and the current one among them."""
 
     def __init__(
         self,
         chat: Chat,
         *,
-        place: Callable[[], CellLocation],
+        location: Callable[[], CellLocation],
         store: Callable[[], ConversationStore] = MemoryConversations,
         files: Files | None = None,
     ) -> None:
-        """Begin with `main`.
+        """Start with `main` as the current conversation.
 
         Args:
-            chat: Who asks.
-            place: Tells which cell of which notebook is running.
-            store: Opens where conversations are kept from one session to the next; called at the first turn.
-            files: The notebooks on the disk; default: those that are there.
+            chat: Sends the requests of the conversations.
+            location: Returns which cell of which notebook is running.
+            store: Opens the store of conversations; called at the first turn.
+            files: Access to notebooks on the disk; default: the file system.
         """
         self.current = MAIN
-        self.place = place
-        self._identity = NotebookIdentity(place, lambda: self.store, files or NotebookFiles())
+        self.location = location
+        self._identity = NotebookIdentity(location, lambda: self.store, files or NotebookFiles())
         self._is_greeted = False
         self._chat = chat
         self._open_store = store
         self._stored: ConversationStore | None = None
         self._memory = MemoryConversations()
-        # Images are sent again with later turns, but not written to the file. By time and prompt: a turn gets another
-        # number when one before it is replaced.
+        # Images are sent again with later turns, but not written to the file. The key is time and prompt, because a
+        # turn gets a new number when one before it is replaced.
         self._images: dict[tuple[float, str], tuple[Image, ...]] = {}
-        # Conversation and name of the turns that the running execution of a cell has made, and how many it began.
+        # Conversation and cell id of the turns that the running execution of a cell has stored, and how many it began.
         self._execution = 0
         self._made: set[tuple[str, str]] = set()
         self._n_begun = 0
 
     @property
     def store(self) -> ConversationStore:
-        """Where conversations are kept: in a file, or for this session only."""
+        """Return the store of conversations: a file, or memory if `keep_history` is off."""
         if not self._chat.settings.keep_history:
             return self._memory
         if self._stored is None:
@@ -75,9 +75,9 @@ class ChatHistory:
         return self._stored
 
     def key(self, name: str) -> tuple[str, str]:
-        """Return the scope and the name by which the store knows a conversation.
+        """Return the scope and the name under which a conversation is stored.
 
-        `main` belongs to its notebook, `main@...` to another one, and every other conversation to all.
+        `main` belongs to this notebook, `main@...` to another one; every other name is shared by all.
         """
         if name == MAIN:
             return self._identity.scope, MAIN
@@ -85,26 +85,26 @@ class ChatHistory:
         return ("", name) if scope is None else (scope, MAIN)
 
     def listed(self) -> list[ConversationSummary]:
-        """The conversations there are, by name."""
+        """Return the stored conversations of this notebook and the shared ones."""
         return self.store.names(self._identity.scope)
 
     def older(self) -> list[tuple[str, ConversationSummary]]:
-        """Return the names and summaries of older conversations that may be this notebook's, the newest first."""
+        """Return names and summaries of older conversations that may belong to this notebook, newest first."""
         found = []
         for one in self._identity.older:
             summary = self._main_of(one.known.scope)
             if summary is not None and summary.turns:
-                found.append((name_of_older(one.known.scope), summary))
+                found.append((older_name(one.known.scope), summary))
         return found[:_MOST_OLDER]
 
     def is_older(self, name: str) -> bool:
-        """Return whether a name is that of another notebook's, kernel's or terminal's `main`."""
+        """Tell whether a name stands for the `main` of another notebook, kernel or terminal."""
         return self._scope_of_older(name) is not None
 
     def greeting(self) -> str:
-        """Say once that `main` begins although there is an older one, and how to take that up; empty: nothing to say.
+        """Return a line, once, that says how to continue an older `main` instead of a new one; empty if there is none.
 
-        To be asked before the first turn is kept.
+        Call it before the first turn is stored.
         """
         if self._is_greeted or self.is_begun(MAIN):
             return ""
@@ -113,21 +113,21 @@ class ChatHistory:
         found = [(one, summary) for one, summary in found if summary.turns]
         if not found:
             return ""
-        # One whose cells are here is the likelier one.
+        # A conversation whose cells are in this notebook is the more likely one.
         one, summary = max(found, key=lambda pair: (pair[0].is_copied, pair[1].updated))
         return _greeting(one, summary, n_more=len(found) - 1)
 
-    def take_up(self, name: str) -> int:
-        """Let `main` of this notebook go on where another one is, which stays as it is. Nothing is destroyed.
+    def continue_from(self, name: str) -> int:
+        """Continue another notebook's `main` here, as a copy. The other one is unchanged.
 
         Args:
-            name: Its name, as `older` gives it.
+            name: Its name, as `older` returns it.
 
         Returns:
-            How many turns `main` has now.
+            The number of turns that `main` has now.
 
         Raises:
-            UnknownNameError: There is none of this name.
+            UnknownNameError: There is no conversation of this name.
         """
         scope = self._scope_of_older(name)
         stored = None if scope is None else self.store.load(scope, MAIN)
@@ -152,25 +152,25 @@ class ChatHistory:
                 self.store.append(own, MAIN, record, system=stored.system, is_new=number == 0)
         return len(self.load(MAIN))
 
-    def lasting(self) -> str:
-        """How long the current conversation stays, in a few words."""
-        place = self.place()
+    def lifetime_text(self) -> str:
+        """Return in a few words how long the current conversation is kept."""
+        location = self.location()
         if not self._chat.settings.keep_history:
             return "kept until this session ends (keep_history is off)"
         if self.current != MAIN:
             return "kept, for all notebooks and terminals"
-        if place.notebook:
+        if location.notebook:
             return "kept for this notebook"
-        if place.is_notebook:
+        if location.is_notebook:
             return "kept until this kernel ends"
-        return "of this terminal only; a named one stays"
+        return "kept until this terminal ends; one with another name stays"
 
-    def bring(self, name: str, system: str, records: Iterable[TurnRecord]) -> None:
-        """Store turns from elsewhere at the end of a conversation.
+    def import_turns(self, name: str, system: str, records: Iterable[TurnRecord]) -> None:
+        """Append turns from a file to a conversation.
 
         Args:
-            name: Its name.
-            system: Its system message; empty: as before.
+            name: Name of the conversation.
+            system: Its system message; empty: unchanged.
             records: The turns.
         """
         self._identity.settle()
@@ -178,18 +178,18 @@ class ChatHistory:
             self.store.append(*self.key(name), dataclasses.replace(record, origin=self._origin("")), system=system)
 
     def name_with_owner(self, found: SearchHit) -> str:
-        """Return what to call the conversation of a turn that was found: `main` is somebody's."""
+        """Return a name for the conversation of a search hit; for another owner's `main`, with the owner."""
         if not found.scope or found.scope == self._identity.scope:
             return found.name
         owner = PurePath(found.turn.notebook).name or f"another {found.scope.partition(':')[0]}"
-        return f"{name_of_older(found.scope)} of {owner}"
+        return f"{older_name(found.scope)} of {owner}"
 
     def is_begun(self, name: str) -> bool:
-        """Whether something was said in a conversation."""
+        """Tell whether a conversation is stored."""
         return self.store.load(*self.key(name)) is not None
 
     def load(self, name: str) -> Conversation:
-        """A conversation as it stands now, whoever added to it; a new one where there is none."""
+        """Return the conversation as it is stored now, with turns of other sessions; a new one if it is not stored."""
         self._see_execution()
         stored = self.store.load(*self.key(name))
         if stored is None:
@@ -201,10 +201,10 @@ class ChatHistory:
         return Conversation(name=name, system=stored.system, chat=self._chat, turns=turns)
 
     def existing(self, name: str) -> Conversation:
-        """A conversation that somebody has begun; the current one always counts.
+        """Return a stored conversation, or the current one.
 
         Raises:
-            UnknownNameError: There is none of this name; names the nearest.
+            UnknownNameError: There is no conversation of this name; names the nearest.
         """
         if name != self.current and not self.is_begun(name):
             known = [found.name for found in self.listed()]
@@ -214,28 +214,27 @@ class ChatHistory:
         return self.load(name)
 
     def records(self, name: str) -> tuple[StoredTurn, ...]:
-        """The turns of a conversation as they are stored."""
+        """Return the turns of a conversation as they are stored."""
         self._see_execution()
         stored = self.store.load(*self.key(name))
         return stored.turns if stored is not None else ()
 
     def cell_id(self, prompt: str, name: str, *, is_line: bool) -> str:
-        """What tells that a cell is run again, so that its turn is replaced; empty: every run is a new turn.
+        """Return the id under which the running cell's turn is stored, so that the cell replaces it when run again.
 
-        Where the front end does not name the cell, everything is new, as in a terminal: two cells may ask the same. A
-        name that is good for this kernel only is told from the same one in another. Lines of `ask` share a cell, so
-        that the prompt is part of their name. One execution of a cell may ask several times, in a loop: each call makes
-        its own turn.
+        Empty if the front end sends no cell id, as in a terminal: then every run is a new turn, because two cells may
+        ask the same thing. An id that is only valid in this kernel is prefixed with the process. Several `%aichat ask`
+        lines can share a cell, so their prompt is part of the id. A cell that asks in a loop gets one id for each call.
 
         Args:
             prompt: Text of the cell.
-            name: The conversation.
-            is_line: Whether it is a line of `ask`.
+            name: Name of the conversation.
+            is_line: Whether it is an `%aichat` line.
         """
-        place = self.place()
-        if not place.is_notebook or not place.cell_id:
+        location = self.location()
+        if not location.is_notebook or not location.cell_id:
             return ""
-        parts = [self._identity.scope, place.lasting_cell_id or f"{place.process}#{place.cell_id}"]
+        parts = [self._identity.scope, location.lasting_cell_id or f"{location.process}#{location.cell_id}"]
         if is_line:
             parts.append(hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS])
         self._see_execution()
@@ -247,25 +246,25 @@ class ChatHistory:
             cell_id = f"{first}#{count}"
         return cell_id
 
-    def keep(
+    def add_turn(
         self,
-        talk: Conversation,
+        conversation: Conversation,
         turn: Turn,
         *,
         options: Mapping[str, Any],
         system: str = "",
         is_new: bool = False,
-        place: int | None = None,
+        position: int | None = None,
     ) -> None:
-        """Store a whole turn: at the end of its conversation, or in place of the one that its cell made before.
+        """Store a complete turn: at the end of its conversation, or in place of an earlier turn of the same cell.
 
         Args:
-            talk: The conversation.
-            turn: The turn; one that is not whole is not stored.
-            options: What was asked for beside the prompt.
-            system: The system message that the cell gave; empty: as before.
-            is_new: Whether the conversation begins afresh with it.
-            place: Position of the turn that it replaces; None: at the end.
+            conversation: The conversation.
+            turn: The turn; one with an incomplete reply is not stored.
+            options: The sampling options that were sent.
+            system: The system message that the cell gave; empty: unchanged.
+            is_new: Whether the conversation starts over with this turn.
+            position: Position of the turn to replace; None: append.
         """
         if not turn.reply.is_complete:
             return
@@ -274,100 +273,106 @@ class ChatHistory:
             reply=turn.reply,
             options=options,
             cell_id=turn.cell_id,
-            notebook=self.place().notebook,
+            notebook=self.location().notebook,
             origin=self._origin(self._identity.cell),
         )
         self._identity.settle()
-        if place is None:
-            stored = self.store.append(*self.key(talk.name), record, system=system or talk.system, is_new=is_new)
+        if position is None:
+            stored = self.store.append(
+                *self.key(conversation.name), record, system=system or conversation.system, is_new=is_new
+            )
         else:
-            stored = self.store.replace(*self.key(talk.name), talk.turns[place].number, record, system=system)
+            stored = self.store.replace(
+                *self.key(conversation.name), conversation.turns[position].number, record, system=system
+            )
         if self._execution and turn.cell_id:
-            self._made.add((talk.name, turn.cell_id))
+            self._made.add((conversation.name, turn.cell_id))
         if turn.images:
             self._images[stored.created, stored.prompt] = turn.images
 
     def _see_execution(self) -> None:
-        """Notice that another execution of a cell has begun.
+        """Notice that another execution of a cell has begun, and remove leftovers of the one before.
 
-        A cell that asks in a loop, and that was run again, may have asked less often than before: then what is left of
-        the time before goes. It stays where a call failed or was interrupted.
+        A cell that asks in a loop may have asked less often when it was run again. The surplus turns of its previous
+        run are then removed, unless a call of the new run failed or was interrupted.
         """
-        execution = self.place().execution
+        execution = self.location().execution
         if execution == self._execution:
             return
         made = self._made if len(self._made) == self._n_begun else set()
         self._execution, self._made, self._n_begun = execution, set(), 0
         for name in {name for name, _ in made}:
             stored = self.store.load(*self.key(name))
-            known = {cell_id for talk, cell_id in made if talk == name}
+            known = {cell_id for owner, cell_id in made if owner == name}
             surplus = [turn.id for turn in stored.turns if _is_surplus(turn.cell_id, known)] if stored else []
             if surplus:
                 self.store.drop(*self.key(name), surplus)
 
-    def rewind(self, talk: Conversation, before: tuple[Turn, ...]) -> None:
-        """Let a stored conversation end where `talk` now ends. Nothing is destroyed.
+    def rewind(self, conversation: Conversation, before: tuple[Turn, ...]) -> None:
+        """Shorten a stored conversation to the turns that `conversation` still has. The others stay in the file.
 
         Args:
-            talk: The conversation, some turns shorter.
-            before: The turns it had.
+            conversation: The conversation, some turns shorter.
+            before: The turns that it had.
         """
         if before:
-            self.store.rewind(*self.key(talk.name), talk.turns[-1].number if talk.turns else None)
+            self.store.rewind(
+                *self.key(conversation.name), conversation.turns[-1].number if conversation.turns else None
+            )
 
     def _origin(self, cell: str) -> Origin | None:
-        """Which cell of which notebook makes a turn, where the notebook can be known again."""
-        place = self.place()
-        if not place.notebook:
+        """Return which cell of which notebook makes a turn; None if the notebook cannot be recognised later."""
+        location = self.location()
+        if not location.notebook:
             return None
-        return Origin(scope=self._identity.scope, path=place.notebook, kernel=place.kernel, cell=cell)
+        return Origin(scope=self._identity.scope, path=location.notebook, kernel=location.kernel, cell=cell)
 
     def _main_of(self, scope: str) -> ConversationSummary | None:
-        """The conversation `main` of somebody."""
+        """Return the summary of the `main` of a scope; None if it has none."""
         return next((one for one in self.store.names(scope) if (one.scope, one.name) == (scope, MAIN)), None)
 
     def _scope_of_older(self, name: str) -> str | None:
-        """To whom a conversation called `main@...` belongs; None for every other name."""
+        """Return the scope of a conversation named `main@...`; None for every other name."""
         if not name.startswith(f"{MAIN}@"):
             return None
-        return next((scope for scope in self.store.scopes(MAIN) if name_of_older(scope) == name), None)
+        return next((scope for scope in self.store.scopes(MAIN) if older_name(scope) == name), None)
 
 
-def name_of_older(scope: str) -> str:
-    """Return what another notebook's, kernel's or terminal's `main` is called.
+def older_name(scope: str) -> str:
+    """Return the name under which the `main` of another notebook, kernel or terminal is shown.
 
     Args:
-        scope: Whose it is.
+        scope: Scope of the owner.
     """
     digest = hashlib.sha256(scope.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{MAIN}@{digest[:_OLDER_DIGITS]}"
 
 
 def _greeting(older: OlderConversation, summary: ConversationSummary, *, n_more: int) -> str:
-    """One line on a conversation that is not taken up by itself."""
+    """Return the line that offers to continue an older conversation."""
     file = shorten(PurePath(older.known.path).name, 40)
     turns = f"{summary.turns} turn{'s' if summary.turns > 1 else ''}"
     day = time.strftime("%Y-%m-%d", time.localtime(summary.updated))
     why = f"these cells are also in {file}" if older.is_copied else "none of its cells is known to be in this notebook"
     more = f"; {n_more} more: %aichat chats" if n_more else ""
     return (
-        f"A new conversation begins. An older one of {file} ({turns}, {day}) was not taken up, because {why}. "
-        f"To take it up: %aichat switch {name_of_older(older.known.scope)}{more}"
+        f"This is a new conversation. An older one of {file} ({turns}, {day}) was not continued, because {why}. "
+        f"To continue it: %aichat switch {older_name(older.known.scope)}{more}"
     )
 
 
 def _is_surplus(cell_id: str, made: set[str]) -> bool:
-    """Tell whether a turn is a further one of a cell that has made others since, by the names of `ChatHistory.cell_id`."""
+    """Tell whether a turn is left over from a longer run of a cell that made `made` (ids of `ChatHistory.cell_id`)."""
     first, _, count = cell_id.rpartition("#")
     return first in made and cell_id not in made and count.isdigit() and len(count) < _HASH_DIGITS
 
 
 def named(name: str) -> str:
-    """The name of a conversation, refused when it is empty.
+    """Return the name of a conversation unless it is empty.
 
     Raises:
-        BadInputError: It is.
+        BadInputError: It is empty.
     """
     if not name.strip():
-        raise BadInputError("A conversation needs a name that is not empty.")
+        raise BadInputError("The name of a conversation must not be empty.")
     return name

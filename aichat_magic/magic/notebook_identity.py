@@ -1,4 +1,7 @@
-"""Which notebook a kernel serves: told by cells and not by names. CONTRIBUTING has the table of the cases."""
+"""Notebook identity: recognises the notebook that a kernel serves by its cells, not by its file name.
+
+CONTRIBUTING has the table of cases.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from ..store.conversations import ConversationStore, KnownNotebook, StoredTurn
 MAIN: Final = "main"
 
 _LARGEST_FILE: Final = 200_000_000
-# nbformat 4.5, "Cell ids": 1 to 64 of these. VS Code sends URIs, which name a place in a window.
+# nbformat 4.5, "Cell ids": 1 to 64 of these. VS Code sends URIs, which are valid in one window only.
 _CELL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _HEX_ID: Final = re.compile(r"[0-9a-f-]{8,64}")
 _LEAST_RANDOM: Final = 8
@@ -24,19 +27,19 @@ _LEAST_RANDOM: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellLocation:
-    """Where a cell runs.
+    """The cell that is running, and the notebook, kernel and process that it runs in.
 
     Attributes:
-        scope: Whose conversation `main` is, as long as nothing shows that this is a notebook that is known already.
-        notebook: Absolute path of the notebook, where the front end tells it.
-        is_own_path: Whether the path is known to be this kernel's, and not that of a kernel which started it.
-        cell_id: The front end's name for the cell, where it tells it.
-        text: The source of the cell.
-        seen: The names of all cells that this kernel has run.
-        kernel: The id of the kernel that a restart keeps, empty where it has none.
-        process: What tells this process of the kernel from every other.
-        is_notebook: Whether cells can be run again in their place.
-        execution: Which execution of a cell this is, as the front end counts; 0: it does not tell.
+        scope: Owner of the conversation `main`, unless this turns out to be a notebook that is known already.
+        notebook: Absolute path of the notebook; empty if the front end does not say.
+        is_own_path: Whether the path is known to be this kernel's own, and not inherited from a kernel that started it.
+        cell_id: The front end's id of the cell; empty if it sends none.
+        text: Source of the cell.
+        seen: Ids of all cells that this kernel has run.
+        kernel: Id of the kernel, which a restart keeps; empty if it has none.
+        process: Random id of this process of the kernel.
+        is_notebook: Whether cells stay in place and can be run again, unlike in a terminal.
+        execution: Running number of this execution of a cell, as the front end counts; 0: unknown.
     """
 
     scope: str = "here"
@@ -52,17 +55,17 @@ class CellLocation:
 
     @property
     def lasting_cell_id(self) -> str:
-        """The name of the cell if it outlives the kernel, otherwise empty."""
+        """Return the id of the cell if it outlives the kernel, otherwise an empty string."""
         return self.cell_id if outlives_kernel(self.cell_id) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OlderConversation:
-    """A notebook whose conversation may be wanted, and is not taken up.
+    """A notebook whose conversation the user may want to continue, but that is not evidently this one.
 
     Attributes:
         known: The notebook.
-        is_copied: Whether this notebook has its cells, and it still has them, too.
+        is_copied: Whether its cells are in this notebook and still in their own, too.
     """
 
     known: KnownNotebook
@@ -70,28 +73,28 @@ class OlderConversation:
 
 
 class Files(Protocol):
-    """The notebooks on the disk."""
+    """Access to notebooks on the disk."""
 
     def exists(self, path: str) -> bool:
-        """Return whether there is a file."""
+        """Tell whether a file exists."""
 
     def cells(self, path: str) -> Mapping[str, str] | None:
-        """Return the sources of its cells by their ids; None where it cannot be read or its format has no ids."""
+        """Return the sources of its cells by their ids; None if it cannot be read or its format has no ids."""
 
 
 class NotebookFiles:
-    """Notebooks on the disk; one that has not changed is not read again."""
+    """Notebooks of the file system; each is read again only when it has changed."""
 
     def __init__(self) -> None:
-        """Begin without knowing any."""
+        """Start with an empty cache."""
         self._read: dict[str, tuple[tuple[int, int], Mapping[str, str] | None]] = {}
 
     def exists(self, path: str) -> bool:
-        """Return whether there is a file."""
+        """Tell whether a file exists."""
         return os.path.exists(path)
 
     def cells(self, path: str) -> Mapping[str, str] | None:
-        """Return the sources of its cells by their ids; None where it cannot be read or its format has no ids."""
+        """Return the sources of its cells by their ids; None if it cannot be read or its format has no ids."""
         try:
             status = os.stat(path)
             if status.st_size > _LARGEST_FILE:
@@ -105,17 +108,19 @@ class NotebookFiles:
 
 
 class NotebookIdentity:
-    """The notebook that this kernel serves: nobody, until cells show that it is known or a turn is made."""
+    """The identity of the notebook that this kernel serves: open until cells reveal it or a first turn fixes it."""
 
-    def __init__(self, place: Callable[[], CellLocation], store: Callable[[], ConversationStore], files: Files) -> None:
-        """Take what tells it.
+    def __init__(
+        self, location: Callable[[], CellLocation], store: Callable[[], ConversationStore], files: Files
+    ) -> None:
+        """Keep the sources of evidence.
 
         Args:
-            place: Tells which cell of which notebook is running.
-            store: Gives the conversations.
-            files: The notebooks on the disk.
+            location: Returns which cell of which notebook is running.
+            store: Returns the store of conversations.
+            files: Access to notebooks on the disk.
         """
-        self._place = place
+        self._location = location
         self._store = store
         self._files = files
         self._settled = ""
@@ -124,86 +129,86 @@ class NotebookIdentity:
 
     @property
     def scope(self) -> str:
-        """The notebook's identity in the store."""
-        return self._settled or self._looked_up() or self._place().scope
+        """Return the notebook's identity in the store."""
+        return self._settled or self._find() or self._location().scope
 
     @property
     def older(self) -> tuple[OlderConversation, ...]:
-        """Other notebooks that were here, or whose cells are here, the newest first."""
+        """Return other notebooks that had this path or have cells of this one, newest first."""
         if not self._settled:
-            self._looked_up()
+            self._find()
         return self._older
 
     @property
     def cell(self) -> str:
-        """The id of the running cell that outlives the kernel, sent or found in the file; empty for none."""
-        place = self._place()
-        if place.lasting_cell_id or not place.notebook:
-            return place.lasting_cell_id
+        """Return the lasting id of the running cell, as sent or as found in the file; empty if there is none."""
+        location = self._location()
+        if location.lasting_cell_id or not location.notebook:
+            return location.lasting_cell_id
         found = self._with_this_text()
         return found[0] if len(found) == 1 else ""
 
     def settle(self) -> None:
-        """Stay what it is from now on, because a turn is made."""
+        """Fix the identity, because a turn is about to be stored under it."""
         self._settled = self.scope
 
     def stands_here(self, cell: str) -> bool:
-        """Return whether a cell of this id is in the notebook, as far as can be seen."""
+        """Tell whether a cell of this id is in the notebook, as far as can be seen."""
         return cell in self._cells()
 
-    def _looked_up(self) -> str:
-        """Look for this notebook among those that are known; its scope, empty for none."""
-        place = self._place()
-        # Once for each execution of a cell: what it has sent and what it stores are one conversation's.
-        if not place.notebook or (place.execution and self._looked == (place.execution, place.cell_id)):
+    def _find(self) -> str:
+        """Look for this notebook among the known ones; return its scope, or an empty string."""
+        location = self._location()
+        # Once for each execution of a cell: what a cell sends and what it stores must belong to one conversation.
+        if not location.notebook or (location.execution and self._looked == (location.execution, location.cell_id)):
             return ""
-        self._looked = (place.execution, place.cell_id)
+        self._looked = (location.execution, location.cell_id)
         cells = self._cells()
-        known = self._store().notebooks(cells=tuple(cells), path=place.notebook, kernel=place.kernel)
+        known = self._store().notebooks(cells=tuple(cells), path=location.notebook, kernel=location.kernel)
         evident = [one for one in known if self._is_evident(one, cells)]
-        here = [one for one in evident if one.path == place.notebook]
-        moved = [one for one in evident if one.path != place.notebook and not self._has_cells_elsewhere(one)]
-        # Two notebooks that both left their paths, a copy and its original: which is this one?
+        here = [one for one in evident if one.path == location.notebook]
+        moved = [one for one in evident if one.path != location.notebook and not self._has_cells_elsewhere(one)]
+        # If a copy and its original have both moved, nobody can tell which of them this is.
         found = here or (moved if len({one.path for one in moved}) == 1 else [])
         if found:
             self._settled = found[0].scope
-        copied = {one.scope for one in evident if one.path != place.notebook}
+        copied = {one.scope for one in evident if one.path != location.notebook}
         self._older = tuple(
             OlderConversation(known=one, is_copied=one.scope in copied) for one in known if one.scope != self._settled
         )
         return self._settled
 
     def _cells(self) -> dict[str, tuple[str, ...]]:
-        """The sources of this notebook's cells by their ids: of those that have run, and of those in its file.
+        """Return the sources of this notebook's cells by their ids: of cells that have run, and of those in its file.
 
-        The kernel of a notebook that was renamed knows the old path only, where another notebook may stand by now: the
-        file counts once a cell that has run here stands in it.
+        When a notebook is renamed, its kernel still knows the old path, where another notebook may be by now. So the
+        file counts only if it contains a cell that has run here.
         """
-        place = self._place()
-        cells: dict[str, tuple[str, ...]] = {cell: () for cell in place.seen if outlives_kernel(cell)}
-        if place.lasting_cell_id:
-            cells[place.cell_id] = (place.text,)
-        in_file = self._files.cells(place.notebook) or {}
+        location = self._location()
+        cells: dict[str, tuple[str, ...]] = {cell: () for cell in location.seen if outlives_kernel(cell)}
+        if location.lasting_cell_id:
+            cells[location.cell_id] = (location.text,)
+        in_file = self._files.cells(location.notebook) or {}
         if any(cell in in_file for cell in cells) or (not cells and self._with_this_text()):
             for cell, source in in_file.items():
                 cells[cell] = (*cells.get(cell, ()), source)
         return cells
 
     def _with_this_text(self) -> list[str]:
-        """The ids of the cells of the file that have the text of the running one.
+        """Return the ids of the cells in the file that have the same text as the running one.
 
-        That is how a front end which sends no ids is told. The path must be this kernel's own: the one of a kernel that
-        started this one leads to another notebook, which may well hold the same.
+        This serves front ends that send no ids. The path must be this kernel's own: a path inherited from a kernel that
+        started this one leads to another notebook, which may contain the same text.
         """
-        place = self._place()
-        text = place.text.strip()
-        if not text or not place.is_own_path:
+        location = self._location()
+        text = location.text.strip()
+        if not text or not location.is_own_path:
             return []
-        return [cell for cell, source in (self._files.cells(place.notebook) or {}).items() if source.strip() == text]
+        return [cell for cell, source in (self._files.cells(location.notebook) or {}).items() if source.strip() == text]
 
     def _is_evident(self, known: KnownNotebook, cells: Mapping[str, tuple[str, ...]]) -> bool:
-        """Whether this is that notebook, or a copy of it."""
-        if known.kernel and known.kernel == self._place().kernel:
+        """Tell whether this is evidently that notebook, or a copy of it."""
+        if known.kernel and known.kernel == self._location().kernel:
             return True
         common = known.cells & cells.keys()
         if not common or (known.is_certain and any(map(_is_random, common))):
@@ -219,8 +224,8 @@ class NotebookIdentity:
         )
 
     def _has_cells_elsewhere(self, known: KnownNotebook) -> bool:
-        """Whether a notebook may still be where it was; it is where nobody can see."""
-        if not self._files.exists(self._place().notebook):
+        """Tell whether a notebook may still be at its path; assume so if the disk is out of sight."""
+        if not self._files.exists(self._location().notebook):
             return True
         if not self._files.exists(known.path):
             return False
@@ -229,26 +234,26 @@ class NotebookIdentity:
 
 
 def outlives_kernel(cell_id: str) -> bool:
-    """Return whether a front end's name for a cell is one that stands in the notebook, and not one of a window."""
+    """Tell whether a front end's cell id is the one in the notebook file, and not one of a window."""
     return bool(_CELL_ID.fullmatch(cell_id))
 
 
 def cell_of(turn: StoredTurn, scope: str) -> str:
-    """Return the id of the cell that made a turn, empty where it is not known.
+    """Return the id of the cell that made a turn; empty if it is unknown.
 
     Args:
         turn: The turn.
-        scope: The notebook's identity, with which the turn's name for the cell begins.
+        scope: The notebook's identity, with which the turn's cell id begins.
     """
     prefix = f"{scope}#"
     return turn.cell_id.removeprefix(prefix).partition("#")[0] if turn.cell_id.startswith(prefix) else ""
 
 
 def is_inherited(environ: Mapping[str, str]) -> bool | None:
-    """Return whether a session's name is that of a kernel which started this one; None where that cannot be seen.
+    """Tell whether the session's name is inherited from a kernel that started this one; None if that cannot be seen.
 
-    The server gives the name to the kernel that it starts and has none itself. A kernel that starts another one has it,
-    and hands it on with everything else.
+    The Jupyter server passes the name to the kernels that it starts, and has none itself. A kernel that starts another
+    kernel has the name and passes it on with the rest of its environment.
 
     Args:
         environ: The environment of this kernel.
@@ -265,13 +270,13 @@ def is_inherited(environ: Mapping[str, str]) -> bool | None:
     try:
         psutil = importlib.import_module("psutil")  # not everywhere, and needed only where there is no /proc
         name = psutil.Process(int(pid)).environ().get("JPY_SESSION_NAME")
-    except Exception:  # whatever keeps us from seeing: not installed, not allowed, gone
+    except Exception:  # not installed, not allowed, or the process has ended
         return None
     return bool(name == environ.get("JPY_SESSION_NAME"))
 
 
 def _cells_of(document: Any) -> Mapping[str, str] | None:
-    """The sources of the cells of a notebook by their ids; None where it is none, or one without ids."""
+    """Return the sources of a notebook's cells by their ids; None if it is not a notebook or its format has no ids."""
     if not isinstance(document, dict) or not isinstance(document.get("cells"), list):
         return None
     version = document.get("nbformat"), document.get("nbformat_minor")
@@ -287,10 +292,10 @@ def _cells_of(document: Any) -> Mapping[str, str] | None:
 
 
 def _is_random(cell_id: str) -> bool:
-    """Whether no other notebook has a cell of this id, unless it was copied.
+    """Tell whether a cell id is random, so that no other notebook has it unless the cell was copied.
 
-    nbformat, JupyterLab, VS Code and PyCharm make hexadecimal ones, Colab others. PyCharm calls the first cell of every
-    notebook `initial_id`, and people and programs write `cell-1`.
+    nbformat, JupyterLab, VS Code and PyCharm create hexadecimal ids, Colab mixed ones. PyCharm calls the first cell of
+    every notebook `initial_id`, and people and programs write `cell-1`.
     """
     digits = cell_id.replace("-", "")
     has_digit, has_letter = any(map(str.isdigit, digits)), any(map(str.isalpha, digits))
@@ -301,7 +306,7 @@ def _is_random(cell_id: str) -> bool:
 
 
 def _asks(source: str, prompt: str) -> bool:
-    """Whether a cell asks what a turn did, but for what was included."""
+    """Tell whether a cell asks the prompt of a turn, apart from included data."""
     first, _, body = source.partition("\n")
     body = body.strip()
     if first.lstrip().startswith("%%aichat"):

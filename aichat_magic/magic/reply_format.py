@@ -1,4 +1,4 @@
-"""The form of a reply that a cell asks for: `--format` and `--schema`. What is asked, checked and shown for it."""
+"""The format of a reply: how `--format` and `--schema` change the request, the check and the display."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _JSON_ONLY = "Answer with JSON only, without any other words."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyFormat:
-    """What a reply shall be.
+    """The requested format of a reply.
 
     Attributes:
-        format: ``"markdown"``; ``"text"``: shown as it is; ``"json"``: checked, shown as JSON; ``"code"``: only its
-            code is shown.
-        schema: What the JSON must satisfy.
+        format: ``"markdown"``; ``"text"``: shown unchanged; ``"json"``: checked, and shown as JSON; ``"code"``: only
+            the code is shown.
+        schema: Schema that the JSON must satisfy; None: any JSON.
     """
 
     format: str = "markdown"
@@ -36,21 +36,21 @@ class ReplyFormat:
 
     @property
     def is_checked(self) -> bool:
-        """Whether the reply must be JSON."""
+        """Tell whether the reply must be JSON."""
         return self.format == "json"
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the reply can be shown while it grows."""
+        """Tell whether the reply can be shown while it grows."""
         return self.format in ("markdown", "text")
 
     def asked(self, prompt: str, given: CallOptions, *, supports_schema: bool) -> tuple[str, CallOptions]:
-        """The prompt and the options that ask for this form.
+        """Return the prompt and the options that ask for this format.
 
         Args:
-            prompt: What the user wrote.
-            given: What else they gave.
-            supports_schema: Whether the provider holds a reply to a schema, so that no words are needed.
+            prompt: The user's prompt.
+            given: The user's options.
+            supports_schema: Whether the provider enforces schemas, so that the prompt needs no instructions.
         """
         if self.schema is not None and supports_schema:
             wire = {"name": self.schema.name, "strict": self.schema.is_strict, "schema": self.schema.json_schema}
@@ -61,21 +61,21 @@ class ReplyFormat:
         return prompt, given
 
     def value_of(self, text: str) -> Any:
-        """The value in a reply.
+        """Return the value in a reply.
 
         Raises:
-            SchemaError: It holds no JSON, or none that satisfies the schema.
+            SchemaError: The text contains no JSON, or none that satisfies the schema.
         """
         return self.schema.parse(text) if self.schema is not None else values_in(text)[0]
 
     def repair(self, error: SchemaError) -> str:
-        """What is asked, once, after a reply that is not of this form."""
+        """Return the prompt that is sent, once, after a reply without this format."""
         if self.schema is not None:
             return repair_prompt(self.schema, error)
         return f"That was not JSON: {error}. {_JSON_ONLY}"
 
     def shown(self, text: str, *, is_notebook: bool) -> str:
-        """What is shown of a text, whole or growing: Markdown for a notebook, plain text for a terminal."""
+        """Return what to show of a complete or growing text: Markdown for a notebook, plain text for a terminal."""
         if self.format == "text":
             return fenced(text) if is_notebook else text
         if self.format == "json":
@@ -90,7 +90,7 @@ class ReplyFormat:
 
 
 def reply_format_of(format: str, schema: str, variables: Mapping[str, Any]) -> ReplyFormat:
-    """What the flags of a cell ask for.
+    """Return the format that the flags of a cell ask for.
 
     Args:
         format: Value of ``--format``; may be empty.
@@ -99,12 +99,12 @@ def reply_format_of(format: str, schema: str, variables: Mapping[str, Any]) -> R
 
     Raises:
         UnknownNameError: There is no such variable; names the nearest.
-        BadInputError: It is no schema.
+        BadInputError: The variable is not a schema.
     """
     if not schema:
         return ReplyFormat(format=format or "markdown")
     if format not in ("", "json"):
-        raise BadInputError(f"--schema asks for JSON, and --format for {format}. Leave one out.")
+        raise BadInputError(f"--schema asks for JSON, but --format for {format}. Use only one of them.")
     if schema not in variables:
         known = [name for name, value in variables.items() if isinstance(value, (type, dict)) and name[0] != "_"]
         raise UnknownNameError(
@@ -114,29 +114,31 @@ def reply_format_of(format: str, schema: str, variables: Mapping[str, Any]) -> R
     return ReplyFormat(format="json", schema=Schema.of(variables[schema]))
 
 
-async def reply_in_format(ask: Callable[[Call], Awaitable[Reply]], call: Call, shape: ReplyFormat) -> tuple[Reply, str]:
-    """The reply to a call, asked for once more when it is not of the form.
+async def reply_in_format(
+    ask: Callable[[Call], Awaitable[Reply]], call: Call, reply_format: ReplyFormat
+) -> tuple[Reply, str]:
+    """Ask, and ask once more if the reply does not have the requested format.
 
     Args:
-        ask: Asks.
-        call: What to ask.
-        shape: What the reply shall be.
+        ask: Sends a call.
+        call: The call.
+        reply_format: The requested format.
 
     Returns:
-        The reply with its `value`, and nothing; or the raw reply, and what is wrong with it, to go on in a sentence.
-        Usage and time are those of both attempts. When asking again fails, the first reply is the one.
+        The reply with its `value` and an empty string; or the unchecked reply and a description of what is wrong with
+        it, to continue a sentence. Usage and time include both requests. If asking again fails, it is the first reply.
     """
     first = await ask(call)
-    if not shape.is_checked:
+    if not reply_format.is_checked:
         return first, ""
     try:
-        return dataclasses.replace(first, value=shape.value_of(first.text)), ""
+        return dataclasses.replace(first, value=reply_format.value_of(first.text)), ""
     except SchemaError as error:
         problem = error
-    again = (Message("assistant", first.text or "-"), Message("user", shape.repair(problem)))
+    again = (Message("assistant", first.text or "-"), Message("user", reply_format.repair(problem)))
     try:
         second = await ask(call.with_messages((*call.request.messages, *again)))
-    except AichatError as error:  # the first reply is paid for
+    except AichatError as error:  # the first reply has been paid for
         return first, f": {problem}. Asking again failed: {str(error).removesuffix('.')}"
     reply = dataclasses.replace(
         second,
@@ -145,6 +147,6 @@ async def reply_in_format(ask: Callable[[Call], Awaitable[Reply]], call: Call, s
         messages=first.messages,
     )
     try:
-        return dataclasses.replace(reply, value=shape.value_of(second.text)), ""
+        return dataclasses.replace(reply, value=reply_format.value_of(second.text)), ""
     except SchemaError as error:
         return reply, f", twice: {error}"

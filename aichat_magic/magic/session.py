@@ -1,4 +1,4 @@
-"""What a `%%aichat` cell does, and which command an `%aichat` line is."""
+"""The session: runs `%%aichat` cells and `%aichat` lines, with everything they need handed in."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SILENCE_S = 1.0
 
 
 class Session:
-    """One notebook's or terminal's talk with models."""
+    """All that happens between one notebook or terminal and the models."""
 
     def __init__(
         self,
@@ -50,59 +50,59 @@ class Session:
         *,
         view: Callable[[bool], ReplyView],
         shown: Callable[[Reply], None],
-        place: Callable[[], CellLocation] = lambda: CellLocation(),
+        location: Callable[[], CellLocation] = lambda: CellLocation(),
         store: Callable[[], ConversationStore] = MemoryConversations,
         notebook: Notebook | None = None,
         files: Files | None = None,
     ) -> None:
-        """Begin.
+        """Create a session; nothing is opened or read before it is needed.
 
         Args:
-            chat: Who asks.
-            variables: The notebook's variables: placeholders are filled from them, `--output` is put into them.
-            view: Makes the view of one reply; told whether the text is shown while it grows.
-            shown: Told of each reply that its view has shown in full.
-            place: Tells which cell of which notebook is running.
-            store: Opens where conversations are kept from one session to the next; called at the first turn.
-            notebook: Its cells, and the way to put one below.
-            files: The notebooks on the disk; default: those that are there.
+            chat: Sends the requests.
+            variables: The notebook's variables: placeholders are filled from them, `--output` adds to them.
+            view: Creates the view of one reply; its argument says whether the text is shown while it grows.
+            shown: Called with each reply that its view has shown in full.
+            location: Returns which cell of which notebook is running.
+            store: Opens the store of conversations; called at the first turn.
+            notebook: Access to the notebook's cells.
+            files: Access to notebooks on the disk; default: the file system.
         """
         self._chat = chat
         self._variables = variables
         self._view = view
         self._shown = shown
         self._notebook = notebook or Notebook()
-        self._talks = ChatHistory(chat, place=place, store=store, files=files)
+        self._history = ChatHistory(chat, location=location, store=store, files=files)
         self._totals = UsageTotals()
-        self._commands = Commands(chat, self._talks, self._totals, self._recipes)
-        self._told: set[str] = set()
+        self._commands = Commands(chat, self._history, self._totals, self._prompt_templates)
+        self._warned: set[str] = set()
         self._last_error: BaseException | None = None
 
     def cell(self, line: str, cell: str) -> Reply | BatchRun | None:
-        """One `%%aichat` cell.
+        """Run one `%%aichat` cell.
 
         Args:
-            line: What follows ``%%aichat``.
+            line: The text after ``%%aichat``.
             cell: The prompt.
 
         Returns:
             The reply, or the run of `--batch`; None for `--help` and `--dry-run`.
 
         Raises:
-            AichatError: Nothing was kept then.
-            ChatInterrupt: The user interrupted; nothing was kept.
+            AichatError: Something failed; the conversation is unchanged.
+            ChatInterrupt: The user interrupted; the conversation is unchanged.
         """
         self._see_last_error()
         return self._cell(parse_cell(line), cell)
 
     def command(self, line: str) -> Reply | BatchRun | None:
-        """One `%aichat` line.
+        """Run one `%aichat` line.
 
         Args:
-            line: What follows ``%aichat``.
+            line: The text after ``%aichat``.
 
         Returns:
-            The reply of `ask` and of what asks by a template; None for every other command.
+            The reply of `ask` and of the template commands; None for every other command.
 
         Raises:
             AichatError: The command cannot be understood or carried out.
@@ -112,17 +112,17 @@ class Session:
         if name == "ask":
             return self._cell(CellArguments(given=CallOptions()), rest, is_line=True)
         if name in TEMPLATE_COMMANDS:
-            return self._aside(name, rest)
+            return self._template_command(name, rest)
         self._commands.run(name, rest)
         return None
 
-    def known(self, variables: Mapping[str, Any]) -> CompletionSources:
-        """What Tab may offer: all of it is looked up when it is asked for, and no server is asked.
+    def completion_sources(self, variables: Mapping[str, Any]) -> CompletionSources:
+        """Return what Tab may offer. The names are looked up when they are needed, without asking a server.
 
         Args:
-            variables: The notebook's variables, as far as they are offered.
+            variables: The variables to offer.
         """
-        from .completion import CompletionSources, known_models  # only Tab needs it
+        from .completion import CompletionSources, known_models  # needed by Tab alone
 
         chat = self._chat
         return CompletionSources(
@@ -132,10 +132,10 @@ class Session:
             ),
             conversations=lambda: [
                 MAIN,
-                *(found.name for found in self._talks.listed()),
-                *(name for name, _ in self._talks.older()),
+                *(found.name for found in self._history.listed()),
+                *(name for name, _ in self._history.older()),
             ],
-            templates=lambda: {name: recipe.placeholders for name, recipe in self._recipes().items()},
+            templates=lambda: {name: template.placeholders for name, template in self._prompt_templates().items()},
             settings=setting_names,
         )
 
@@ -148,80 +148,90 @@ class Session:
         *,
         is_line: bool = False,
         prompt: FilledPrompt | None = None,
-        mends: str | None = None,
+        fixed_cell: str | None = None,
     ) -> Reply | BatchRun | None:
-        """One turn, from the text of a cell."""
+        """Ask for one turn of a conversation, or start the run of `--batch`."""
         if arguments.is_help:
             show(Note(cell_help()))
             return None
         if arguments.batch:
             return self._batch(arguments, cell.removesuffix("\n"))
         prompt = prompt or self._prompt(arguments, cell)
-        data = included(arguments.include, self._variables, attached=arguments.attach, last_error=self._last_error)
+        data = included(
+            arguments.include,
+            self._variables,
+            attached=arguments.attach,
+            running=len(self._notebook.cells()) or None,
+            last_error=self._last_error,
+        )
         text, images = data.before(prompt.text), data.images + prompt.images
-        shape = reply_format_of(arguments.format, arguments.schema, self._variables)
-        asked, given = self._in_format(shape, text, dataclasses.replace(arguments.given, is_dry=arguments.is_dry_run))
-        name = arguments.chat or self._talks.current
-        if self._talks.is_older(name):
-            raise BadInputError(f"{name!r} is another notebook's. To go on with it here: %aichat switch {name}")
-        kept = self._talks.load(name)
-        cell_id = self._talks.cell_id(cell, name, is_line=is_line)
-        place = None if arguments.is_without_history else kept.place_of(cell_id)
+        reply_format = reply_format_of(arguments.format, arguments.schema, self._variables)
+        asked, given = self._in_format(
+            reply_format, text, dataclasses.replace(arguments.given, is_dry=arguments.is_dry_run)
+        )
+        name = arguments.chat or self._history.current
+        if self._history.is_older(name):
+            raise BadInputError(f"{name!r} belongs to another notebook. To continue it here: %aichat switch {name}")
+        kept = self._history.load(name)
+        cell_id = self._history.cell_id(cell, name, is_line=is_line)
+        position = None if arguments.is_without_history else kept.place_of(cell_id)
         if arguments.is_new or arguments.is_without_history:
-            # Nothing is sent before it. Run again, the cell that began a conversation replaces its first turn.
-            place = 0 if place == 0 else None
-            talk = Conversation(name=name, system=kept.system, chat=self._chat)
+            # No earlier turn is sent. When the cell that began the conversation runs again, it replaces the first turn.
+            position = 0 if position == 0 else None
+            conversation = Conversation(name=name, system=kept.system, chat=self._chat)
         else:
-            talk = kept
-        call, history = talk.call(asked, given, images=images, place=place)
+            conversation = kept
+        call, history = conversation.call(asked, given, images=images, place=position)
         if arguments.is_dry_run:
             self._show_dry_run(call, history)
             return None
-        view = self._view(arguments.is_streamed and shape.is_streamed)
-        for line in self._remarks(prompt, data, history, name):
+        view = self._view(arguments.is_streamed and reply_format.is_streamed)
+        for line in self._notes(prompt, data, history, name):
             view.note(line)
-        if name == MAIN and not arguments.is_without_history and (line := self._talks.greeting()):
+        if name == MAIN and not arguments.is_without_history and (line := self._history.greeting()):
             view.note(line)
-        reply, problem = self._asked(call, view, shape, arguments.output)
+        reply, problem = self._ask(call, view, reply_format, arguments.output)
         if problem:
-            place_of_text = f"{arguments.output}.text" if arguments.output else "the text above"
-            raise SchemaError(f"The reply is not what was asked for{problem}. It is in {place_of_text}.")
+            whereabouts = f"in {arguments.output}.text" if arguments.output else "above"
+            raise SchemaError(f"The reply does not have the requested format{problem}. The text is {whereabouts}.")
         if not arguments.is_without_history:
-            self._talks.keep(
+            self._history.add_turn(
                 kept,
                 Turn(text, reply, cell_id, images=images),
                 options=call.request.options.sent(),
                 system=arguments.given.system,
                 is_new=arguments.is_new,
-                place=place,
+                position=position,
             )
         if arguments.is_code:
-            show(Note(put_code_below(reply.text, self._notebook, mends=mends)))
+            show(Note(put_code_below(reply.text, self._notebook, fixed_cell=fixed_cell)))
         return reply
 
-    def _recipes(self) -> dict[str, PromptTemplate]:
-        """The prompt templates, those of the user among them."""
+    def _prompt_templates(self) -> dict[str, PromptTemplate]:
+        """Read the prompt templates, built-in and the user's own."""
         return prompt_templates(config_path(self._chat.settings.environ).parent)
 
-    def _aside(self, command: str, rest: str) -> Reply | BatchRun | None:
-        """A question by a template, beside the conversation."""
+    def _template_command(self, command: str, rest: str) -> Reply | BatchRun | None:
+        """Run a template command; its question and answer stay out of the conversation unless a flag says otherwise."""
         asked = template_command(
             command,
             rest,
-            self._recipes(),
+            self._prompt_templates(),
             variables=self._variables,
             notebook=self._notebook,
             error=self._last_error,
         )
-        return self._cell(asked.arguments, asked.prompt.text, is_line=True, prompt=asked.prompt, mends=asked.mends)
+        return self._cell(
+            asked.arguments, asked.prompt.text, is_line=True, prompt=asked.prompt, fixed_cell=asked.fixed_cell
+        )
 
     def _batch(self, arguments: CellArguments, template: str) -> BatchRun | None:
-        """One run over the rows of a table. Whatever stops it, the finished rows are in the column."""
+        """Run a prompt over the rows of a table. Finished rows are in the column, also when the run is stopped."""
         frame: Any = self._variables.get(arguments.batch)
         if not hasattr(frame, "columns") or not hasattr(frame, "aichat"):
             known = [name for name, value in self._variables.items() if hasattr(value, "columns") and name[0] != "_"]
             raise UnknownNameError(
-                f"--batch takes the name of a DataFrame; {shorten(arguments.batch, 40)!r} is none."
+                f"--batch takes the name of a DataFrame, and {shorten(arguments.batch, 40)!r} is not one."
                 f"{nearest(arguments.batch, known)}"
             )
         if arguments.into:
@@ -241,8 +251,8 @@ class Session:
             self._variables[arguments.output] = result
         for model, usage, replies in result.tally():
             self._totals.count(model, usage, replies)
-            self._talks.store.record_run(model, usage, replies)
-        # A run that has answered nothing leaves a column as it was.
+            self._history.store.record_run(model, usage, replies)
+        # A run without a single reply leaves an existing column alone.
         is_useful = failed is None or any(text is not None for text in result.texts())
         if arguments.into and (is_useful or arguments.into not in frame.columns):
             result.put_into(frame, arguments.into)
@@ -251,25 +261,25 @@ class Session:
         return result
 
     def _prompt(self, arguments: CellArguments, cell: str) -> FilledPrompt:
-        """The cell's text, its placeholders filled from the notebook."""
+        """Return the cell's text with its placeholders filled from the notebook."""
         text = cell.removesuffix("\n")
         if arguments.is_raw:
             return FilledPrompt(text, (), ())
         return fill(text, self._variables, is_strict=arguments.is_strict)
 
-    def _in_format(self, shape: ReplyFormat, prompt: str, given: CallOptions) -> tuple[str, CallOptions]:
-        """The prompt and the options that ask for a form. The words that do are no part of the conversation."""
-        provider = self._chat.call((Message("user", "-"),), given).provider if shape.schema else None
-        return shape.asked(prompt, given, supports_schema=provider is not None and provider.supports_schema)
+    def _in_format(self, reply_format: ReplyFormat, prompt: str, given: CallOptions) -> tuple[str, CallOptions]:
+        """Return the prompt and the options that ask for a format. Words added for it do not enter the conversation."""
+        provider = self._chat.call((Message("user", "-"),), given).provider if reply_format.schema else None
+        return reply_format.asked(prompt, given, supports_schema=provider is not None and provider.supports_schema)
 
     def _see_last_error(self) -> None:
-        """Remember the notebook's last exception, before one of ours takes its place."""
+        """Remember the notebook's last exception before one of this package replaces it."""
         error: BaseException | None = getattr(sys, "last_value", None)
         if error is not None and not isinstance(error, (AichatError, ChatInterrupt)):
             self._last_error = error
 
-    def _remarks(self, prompt: FilledPrompt, data: IncludedData, history: History, name: str) -> Iterator[str]:
-        """What the user should know of the prompt before the reply comes."""
+    def _notes(self, prompt: FilledPrompt, data: IncludedData, history: History, name: str) -> Iterator[str]:
+        """Yield notes about the prompt to show above the reply."""
         parts = {
             "included": data.remarks,
             "filled": prompt.remarks,
@@ -277,30 +287,30 @@ class Session:
         }
         if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
             yield line
-        if history.left_out and name not in self._told:
-            self._told.add(name)
+        if history.left_out and name not in self._warned:
+            self._warned.add(name)
             yield (
                 f"The {history.left_out} oldest turns of {name!r} no longer fit and are not sent. "
-                f"More: %aichat set max_history_tokens N; afresh: --new"
+                f"To send more: %aichat set max_history_tokens N; to start over: --new"
             )
 
-    def _asked(self, call: Call, view: ReplyView, shape: ReplyFormat, output: str) -> tuple[Reply, str]:
-        """The reply, shown while it grows, and what is wrong with its form.
+    def _ask(self, call: Call, view: ReplyView, reply_format: ReplyFormat, output: str) -> tuple[Reply, str]:
+        """Ask, show the reply while it grows, and return it with a description of what is wrong with its format.
 
-        It is counted, and put into the variable `output`. What arrived before an error or an interrupt stays visible;
-        a whole reply that was being asked for once more is counted and kept, too.
+        The reply is counted and assigned to the variable `output`. Text that arrived before an error or an interrupt
+        stays visible. If the first reply had the wrong format and asking again failed, the first one counts.
         """
-        is_notebook = self._talks.place().is_notebook
+        is_notebook = self._history.location().is_notebook
         draft = PartialReply()
         first: Reply | None = None
         failed: BaseException | None = None
 
         def update(text: str) -> None:
-            if shape.is_streamed:
-                view.update(shape.shown(text, is_notebook=is_notebook))
+            if reply_format.is_streamed:
+                view.update(reply_format.shown(text, is_notebook=is_notebook))
 
         def taken(reply: Reply) -> None:
-            view.finish(dataclasses.replace(reply, text=shape.shown(reply.text, is_notebook=is_notebook)))
+            view.finish(dataclasses.replace(reply, text=reply_format.shown(reply.text, is_notebook=is_notebook)))
             self._totals.count(reply.model, reply.usage)
             if output:
                 self._variables[output] = reply
@@ -308,7 +318,7 @@ class Session:
         async def asked(call: Call) -> Reply:
             nonlocal draft, first
             draft = PartialReply()
-            # A cell that shows nothing looks as if nothing was going on.
+            # A cell that shows nothing for long looks stuck.
             loop = asyncio.get_running_loop()
             silence = loop.call_later(_SILENCE_S, view.status, f"Waiting for {call.model}")
             try:
@@ -319,7 +329,7 @@ class Session:
                 silence.cancel()
 
         try:
-            reply, problem = run(reply_in_format(asked, call, shape))
+            reply, problem = run(reply_in_format(asked, call, reply_format))
         except (AichatError, ChatInterrupt) as error:
             failed = error
         if failed is not None:
@@ -338,12 +348,12 @@ class Session:
         return reply, problem
 
     def _show_dry_run(self, call: Call, history: History) -> None:
-        """What would be sent, exactly, and about how much it is."""
+        """Show exactly what would be sent, and about how many tokens it has."""
         options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.sent().items())
-        place = call.provider.endpoint.base_url or "this process"
+        address = call.provider.endpoint.base_url or "this process"
         show(
             Transcript(
-                title=f"Would go to {call.model} ({place}); nothing was sent",
+                title=f"Would be sent to {call.model} ({address}); nothing was sent",
                 messages=history.messages,
                 note=f"about {estimate_tokens(history.messages)} tokens" + (f" · {options}" if options else ""),
                 is_exact=True,

@@ -1,4 +1,4 @@
-"""Questions beside the conversation: `%aichat fix`, `explain`, `doc`, `review` and `run`, each a filled recipe."""
+"""Template commands: `%aichat fix`, `explain`, `doc`, `review` and `run`; each asks with a filled prompt template."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _MAX_BYTES = 40_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notebook:
-    """What there is to know of the notebook beside its variables, and the one thing that is done to it.
+    """Access to the cells of the notebook.
 
     Attributes:
-        cells: Gives the sources of the cells by their numbers, without the one that is running.
-        number_of: The number of the cell that was compiled under a file name; None when it is no cell.
-        put_below: Puts a text into a new cell below, without running it.
+        cells: Returns the sources of all cells before the running one; their index is their number.
+        number_of: Returns the number of the cell that was compiled under a file name; None if it is not a cell.
+        put_below: Puts text into a new cell below, without running it.
     """
 
     cells: Callable[[], Sequence[str]] = tuple
@@ -47,17 +47,17 @@ class Notebook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateCommand:
-    """A question to ask.
+    """A parsed template command: a prompt to ask.
 
     Attributes:
-        arguments: As those of a cell.
-        prompt: The prompt, filled.
-        mends: The cell that the reply mends, empty when it is not known; None: it mends none.
+        arguments: The arguments, as of a cell.
+        prompt: The filled prompt.
+        fixed_cell: Source of the cell that the reply shall fix, empty if unknown; None: the reply fixes no cell.
     """
 
     arguments: CellArguments
     prompt: FilledPrompt
-    mends: str | None = None
+    fixed_cell: str | None = None
 
 
 def template_command(
@@ -69,49 +69,49 @@ def template_command(
     notebook: Notebook,
     error: BaseException | None,
 ) -> TemplateCommand:
-    """The question that a command stands for.
+    """Parse a template command and fill its prompt template.
 
-    It is asked without the conversation and not kept in it, unless ``-c NAME`` or ``--new`` says where.
+    Its prompt is sent without the conversation and not kept in it, unless ``-c NAME`` or ``--new`` is given.
 
     Args:
         command: One of `TEMPLATE_COMMANDS`.
-        rest: What follows it: its words, and flags as on a `%%aichat` line, in any order.
-        known: The recipes.
+        rest: The text after it: its words, and flags as on a `%%aichat` line, in any order.
+        known: The prompt templates by name.
         variables: The notebook's variables.
-        notebook: The notebook.
+        notebook: Access to the notebook's cells.
         error: The last exception of the notebook.
 
     Returns:
-        The question.
+        The prompt to ask, with its arguments.
 
     Raises:
         BadInputError: The line cannot be understood, or there is nothing to ask about.
     """
-    words, flags = _parted(split_line(rest))
+    words, flags = _words_and_flags(split_line(rest))
     arguments = parse_cell(shlex.join(flags))
     if arguments.is_help:
         return TemplateCommand(arguments=arguments, prompt=FilledPrompt("", (), ()))
     if arguments.batch:
-        raise ArgumentError(f"%aichat {command} asks one question, so --batch does not fit it.")
-    about = _About(variables, notebook, error)
+        raise ArgumentError(f"%aichat {command} asks a single question, so --batch does not work with it.")
+    about = _TemplateValues(variables, notebook, error)
     if command == "run":
-        recipe, values = _told(words, known, about)
+        template, values = _template_and_values(words, known, about)
     else:
-        recipe = prompt_template_named(command, known)
+        template = prompt_template_named(command, known)
         n_words = 1 if command == "doc" else 0
         if len(words) != n_words:
             raise ArgumentError(f"Write it as: %aichat {command} {command_named(command).usage}".rstrip())
-        values = _documented(words[0], variables) if words else {}
-    values = {**about.values([name for name in recipe.placeholders if name not in values]), **values}
-    filled = recipe.fill(values)
+        values = _name_and_source(words[0], variables) if words else {}
+    values = {**about.values([name for name in template.placeholders if name not in values]), **values}
+    filled = template.fill(values)
     return TemplateCommand(
         arguments=dataclasses.replace(
             arguments,
-            given=dataclasses.replace(arguments.given, system=arguments.given.system or recipe.system),
+            given=dataclasses.replace(arguments.given, system=arguments.given.system or template.system),
             is_without_history=not (arguments.chat or arguments.is_new),
             is_code=arguments.is_code or command == "fix",
         ),
-        # What the recipe names goes without saying; what of it was cut does not.
+        # That the template's placeholders were filled need not be said; that a value was cut must be.
         prompt=FilledPrompt(
             filled.text,
             (),
@@ -119,66 +119,69 @@ def template_command(
             images=filled.images,
             remarks=tuple(remark for remark in filled.remarks if remark not in filled.filled),
         ),
-        mends=about.failed_cell if command == "fix" else None,
+        fixed_cell=about.failed_cell if command == "fix" else None,
     )
 
 
-def put_code_below(text: str, notebook: Notebook, *, mends: str | None = None) -> str:
+def put_code_below(text: str, notebook: Notebook, *, fixed_cell: str | None = None) -> str:
     """Put the code of a reply into a new cell below. Nothing is run.
 
     Args:
         text: The reply.
-        notebook: Where.
-        mends: The cell that the reply mends, None for another reply. Small models repeat what they were shown: then
-            only blocks count that are Python, and not that cell again.
+        notebook: Access to the notebook's cells.
+        fixed_cell: Source of the cell that the reply fixes; None if it fixes none. Small models repeat what they were
+            shown, so with a cell to fix only blocks count that are valid Python and differ from that cell.
 
     Returns:
-        What was done, in a line.
+        A line that says what was done.
     """
 
     def is_wanted(block: CodeBlock) -> bool:
-        return mends is None or (block.is_sound and block.text.split() != mends.split())
+        return fixed_cell is None or (block.is_sound and block.text.split() != fixed_cell.split())
 
     cell = next_cell(text, is_wanted=is_wanted)
     if not cell.text:
-        return f"The reply holds no {'code' if mends is None else 'mended cell'}, so no cell was added."
+        return f"The reply contains no {'code' if fixed_cell is None else 'fixed cell'}, so no cell was added."
     notebook.put_below(terminal_text(cell.text))
     left = f" Left out: {', '.join(cell.left_out)}." if cell.left_out else ""
     return f"The code is in the next cell; it was not run.{left}"
 
 
 def prompt_template_table(known: Mapping[str, PromptTemplate], folder: str) -> Table:
-    """All recipes, for `%aichat templates`.
+    """Return the table that `%aichat templates` shows.
 
     Args:
-        known: The recipes.
-        folder: Where the user's own are.
+        known: The prompt templates by name.
+        folder: Folder of the user's own ones.
     """
     rows = tuple(
         (
-            recipe.name,
-            " ".join(f"{{{name}}}" for name in recipe.placeholders),
-            recipe.problem or recipe.description or shorten(recipe.prompt, 50),
-            "built in" if recipe.is_built_in else "yours",
+            template.name,
+            " ".join(f"{{{name}}}" for name in template.placeholders),
+            template.problem or template.description or shorten(template.prompt, 50),
+            "built in" if template.is_built_in else "yours",
         )
-        for recipe in known.values()
+        for template in known.values()
     )
-    return Table("Prompt templates", ("name", "needs", "what it does", "from"), rows, f"Yours: {folder}/NAME.md")
+    return Table(
+        "Prompt templates", ("name", "needs", "what it does", "from"), rows, f"Add your own as {folder}/NAME.md"
+    )
 
 
-class _About:
-    """What a recipe may name without being told: looked up only when it does."""
+class _TemplateValues:
+    """Values for placeholders that the command line does not give; each is looked up only when a template needs it."""
 
     def __init__(self, variables: Mapping[str, Any], notebook: Notebook, error: BaseException | None) -> None:
+        """Keep the sources of values."""
         self._variables = variables
         self._notebook = notebook
         self._error = error
         self.failed_cell = ""
 
     def values(self, names: Sequence[str]) -> dict[str, Any]:
-        """The values of those names that there are."""
+        """Return the values of those names that have one."""
         values = {name: self._variables[name] for name in names if name in self._variables}
-        # A template about an exception means the cell that raised it, every other one the previous cell.
+        # In a template about an exception {cell} is the cell that raised it, in any other the previous cell.
         if "traceback" in names or "values" in names:
             values |= self._failure()
         elif "cell" in names:
@@ -186,7 +189,7 @@ class _About:
         return values
 
     def filled(self, text: str) -> Any:
-        """A text with its ``{name}`` filled; what is one name only is the variable itself, be it text or image."""
+        """Return a text with its placeholders filled; for a single ``{name}``, the variable itself, be it an image."""
         (name, *others) = placeholders(text) or ("",)
         if not others and text == f"{{{name}}}" and name in self._variables:
             return self._variables[name]
@@ -194,55 +197,55 @@ class _About:
 
     def _failure(self) -> dict[str, str]:
         if self._error is None:
-            raise BadInputError("There is no exception to explain: none was raised in this session.")
+            raise BadInputError("There is no exception to explain: none has been raised in this session.")
         failure = last_error_of(
             self._error, self._notebook.cells(), self._variables, number_of=self._notebook.number_of
         )
         self.failed_cell = failure.cell
         return {
-            "cell": _data(failure.cell or "(not known)"),
-            "traceback": _data(failure.traceback),
-            "values": _data(failure.values),
+            "cell": _in_fences(failure.cell or "(not known)"),
+            "traceback": _in_fences(failure.traceback),
+            "values": _in_fences(failure.values),
         }
 
     def _previous(self) -> str:
         cell = previous_cell(self._notebook.cells())
         if not cell:
             raise BadInputError("There is no cell before this one: run the cell first, then ask about it.")
-        return _data(cell.strip("\n"))
+        return _in_fences(cell.strip("\n"))
 
 
-def _told(
-    words: Sequence[str], known: Mapping[str, PromptTemplate], about: _About
+def _template_and_values(
+    words: Sequence[str], known: Mapping[str, PromptTemplate], about: _TemplateValues
 ) -> tuple[PromptTemplate, dict[str, Any]]:
-    """The recipe that `run` names, and the values it is given.
+    """Return the template that `run` names, and the values that the line gives.
 
-    ``name=text`` gives the text as it stands; a ``{variable}`` in it is filled as in every prompt.
+    ``name=text`` gives the text unchanged, except that a ``{variable}`` in it is filled as in every prompt.
     """
     if not words:
         raise ArgumentError(
             f"Write it as: %aichat run {command_named('run').usage} %aichat templates lists the templates."
         )
-    recipe = prompt_template_named(words[0], known)
+    template = prompt_template_named(words[0], known)
     values: dict[str, Any] = {}
     for word in words[1:]:
         match = _GIVEN.match(word)
         if match is None:
             raise ArgumentError(
-                f"{shorten(word, 40)!r} is not name=text. A text with spaces needs quotes; a variable is {{name}}."
+                f"{shorten(word, 40)!r} is not name=text. Text with spaces needs quotes; a variable is {{name}}."
             )
         name, text = match[1], match[2]
-        if name not in recipe.placeholders:
+        if name not in template.placeholders:
             raise UnknownNameError(
-                f"Template {recipe.name!r} has no {{{name}}}.{nearest(name, recipe.placeholders)} "
-                f"It needs: {', '.join(recipe.placeholders) or 'nothing'}."
+                f"Prompt template {template.name!r} has no {{{name}}}.{nearest(name, template.placeholders)} "
+                f"It needs: {', '.join(template.placeholders) or 'nothing'}."
             )
         values[name] = about.filled(text)
-    return recipe, values
+    return template, values
 
 
-def _documented(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and source of a function or a class, found without running code of it."""
+def _name_and_source(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return name and source of a function or a class, found without running its code."""
     first, *parts = name.split(".")
     if first not in variables:
         known = [known for known, value in variables.items() if callable(value) and known[0] != "_"]
@@ -258,14 +261,14 @@ def _documented(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         value = getattr(value, "fget", None) if isinstance(value, property) else value
     if not (isinstance(value, type) or inspect.isroutine(value)):
         raise BadInputError(
-            f"%aichat doc takes the name of a function or a class; {shorten(name, 40)!r} is "
-            f"{'not there' if value is None else f'a value of type {type_name(value)}'}."
+            f"%aichat doc takes the name of a function or a class; {shorten(name, 40)!r} "
+            f"{'does not exist' if value is None else f'is a value of type {type_name(value)}'}."
         )
-    return {"name": name, "source": _data(source_of(value))}
+    return {"name": name, "source": _in_fences(source_of(value))}
 
 
-def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of a command, and the flags with their values, wherever they stand among them."""
+def _words_and_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the words of a command from its flags and their values, in whatever order they stand."""
     with_value = {flag for action in cell_parser()._actions if action.nargs != 0 for flag in action.option_strings}
     plain: list[str] = []
     flags: list[str] = []
@@ -280,6 +283,6 @@ def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return plain, flags
 
 
-def _data(text: str) -> str:
-    """A text of the notebook between fences, inside a budget."""
+def _in_fences(text: str) -> str:
+    """Return a text of the notebook between code fences, cut to the budget."""
     return fenced(cut_to(text, _MAX_BYTES)[0])

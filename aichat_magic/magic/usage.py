@@ -1,4 +1,4 @@
-"""What a session has used: replies, tokens and cost by model, and how that is shown."""
+"""Usage of a session: replies, tokens and cost by model, and the table that shows them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BAR = 6
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """What one model has been asked in this session."""
+    """Replies and usage of one model in this session."""
 
     replies: int
     usage: Usage
@@ -27,7 +27,7 @@ class UsageTotals:
     """Replies and usage by model."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start at zero."""
         self._by_model: dict[str, ModelUsage] = {}
         self._counting = threading.Lock()
 
@@ -40,12 +40,12 @@ class UsageTotals:
             self._by_model[model] = ModelUsage(replies, usage)
 
     def by_model(self) -> dict[str, ModelUsage]:
-        """Return a copy, models sorted."""
+        """Return a copy, sorted by model."""
         with self._counting:
             return dict(sorted(self._by_model.items()))
 
     def line(self) -> str:
-        """All of it in a few words."""
+        """Return the totals in a few words."""
         replies, total = 0, None
         for used in self.by_model().values():
             replies += used.replies
@@ -54,7 +54,7 @@ class UsageTotals:
 
 
 def usage_table(period: str, rows: Iterable[tuple[str, str, int, Usage]]) -> Table:
-    """Tokens and cost by model and conversation, with a bar for the share of the tokens.
+    """Return a table of tokens and cost by model and conversation, with a bar for the share of the tokens.
 
     Args:
         period: ``"session"``, ``"day"``, ``"month"`` or ``"all"``.
@@ -79,12 +79,14 @@ def usage_table(period: str, rows: Iterable[tuple[str, str, int, Usage]]) -> Tab
         for (model, conversation), (replies, usage) in merged.items()
     )
     columns = ("model", "conversation", "replies", "in", "out", "cost", "share")
-    title = {"session": "Usage of this session", "all": "Usage, all that is stored"}.get(period, f"Usage of a {period}")
-    return Table(f"{title}, in tokens", columns, cells, "" if cells else "Nothing was asked yet.")
+    title = {"session": "Usage of this session", "all": "Usage, everything that is stored"}.get(
+        period, f"Usage of a {period}"
+    )
+    return Table(f"{title}, in tokens", columns, cells, "" if cells else "Nothing has been asked yet.")
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """``1 turn``, ``2 turns``."""
+    """Return a count with its noun: ``1 turn``, ``2 turns``."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 

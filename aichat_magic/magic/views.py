@@ -1,4 +1,4 @@
-"""Where replies are shown while they arrive: a notebook, a terminal, or a cell whose output is captured."""
+"""Views that show a reply while it arrives: in a notebook, in a terminal, in a cell whose output is captured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ..core.messages import Reply
 from ..text.characters import terminal_text
@@ -14,40 +14,37 @@ from ..text.reply_view import finish_mark, reply_bundle, reply_html, summary_lin
 from ..text.terminal import terminal_width, write_stdout, write_to
 from ..text.wrap import WordWrap, wrapped
 
-if TYPE_CHECKING:
-    pass
-
 Publish = Callable[[dict[str, str], str, bool], None]
-"""Shows a bundle under a display id; with True it replaces what that id shows."""
+"""Shows a MIME bundle under a display id; if the flag is True, it replaces the bundle shown under that id."""
 
-# A server of Jupyter drops the outputs of a kernel that sends more than 1 MB/s (its default, 2026-11), and a front end
-# renders each update anew. A quarter of that leaves room for the cell's other outputs.
+# The Jupyter server drops outputs of a kernel that sends more than 1 MB/s (its default, 2026-11), and a front end
+# renders the whole output with each update. A quarter of that rate leaves room for the cell's other outputs.
 _MIN_INTERVAL_S = 0.1
 _MAX_BYTES_PER_S = 250_000
-# Rendering again and again takes at most a fifth of the time, however long the reply gets.
+# Rendering takes at most a fifth of the time, however long the reply gets.
 _RENDER_SHARE = 4.0
 _STATUS_INTERVAL_S = 0.25
 _DISPLAY_ID_PREFIX = "aichat-"
 
 
 class ReplyView(Protocol):
-    """What shows one reply. Calls come in this order: `note` and `status`, `update` for each piece, `finish` once."""
+    """Protocol of a view of one reply. Order of calls: `note` and `status`, `update` for each chunk, `finish` once."""
 
     def note(self, line: str) -> None:
-        """A remark that stands above the reply."""
+        """Show a note above the reply."""
 
     def status(self, text: str, done: int = 0, total: int = 0) -> None:
-        """What goes on before the first text, such as ``Fetching the model``; `total` 0 means that it is not known."""
+        """Show what is going on before the first text, such as ``Fetching the model``; a `total` of 0 means unknown."""
 
     def update(self, text_so_far: str) -> None:
-        """The text has grown."""
+        """Show the text received so far."""
 
     def finish(self, reply: Reply | None, *, note: str = "") -> None:
-        """No more comes. `reply` is None when nothing arrived; `note` is a last line, such as ``interrupted``."""
+        """Show the final state. `reply` is None if nothing arrived; `note` is a last line, such as ``interrupted``."""
 
 
 class NotebookView:
-    """One output under the cell, which is rewritten while the reply grows; seldom enough for any server."""
+    """One output below the cell, updated while the reply grows, but no faster than a server of notebooks allows."""
 
     def __init__(
         self, publish: Publish, *, is_streamed: bool = True, clock: Callable[[], float] = time.monotonic
@@ -55,7 +52,7 @@ class NotebookView:
         """Prepare to show; nothing is shown yet.
 
         Args:
-            publish: Shows a bundle.
+            publish: Shows a MIME bundle.
             is_streamed: Whether the text is shown before it is complete.
             clock: Seconds that only grow.
         """
@@ -70,12 +67,12 @@ class NotebookView:
         self._next_s = 0.0
 
     def note(self, line: str) -> None:
-        """A remark that stands above the reply."""
+        """Show a note above the reply."""
         self._notes.append(line)
         self._show(self._bundle(""))
 
     def status(self, text: str, done: int = 0, total: int = 0) -> None:
-        """What goes on before the first text."""
+        """Show what is going on before the first text."""
         if self._text or (text == self._status and done < total and self._clock() < self._next_s):
             return
         self._status = text
@@ -83,7 +80,7 @@ class NotebookView:
         self._next_s = self._clock() + _STATUS_INTERVAL_S
 
     def update(self, text_so_far: str) -> None:
-        """The text has grown; it is shown when the last showing was long enough ago."""
+        """Show the text received so far, unless the last update was too recent."""
         begin_s = self._clock()
         is_first = not self._text
         self._text = text_so_far
@@ -97,53 +94,57 @@ class NotebookView:
         self._next_s = begin_s + pause_s
 
     def finish(self, reply: Reply | None, *, note: str = "") -> None:
-        """Show all of it, whenever the last showing was."""
+        """Show the final state, however recent the last update."""
         if reply is None and not (self._text or note or self._is_shown):
             return
         self._show(_final_bundle(self._text, reply, note, self._notes))
 
     def _bundle(self, text: str, *, footer: str = "", is_growing: bool = False) -> dict[str, str]:
-        """The notes, and below them a growing text or a status."""
+        """Return a MIME bundle of the notes, and below them a growing text or a status."""
         return {
             "text/plain": terminal_text("\n".join([*self._notes, text or footer])),
             "text/html": reply_html(text, header=self._notes, footer=footer, is_growing=is_growing),
         }
 
     def _show(self, bundle: dict[str, str]) -> None:
-        """The first time a new output, then the same one again."""
+        """Publish a new output the first time, and update it afterwards."""
         is_update, self._is_shown = self._is_shown, True
         self._publish(bundle, self._display_id, is_update)
 
 
 class CapturedView:
-    """One output, when the reply is complete: a captured cell keeps each update as an output of its own."""
+    """One output when the reply is complete; a captured cell would keep every update as a separate output."""
 
     def __init__(self, publish: Publish) -> None:
-        """Prepare to show by `publish`."""
+        """Prepare to show; nothing is shown yet.
+
+        Args:
+            publish: Shows a MIME bundle.
+        """
         self._publish = publish
         self._notes: list[str] = []
         self._text = ""
 
     def note(self, line: str) -> None:
-        """A remark that stands above the reply."""
+        """Show a note above the reply."""
         self._notes.append(line)
 
     def status(self, text: str, done: int = 0, total: int = 0) -> None:
-        """Nothing: it would be captured."""
+        """Do nothing: a status would be captured."""
 
     def update(self, text_so_far: str) -> None:
-        """Only kept."""
+        """Keep the text for `finish`."""
         self._text = text_so_far
 
     def finish(self, reply: Reply | None, *, note: str = "") -> None:
-        """Show all of it at once."""
+        """Show everything at once."""
         if reply is not None or self._text or note:
             bundle = _final_bundle(self._text, reply, note, self._notes)
             self._publish(bundle, _DISPLAY_ID_PREFIX + uuid.uuid4().hex, False)
 
 
 class TerminalView:
-    """Text as it arrives, each word written once. A status stands on the error stream and goes away again."""
+    """Text written once as it arrives. A status is written to the error stream and erased again."""
 
     def __init__(
         self,
@@ -156,10 +157,10 @@ class TerminalView:
         """Prepare to write; nothing is written yet.
 
         Args:
-            write: Writes to the terminal; default: `sys.stdout` of the moment.
+            write: Writes to the terminal; default: the current `sys.stdout`.
             is_streamed: Whether the text is shown before it is complete.
             clock: Seconds that only grow.
-            width: Columns of a line; 0: lines are not broken. Default: those of the terminal, 0 where there is none.
+            width: Columns of a line; 0: lines are not wrapped. Default: those of the terminal, or 0 if there is none.
         """
         self._write = write or write_stdout
         self._width = terminal_width() if width is None and write is None else width or 0
@@ -172,31 +173,31 @@ class TerminalView:
         self._next_s = 0.0
 
     def note(self, line: str) -> None:
-        """A line above the reply."""
+        """Write a line above the reply."""
         self._write(f"{wrapped(terminal_text(line), self._width)}\n")
 
     def status(self, text: str, done: int = 0, total: int = 0) -> None:
-        """Rewrite the status line; where lines cannot be rewritten, one line for each new text."""
+        """Rewrite the status line; if the stream is not a terminal, write one line for each new text."""
         if self._n_written or (text == self._status and done < total and self._clock() < self._next_s):
             return
         line = _status_line(text, done, total)
         is_terminal = sys.stderr.isatty()
         if is_terminal or text != self._status:
-            # Cut to the narrowest usual terminal: a line that wraps cannot be rewritten.
+            # Cut to the width of the narrowest usual terminal, because a wrapped line cannot be rewritten.
             write_to(sys.stderr, f"\r{line[:79]}\x1b[K" if is_terminal else f"{line}\n")
         self._status = text
         self._next_s = self._clock() + _STATUS_INTERVAL_S
 
     def update(self, text_so_far: str) -> None:
-        """Write what is new."""
+        """Write the text that is new."""
         if self._is_streamed:
             self._write_from(text_so_far)
 
     def finish(self, reply: Reply | None, *, note: str = "") -> None:
-        """Write what is missing, and end the line."""
+        """Write the missing text, and end the line."""
         if reply is not None:
             self._write_from(reply.text)
-            # A complete reply becomes the cell's value, whose line says the rest.
+            # A complete reply becomes the cell's value, and the line for that value shows its summary.
             note = note or ("" if reply.is_complete else finish_mark(reply))
         self._clear_status()
         self._write_piece(self._words.flush())
@@ -207,27 +208,27 @@ class TerminalView:
             self._write(f"[{terminal_text(note)}]\n")
 
     def _write_from(self, text: str) -> None:
-        """Write what `text` has beyond what was written."""
+        """Write the part of `text` that has not been written yet."""
         piece = terminal_text(text[self._n_written :])
         self._n_written = max(self._n_written, len(text))
         self._write_piece(self._words.add(piece))
 
     def _write_piece(self, piece: str) -> None:
-        """Write it in place of a status."""
+        """Write text in place of the status."""
         if piece:
             self._clear_status()
             self._write(piece)
             self._is_line_open = not piece.endswith("\n")
 
     def _clear_status(self) -> None:
-        """Take the status line away."""
+        """Erase the status line."""
         if self._status and sys.stderr.isatty():
             write_to(sys.stderr, "\r\x1b[K")
         self._status = ""
 
 
 def view_for(shell: Any, *, is_streamed: bool = True) -> ReplyView:
-    """The view that fits where a cell runs.
+    """Create the view that suits where a cell runs.
 
     Args:
         shell: The IPython shell.
@@ -244,14 +245,14 @@ def view_for(shell: Any, *, is_streamed: bool = True) -> ReplyView:
 
 
 class ShownReplies:
-    """Keeps a reply that was just streamed from being shown a second time as the value of its cell.
+    """A hook that keeps a streamed reply from being shown a second time as the value of its cell.
 
-    The value stays the reply, so that `_` and `Out` hold it. Only IPython's own showing of that very object in that
-    very execution is left out: in a notebook altogether, in a terminal but for one line about the reply.
+    The value is still the reply, so that `_` and `Out` hold it. Only IPython's own display of that same object in that
+    same execution is suppressed: in a notebook entirely, in a terminal except for one line about the reply.
     """
 
     def __init__(self, shell: Any) -> None:
-        """Know the shell; nothing is changed in it before `install`."""
+        """Keep the shell; it is not changed before `install`."""
         self._shell = shell
         self._fresh: Reply | None = None
         self._execution_count = -1
@@ -259,7 +260,7 @@ class ShownReplies:
         self._is_installed = False
 
     def install(self) -> None:
-        """Ask IPython to call us before it shows a reply."""
+        """Register the hook that IPython calls before it shows a reply."""
         if not self._is_installed:
             printers = self._printers()
             self._replaced = printers.get(Reply)
@@ -267,7 +268,7 @@ class ShownReplies:
             self._is_installed = True
 
     def uninstall(self) -> None:
-        """Leave the shell as it was."""
+        """Restore the shell as it was."""
         if self._is_installed:
             printers = self._printers()
             del printers[Reply]
@@ -277,32 +278,32 @@ class ShownReplies:
             self._is_installed = False
 
     def mark(self, reply: Reply) -> None:
-        """This reply has just been shown in full."""
+        """Remember that this reply has just been shown in full."""
         self._fresh = reply
         self._execution_count = self._shell.execution_count
 
     def _printers(self) -> dict[type, Callable[[Reply], object]]:
-        """The functions by which values display themselves, by type."""
+        """Return IPython's display functions by type of value."""
         printers: dict[type, Callable[[Reply], object]]
         printers = self._shell.display_formatter.ipython_display_formatter.type_printers
         return printers
 
     def _display(self, reply: Reply) -> None:
-        """Called by IPython's formatter: to return means that the reply is shown.
+        """Display a reply for IPython's formatter; returning means that it has been shown.
 
         Raises:
-            NotImplementedError: IPython's word for "show it as usual".
+            NotImplementedError: IPython shall show the reply in the usual way.
         """
         hook = sys.displayhook
         is_fresh = reply is self._fresh and self._shell.execution_count == self._execution_count
         if is_fresh and type(hook).__name__ == "CapturingDisplayHook":
-            # It keeps an output for the value in any case, an empty one if need be: so that one replaces ours.
-            _take_back(hook.outputs)  # type: ignore[attr-defined]  # the class is IPython's
+            # This hook keeps an output for the value in any case, even an empty one, so that output replaces ours.
+            _remove_captured(hook.outputs)  # type: ignore[attr-defined]  # the class is IPython's
             self._fresh = None
         elif is_fresh and self._is_value():
             self._fresh = None
             if getattr(self._shell, "kernel", None) is None:
-                width = terminal_width() - len(f"Out[{self._execution_count}]: ")
+                width = terminal_width() - len(f"Out[{self._shell.displayhook.prompt_count}]: ")
                 write_stdout(f"{wrapped(summary_line(reply), width)}\n")
             return
         if self._replaced is not None:
@@ -314,17 +315,17 @@ class ShownReplies:
             raise NotImplementedError
 
     def _is_value(self) -> bool:
-        """Whether IPython is showing the value of a cell, and not an explicit `display(reply)`."""
+        """Tell whether IPython is showing the value of a cell, and not an explicit `display(reply)`."""
         hook = self._shell.displayhook
         if getattr(self._shell, "kernel", None) is not None:
-            # The hook of kernels does not say that it is active, but has a message in the making.
+            # The hook of kernels has no flag for it, but a message in preparation.
             return getattr(hook, "msg", None) is not None
-        # Older shells (8.18 to 9.0) do not say it: there, that one line may also stand for an explicit display.
+        # IPython 8.18 to 9.0 have no such flag: there, an explicit display may also show just that one line.
         return bool(getattr(hook, "is_active", True))
 
 
 def _final_bundle(text: str, reply: Reply | None, note: str, notes: list[str]) -> dict[str, str]:
-    """What stays: the reply, or the text that arrived before there was none."""
+    """Return the final MIME bundle: of the reply, or of the text that arrived before a failure."""
     if reply is not None:
         return reply_bundle(reply, header=notes, note=note)
     return {
@@ -334,13 +335,13 @@ def _final_bundle(text: str, reply: Reply | None, note: str, notes: list[str]) -
 
 
 def _status_line(text: str, done: int, total: int) -> str:
-    """A status in words: large totals (bytes) as a percentage, small ones (attempts) as they are."""
+    """Return a status as one line: large totals (bytes) as a percentage, small ones (attempts) as a fraction."""
     count = f" {100 * done // total} %" if total >= 1000 else f" ({done}/{total})" if total else ""
     return " ".join(terminal_text(text).split()) + count
 
 
 def _publisher(shell: Any) -> Publish:
-    """Shows bundles by the shell's own publisher of this moment."""
+    """Return a function that shows MIME bundles with the shell's current publisher."""
     publisher = shell.display_pub
 
     def publish(bundle: dict[str, str], display_id: str, is_update: bool) -> None:
@@ -349,8 +350,8 @@ def _publisher(shell: Any) -> Publish:
     return publish
 
 
-def _take_back(outputs: list[dict[str, Any]]) -> None:
-    """Remove the reply that was captured last."""
+def _remove_captured(outputs: list[dict[str, Any]]) -> None:
+    """Remove the most recently captured reply."""
     for index in reversed(range(len(outputs))):
         if str((outputs[index].get("transient") or {}).get("display_id", "")).startswith(_DISPLAY_ID_PREFIX):
             del outputs[index]

@@ -38,10 +38,10 @@ class Machine:
         self.config.write_text(text)
         self.config.chmod(mode)
 
-    def report(self, place: CellLocation | None = None) -> Report:
+    def report(self, location: CellLocation | None = None) -> Report:
         chat = Chat(settings=lambda: load_settings(self.environ))
         try:
-            return examine(chat, place or CellLocation(), self.environ)
+            return examine(chat, location or CellLocation(), self.environ)
         finally:
             run(chat.http.aclose())
 
@@ -64,7 +64,7 @@ def server() -> Iterator[ChatServer]:
 def test_nothing_is_to_mend_where_nothing_is_wrong(machine: Machine) -> None:
     report = machine.report()
     assert {finding.state for finding in report.findings} <= {"ok", "note"}
-    assert "nothing to mend" in str(report)
+    assert "nothing to fix" in str(report)
     assert not Path(machine.environ["AICHAT_STORE"]).exists()
 
 
@@ -78,11 +78,11 @@ def test_missing_package_and_extra_come_with_the_line_that_installs_them(
     there = doctor._version_of
     monkeypatch.setattr(doctor, "_version_of", lambda name: "" if name in ("tqdm", "xllamacpp") else there(name))
     shown = str(machine.report())
-    assert re.search(r"mend  packages\s+missing: tqdm\n\s+-> pip install --upgrade \"aichat-magic\"", shown)
+    assert re.search(r"fix   packages\s+missing: tqdm\n\s+-> pip install --upgrade \"aichat-magic\"", shown)
     assert 'pip install "aichat-magic[local]"' in shown
     assert machine.found("embedded model").state == "note"
     machine.environ["AICHAT_MODEL"] = "local/smollm2-135m"
-    assert machine.found("embedded model").state == "mend"
+    assert machine.found("embedded model").state == "fix"
 
 
 def test_key_is_told_by_its_place_and_never_shown(machine: Machine) -> None:
@@ -92,14 +92,14 @@ def test_key_is_told_by_its_place_and_never_shown(machine: Machine) -> None:
     assert "openai (OPENAI_API_KEY)" in keys
     assert "groq (config.toml)" in keys
     assert "mistral" in keys.partition("absent")[2]
-    assert machine.found("key anthropic").state == "mend"
+    assert machine.found("key anthropic").state == "fix"
     report = machine.report()
     assert CANARY not in str(report) + report._repr_mimebundle_()["text/html"] + repr(report)
 
 
 def test_file_with_keys_that_others_can_read_is_told(machine: Machine) -> None:
     machine.write("", mode=0o644)
-    assert machine.found("config.toml").mend == f"chmod 600 {machine.config}"
+    assert machine.found("config.toml").fix == f"chmod 600 {machine.config}"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_variable_that_is_not_read_names_the_nearest(machine: Machine) -> None:
 
 def test_model_that_cannot_be_asked_is_told(machine: Machine) -> None:
     machine.environ["AICHAT_MODEL"] = "groq/x"
-    assert machine.found("model").state == "mend"
+    assert machine.found("model").state == "fix"
     assert "GROQ_API_KEY" in machine.found("model").found
 
 
@@ -143,7 +143,7 @@ def test_server_of_the_model_is_asked_for_its_models_only(machine: Machine, serv
 def test_server_of_the_model_that_is_not_there_is_told(machine: Machine) -> None:
     with ChatServer() as server:
         machine.environ |= {"AICHAT_MODEL": "vllm/m", "AICHAT_BASE_URL": server.url}
-    assert machine.found("server vllm").state == "mend"
+    assert machine.found("server vllm").state == "fix"
     assert server.url in machine.found("server vllm").found
 
 
@@ -171,7 +171,7 @@ def test_no_server_elsewhere_is_asked_unless_it_is_configured(
 def test_damaged_store_is_told_and_left(machine: Machine) -> None:
     path = Path(machine.environ["AICHAT_STORE"])
     path.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
-    assert machine.found("replies").state == "mend"
+    assert machine.found("replies").state == "fix"
     assert path.exists()
 
 
@@ -199,7 +199,7 @@ def test_large_store_of_replies_is_noted_with_the_way_to_prune_it(
 def test_store_in_a_place_that_is_no_folder_is_told(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     machine.environ["AICHAT_STORE"] = str(tmp_path / "file" / "replies.sqlite3")
-    assert machine.found("replies").state == "mend"
+    assert machine.found("replies").state == "fix"
 
 
 def test_file_of_the_model_is_verified(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +213,7 @@ def test_file_of_the_model_is_verified(machine: Machine, tmp_path: Path, monkeyp
     machine.environ["AICHAT_MODEL_DIR"] = str(tmp_path / "nowhere")
     shown = str(machine.report())
     assert "AICHAT_MODEL_DIR" in shown
-    assert "1 to mend" in shown
+    assert "1 to fix" in shown
 
 
 def test_proxy_is_told_without_its_password(machine: Machine) -> None:
@@ -223,7 +223,7 @@ def test_proxy_is_told_without_its_password(machine: Machine) -> None:
     assert CANARY not in shown
     assert "user" not in machine.found("proxy").found
     machine.environ["HTTPS_PROXY"] = "htp://x"
-    assert machine.found("proxy").state == "mend"
+    assert machine.found("proxy").state == "fix"
 
 
 def test_one_look_that_fails_leaves_the_others(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,14 +171,14 @@ def test_fields_that_are_not_known_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no JSON"),
-        ("{", "no JSON"),
-        ("[" * 100_000, "no JSON"),
-        ('{"a": ' * 100_000, "no JSON"),
-        ("9" * 10_000, "no JSON"),
-        ("[]", "no exported conversation"),
-        ("null", "no exported conversation"),
-        ('{"cells": []}', "no exported conversation"),
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"a": ' * 100_000, "not valid JSON"),
+        ("9" * 10_000, "not valid JSON"),
+        ("[]", "not an exported conversation"),
+        ("null", "not an exported conversation"),
+        ('{"cells": []}', "not an exported conversation"),
     ],
 )
 def test_other_files_are_refused(text: str, words: str) -> None:
@@ -249,7 +249,7 @@ def test_any_value_is_taken_or_refused(name: str, value: Any) -> None:
 
 def test_too_many_turns_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transcripts, "_MOST_TURNS", 1)
-    with pytest.raises(BadInputError, match="holds 2 turns"):
+    with pytest.raises(BadInputError, match="has 2 turns"):
         from_json(to_json("n", "", [turn(), turn()]))
 
 
@@ -323,7 +323,7 @@ def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
 def test_file_that_is_there_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "x.md"
     path.write_text("precious")
-    with pytest.raises(BadInputError, match="is there already"):
+    with pytest.raises(BadInputError, match="already exists"):
         export(path, "n", "", [turn()])
     assert path.read_text() == "precious"
     path.chmod(0o640)
@@ -335,7 +335,7 @@ def test_file_that_is_there_is_kept(tmp_path: Path) -> None:
 
 def test_folder_in_the_way_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "x.md").mkdir()
-    with pytest.raises(BadInputError, match="is there already"):
+    with pytest.raises(BadInputError, match="already exists"):
         export(tmp_path / "x.md", "n", "", [], force=True)
 
 
@@ -350,7 +350,7 @@ def test_name_that_is_too_long_for_the_disk(tmp_path: Path) -> None:
 
 
 def test_name_that_no_file_can_have(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="no name for a file"):
+    with pytest.raises(BadInputError, match="cannot be the name of a file"):
         export(tmp_path / "a\0.md", "n", "", [])
     with pytest.raises(BadInputError, match="no file"):
         read(tmp_path / "a\0.json")

@@ -300,7 +300,7 @@ def test_older_conversation_is_taken_up_as_a_copy(
     with pytest.raises(BadInputError, match=f"switch {name}"):
         new.run(FOUR, "q3", f"-c {name}")
     new.command(f"switch {name}")
-    assert "taken up" in capsys.readouterr().out
+    assert "continued from" in capsys.readouterr().out
     assert new.run(FOUR, "q3") == [*BEFORE, "q3"]
     # It stays with this notebook, the old one stays as it was.
     assert Kernel(store, disk, UNTITLED).run("0123abcd", "q4") == [*BEFORE, "q3", "q3", "q4"]
@@ -314,7 +314,7 @@ def test_copy_that_took_the_conversation_up_replaces_its_own_turns(
     disk.copy(UNTITLED, ANALYSIS)
     copy = Kernel(store, disk, ANALYSIS)
     copy.command("chats", THREE)
-    copy.command("switch " + copy.session._talks.older()[0][0])
+    copy.command("switch " + copy.session._history.older()[0][0])
     assert copy.run(TWO, "again") == ["q1", "q1", "again"]
     assert turns_of(store, copy.scope) == ["q1", "again"]
     assert turns_of(store, old.scope) == ["q1", "q2"]
@@ -325,7 +325,7 @@ def test_taking_up_costs_nothing(store: MemoryConversations, disk: Disk, old: Ke
     before = store.usage()
     other = Kernel(store, disk, ANALYSIS)
     found = store.search("q2")[0]
-    name = other.session._talks.name_with_owner(found).partition(" ")[0]
+    name = other.session._history.name_with_owner(found).partition(" ")[0]
     other.command(f"switch {name}")
     assert other.run(THREE, "q3") == [*BEFORE, "q3"]
     assert sum(row.replies for row in store.usage()) == sum(row.replies for row in before) + 1
@@ -335,7 +335,7 @@ def test_older_conversation_can_be_deleted(store: MemoryConversations, disk: Dis
     new = Kernel(store, disk, UNTITLED)
     disk.save(UNTITLED, {})
     new.command("chats")
-    name = new.session._talks.older()[0][0]
+    name = new.session._history.older()[0][0]
     new.command(f"delete {name}")
     assert store.load(old.scope, "main") is None
     assert store.notebooks(path=UNTITLED) == []

@@ -46,9 +46,9 @@ LISBON = '{"name": "Lisbon", "people": 545796}'
     ],
 )
 def test_what_is_shown(format: str, said: str, in_notebook: str, in_terminal: str) -> None:
-    shape = ReplyFormat(format=format)
-    assert shape.shown(said, is_notebook=True) == in_notebook
-    assert shape.shown(said, is_notebook=False) == in_terminal
+    reply_format = ReplyFormat(format=format)
+    assert reply_format.shown(said, is_notebook=True) == in_notebook
+    assert reply_format.shown(said, is_notebook=False) == in_terminal
 
 
 def test_schema_is_a_name_of_the_notebook() -> None:
@@ -57,7 +57,7 @@ def test_schema_is_a_name_of_the_notebook() -> None:
         reply_format_of("", "Citty", {"City": City})
     with pytest.raises(BadInputError, match="cannot be a schema"):
         reply_format_of("json", "x", {"x": 3})
-    with pytest.raises(BadInputError, match="Leave one out"):
+    with pytest.raises(BadInputError, match="Use only one of them"):
         reply_format_of("code", "City", {"City": City})
 
 

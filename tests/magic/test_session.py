@@ -265,12 +265,12 @@ def test_loop_that_is_run_again_and_fails_leaves_the_turns_of_the_time_before(
 
 def test_images_of_later_turns_stay_when_an_earlier_one_is_replaced(store: MemoryConversations) -> None:
     chat = Chat(settings=lambda: Settings(model="echo/echo"))
-    talks = ChatHistory(chat, place=lambda: CellLocation(is_notebook=True, execution=1), store=lambda: store)
+    history = ChatHistory(chat, location=lambda: CellLocation(is_notebook=True, execution=1), store=lambda: store)
     image = Image("image/png", b"1")
     for turn in (Turn("a", Reply(text="A"), "one"), Turn("b", Reply(text="B"), "two", images=(image,))):
-        talks.keep(talks.load("plan"), turn, options={})
-    talks.keep(talks.load("plan"), Turn("c", Reply(text="C"), "one"), options={}, place=0)
-    assert [(turn.prompt, turn.images) for turn in talks.load("plan").turns] == [("c", ()), ("b", (image,))]
+        history.add_turn(history.load("plan"), turn, options={})
+    history.add_turn(history.load("plan"), Turn("c", Reply(text="C"), "one"), options={}, position=0)
+    assert [(turn.prompt, turn.images) for turn in history.load("plan").turns] == [("c", ()), ("b", (image,))]
 
 
 def test_system_message_of_a_rerun_stays(notebook: Notebook, store: MemoryConversations) -> None:
@@ -315,13 +315,13 @@ def test_new_conversation_of_a_name_that_is_nearly_there_names_that_one(capsys: 
 def test_deleting_the_current_conversation_goes_back_to_main(capsys: Show, notebook: Notebook) -> None:
     notebook.session.command("switch plans")
     notebook.run("c1", "hello")
-    assert "The current one is 'main'" in shown(capsys, notebook, "delete plans")
+    assert "The current one is now 'main'" in shown(capsys, notebook, "delete plans")
     assert "* main" in shown(capsys, notebook, "chats")
 
 
 @pytest.mark.parametrize("word", ["x", "-1", "1.5", "²"])
 def test_undo_refuses_what_is_no_number_of_turns_with_the_word_itself(notebook: Notebook, word: str) -> None:
-    with pytest.raises(BadInputError, match=f"from 1, not '{word}'"):
+    with pytest.raises(BadInputError, match=f"1 or more, not '{word}'"):
         notebook.session.command(f"undo {word}")
 
 

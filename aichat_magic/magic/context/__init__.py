@@ -1,1 +1,5 @@
-"""What a cell puts into its prompt: placeholders, included values, the last error, prompt templates."""
+"""Contents of a prompt beside the user's own words: values, files, the last exception, prompt templates.
+
+`placeholders` fills ``{name}``, `include` reads `--include` and `--attach`, `last_error` describes the last exception,
+`templates` reads prompt templates (`templates/` holds the built-in ones).
+"""

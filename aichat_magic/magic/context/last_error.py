@@ -1,4 +1,4 @@
-"""What a model needs to know of an exception: the cell that raised it, where, and the values that the cell names."""
+"""The last exception, described for a model: the cell that raised it, the traceback, and the variables of the cell."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ...text.words import shorten
 from ...values.describe import shown
 from ...values.types import type_name
 
-# A cell of ours, raw or as IPython keeps it: what it asked is no code to explain.
-_OURS = re.compile(r"\s*(%%?aichat\b|get_ipython\(\)\.run_(cell|line)_magic\('aichat')")
-# Names whose values are nobody's business. `tokens` and `keys` are mostly harmless, but who can tell.
+# An `%aichat` cell, as written or as IPython stores it: its prompt is not code to explain.
+_AICHAT_CELL = re.compile(r"\s*(%%?aichat\b|get_ipython\(\)\.run_(cell|line)_magic\('aichat')")
+# Variables whose values are never sent. Those named `tokens` or `keys` are mostly harmless, but one cannot be sure.
 _SECRET = re.compile(r"key|token|secret|passw|pwd|credential|auth(?!or)|cookie", re.IGNORECASE)
 _MAGIC_LINE = re.compile(r"^([ \t]*)(?:[\w., ]+=[ \t]*)?[%!].*$", re.MULTILINE)
 _LIBRARIES = tuple(
@@ -37,12 +37,12 @@ _MAX_VALUES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastError:
-    """An exception, told to somebody who was not there.
+    """An exception with its context, as text.
 
     Attributes:
         cell: Source of the cell that raised it.
-        traceback: The exception, its causes, and the places in the user's own code.
-        values: The variables that the cell names, a block for each.
+        traceback: The exception, its causes, and the frames in the user's own code.
+        values: The variables that the cell uses, a block for each.
     """
 
     cell: str
@@ -57,33 +57,33 @@ def last_error_of(
     *,
     number_of: Callable[[str], int | None],
 ) -> LastError:
-    """Gather what there is to know of an exception.
+    """Describe an exception.
 
     Args:
         error: The exception.
-        cells: Sources of the cells by their numbers, as IPython's ``In``, without the one that is running.
+        cells: Sources of all cells before the running one; their index is their number, as in IPython's ``In``.
         variables: The notebook's variables.
-        number_of: The number of the cell that was compiled under a file name; None when it is no cell.
+        number_of: Returns the number of the cell that was compiled under a file name; None if it is not a cell.
 
     Returns:
-        The failure. Values whose names say that they are secret are left out.
+        The description. Values whose names say that they are secret are left out.
     """
     cell = _cell_of(error, cells, number_of)
-    return LastError(cell=cell, traceback=_told(error, number_of), values=_values(cell, variables))
+    return LastError(cell=cell, traceback=_described(error, number_of), values=_values(cell, variables))
 
 
 def previous_cell(cells: Sequence[str]) -> str:
-    """The last cell that is not one of ours; empty when there is none.
+    """Return the last cell that is not an `%aichat` cell; empty if there is none.
 
     Args:
-        cells: Sources of the cells in order, without the one that is running.
+        cells: Sources of all cells before the running one, in order.
     """
-    return next((cell for cell in reversed(cells) if cell.strip() and not _OURS.match(cell)), "")
+    return next((cell for cell in reversed(cells) if cell.strip() and not _AICHAT_CELL.match(cell)), "")
 
 
 def names_in(source: str) -> tuple[str, ...]:
-    """The names that a cell uses, in order; none when it is no Python."""
-    # A magic or a shell line is no Python; what is around it still is.
+    """Return the names that a cell uses, in order; none if it is not Python."""
+    # Lines with magics or shell commands are not Python, but the code around them is.
     source = "" if source.startswith("%%") else _MAGIC_LINE.sub(r"\1pass", source)
     try:
         tree = ast.parse(source)
@@ -98,7 +98,7 @@ def names_in(source: str) -> tuple[str, ...]:
 
 
 def _cell_of(error: BaseException, cells: Sequence[str], number_of: Callable[[str], int | None]) -> str:
-    """The source of the cell that was running; where the traceback names none, the last one."""
+    """Return the source of the cell that raised an exception; if the traceback names none, of the last cell."""
     files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         files.append(error.filename)
@@ -116,23 +116,23 @@ def _cell_of(error: BaseException, cells: Sequence[str], number_of: Callable[[st
 # The traceback ------------------------------------------------------------------------------------------------------
 
 
-def _told(error: BaseException, number_of: Callable[[str], int | None]) -> str:
-    """The exception and what it came from, the first cause last, as far as the user's own code is concerned."""
+def _described(error: BaseException, number_of: Callable[[str], int | None]) -> str:
+    """Return the text of an exception and its causes, the first cause last, with frames of the user's code only."""
     parts: list[str] = []
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen and len(parts) < _MAX_CHAIN:
         seen.add(id(link))
         lead = "Caused by:\n" if parts else ""
-        parts.append(lead + "\n".join([*_places(link, number_of), _headline(link, number_of)]))
+        parts.append(lead + "\n".join([*_frames(link, number_of), _headline(link, number_of)]))
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return "\n\n".join(parts)
 
 
-def _places(error: BaseException, number_of: Callable[[str], int | None]) -> Iterator[str]:
-    """The frames in cells and in the user's files, innermost last, and where in a library it ended."""
+def _frames(error: BaseException, number_of: Callable[[str], int | None]) -> Iterator[str]:
+    """Yield the frames in cells and in the user's files, innermost last, and where in a library the exception arose."""
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    # What is before the cell is what runs cells.
+    # The frames before that of the cell are those that run cells.
     first = next((n for n, (code, _) in enumerate(frames) if number_of(code.co_filename)), 0)
     frames = frames[first:]
     own = [(code, line) for code, line in frames if number_of(code.co_filename) or not _is_library(code.co_filename)]
@@ -140,21 +140,21 @@ def _places(error: BaseException, number_of: Callable[[str], int | None]) -> Ite
         yield f"({len(own) - _MAX_FRAMES} outer calls left out)"
     for code, line in own[-_MAX_FRAMES:]:
         inside = "" if code.co_name == "<module>" else f", in {code.co_name}"
-        yield f"{_place(code.co_filename, number_of)}, line {line}{inside}:"
+        yield f"{_file_name(code.co_filename, number_of)}, line {line}{inside}:"
         yield f"    {linecache.getline(code.co_filename, line).strip()}"
     if own and frames[-1] not in own:
         code, _ = frames[-1]
-        yield f"(raised inside {_place(code.co_filename, number_of)}, in {code.co_name})"
+        yield f"(raised inside {_file_name(code.co_filename, number_of)}, in {code.co_name})"
 
 
 def _is_library(file: str) -> bool:
-    """Whether a file is none of the user's: of Python, of an installed package, or of no file at all."""
+    """Tell whether code is not the user's: it is part of Python or of an installed package, or has no file."""
     file = file.replace("\\", "/")
     return file.startswith(("<", *_LIBRARIES)) or "/site-packages/" in file or "/dist-packages/" in file
 
 
-def _place(file: str, number_of: Callable[[str], int | None]) -> str:
-    """A file without the directories of this machine."""
+def _file_name(file: str, number_of: Callable[[str], int | None]) -> str:
+    """Return a file name without directories of this machine."""
     if number := number_of(file):
         return f"In[{number}]"
     _, library, inside = file.replace("\\", "/").rpartition("-packages/")
@@ -162,13 +162,13 @@ def _place(file: str, number_of: Callable[[str], int | None]) -> str:
 
 
 def _headline(error: BaseException, number_of: Callable[[str], int | None]) -> str:
-    """Kind and message, the line that Python could not read, notes, and the members of a group."""
+    """Return type and message, the line of a syntax error, notes, and the members of an exception group."""
     try:
         lines = traceback.format_exception_only(error)
     except Exception:
         lines = [type(error).__name__]
     if isinstance(error, SyntaxError) and error.filename:
-        lines = [line.replace(f'File "{error.filename}"', _place(error.filename, number_of)) for line in lines]
+        lines = [line.replace(f'File "{error.filename}"', _file_name(error.filename, number_of)) for line in lines]
     text = "".join(lines).rstrip("\n")
     if isinstance(error, BaseExceptionGroup):
         text = "\n".join([text, *(f"- {type(one).__name__}: {shorten(str(one))}" for one in error.exceptions[:5])])
@@ -179,7 +179,7 @@ def _headline(error: BaseException, number_of: Callable[[str], int | None]) -> s
 
 
 def _values(cell: str, variables: Mapping[str, Any]) -> str:
-    """The variables that a cell names, each short, all within a budget."""
+    """Return the variables that a cell uses, each shortened, all within a budget."""
     parts: list[str] = []
     left = _ALL_TOKENS
     for name in names_in(cell):
@@ -201,13 +201,13 @@ def _values(cell: str, variables: Mapping[str, Any]) -> str:
 
 
 def _is_elsewhere(value: Any) -> bool:
-    """Whether it is a function or class of a library: the model knows these, or their source would not help."""
+    """Tell whether a value is a function or class of a library: models know these, or their source would not help."""
     is_code = isinstance(value, type) or inspect.isroutine(value)
     return is_code and getattr(value, "__module__", "") != "__main__"
 
 
 def _short(value: Any, budget_tokens: int) -> str:
-    """A value inside a budget, without what a name in it says is secret."""
+    """Return a value as text within a budget, without entries whose names say that they are secret."""
     if type(value) is dict:
         value = _without_secrets(value)
     if isinstance(value, str):
@@ -224,7 +224,7 @@ def _short(value: Any, budget_tokens: int) -> str:
 
 
 def _without_secrets(value: dict[Any, Any], depth: int = 0) -> dict[Any, Any]:
-    """A dict of settings without its keys and passwords."""
+    """Return a dict without the values of keys and passwords."""
     if len(value) > 1_000:
         return value
     return {

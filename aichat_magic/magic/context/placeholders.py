@@ -1,4 +1,4 @@
-"""From what a person writes, and the values it names, to the text that is sent."""
+"""Placeholders: replaces ``{name}`` in a prompt by the value of the variable `name`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ...core.messages import Image
 from ...text.words import nearest
 from ...values.describe import ValueText, shown
 
-# One pair of braces around one identifier, and no brace beside it. Everything else that has braces (dicts, f-strings,
-# LaTeX, Jinja) is left alone.
+# A pair of braces around an identifier, without another brace beside it. All other uses of braces (dicts, f-strings,
+# LaTeX, Jinja) are left alone.
 _PLACEHOLDER = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
 
 
 @dataclass(frozen=True, slots=True)
 class FilledPrompt:
-    """A prompt after its placeholders were filled.
+    """A prompt with its placeholders filled.
 
     Attributes:
         text: The prompt.
-        filled: Names whose values were put in, in order of first use.
+        filled: Names that were replaced, in order of first use.
         left: Names in single braces without a variable; they stay as text.
-        images: Figures and pictures that were named, in the same order; the text says ``[image: name]`` instead.
-        remarks: The names in `filled`, each with what was put in if not all: ``"df (first 20 of 90 rows)"``.
+        images: Figures and pictures among the values, in the same order; the text has ``[image: name]`` for each.
+        remarks: The names in `filled`, each with how its value was cut, if it was: ``"df (first 20 of 90 rows)"``.
     """
 
     text: str
@@ -44,19 +44,19 @@ def fill(
     is_strict: bool = False,
     show: Callable[[Any], ValueText] = shown,
 ) -> FilledPrompt:
-    """Put values where ``{name}`` stands. Nothing is evaluated, and a value is never looked at for placeholders.
+    """Replace each ``{name}`` by its value. Nothing is evaluated, and placeholders inside values are not filled.
 
     Args:
-        template: What the person wrote.
+        template: The text with placeholders.
         values: Variables by name.
         is_strict: Whether a name without a variable is an error.
-        show: Makes a value text or an image.
+        show: Turns a value into text or an image.
 
     Returns:
-        The filled prompt, and which names were filled and left.
+        The filled prompt, with the names that were filled and those that were left.
 
     Raises:
-        PromptError: In strict mode, a name without a variable; names the nearest. Or a value that cannot be shown.
+        PromptError: A value cannot be shown; or, if `is_strict`, a name has no variable (names the nearest).
     """
     filled: dict[str, ValueText] = {}
     left: dict[str, None] = {}
@@ -75,7 +75,7 @@ def fill(
         name = next(iter(left))
         raise PromptError(
             f"There is no variable {name!r} for {{{name}}} in the prompt.{nearest(name, values)} "
-            f"Define it, or leave --strict out to keep it as text."
+            f"Define it, or omit --strict to keep it as text."
         )
     return FilledPrompt(
         text,
@@ -87,5 +87,5 @@ def fill(
 
 
 def placeholders(template: str) -> tuple[str, ...]:
-    """The names in single braces, in order of first use."""
+    """Return the names in single braces, in order of first use."""
     return tuple(dict.fromkeys(match[1] for match in _PLACEHOLDER.finditer(template)))

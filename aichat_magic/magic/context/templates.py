@@ -1,6 +1,7 @@
-"""Prompt templates as files: those of the package, and the user's own in the configuration directory.
+"""Prompt templates: files of the package, and the user's own in the configuration directory.
 
-A recipe is a Markdown file. Its name is the name of the file; a file of the user's wins over one of the package::
+A prompt template is a Markdown file, and is called like the file. One of the user's replaces a built-in one of the same
+name::
 
     ---
     description: summarise a text for somebody
@@ -8,7 +9,7 @@ A recipe is a Markdown file. Its name is the name of the file; a file of the use
     ---
     Summarise this for {audience}: {text}
 
-The part between the lines of dashes may be left out. ``{name}`` is a placeholder, as in a cell.
+The part between the dashes is optional. ``{name}`` is a placeholder, as in a cell.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class PromptTemplate:
     """One prompt template.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         prompt: The text, with its placeholders.
-        description: What it is for, in a line; may be empty.
-        system: System message that goes with it; empty: that of the settings.
-        path: The file it was read from.
-        problem: Why its file cannot be used; empty when it can.
+        description: Its purpose, in a line; may be empty.
+        system: System message to send with it; empty: that of the settings.
+        path: The file that it was read from.
+        problem: Why the file cannot be used; empty if it can.
     """
 
     name: str
@@ -52,73 +53,73 @@ class PromptTemplate:
 
     @property
     def is_built_in(self) -> bool:
-        """Whether it is one of the package's."""
+        """Tell whether the template is part of the package."""
         return self.path.parent == _BUILT_IN
 
     @property
     def placeholders(self) -> tuple[str, ...]:
-        """The names that it needs, in order of first use."""
+        """Return the names of the placeholders, in order of first use."""
         return placeholders(self.prompt)
 
     def fill(self, values: Mapping[str, Any]) -> FilledPrompt:
-        """The prompt, each placeholder filled. Nothing is evaluated.
+        """Fill the placeholders. Nothing is evaluated.
 
         Args:
-            values: A value for each placeholder; more do no harm.
+            values: A value for each placeholder; others are ignored.
 
         Returns:
             The prompt.
 
         Raises:
-            ConfigError: Its file cannot be used.
+            ConfigError: The file of the template cannot be used.
             PromptError: A value is missing, or cannot be shown.
         """
         if self.problem:
-            raise ConfigError(f"The template {shorten(str(self.path), 120)} {self.problem}.")
+            raise ConfigError(f"The prompt template {shorten(str(self.path), 120)} {self.problem}.")
         missing = [name for name in self.placeholders if name not in values]
         if missing:
             needs = ", ".join(f"{{{name}}}" for name in missing)
             raise PromptError(
-                f"Template {self.name!r} needs {needs}.{nearest(missing[0], values)} "
-                f"Write it as: %aichat run {self.name} {' '.join(f'{name}=...' for name in missing)}"
+                f"Prompt template {self.name!r} needs {needs}.{nearest(missing[0], values)} "
+                f"Write: %aichat run {self.name} {' '.join(f'{name}=...' for name in missing)}"
             )
         return fill(self.prompt, {name: values[name] for name in self.placeholders})
 
 
 def prompt_templates(config_dir: Path) -> dict[str, PromptTemplate]:
-    """All recipes by name, sorted.
+    """Read all prompt templates, sorted by name.
 
     Args:
-        config_dir: The configuration directory; the user's own are in ``templates/`` there.
+        config_dir: The configuration directory; the user's own templates are in its subdirectory ``templates``.
 
     Returns:
-        The recipes. One that cannot be read is there, too, and says why.
+        The prompt templates by name. One that cannot be read is included, with its problem.
     """
     found: dict[str, PromptTemplate] = {}
     for folder in (_BUILT_IN, config_dir / "templates"):
         try:
             paths = sorted(path for path in folder.iterdir() if path.suffix == ".md" and _NAME.match(path.stem))
         except OSError:
-            continue  # no directory, no recipes of one's own
+            continue  # the user has no templates
         found.update((path.stem, _read(path)) for path in paths)
     return dict(sorted(found.items()))
 
 
 def prompt_template_named(name: str, known: Mapping[str, PromptTemplate]) -> PromptTemplate:
-    """The recipe of a name.
+    """Return the prompt template of a name.
 
     Raises:
         UnknownNameError: There is none; names the nearest.
     """
     if name not in known:
         raise UnknownNameError(
-            f"There is no template {shorten(name, 40)!r}.{nearest(name, known)} %aichat templates lists them."
+            f"There is no prompt template {shorten(name, 40)!r}.{nearest(name, known)} %aichat templates lists them."
         )
     return known[name]
 
 
 def _read(path: Path) -> PromptTemplate:
-    """A recipe from its file."""
+    """Read a prompt template from its file."""
     name = path.stem
     try:
         with path.open("rb") as file:
@@ -136,13 +137,13 @@ def _read(path: Path) -> PromptTemplate:
             key = key.strip()
             if not colon or key not in _KEYS:
                 known = " and ".join(_KEYS)
-                return _broken(path, f"begins with the line {shorten(line, 40)!r}; known there are {known}")
+                return _broken(path, f"begins with the line {shorten(line, 40)!r}; only {known} are known there")
             values[key] = value.strip()
     if not text.strip():
-        return _broken(path, "holds no prompt")
+        return _broken(path, "has no prompt")
     return PromptTemplate(name=name, prompt=text.strip("\n"), path=path, **values)
 
 
 def _broken(path: Path, why: str) -> PromptTemplate:
-    """What stands for a file that cannot be used."""
+    """Return the entry for a file that cannot be used."""
     return PromptTemplate(name=path.stem, prompt="", path=path, problem=why)

@@ -105,7 +105,7 @@ def test_number_that_is_not_there_names_the_last(name: str, words: str) -> None:
 def test_last_cells_leave_ours_out_and_bring_their_outputs() -> None:
     data = included(["cells:2"], NAMESPACE)
     assert "```\nIn [4]:\nb = 2\nb\n\nOut[4]:\n2\n\nIn [5]:\n1/0\n```" in data.text
-    assert included(["cells:9"], NAMESPACE).remarks == ("cells:9 (only 3 there)",)
+    assert included(["cells:9"], NAMESPACE).remarks == ("cells:9 (there are only 3)",)
 
 
 def test_large_outputs_of_cells_share_the_budget() -> None:
@@ -119,7 +119,7 @@ def test_without_cells_there_is_a_clear_error() -> None:
     for namespace in ({}, {"In": ["", OURS]}):
         with pytest.raises(UnknownNameError, match="no cell"):
             included(["cells:5"], namespace)
-    with pytest.raises(BadInputError, match="from 1"):
+    with pytest.raises(BadInputError, match="1 or more"):
         included(["cells:0"], NAMESPACE)
 
 
@@ -233,7 +233,7 @@ def test_directory_device_and_binary_are_refused(tmp_path: Path) -> None:
 def test_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.csv").open("wb") as file:
         file.truncate(30_000_000)
-    with pytest.raises(BadInputError, match=r"has 30\.0 MB; --attach takes 20 MB"):
+    with pytest.raises(BadInputError, match=r"has 30\.0 MB; --attach takes at most 20 MB"):
         attached(tmp_path / "huge.csv")
 
 

@@ -20,17 +20,17 @@ def write(config: Path, name: str, text: str | bytes) -> None:
 
 def test_built_in_ones_are_there_and_say_what_they_need(tmp_path: Path) -> None:
     known = prompt_templates(tmp_path / "nowhere")
-    assert {name: set(recipe.placeholders) for name, recipe in known.items()} == {
+    assert {name: set(template.placeholders) for name, template in known.items()} == {
         "fix": {"cell", "traceback", "values"},
         "explain": {"cell"},
         "doc": {"name", "source"},
         "review": {"cell"},
     }
-    for recipe in known.values():
-        assert recipe.is_built_in
-        assert recipe.description
-        assert recipe.system
-        assert not recipe.problem
+    for template in known.values():
+        assert template.is_built_in
+        assert template.description
+        assert template.system
+        assert not template.problem
 
 
 def test_file_of_the_user_adds_and_overrides(tmp_path: Path) -> None:
@@ -50,14 +50,14 @@ def test_file_of_the_user_adds_and_overrides(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", ["﻿", ""])
 def test_line_ends_and_marks_of_other_systems_do_no_harm(tmp_path: Path, start: str) -> None:
     write(tmp_path, "a.md", f"{start}---\r\ndescription: d\r\n---\r\nline\r\nline\r\n")
-    recipe = prompt_templates(tmp_path)["a"]
-    assert (recipe.description, recipe.prompt) == ("d", "line\nline")
+    template = prompt_templates(tmp_path)["a"]
+    assert (template.description, template.prompt) == ("d", "line\nline")
 
 
 def test_dashes_inside_the_prompt_stay(tmp_path: Path) -> None:
     write(tmp_path, "a.md", "One\n---\nTwo {{x}} \\frac{a}{b}\n---\n")
-    recipe = prompt_templates(tmp_path)["a"]
-    assert recipe.prompt == "One\n---\nTwo {{x}} \\frac{a}{b}\n---"
+    template = prompt_templates(tmp_path)["a"]
+    assert template.prompt == "One\n---\nTwo {{x}} \\frac{a}{b}\n---"
 
 
 def test_missing_value_is_named_with_the_way_to_give_it(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_missing_value_is_named_with_the_way_to_give_it(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "read"),
         (b"", "no prompt"),
         (b"---\nsystem: x\n---\n  \n", "no prompt"),
-        (b"---\nsytem: x\n---\nhello", "known there are description and system"),
+        (b"---\nsytem: x\n---\nhello", "only description and system are known there"),
         (b"---\njust words\n---\nhello", "just words"),
         (b"x" * 300_000, "larger"),
     ],
