@@ -173,8 +173,10 @@ class NotebookIdentity:
         if found:
             self._settled = found[0].scope
         copied = {one.scope for one in evident if one.path != location.notebook}
+        # A notebook elsewhere that shares nothing but ids such as "cell-1" is not meant.
+        meant = [one for one in known if one.path == location.notebook or one.scope in copied]
         self._older = tuple(
-            OlderConversation(known=one, is_copied=one.scope in copied) for one in known if one.scope != self._settled
+            OlderConversation(known=one, is_copied=one.scope in copied) for one in meant if one.scope != self._settled
         )
         return self._settled
 

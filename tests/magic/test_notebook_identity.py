@@ -184,6 +184,15 @@ def test_id_that_other_notebooks_have_tells_only_with_the_prompt(
     assert again.run("new", "q2") == ["q1\nmore", "q1\nmore", "q2"]
 
 
+def test_notebook_elsewhere_that_shares_an_id_that_many_have_is_not_mentioned(
+    store: MemoryConversations, disk: Disk
+) -> None:
+    Kernel(store, disk, UNTITLED).run("cell-1", "q1")
+    other = Kernel(store, disk, ANALYSIS)
+    assert other.run("cell-1", "another thing") == ["another thing"]
+    assert other.notes == []
+
+
 def test_line_of_ask_with_an_id_that_others_have_tells_with_its_prompt(store: MemoryConversations, disk: Disk) -> None:
     Kernel(store, disk, UNTITLED).command("ask Why?", "cell-1")
     assert Kernel(store, disk, UNTITLED).run("cell-2", "Really?") == ["Why?", "Why?", "Really?"]
