@@ -156,7 +156,7 @@ class Gate:
         return Answer(play)
 
 
-def effective_settings(until: threading.Event, answer: Answer) -> Answer:
+def held(until: threading.Event, answer: Answer) -> Answer:
     """The answer, once the test has looked."""
 
     async def play(exchange: Exchange) -> bool:
@@ -195,7 +195,7 @@ class Servers:
         if prompt == "row 17":
             return status(400, body={"error": {"message": "<img src=x onerror=pwned('row')> is refused"}})
         reply = text(prompt, delay_s=0.15)
-        return effective_settings(self.half, reply) if int(prompt.split()[1]) >= 50 else reply
+        return held(self.half, reply) if int(prompt.split()[1]) >= 50 else reply
 
     def answer(self, received: Received, attempt: int) -> Answer:
         prompt = received.last_message
