@@ -16,6 +16,8 @@ import pytest
 from browser import Lab, Notebook, chromium, missing
 from servers import Answer, ChatServer, Exchange, Received, chunked, chunks, cut, hang, head, sse, status, text
 
+pytestmark = pytest.mark.browser
+
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
 

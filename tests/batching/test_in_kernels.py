@@ -16,6 +16,8 @@ from effort import PATIENCE_S
 from kernels import PATIENT, Kernel, Outcome, clean_environment
 from servers import Answer, ChatServer, Received, hang, text
 
+pytestmark = pytest.mark.kernel
+
 
 def answer(received: Received, attempt: int) -> Answer:
     return hang() if "hang" in received.last_message else text(f"echo: {received.last_message}")

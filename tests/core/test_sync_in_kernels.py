@@ -19,6 +19,8 @@ from kernels import Kernel, Outcome, clean_environment
 from needs import needs
 from servers import Answer, ChatServer, Received, drip, hang, raw
 
+pytestmark = pytest.mark.kernel
+
 HAS_SUBSHELLS = int(importlib.metadata.version("ipykernel").split(".")[0]) >= 7
 
 DONE = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")

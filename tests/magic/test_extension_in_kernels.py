@@ -16,6 +16,8 @@ from effort import PATIENCE_S
 from kernels import PATIENT, Kernel, Outcome, clean_environment
 from servers import Answer, ChatServer, Received, chunks, hang, status, text
 
+pytestmark = pytest.mark.kernel
+
 
 def answer(received: Received, attempt: int) -> Answer:
     """What the last message asks for."""

@@ -12,6 +12,8 @@ import pytest
 from kernels import Kernel
 from servers import ChatServer, Received, chunks, hang, text
 
+pytestmark = pytest.mark.kernel
+
 
 def answer(received: Received, attempt: int) -> object:
     if received.last_message == "hang":

@@ -11,6 +11,8 @@ import pytest
 from jupyter_servers import JupyterServer, OpenNotebook
 from servers import ChatServer, Received, text
 
+pytestmark = pytest.mark.kernel
+
 LOAD, ONE, TWO, THREE, FOUR = "aa0e3d01", "bb1e3d02", "cc2e3d03", "dd3e3d04", "ee4e3d05"
 NEW_LOAD, NEW = "0f1a2b3c", "1f2a3b4c"
 LOADED = "%load_ext aichat_magic"
