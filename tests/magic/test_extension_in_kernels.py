@@ -160,7 +160,11 @@ column.aichat.complete(concurrency=200)
 """
 CELL = "%%aichat\nlong"
 # What is open afterwards is no idle connection.
-CLOSE_POOL = "from aichat_magic.chat.chat import shared_chat; from aichat_magic.core.sync import run; run(shared_chat().http.aclose())"
+CLOSE_POOL = """
+from aichat_magic.chat.chat import shared_chat
+from aichat_magic.core.sync import run
+run(shared_chat().http.aclose())
+"""
 
 
 @pytest.mark.parametrize("code", [CELL, BATCH], ids=["stream", "batch"])
