@@ -4,13 +4,6 @@ from __future__ import annotations
 
 from acceptance.rows import Removal, Row
 
-BATCHES = "aichat_magic/batches.py"
-BUDGETS = "aichat_magic/budgets.py"
-DISPLAY = "aichat_magic/display.py"
-EXTRACTION = "aichat_magic/extraction.py"
-JOBS = "aichat_magic/jobs.py"
-OUTAGES = "aichat_magic/outages.py"
-
 ROWS: tuple[Row, ...] = (
     Row(
         number=117,
@@ -45,99 +38,97 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=OUTAGES,
-                old="            self.is_on = True\n        if wait_s is not None:",
-                new="            pass\n        if wait_s is not None:",
+                where="batching.outages:Outages.broke",
+                what="self._in_a_row",
+                by="0",
                 tests=("batching/test_outages.py::test_rows_survive_an_outage",),
             ),
             Removal(
-                file=BATCHES,
-                old="(is_try or not self._queue.outages.is_on)",
-                new="is_try",
+                where="batching.runner:BatchRunner._send",
+                what="outages.is_on",
+                by="True",
                 tests=("batching/test_outages.py::test_rows_survive_an_outage",),
             ),
             Removal(
-                file=JOBS,
-                old="job.attempt -= not is_paying",
-                new="pass",
+                where="batching.queue:RequestQueue._break",
+                by="lambda self, job, error, others_out: "
+                "(spent := job.attempt, original(self, job, error, others_out), setattr(job, 'attempt', spent))",
                 tests=("batching/test_outages.py::test_rows_have_all_their_attempts_after_an_outage",),
             ),
             Removal(
-                file=JOBS,
-                old="elif job.sent_at < outages.over_at or (is_late and outages.is_on):",
-                new="elif is_late and outages.is_on:",
+                where="batching.queue:RequestQueue.failed",
+                what="outages.over_at",
+                by="-math.inf",
                 tests=(
                     "batching/test_outages.py::test_calls_that_were_sent_before_and_fail_after_an_outage_belong_to_it",
                 ),
             ),
             Removal(
-                file=JOBS,
-                old="or (is_late and outages.is_on):",
-                new="or False:",
+                where="batching.queue:RequestQueue.failed",
+                what="outages.is_on",
+                by="False",
                 tests=(
                     "batching/test_outages.py::test_calls_that_hang_in_an_outage_until_their_deadline_belong_to_it",
                 ),
             ),
             Removal(
-                file=OUTAGES,
-                old="_IN_A_ROW = 3",
-                new="_IN_A_ROW = 1",
+                where="batching.outages:_IN_A_ROW",
+                by="1",
                 tests=("batching/test_outages.py::test_so_many_breaks_in_a_row_are_an_outage",),
             ),
             Removal(
-                file=JOBS,
-                old="(job.breaks and not outages.is_on)",
-                new="False",
+                where="batching.queue:RequestQueue.failed",
+                what="job.breaks",
+                by="0",
                 tests=(
                     "batching/test_outages.py::test_row_that_breaks_its_own_connection_is_given_up_and_the_others_are_not",
                 ),
             ),
             Removal(
-                file=OUTAGES,
-                old="MOST_OUTAGES = 3",
-                new="MOST_OUTAGES = 10**9",
+                where="batching.outages:MOST_OUTAGES",
+                by="10**9",
                 tests=("batching/test_outages.py::test_rows_that_are_too_slow_for_a_proxy_are_not_sent_for_ever",),
             ),
             Removal(
-                file=JOBS,
-                old="trying.breaks += not was_outage",
-                new="pass",
+                where="batching.queue:RequestQueue._over",
+                by="lambda self: (job := self.outages.trying, breaks := job and job.breaks, original(self), "
+                "job and setattr(job, 'breaks', breaks))",
                 tests=("batching/test_outages.py::test_last_rows_that_always_break_come_to_an_end",),
             ),
             Removal(
-                file=OUTAGES,
-                old="self._away_s += now - self._began_at",
-                new="pass",
+                where="batching.outages:Outages.over",
+                what="self._began_at",
+                by="now",
                 tests=("batching/test_outages.py::test_the_time_away_is_made_up_for_by_time_that_goes_well",),
             ),
             Removal(
-                file=JOBS,
-                old="if not is_known and (outages.is_on or error.is_fatal):",
-                new="if False:",
+                where="batching.queue:RequestQueue._break",
+                what="_owner.stop",
+                by="None",
                 tests=("batching/test_outages.py::test_server_that_was_never_there_is_not_waited_for",),
             ),
             Removal(
-                file=OUTAGES,
-                old="min(2 * self.try_every_s, LONGEST_TRY_S)",
-                new="self.try_every_s",
+                where="batching.outages:Outages.missed",
+                what="LONGEST_TRY_S",
+                by="self.try_every_s",
                 tests=("batching/test_outages.py::test_tries_come_after_1_s_then_after_twice_as_long_up_to_30_s",),
             ),
             Removal(
-                file=OUTAGES,
-                old="was_outage = self.is_on and self._is_certain",
-                new="was_outage = self.is_on",
+                where="batching.outages:Outages.over",
+                what="self._is_certain",
+                by="True",
                 tests=("batching/test_outages.py::test_answers_that_always_break_off_are_no_outage",),
             ),
             Removal(
-                file=BATCHES,
-                old="found = min(found, self._clock() + _SAY_EVERY_S)",
-                new="pass",
+                where="batching.runner:BatchRunner._next_at",
+                what="min",
+                by="found",
                 tests=("batching/test_outages.py::test_progress_says_that_the_network_is_away_and_for_how_long",),
             ),
             Removal(
-                file=DISPLAY,
-                old="self._bar.refresh()  # no row has moved it",
-                new="pass",
+                where="batching.progress_bar:ProgressBar.__call__",
+                what="_bar.refresh",
+                by="None",
                 tests=("test_looks.py::test_bar_says_that_the_network_is_away",),
             ),
         ),
@@ -164,59 +155,55 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BUDGETS,
-                old="self._held_usd += cost_usd",
-                new="pass",
+                where="batching.budget:Budget._lease",
+                what="self._held_usd",
+                by="0",
                 tests=("batching/test_budget.py::test_two_dollars_a_reply",),
             ),
             Removal(
-                file=BUDGETS,
-                old="_BLIND = 2",
-                new="_BLIND = 10**9",
-                tests=("batching/test_budget.py::test_two_dollars_a_reply",),
+                where="batching.budget:_BLIND", by="10**9", tests=("batching/test_budget.py::test_two_dollars_a_reply",)
             ),
             Removal(
-                file=BUDGETS,
-                old="_BLIND = 2",
-                new="_BLIND = 1",
+                where="batching.budget:_BLIND",
+                by="1",
                 tests=("batching/test_budget.py::test_run_goes_on_when_the_first_call_hangs",),
             ),
             Removal(
-                file=BUDGETS,
-                old="self._home.set_result(None)",
-                new="pass",
+                where="batching.budget:Budget.report",
+                what="set_result",
+                by="None",
                 tests=("batching/test_budget.py::test_tokens_that_the_server_does_not_count",),
             ),
             Removal(
-                file=BUDGETS,
-                old="if is_guess else 1.0",
-                new="if False else 1.0",
+                where="batching.budget:Budget._lease",
+                what="is_guess",
+                by="False",
                 tests=(
                     "batching/test_budget.py::test_replies_that_grow_pass_the_bound_by_no_more_than_calls_in_flight_were_longer_than_thought",
                 ),
             ),
             Removal(
-                file=BUDGETS,
-                old="self._cost_ratio = max(self._cost_ratio, usage.cost_usd / price)",
-                new="pass",
+                where="batching.budget:Budget._learn",
+                what="price",
+                by="math.inf",
                 tests=("batching/test_budget.py::test_server_that_bills_more_than_its_known_price",),
             ),
             Removal(
-                file=BUDGETS,
-                old="self._input_ratio = max(self._input_ratio or 0.0, sent / max(estimate, 1))",
-                new="self._input_ratio = 1.0",
+                where="batching.budget:Budget._input",
+                what="self._input_ratio",
+                by="(original and 1.0)",
                 tests=("batching/test_budget.py::test_input_that_is_dearer_than_output",),
             ),
             Removal(
-                file=BATCHES,
-                old="self._plan.budget.report(lease, used)",
-                new="used is None or self._plan.budget.report(lease, used)",
+                where="batching.runner:BatchRunner._attempt",
+                what="budget.report",
+                by="used is None or original",
                 tests=("batching/test_budget.py::test_failed_calls_give_back_what_was_set_aside",),
             ),
             Removal(
-                file=EXTRACTION,
-                old="index, _forget, first.budget)",
-                new="index, _forget)",
+                where="frames.extract:Extraction._run",
+                what="budget",
+                by="None",
                 tests=("frames/test_extract.py::test_second_questions_come_out_of_the_same_budget",),
             ),
         ),
