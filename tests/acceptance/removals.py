@@ -162,7 +162,8 @@ class _Swap(ast.NodeTransformer):
 
     def _instead_of(self, node: ast.expr) -> ast.expr:
         self.count += 1
-        return _Original(node).visit(copy.deepcopy(self._by))
+        replaced: ast.expr = _Original(node).visit(copy.deepcopy(self._by))
+        return replaced
 
     visit_Call = visit_Attribute = visit_Name = _swapped
 
