@@ -86,7 +86,7 @@ ROWS: tuple[Row, ...] = (
             ),
             Removal(
                 where="batching.outages:MOST_OUTAGES",
-                by="10**9",
+                by="30",
                 tests=("batching/test_outages.py::test_rows_that_are_too_slow_for_a_proxy_are_not_sent_for_ever",),
             ),
             Removal(
