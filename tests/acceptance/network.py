@@ -69,7 +69,8 @@ ROWS: tuple[Row, ...] = (
         removals=(
             Removal(
                 where="http.errors:retry_after_s",
-                by="lambda headers, _: float(headers.get('retry-after', 'nan'))",
+                by="lambda headers, clock: original(headers, clock) "
+                "or {'-10': -10.0, 'nan': math.nan, 'inf': math.inf}.get(headers.get('retry-after'))",
                 tests=("test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",),
             ),
             Removal(where="http.errors:_date", by="lambda text: parsedate_to_datetime(text).timestamp()"),
