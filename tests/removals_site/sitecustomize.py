@@ -3,7 +3,7 @@
 import os
 
 # Most programs that tests start are not told to do without anything, and `acceptance` is not on the path of all.
-if "REMOVED_DEFENCE" in os.environ:
+if os.environ.get("REMOVED_DEFENCE"):
     import importlib.util
     from pathlib import Path
 
