@@ -1,35 +1,37 @@
-"""Take each defence out of a copy of the package, and see the tests of its row fail.
+"""Take each defence out of the package, and see the tests of its row fail.
 
     python tests/defences.py            # all rows
     python tests/defences.py 14 42      # some
     python tests/defences.py 24-37      # a range
 
-The copy lies in a temporary folder; the checkout is not touched. Exits with 1 when tests pass without their defence.
-So it does when a test takes too long with its defence, too, because a hang says nothing then: a slow machine wants more
-seconds in the variable AICHAT_TEST_PATIENCE_S.
+No file is changed: Python leaves a defence out while it imports the package (`acceptance/removals.py`). Exits with 1
+when tests pass without their defence. So it does when a test takes too long with its defence, too, because a hang says
+nothing then: a slow machine wants more seconds in the variable AICHAT_TEST_PATIENCE_S.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from acceptance import ROWS, Removal, Row
+from acceptance.removals import VARIABLE
 
 ROOT = Path(__file__).parent.parent
 # A test that hangs does not pass: after so many seconds one of them is broken off, and after three times as many all.
 LONGEST_S = float(os.environ.get("AICHAT_TEST_PATIENCE_S", "100"))
 TESTS_FAILED = 1  # pytest's exit status; 2 and more: interrupted, broken, or nothing was run
+# What stands in the place of a defence must run, and so must the test: these tell of what does not.
+_BROKEN = re.compile(r"\b(?:NameError|UnboundLocalError|ImportError|ModuleNotFoundError|NothingToRemoveError)\b")
 
 
 def chosen(words: list[str]) -> set[int]:
-    """The numbers of rows that `words` name; all when there is none."""
+    """Return the numbers of rows that `words` name; all when there is none."""
     numbers: set[int] = set()
     for word in words:
         first, _, last = word.partition("-")
@@ -38,7 +40,7 @@ def chosen(words: list[str]) -> set[int]:
 
 
 def is_missed(row: Row, removal: Removal) -> tuple[bool, str]:
-    """Whether the row's tests fail once the defence is gone, and what they said."""
+    """Return whether the row's tests fail once the defence is gone, and what they said."""
     tests = removal.tests or row.tests
     has_failed, is_late, said = fails(tests, removal)
     if is_late:
@@ -49,35 +51,29 @@ def is_missed(row: Row, removal: Removal) -> tuple[bool, str]:
 
 
 def fails(tests: tuple[str, ...], removal: Removal | None) -> tuple[bool, bool, str]:
-    """Whether tests fail, whether they do because one took too long, and what they said."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        for name in ("aichat_magic", "tests", "notebooks", ".github"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("pyproject.toml", "README.md"):
-            shutil.copy(ROOT / name, copy / name)
-        if removal is not None:
-            file = copy / removal.file
-            text = file.read_text(encoding="utf-8")
-            if text.count(removal.old) != 1:
-                return False, False, f"{removal.old!r} stands {text.count(removal.old)} times in {removal.file}"
-            file.write_text(text.replace(removal.old, removal.new), encoding="utf-8")
-        options = ["-x", "-q", "--tb=line", f"--timeout={LONGEST_S:g}", "-p", "no:cacheprovider"]
-        command = [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)]
-        # The copy comes before the installed package, here and in the kernels that the tests start.
-        environ = os.environ | {"PYTHONPATH": os.pathsep.join((str(copy), str(copy / "tests")))}
-        try:
-            done = subprocess.run(
-                command, cwd=copy, env=environ, capture_output=True, text=True, check=False, timeout=3 * LONGEST_S
-            )
-        except subprocess.TimeoutExpired:
-            return True, True, ""  # the threads of a test that hangs may not let the program end
-        # pytest-timeout says "Timeout >60.0s", or "Timeout (>60.0s)", by what it ends a test with.
-        is_late = "Timeout >" in done.stdout + done.stderr or "Timeout (>" in done.stdout + done.stderr
-        return done.returncode == TESTS_FAILED, is_late, done.stdout[-2_000:]
+    """Return whether tests fail, whether they do because one took too long, and what they said."""
+    options = ["-x", "-q", "--tb=line", f"--timeout={LONGEST_S:g}", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)]
+    # The checkout comes before the installed package, here and in the kernels that the tests start.
+    path = [ROOT, ROOT / "tests", ROOT / "tests" / "removals_site"]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+    environ.pop(VARIABLE, None)
+    if removal is not None:
+        environ[VARIABLE] = removal.as_json()
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=3 * LONGEST_S
+        )
+    except subprocess.TimeoutExpired:
+        return True, True, ""  # the threads of a test that hangs may not let the program end
+    # pytest-timeout says "Timeout >60.0s", or "Timeout (>60.0s)", by what it ends a test with.
+    is_late = "Timeout >" in done.stdout + done.stderr or "Timeout (>" in done.stdout + done.stderr
+    has_failed = done.returncode == TESTS_FAILED and not _BROKEN.search(done.stdout)
+    return has_failed, is_late, (done.stdout + done.stderr)[-2_000:]
 
 
 def main(words: list[str]) -> int:
+    """Take out the defences of the chosen rows, two at a time, and return the exit status."""
     wanted = chosen(words)
     pairs = [(row, removal) for row in ROWS if row.number in wanted for removal in row.removals]
     began = time.monotonic()
@@ -85,8 +81,7 @@ def main(words: list[str]) -> int:
     with ThreadPoolExecutor(max_workers=2) as pool:
         for (row, removal), (missed, said) in zip(pairs, pool.map(lambda pair: is_missed(*pair), pairs), strict=True):
             useless += not missed
-            first_line = removal.old.strip().splitlines()[0]
-            print(f"{'red ' if missed else 'GREEN'} row {row.number:2}  {removal.file}: {first_line[:70]}", flush=True)
+            print(f"{'red ' if missed else 'GREEN'} row {row.number:2}  {removal}", flush=True)
             if not missed:
                 print(said)
     print(f"{len(pairs)} defences taken out in {time.monotonic() - began:.0f} s; {useless} of them went unnoticed")

@@ -33,7 +33,7 @@ from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
 # All that a kernel sees of the environment: no keys, no proxies, no HOME of the person who runs the tests.
-_KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "SYSTEMROOT", "COVERAGE_PROCESS_START")
+_KEPT_VARIABLES = ("PATH", "PYTHONPATH", "REMOVED_DEFENCE", "LANG", "LC_ALL", "SYSTEMROOT", "COVERAGE_PROCESS_START")
 
 
 # An expression, so that no name is left in the notebook.

@@ -7,6 +7,7 @@ single versions changes by the day and has no place here: this says how many par
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -80,9 +81,9 @@ def brought_by(lines: list[str], where: dict[str, str]) -> set[str]:
     return {name for name, _ in seen}
 
 
-def brought(where: dict[str, str]) -> set[str]:
-    """What comes with this package and would not be there with IPython and pandas."""
-    return brought_by(ours(), where) - brought_by(["ipython", "pandas"], where) - ELSEWHERE
+def brought(where: dict[str, str], more: Sequence[str] = ()) -> set[str]:
+    """What comes with this package and would not be there with IPython and pandas; `more` were dependencies, too."""
+    return brought_by([*ours(), *more], where) - brought_by(["ipython", "pandas"], where) - ELSEWHERE
 
 
 @pytest.mark.parametrize("system", ["Linux", "Darwin", "Windows"])
@@ -93,6 +94,11 @@ def test_clean_install_brings_these_packages_and_no_other(version: str, system: 
     with_ipython = {"typing-extensions"} if version == "3.11" else set()
     assert found == EXPECTED - with_ipython, "no longer needed: take them out of the list"
     assert len(found) <= CAP
+
+
+def test_one_more_dependency_is_one_more_package() -> None:
+    where = environment("3.11", "Linux")
+    assert brought(where, more=["rich>=13"]) - brought(where) >= {"rich"}
 
 
 def test_next_python_takes_the_maintained_successor_and_nothing_more() -> None:

@@ -1,7 +1,7 @@
 """Faults, attacks and situations, and the tests that show what happens then.
 
-Each row names its tests, and the defences: a text of the package, and what stands there once it is taken out.
-`python tests/defences.py` takes them out one by one and wants the row's tests to fail.
+Each row names its tests, and the defences: functions, methods and constants of the package, each with what stands there
+once it is taken out. `python tests/defences.py` takes them out one by one and wants the row's tests to fail.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from acceptance.rows import Removal, Row
 
-LIMIT = "aichat_magic/connection_limit.py"
-
 ROWS: tuple[Row, ...] = (
     Row(
         number=118,
@@ -30,57 +28,56 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=LIMIT,
-                old="max(_LEAST, descriptors // SHARE)",
-                new="_UNTOLD",
+                where="http.connection_limit:ConnectionLimit.max_connections",
+                what="max",
+                by="_UNTOLD",
                 tests=("http/test_connection_limit.py::test_kernel_with_few_descriptors_lives",),
             ),
             Removal(
-                file=LIMIT,
-                old="self._total < most and self._open[host] < self.most_for_one_host",
-                new="self._total < most",
+                where="http.connection_limit:ConnectionLimit._has_slot",
+                what="max_per_host",
+                by="most",
                 tests=("http/test_connection_limit.py::test_one_host_leaves_places_to_the_others",),
             ),
             Removal(
-                file=LIMIT,
-                old="self._idle[host] >= _without_an_eighth(most)",
-                new="False",
+                where="http.connection_limit:ConnectionLimit.mark_idle",
+                what="_without_an_eighth",
+                by="self._max",
                 tests=("http/test_connection_limit.py::test_idle_connections_leave_places_to_those_in_use",),
             ),
             Removal(
-                file="aichat_magic/plans.py",
-                old="                share=lambda: chat.http.limit.share,\n",
-                new="",
+                where="batching.options:BatchOptions.plan",
+                what="limit.share",
+                by="10**9",
                 tests=("http/test_connection_limit.py::test_runs_with_all_defaults_get_every_row",),
             ),
             Removal(
-                file="aichat_magic/exchange.py",
-                old="if self._loop.time() > patience_at:",
-                new="if True:",
+                where="http.exchange:Exchange._send",
+                what="patience_at",
+                by="0",
                 tests=("http/test_connection_limit.py::test_question_waits_for_a_descriptor_for_a_while",),
             ),
             Removal(
-                file="aichat_magic/jobs.py",
-                old="_MOST_UNSENT = 500",
-                new="_MOST_UNSENT = 0",
+                where="batching.queue:_MAX_UNSENT_IN_A_ROW",
+                by="0",
                 tests=("http/test_connection_limit.py::test_rows_spend_nothing_when_there_is_no_descriptor",),
             ),
             Removal(
-                file="aichat_magic/jobs.py",
-                old="self.outages.unsent(self._clock())",
-                new="pass",
+                where="batching.queue:RequestQueue._unsent",
+                what="outages.probe_unsent",
+                by="None",
                 tests=("http/test_connection_limit.py::test_try_without_a_descriptor_tells_nothing_of_an_outage",),
             ),
             Removal(
-                file="aichat_magic/jobs.py",
-                old="if self._unsent_in_a_row > _MOST_UNSENT:",
-                new="if False:",
+                where="batching.queue:RequestQueue._unsent",
+                what="_unsent_in_a_row",
+                by="0",
                 tests=("http/test_connection_limit.py::test_run_that_never_finds_a_descriptor_ends",),
             ),
             Removal(
-                file="aichat_magic/batches.py",
-                old="            await self._chat.http.close_idle()\n",
-                new="",
+                where="batching.runner:BatchRunner.run",
+                what="close_idle",
+                by="None",
                 tests=("http/test_connection_limit.py::test_run_leaves_few_idle_connections",),
             ),
         ),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from acceptance.rows import Removal, Row
 
-BRIDGE = "aichat_magic/bridge.py"
-
 ROWS: tuple[Row, ...] = (
     Row(
         number=53,
@@ -19,16 +17,15 @@ ROWS: tuple[Row, ...] = (
         removals=(
             # The short way, on the kernel's own loop.
             Removal(
-                file=BRIDGE,
-                old="    driver = _Coroutine(coroutine)",
-                new="    import nest_asyncio\n\n    nest_asyncio.apply()\n"
-                "    return asyncio.get_event_loop().run_until_complete(coroutine)",
+                where="core.sync:run",
+                by="lambda coroutine, *, grace_s=2.0: __import__('nest_asyncio').apply() "
+                "or asyncio.get_event_loop().run_until_complete(coroutine)",
                 tests=("core/test_sync_in_kernels.py::test_cells_queued_during_a_call_all_run_in_order",),
             ),
             Removal(
-                file=BRIDGE,
-                old="        _make_nestable(loop)",
-                new="        pass",
+                where="core.sync:_run_once",
+                what="make_nestable",
+                by="None",
                 tests=("magic/test_extension_in_kernels.py::test_cells_queued_while_one_streams_run_in_order",),
             ),
         ),
@@ -44,15 +41,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BRIDGE,
-                old="        if is_interrupted:",
-                new="        if False:",
+                where="core.sync:_result",
+                what="is_interrupted",
+                by="False",
                 tests=("core/test_sync_in_kernels.py::test_twenty_interrupts_at_random_moments",),
             ),
             Removal(
-                file="aichat_magic/session.py",
-                old='"interrupted" if isinstance(failed, ChatInterrupt) else "truncated"',
-                new='"truncated"',
+                where="magic.session:Session._ask",
+                what="isinstance",
+                by="False",
                 tests=("magic/test_extension_in_kernels.py::test_25_interrupts_at_random_moments",),
             ),
         ),
@@ -68,15 +65,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BRIDGE,
-                old="    asyncio._set_running_loop(outer)",
-                new="    pass",
+                where="core.sync:_run_once",
+                what="asyncio._set_running_loop",
+                by="None",
                 tests=("core/test_sync.py::test_an_interrupt_inside_the_loops_own_clean_up_leaves_no_trace",),
             ),
             Removal(
-                file=BRIDGE,
-                old="    sys.set_asyncgen_hooks(*hooks)",
-                new="    pass",
+                where="core.sync:_run_once",
+                what="sys.set_asyncgen_hooks",
+                by="None",
                 tests=("core/test_sync.py::test_an_interrupt_inside_the_loops_own_clean_up_leaves_no_trace",),
             ),
         ),
@@ -97,27 +94,26 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BRIDGE,
-                old="        if is_interrupted:",
-                new="        if False:",
+                where="core.sync:_result",
+                what="is_interrupted",
+                by="False",
                 tests=("core/test_sync_in_kernels.py::test_an_interrupt_during_connect_is_the_interrupt",),
             ),
             Removal(
-                file=BRIDGE,
-                old="call_later(self._grace_s, self._expire)",
-                new="call_later(3600 + self._grace_s, self._expire)",
+                where="core.interrupts:InterruptHandler._cancel",
+                what="self._grace_s",
+                by="3600.0",
                 tests=("core/test_sync_in_kernels.py::test_cleanup_that_hangs_ends_within_the_grace_time",),
             ),
             Removal(
-                file=BRIDGE,
-                old="        elif self.is_open:",
-                new="        elif False:",
+                where="core.interrupts:InterruptHandler.__call__",
+                what="self.is_open",
+                by="False",
                 tests=("core/test_sync.py::test_the_second_interrupt_breaks_off_code_that_blocks",),
             ),
             Removal(
-                file=BRIDGE,
-                old="            time.sleep(_QUIET_S)",
-                new="            break",
+                where="core.interrupts:_MAX_QUIETS",
+                by="0",
                 tests=("core/test_sync.py::test_a_burst_of_interrupts_ends_in_one_error",),
             ),
         ),
@@ -134,9 +130,8 @@ ROWS: tuple[Row, ...] = (
         removals=(
             # A stop() that is left over must not end the next run.
             Removal(
-                file=BRIDGE,
-                old="    while broken is None and not is_ready():",
-                new="    if not is_ready():",
+                where="core.sync:_run_until",
+                by="lambda loop, is_ready, interrupts: None if is_ready() else _run_once(loop, interrupts)",
             ),
         ),
     ),
@@ -151,9 +146,9 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BRIDGE,
-                old="            signal.signal(signal.SIGINT, self)",
-                new="            pass",
+                where="core.interrupts:InterruptHandler.install",
+                what="signal.signal",
+                by="None",
                 tests=("core/test_sync_in_kernels.py::test_interrupts_reach_every_kind_of_cell",),
             ),
         ),
@@ -171,15 +166,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/magic.py",
-                old="        raise failed",
-                new="        print(failed)  # noqa: T201",
+                where="magic.extension:_short_errors",
+                what="failed",
+                by="None",
                 tests=("magic/test_extension_in_kernels.py::test_cells_behind_one_that_failed_are_aborted",),
             ),
             Removal(
-                file=BRIDGE,
-                old="        if is_interrupted:",
-                new="        if is_interrupted:\n            return None",
+                where="core.sync:_result",
+                by="lambda driver, broken, is_interrupted: "
+                "None if is_interrupted else original(driver, broken, is_interrupted)",
                 tests=("core/test_sync_in_kernels.py::test_cells_behind_an_interrupted_one_are_aborted",),
             ),
         ),
@@ -201,21 +196,21 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BRIDGE,
-                old="        _make_nestable(loop)",
-                new="        pass",
+                where="core.sync:_run_once",
+                what="make_nestable",
+                by="None",
                 tests=("core/test_sync_in_kernels.py::test_a_notebook_run_by_a_program",),
             ),
             Removal(
-                file=BRIDGE,
-                old="        if threading.current_thread() is threading.main_thread():\n            previous",
-                new="        if True:\n            previous",
+                where="core.interrupts:InterruptHandler.install",
+                what="current_thread",
+                by="threading.main_thread()",
                 tests=("core/test_sync_in_kernels.py::test_threads_and_forks_of_a_cell",),
             ),
             Removal(
-                file=BRIDGE,
-                old="            signal.signal(signal.SIGINT, self)",
-                new="            pass",
+                where="core.interrupts:InterruptHandler.install",
+                what="signal.signal",
+                by="None",
                 tests=("core/test_sync_in_kernels.py::test_a_plain_script_under_ctrl_c",),
             ),
         ),
@@ -233,15 +228,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BRIDGE,
-                old="    nester._patch_loop(loop)",
-                new="    nester.apply(loop)",
+                where="core.private_loop:make_nestable",
+                what="_patch_loop",
+                by="nester.apply(loop)",
                 tests=("core/test_sync_in_kernels.py::test_nothing_global_changes",),
             ),
             Removal(
-                file=BRIDGE,
-                old="            signal.signal(signal.SIGINT, previous)",
-                new="            pass",
+                where="core.interrupts:InterruptHandler.restore",
+                what="signal.signal",
+                by="None",
                 tests=("core/test_sync.py::test_the_handler_in_place_comes_back",),
             ),
         ),
@@ -257,9 +252,9 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BRIDGE,
-                old="    if host.is_nested():",
-                new="    if False:",
+                where="core.sync:_advance",
+                what="is_nested",
+                by="False",
                 tests=("core/test_sync.py::test_a_call_inside_a_call_is_an_error_and_no_deadlock",),
             ),
         ),
@@ -275,15 +270,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BRIDGE,
-                old="        if isinstance(failure, BaseExceptionGroup):",
-                new="        if False:",
+                where="core.sync:_result",
+                what="isinstance",
+                by="False",
                 tests=("core/test_sync_in_kernels.py::test_an_exception_group_is_one_clean_error",),
             ),
             Removal(
-                file="aichat_magic/chat.py",
-                old="None if isinstance(error, ExceptionGroup) else error",
-                new="error",
+                where="chat.chat:_as_aichat_error",
+                what="ExceptionGroup",
+                by="()",
                 tests=("chat/test_chat.py::test_exception_group_leaves_no_group_in_the_chain",),
             ),
         ),
@@ -301,23 +296,22 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/display.py",
-                old="_MIN_INTERVAL_S = 0.1",
-                new="_MIN_INTERVAL_S = 0.0",
+                where="magic.views:_MIN_INTERVAL_S",
+                by="0.0",
                 tests=(
                     "magic/test_views.py::test_600_tokens_in_3_seconds_are_at_most_40_messages_and_the_last_is_complete",
                 ),
             ),
             Removal(
-                file="aichat_magic/display.py",
-                old='    if type(shell.display_pub).__name__ == "CapturingDisplayPublisher":',
-                new="    if False:",
+                where="magic.views:view_for",
+                what="display_pub",
+                by="None",
                 tests=("magic/test_extension_in_kernels.py::test_a_captured_cell_has_one_output",),
             ),
             Removal(
-                file="aichat_magic/display.py",
-                old="text[self._n_written :]",
-                new="text",
+                where="magic.views:TerminalView._write_from",
+                what="self._n_written",
+                by="0",
                 tests=("magic/test_extension_in_kernels.py::test_a_terminal_shows_each_token_once",),
             ),
         ),
@@ -333,9 +327,8 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=BRIDGE,
-                old="        if self._loop is None:",
-                new="        if True:",
+                where="core.sync:_ThreadRunner._open",
+                by="lambda self: (setattr(self, '_loop', None), original(self))[1]",
                 tests=(
                     "magic/test_extension_in_kernels.py::test_cells_share_a_connection_and_recover_when_it_is_closed",
                 ),
@@ -357,21 +350,21 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/arguments.py",
-                old="shlex.split(line",
-                new="str.split(line",
+                where="magic.arguments:split_line",
+                what="shlex.split",
+                by="str.split(line)",
                 tests=("magic/test_extension_in_kernels.py::test_a_line_is_parsed_as_a_shell_would",),
             ),
             Removal(
-                file="aichat_magic/magic.py",
-                old="    @no_var_expand\n",
-                new="",
+                where="magic.extension:AIChat.aichat",
+                what="no_var_expand",
+                by="lambda method: method",
                 tests=("magic/test_extension_in_kernels.py::test_a_prompt_reaches_the_server_byte_for_byte",),
             ),
             Removal(
-                file="aichat_magic/arguments.py",
-                old="        if rest:",
-                new="        if False:",
+                where="magic.arguments:MagicLineParser.parse_words",
+                what="rest",
+                by="()",
                 tests=("magic/test_extension_in_kernels.py::test_a_wrong_line_sends_nothing_and_is_a_short_error",),
             ),
         ),
@@ -386,25 +379,25 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/magic.py",
-                old="        _forget(shell)  #",
-                new="        pass  #",
+                where="magic.extension:load",
+                what="_forget",
+                by="None",
                 tests=(
                     "magic/test_extension_in_kernels.py::test_load_unload_and_reload_leave_nothing_behind_whatever_was_configured",
                 ),
             ),
             Removal(
-                file="aichat_magic/magic.py",
-                old="    magics.leave()",
-                new="    pass",
+                where="magic.extension:unload",
+                what="magics.leave",
+                by="None",
                 tests=(
                     "magic/test_extension_in_kernels.py::test_load_unload_and_reload_leave_nothing_behind_whatever_was_configured",
                 ),
             ),
             Removal(
-                file="aichat_magic/magic.py",
-                old="    except TraitError as error:",
-                new="    except ZeroDivisionError as error:",
+                where="magic.extension:load",
+                what="TraitError",
+                by="ZeroDivisionError",
                 tests=(
                     "magic/test_extension.py::test_unload_leaves_nothing_behind_and_reload_works_after_a_bad_value",
                 ),
@@ -422,9 +415,9 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/session.py",
-                old="kept.place_of(cell_id)",
-                new="None",
+                where="magic.session:Session._cell",
+                what="kept.place_of",
+                by="None",
                 tests=(
                     "magic/test_history_in_kernels.py::"
                     "test_cell_that_is_run_again_sends_earlier_turns_only_and_later_turns_stay",

@@ -4,35 +4,10 @@ from __future__ import annotations
 
 from acceptance.rows import Removal, Row
 
-BATCHES = "aichat_magic/batches.py"
-CHAT = "aichat_magic/chat.py"
-DECODING = "aichat_magic/decoding.py"
-JOBS = "aichat_magic/jobs.py"
-EXCHANGE = "aichat_magic/exchange.py"
-FAILURES = "aichat_magic/failures.py"
-LIMITS = "aichat_magic/limits.py"
-DIALECT = "aichat_magic/providers/dialect.py"
-OPENAI = "aichat_magic/providers/openai.py"
-RENDER = "aichat_magic/render.py"
-RETRY = "aichat_magic/retry.py"
-URLS = "aichat_magic/urls.py"
-SETTINGS = "aichat_magic/settings.py"
-SOCKETS = "aichat_magic/sockets.py"
-SSE = "aichat_magic/sse.py"
-STORED_ROWS = "aichat_magic/store/rows.py"
-
-NO_RETRY = Removal(
-    file=CHAT,
-    old="wait_s = next_wait_s(error, attempt, ",
-    new="wait_s = None and next_wait_s(error, attempt, ",
-)
-NO_RETRY_OF_ROWS = Removal(file=JOBS, old="wait_s is not None and not self._is_closed and", new="False and")
-NO_RETRY_OF_BROKEN_ROWS = Removal(
-    file=JOBS,
-    old="wait_s = next_wait_s(error, job.attempt, self._policy, self._random) if is_paying else 0.0",
-    new="wait_s = None",
-)
-BEGUN_OR_NOT = Removal(file=FAILURES, old="if has_begun:", new="if False:")
+NO_RETRY = Removal(where="chat.chat:Chat._wait_or_raise", what="next_wait_s", by="None")
+NO_RETRY_OF_ROWS = Removal(where="batching.queue:RequestQueue._fail", what="_retries.spend", by="False")
+NO_RETRY_OF_BROKEN_ROWS = Removal(where="batching.queue:RequestQueue._hold", what="next_wait_s", by="None")
+BEGUN_OR_NOT = Removal(where="http.errors:connection_error", what="has_begun", by="False")
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -47,15 +22,14 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=RETRY,
-                old="asked_s + min(wait_s, policy.base_s)",
-                new="wait_s",
+                where="chat.retry:next_wait_s",
+                what="_requested_wait_s",
+                by="None",
                 tests=("test_faults.py::test_wait_that_a_server_asks_for_is_waited",),
             ),
             Removal(
-                file=LIMITS,
-                old="self._heed_retry_after(doubt, outcome.retry_after_s, now)",
-                new="pass",
+                where="batching.limiter:Limiter._follow_retry_after",
+                by="lambda *_: None",
                 tests=("test_faults.py::test_every_worker_waits_while_a_server_asks_for_it",),
             ),
         ),
@@ -71,12 +45,14 @@ ROWS: tuple[Row, ...] = (
             "http/test_errors.py::test_a_date_in_the_past_is_none",
         ),
         removals=(
-            Removal(file=FAILURES, old="wait_s = _date(text) - wall_clock()", new="wait_s = math.nan"),
-            Removal(file=FAILURES, old='("retry-after-ms", 0.001), ', new=""),
+            Removal(where="http.errors:_date", by="lambda _: math.nan"),
             Removal(
-                file=FAILURES,
-                old="if 0 < wait_s < math.inf:",
-                new="if math.isfinite(wait_s):",
+                where="http.errors:retry_after_s",
+                by="lambda headers, clock: original({**headers, 'retry-after-ms': ''}, clock)",
+            ),
+            Removal(
+                where="http.errors:retry_after_s",
+                by="lambda headers, clock: original(headers, clock) or _date(headers.get('retry-after', '')) - clock()",
                 tests=("test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",),
             ),
         ),
@@ -92,12 +68,12 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=FAILURES,
-                old="if 0 < wait_s < math.inf:",
-                new="if wait_s is not None:",
+                where="http.errors:retry_after_s",
+                by="lambda headers, clock: original(headers, clock) "
+                "or {'-10': -10.0, 'nan': math.nan, 'inf': math.inf}.get(headers.get('retry-after'))",
                 tests=("test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",),
             ),
-            Removal(file=FAILURES, old="(ValueError, TypeError, OverflowError, IndexError, OSError)", new="KeyError"),
+            Removal(where="http.errors:_date", by="lambda text: parsedate_to_datetime(text).timestamp()"),
         ),
     ),
     Row(
@@ -110,11 +86,11 @@ ROWS: tuple[Row, ...] = (
             "batching/test_limiter.py::test_retry_after_of_an_hour_pauses_nobody",
         ),
         removals=(
-            Removal(file=RETRY, old="asked_s > policy.retry_after_cap_s:", new="False:"),
+            Removal(where="chat.retry:stop_reason", what="policy.retry_after_cap_s", by="math.inf"),
             Removal(
-                file=JOBS,
-                old="give_up(error, job.attempt, self._policy)\n            if error.is_fatal",
-                new="if error.is_fatal",
+                where="batching.queue:RequestQueue._fail",
+                what="give_up",
+                by="None",
                 tests=("test_faults.py::test_wait_above_the_cap_is_named_and_not_waited",),
             ),
         ),
@@ -127,8 +103,8 @@ ROWS: tuple[Row, ...] = (
         removals=(
             NO_RETRY,
             NO_RETRY_OF_ROWS,
-            Removal(file=FAILURES, old="425: ServerError,", new="425: BadRequestError,"),
-            Removal(file=FAILURES, old="ServerError if status >= 500 else BadRequestError", new="BadRequestError"),
+            Removal(where="http.errors:_ERROR_TYPES", by="{**original, 425: BadRequestError}"),
+            Removal(where="http.errors:status_error", what="ServerError", by="BadRequestError"),
         ),
     ),
     Row(
@@ -136,7 +112,7 @@ ROWS: tuple[Row, ...] = (
         fault="400, 401, 403, 404, 413, 422",
         outcome="exactly one call",
         tests=("test_faults.py::test_status_that_stays_is_one_call",),
-        removals=(Removal(file=RETRY, old="if not error.is_retryable:", new="if False:"),),
+        removals=(Removal(where="chat.retry:stop_reason", what="error.is_retryable", by="True"),),
     ),
     Row(
         number=7,
@@ -151,15 +127,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=FAILURES,
-                old="if 400 <= status < 500 and (",
-                new="if False and (",
+                where="http.errors:status_error",
+                what="QuotaError",
+                by="error_type",
                 tests=("test_faults.py::test_exhausted_quota_is_one_call",),
             ),
             Removal(
-                file=JOBS,
-                old="if error.is_fatal or (",
-                new="if (",
+                where="batching.queue:RequestQueue._fail",
+                what="error.is_fatal",
+                by="False",
                 tests=("test_faults.py::test_exhausted_quota_stops_a_run_and_keeps_what_is_finished",),
             ),
         ),
@@ -176,15 +152,13 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=JOBS,
-                old="and self._retries.spend()",
-                new="and True",
+                where="chat.retry:RetryBudget.spend",
+                by="lambda _: True",
                 tests=("test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",),
             ),
             Removal(
-                file=JOBS,
-                old="_LAST_STRAW = 20",
-                new="_LAST_STRAW = 10**9",
+                where="batching.queue:_MAX_FAILURES_IN_A_ROW",
+                by="10**9",
                 tests=("test_faults.py::test_server_that_always_fails_costs_a_run_no_more_than_its_retry_budget",),
             ),
         ),
@@ -197,7 +171,7 @@ ROWS: tuple[Row, ...] = (
         removals=(
             NO_RETRY,
             NO_RETRY_OF_BROKEN_ROWS,
-            Removal(file=FAILURES, old="return _REFUSED", new='return ""'),
+            Removal(where="http.errors:_cause", what="_REFUSED", by="''"),
         ),
     ),
     Row(
@@ -211,11 +185,7 @@ ROWS: tuple[Row, ...] = (
         removals=(
             NO_RETRY,
             NO_RETRY_OF_BROKEN_ROWS,
-            Removal(
-                file=FAILURES,
-                old='return "the server closed the connection without an answer"',
-                new='return ""',
-            ),
+            Removal(where="http.errors:_cause", by="lambda *_: ''"),
         ),
     ),
     Row(
@@ -230,14 +200,14 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=SOCKETS,
-                old="start_tls(plain, _Decrypted(self),",
-                new="start_tls(plain, self,",
+                where="http.connection:Connection.start_tls",
+                what="_Decrypted",
+                by="self",
                 tests=("http/test_client.py::test_a_long_answer_over_tls_is_whole_when_the_server_closes_at_once",),
             ),
             BEGUN_OR_NOT,
-            Removal(file=DECODING, old="raise CutOffError", new="pass"),
-            Removal(file=FAILURES, old="if breaks_off and not is_framed:", new="if False:"),
+            Removal(where="http.decoding:Decoder.finish", what="TruncatedEncodingError", by="None"),
+            Removal(where="http.errors:parse_json", what="is_framed", by="True"),
         ),
     ),
     Row(
@@ -254,21 +224,21 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=LIMITS,
-                old="min(overdue, window.whole)",
-                new="0",
+                where="batching.limiter:Limiter._slots",
+                what="_outstanding.overdue",
+                by="0",
                 tests=("batching/test_limiter.py::test_calls_that_nobody_answers_do_not_hold_up_the_others",),
             ),
             Removal(
-                file=BATCHES,
-                old="if self._plan.limits.has_stuck:",
-                new="if False:",
+                where="batching.runner:BatchRunner._replace_overdue",
+                what="limiter.has_overdue",
+                by="False",
                 tests=("batching/test_runner.py::test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place",),
             ),
             Removal(
-                file=EXCHANGE,
-                old="min(self._deadline, idle_end)",
-                new="min(self._deadline, idle_end) + 2",
+                where="http.exchange:Exchange._wait",
+                what="self._deadline",
+                by="self._deadline + 2",
                 tests=("http/test_client.py::test_the_total_deadline_comes_at_its_time",),
             ),
         ),
@@ -288,24 +258,21 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=DIALECT,
-                old="if state.finish_reason is None and not state.is_done:",
-                new="if False:",
-                tests=(
-                    "test_faults.py::test_text_of_a_stream_that_is_cut_stays_visible_and_marked_and_is_not_kept",
-                    "providers/test_anthropic.py::test_stream_without_its_end_is_incomplete_and_what_came_is_kept",
-                ),
+                where="providers.dialect:Dialect.stream",
+                what="IncompleteReplyError",
+                by="ZeroDivisionError",
+                tests=("test_faults.py::test_text_of_a_stream_that_is_cut_stays_visible_and_marked_and_is_not_kept",),
             ),
             Removal(
-                file=CHAT,
-                old="if draft.text:",
-                new="if False:",
+                where="chat.chat:Chat.stream",
+                what="draft.text",
+                by="''",
                 tests=("chat/test_chat.py::test_stream_is_never_tried_again_after_its_first_text",),
             ),
             Removal(
-                file=JOBS,
-                old=NO_RETRY_OF_ROWS.old,
-                new=NO_RETRY_OF_ROWS.new,
+                where="batching.queue:RequestQueue._fail",
+                what="_retries.spend",
+                by="False",
                 tests=("test_faults.py::test_body_that_breaks_off_once_is_asked_for_again",),
             ),
         ),
@@ -322,15 +289,15 @@ ROWS: tuple[Row, ...] = (
             "http/test_client.py::test_events_are_the_same_however_the_bytes_are_cut",
         ),
         removals=(
-            Removal(file=SSE, old='1 if self._follows_cr and piece.startswith(b"\\n") else 0', new="0"),
+            Removal(where="http.sse:EventParser.feed", what="self._follows_cr", by="False"),
             Removal(
-                file=SSE,
-                old="piece[start:].splitlines(keepends=True)",
-                new="[line.encode() for line in piece[start:].decode('utf-8', 'replace').splitlines(keepends=True)]",
+                where="http.sse:EventParser.feed",
+                what="splitlines",
+                by="[one.encode() for one in piece[start:].decode('utf-8', 'replace').splitlines(True)]",
                 tests=("test_faults.py::test_stream_in_any_form_is_the_same_text",),
             ),
-            Removal(file=SSE, old="line = line.removeprefix(_BOM)", new="pass"),
-            Removal(file=SSE, old='b"\\n".join(data)', new="data[-1]"),
+            Removal(where="http.sse:_BOM", by="b''"),
+            Removal(where="http.sse:EventParser._dispatch", what="join", by="data[-1]"),
         ),
     ),
     Row(
@@ -344,9 +311,9 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=OPENAI,
-                old='if event.event == "error" or content.get("error"):',
-                new="if False:",
+                where="providers.openai:OpenAI._read_event",
+                what="self._reported_error",
+                by="None",
                 tests=(
                     "test_faults.py::test_stream_that_reports_an_error_keeps_its_text_visible_and_enters_no_history",
                 ),
@@ -363,11 +330,11 @@ ROWS: tuple[Row, ...] = (
             "http/test_errors.py::test_an_html_page_becomes_a_short_note",
         ),
         removals=(
-            Removal(file=FAILURES, old="if page := html_note(data):", new="if page := '':"),
+            Removal(where="http.errors:parse_json", what="html_note", by="''"),
             Removal(
-                file=FAILURES,
-                old="html_note(body) or",
-                new="",
+                where="http.errors:status_error",
+                what="html_note",
+                by="''",
                 tests=("test_faults.py::test_page_in_place_of_a_reply_is_a_short_error",),
             ),
         ),
@@ -382,14 +349,12 @@ ROWS: tuple[Row, ...] = (
             "http/test_client.py::test_hostile_json_is_a_typed_error",
         ),
         removals=(
+            Removal(where="http.errors:parse_json", what="RecursionError", by="KeyError"),
+            Removal(where="http.errors:_refuse", by="lambda constant: None"),
             Removal(
-                file=FAILURES,
-                old="except (ValueError, RecursionError):\n        reason =",
-                new="except KeyError:\n        reason =",
-            ),
-            Removal(file=FAILURES, old="raise ValueError(constant)", new="return None"),
-            Removal(
-                file=FAILURES, old="(codecs.BOM_UTF8).decode()", new='(codecs.BOM_UTF8).decode("utf-8", "replace")'
+                where="http.errors:parse_json",
+                what="_DECODER.decode",
+                by="_DECODER.decode(data.removeprefix(codecs.BOM_UTF8).decode('utf-8', 'replace'))",
             ),
         ),
     ),
@@ -404,22 +369,17 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=DIALECT,
-                old='_JSON.encode(content).encode("utf-8", "replace")',
-                new="_JSON.encode(content).encode()",
+                where="providers.dialect:encode_json",
+                what="encode",
+                by="_JSON.encode(content).encode()",
                 tests=("test_faults.py::test_strange_characters_are_shown_stored_and_sent_again",),
             ),
             Removal(
-                file=RENDER,
-                old='_SURROGATE.sub("\\ufffd", text.translate(_FORBIDDEN))',
-                new="text",
+                where="text.characters:terminal_text",
+                by="lambda text: text",
                 tests=("test_faults.py::test_strange_characters_are_shown_stored_and_sent_again",),
             ),
-            Removal(
-                file=STORED_ROWS,
-                old='reply.text.encode("utf-8", "surrogatepass")',
-                new='reply.text.encode("utf-8", "replace")',
-            ),
+            Removal(where="store.rows:row_from", what="reply.text.encode", by="reply.text.encode('utf-8', 'replace')"),
         ),
     ),
     Row(
@@ -436,21 +396,21 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=EXCHANGE,
-                old="self._read_bytes > self._request.max_bytes",
-                new="False",
+                where="http.exchange:Exchange.next_piece",
+                what="max_bytes",
+                by="float('inf')",
                 tests=("http/test_client.py::test_a_small_cap_is_a_cap",),
             ),
             Removal(
-                file=DECODING,
-                old="decompress(data, _PIECE_BYTES)",
-                new="decompress(data)",
+                where="http.decoding:_Stream._decode",
+                what="inflate.decompress",
+                by="inflate.decompress(data)",
                 tests=("http/test_decoding.py::test_no_piece_is_larger_than_64_kib_and_none_is_empty",),
             ),
             Removal(
-                file=DECODING,
-                old="if self._left < 0:",
-                new="if False:",
+                where="http.decoding:_Stream.feed",
+                what="self._left",
+                by="0",
                 tests=("http/test_client.py::test_a_compressed_body_that_gives_nothing_stops_at_the_cap",),
             ),
         ),
@@ -467,7 +427,7 @@ ROWS: tuple[Row, ...] = (
             "http/test_client.py::test_any_redirect_is_refused",
             "providers/aichat/test_provider.py::test_a_redirect_names_its_target_and_is_not_followed",
         ),
-        removals=(Removal(file=EXCHANGE, old="self._refuse_redirect()", new="pass"),),
+        removals=(Removal(where="http.exchange:Exchange._raise_for_status", what="self._refuse_redirect", by="None"),),
     ),
     Row(
         number=21,
@@ -482,18 +442,14 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=SOCKETS,
-                old="if not self.reader.is_clean:  # whoever",
-                new="if False:  # whoever",
+                where="http.connection:Connection.start_tls",
+                what="is_clean",
+                by="True",
                 tests=("http/test_connection.py::test_what_came_in_the_clear_is_no_answer_over_tls",),
             ),
+            Removal(where="http.errors:connection_error", what="_tls_cause", by="None"),
             Removal(
-                file=FAILURES, old="if (why_tls := _tls_cause(chain, codes)) is not None:", new="if why_tls := '':"
-            ),
-            Removal(
-                file="aichat_magic/transport.py",
-                old="tls_context(verify, self._environ)",
-                new="tls_context(False, self._environ)",
+                where="http.client:HttpClient._context", what="tls_context", by="tls_context(False, self._environ)"
             ),
         ),
     ),
@@ -507,7 +463,7 @@ ROWS: tuple[Row, ...] = (
             "http/test_client.py::test_a_proxy_that_refuses_says_so",
             "core/test_urls.py::test_a_proxy_is_named_without_its_password",
         ),
-        removals=(Removal(file=URLS, old='netloc=parts.netloc.rpartition("@")[2]', new="netloc=parts.netloc"),),
+        removals=(Removal(where="core.urls:without_password", by="lambda url: url"),),
     ),
     Row(
         number=23,
@@ -520,8 +476,8 @@ ROWS: tuple[Row, ...] = (
             "http/test_client.py::test_a_group_of_exceptions_becomes_one_error",
         ),
         removals=(
-            Removal(file=URLS, old="if parts.scheme not in schemes:", new="if False:"),
-            Removal(file=URLS, old="return None if parts.port == 0 else parts", new="return parts"),
+            Removal(where="core.urls:_problem", what="schemes", by="(parts.scheme,)"),
+            Removal(where="core.urls:_split", what="parts.port", by="1"),
         ),
     ),
 )

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 from acceptance.rows import Removal, Row
 
-TYPES = "aichat_magic/schema_types.py"
-RECORDS = "aichat_magic/schema_records.py"
-DICTS = "aichat_magic/schema_dicts.py"
-COLUMNS = "aichat_magic/schema_columns.py"
-EXTRACTION = "aichat_magic/extraction.py"
-READER = "aichat_magic/jsontext.py"
-
 ROWS = (
     Row(
         number=111,
@@ -32,33 +25,32 @@ ROWS = (
         ),
         removals=(
             Removal(
-                file=RECORDS,
-                old="        hint=Annotated[(converted, *extras)] if extras else converted,\n",
-                new="        hint=converted,\n",
+                where="schema.records:_member",
+                what="extras",
+                by="[]",
                 tests=("schema/test_python_types.py::test_dataclass_may_say_more_by_pydantics_field",),
             ),
             Removal(
-                file=RECORDS,
-                old="            return Annotated[source, _Iso(source)]\n",
-                new="            return source\n",
+                where="schema.records:Converter.convert",
+                what="_IsoFormat",
+                by="None",
                 tests=("schema/test_python_types.py::test_number_is_no_moment",),
             ),
             Removal(
-                file=TYPES,
-                old="            if _depth(value, kind) > limit:\n",
-                new="            if False:\n",
+                where="schema.python_types:TypeReader.read",
+                what="_depth",
+                by="0",
                 tests=("schema/test_python_types.py::test_alternatives_within_alternatives_end_in_time",),
             ),
             Removal(
-                file=DICTS,
-                old="            if now.left < 0:\n",
-                new="            if False:\n",
+                where="schema.json_schema:JsonSchemaReader._limited.limited",
+                what="now.left",
+                by="0",
                 tests=("schema/test_json_schema.py::test_alternatives_within_alternatives_end_in_time",),
             ),
             Removal(
-                file=READER,
-                old="is_small and has_plain_numbers and",
-                new="",
+                where="core.json_text:is_plain",
+                by="lambda text: without_unfit(text) == text",
                 tests=("core/test_json_text.py::test_every_door_refuses_the_same_text",),
             ),
         ),
@@ -75,21 +67,21 @@ ROWS = (
         ),
         removals=(
             Removal(
-                file=EXTRACTION,
-                old="dict.fromkeys([*field.categories, *made])",
-                new="dict.fromkeys(field.categories)",
+                where="frames.extract:Extraction._columns",
+                what="made",
+                by="()",
                 tests=("frames/test_extract.py::test_value_that_a_validator_makes_is_no_gap",),
             ),
             Removal(
-                file=EXTRACTION,
-                old="        if taken:\n",
-                new="        if False:\n",
+                where="frames.extract:Extraction.__init__",
+                what="taken",
+                by="()",
                 tests=("frames/test_extract.py::test_field_that_is_called_as_our_own_columns_is_refused",),
             ),
             Removal(
-                file=COLUMNS,
-                old="if len({*map(type, members)}) == 1 and _is_flat(members) else",
-                new="if _is_flat(members) else",
+                where="schema.columns:_category",
+                what="len",
+                by="1",
                 tests=("schema/test_python_types.py::test_values_of_every_kind_have_their_type_and_column",),
             ),
         ),

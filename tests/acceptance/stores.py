@@ -17,23 +17,23 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/bridge.py",
-                old="            self._task.cancel()",
-                new="            pass",
+                where="core.interrupts:InterruptHandler._cancel",
+                what="_task.cancel",
+                by="None",
                 tests=(
                     "magic/test_extension_in_kernels.py::test_an_interrupted_hang_ends_while_the_server_still_hangs",
                 ),
             ),
             Removal(
-                file="aichat_magic/bridge.py",
-                old="            transport.abort()",
-                new="            pass",
+                where="core.sync:_ThreadRunner.close",
+                what="transport.abort",
+                by="None",
                 tests=("core/test_sync.py::test_interrupted_connections_are_closed_even_if_their_task_does_not_end",),
             ),
             Removal(
-                file="aichat_magic/session.py",
-                old='"interrupted" if isinstance(failed, ChatInterrupt) else "truncated"',
-                new='"truncated"',
+                where="magic.session:Session._ask",
+                what="isinstance",
+                by="False",
                 tests=(
                     "magic/test_extension_in_kernels.py::test_an_interrupted_stream_stays_visible_and_out_of_the_history",
                 ),
@@ -50,15 +50,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/bridge.py",
-                old="            self._task.cancel()",
-                new="            pass",
+                where="core.interrupts:InterruptHandler._cancel",
+                what="_task.cancel",
+                by="None",
                 tests=("batching/test_in_kernels.py::test_interrupt_of_200_in_flight_keeps_what_is_finished",),
             ),
             Removal(
-                file="aichat_magic/store/replies.py",
-                old="        if rows:",
-                new="        if False:",
+                where="store.sqlite:SqliteStore.put_many",
+                what="answer_row",
+                by="None",
                 tests=("batching/test_in_kernels.py::test_interrupt_of_200_in_flight_keeps_what_is_finished",),
             ),
         ),
@@ -73,15 +73,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/bridge.py",
-                old="        if is_interrupted:",
-                new="        if False:",
+                where="core.sync:_result",
+                what="is_interrupted",
+                by="False",
                 tests=("magic/test_extension_in_kernels.py::test_25_interrupts_at_random_moments",),
             ),
             Removal(
-                file="aichat_magic/runs.py",
-                old="    except ChatInterrupt as error:",
-                new="    except ZeroDivisionError as error:",
+                where="batching.run:run_rows",
+                what="ChatInterrupt",
+                by="ZeroDivisionError",
                 tests=("batching/test_in_kernels.py::test_25_interrupts_at_random_moments",),
             ),
         ),
@@ -98,9 +98,9 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/store/replies.py",
-                old="await life.writer.submit(",
-                new="life.writer.submit(",
+                where="store.sqlite:SqliteStore.put_many",
+                what="writer.submit",
+                by="state.writer.submit(rows, asyncio.get_running_loop())",
                 tests=("store/test_sqlite.py::test_twenty_five_kills_lose_no_acknowledged_reply",),
             ),
         ),
@@ -114,16 +114,8 @@ ROWS: tuple[Row, ...] = (
             "store/test_keys.py::test_any_change_of_the_request_changes_the_key",
         ),
         removals=(
-            Removal(
-                file="aichat_magic/store/keys.py",
-                old="_canonical([SCHEMA, provider, host, model, sent])",
-                new="_canonical([SCHEMA, provider, host, model])",
-            ),
-            Removal(
-                file="aichat_magic/store/keys.py",
-                old="_canonical([SCHEMA, provider, host, model, sent])",
-                new="_canonical([SCHEMA, provider, host, sent])",
-            ),
+            Removal(where="store.keys:RequestKeys.__init__", what="options.sent", by="{}"),
+            Removal(where="store.keys:RequestKeys.__init__", what="model", by="''"),
         ),
     ),
     Row(
@@ -134,13 +126,7 @@ ROWS: tuple[Row, ...] = (
             "magic/test_extension.py::test_one_bad_row_of_a_thousand_is_one_error_in_a_column_of_its_own",
             "batching/test_faults.py::test_one_bad_row_of_a_thousand_is_one_error",
         ),
-        removals=(
-            Removal(
-                file="aichat_magic/jobs.py",
-                old="if error.is_fatal or (",
-                new="if True or (",
-            ),
-        ),
+        removals=(Removal(where="batching.queue:RequestQueue._fail", what="error.is_fatal", by="True"),),
     ),
     Row(
         number=30,
@@ -155,13 +141,7 @@ ROWS: tuple[Row, ...] = (
             "frames/test_pandas.py::test_empty_frame_gives_an_empty_column",
             "frames/test_pandas.py::test_column_where_all_is_missing_sends_nothing",
         ),
-        removals=(
-            Removal(
-                file="aichat_magic/accessor.py",
-                old="    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))",
-                new="    return value is None",
-            ),
-        ),
+        removals=(Removal(where="frames.pandas:is_missing", by="lambda value: value is None"),),
     ),
     Row(
         number=31,
@@ -177,15 +157,14 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/store/conversations.py",
-                old="BUSY_TIMEOUT_S: Final = 1.0",
-                new="BUSY_TIMEOUT_S: Final = 0.0",
+                where="store.conversations:BUSY_TIMEOUT_S",
+                by="0.0",
                 tests=("store/test_in_trouble.py::test_lock_that_is_soon_free_is_waited_for_without_a_word",),
             ),
             Removal(
-                file="aichat_magic/store/database.py",
-                old='version = database.number("user_version")  # again',
-                new="version = 0  # again",
+                where="store.database:_create_tables",
+                what="database.number",
+                by="0",
                 tests=("store/test_database.py::test_many_connections_make_one_file_at_once",),
             ),
         ),
@@ -204,21 +183,21 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/store/journal.py",
-                old="                if is_busy(error):",
-                new="                if is_busy(error):\n                    raise",
+                where="store.write_behind:WriteBehindLog._attempt",
+                what="is_busy",
+                by="False",
                 tests=("store/test_in_trouble.py::test_stores_that_another_process_locks_for_10_seconds",),
             ),
             Removal(
-                file="aichat_magic/store/journal.py",
-                old="if kind not in self._said:",
-                new="if True:",
+                where="store.warnings:OnceWarnings.once",
+                what="self._kinds",
+                by="set()",
                 tests=("store/test_in_trouble.py::test_stores_that_another_process_locks_for_10_seconds",),
             ),
             Removal(
-                file="aichat_magic/store/replies.py",
-                old="await asyncio.to_thread(self._read, keys[start : start + _KEYS_IN_THREAD])",
-                new="self._read(keys[start : start + _KEYS_IN_THREAD])",
+                where="store.sqlite:SqliteStore.get",
+                what="to_thread",
+                by="self._read(keys[start : start + _KEYS_PER_CALL])",
                 tests=("store/test_sqlite.py::test_loop_goes_on_while_a_store_cannot_be_read_for_a_lock",),
             ),
         ),
@@ -234,15 +213,14 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/store/journal.py",
-                old='self._trouble("trouble", str(reason) or type(reason).__name__)',
-                new="raise reason",
+                where="store.warnings:OnceWarnings.memory_only",
+                by="lambda *_: None",
                 tests=("store/test_in_trouble.py::test_full_disk",),
             ),
             Removal(
-                file="aichat_magic/store/writer.py",
-                old='self._keep("trouble", str(error) or type(error).__name__)',
-                new="pass",
+                where="store.writer:Writer._handle",
+                what="self._keep_in_memory",
+                by="None",
                 tests=("store/test_in_trouble.py::test_full_disk",),
             ),
         ),
@@ -260,15 +238,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/store/database.py",
-                old='os.rename(f"{self.path}{suffix}", f"{aside}{suffix}")',
-                new='os.remove(f"{self.path}{suffix}")',
+                where="store.database:Database.move_aside",
+                what="os.rename",
+                by="os.remove(f'{self.path}{suffix}')",
                 tests=("store/test_in_trouble.py::test_damaged_files_are_moved_aside_with_a_time_stamp",),
             ),
             Removal(
-                file="aichat_magic/store/database.py",
-                old="            if is_corrupt(error):",
-                new="            if False:",
+                where="store.database:connect",
+                what="is_corrupt",
+                by="False",
                 tests=("store/test_in_trouble.py::test_damaged_files_are_moved_aside_with_a_time_stamp",),
             ),
         ),
@@ -286,15 +264,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/store/journal.py",
-                old="            except OSError as error:\n                reason = error",
-                new="            except ZeroDivisionError as error:\n                reason = error",
+                where="store.write_behind:WriteBehindLog._attempt",
+                what="OSError",
+                by="ZeroDivisionError",
                 tests=("store/test_in_trouble.py::test_home_that_cannot_be_written",),
             ),
             Removal(
-                file="aichat_magic/store/replies.py",
-                old="        if not path.is_absolute():",
-                new="        if False:",
+                where="store.files:StoreFile.path",
+                what="is_absolute",
+                by="True",
                 tests=("store/test_sqlite.py::test_user_without_a_home_gets_memory",),
             ),
         ),
@@ -309,15 +287,15 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file="aichat_magic/chat.py",
-                old="clock: Callable[[], float] = time.monotonic,",
-                new="clock: Callable[[], float] = lambda: time.time(),",
+                where="chat.chat:Chat.__init__",
+                what="time.monotonic",
+                by="lambda: time.time()",
                 tests=("store/test_in_trouble.py::test_clock_that_is_set_by_a_day_changes_no_wait_of_a_cell",),
             ),
             Removal(
-                file="aichat_magic/batches.py",
-                old="clock: Callable[[], float] = time.monotonic,",
-                new="clock: Callable[[], float] = lambda: time.time(),",
+                where="batching.runner:BatchRunner.__init__",
+                what="time.monotonic",
+                by="lambda: time.time()",
                 tests=("batching/test_faults.py::test_clock_that_is_set_by_a_day_changes_no_wait",),
             ),
         ),
@@ -331,8 +309,14 @@ ROWS: tuple[Row, ...] = (
             "store/test_conversations.py::test_directories_and_files_are_closed_to_others",
         ),
         removals=(
-            Removal(file="aichat_magic/store/database.py", old="os.O_EXCL, 0o600)", new="os.O_EXCL, 0o644)"),
-            Removal(file="aichat_magic/store/database.py", old="mkdir(mode=0o700,", new="mkdir(mode=0o755,"),
+            Removal(
+                where="store.database:_create_private",
+                what="os.open",
+                by="os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)",
+            ),
+            Removal(
+                where="store.database:_create_private", what="mkdir", by="directory.mkdir(mode=0o755, exist_ok=True)"
+            ),
         ),
     ),
 )

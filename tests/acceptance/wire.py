@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from acceptance.rows import Removal, Row
 
-DECODING = "aichat_magic/decoding.py"
-RESPONSE = "aichat_magic/response.py"
 MEMBERS = "http/test_decoding.py::test_members_come_out_byte_for_byte_however_they_are_cut"
 
 ROWS: tuple[Row, ...] = (
@@ -30,41 +28,39 @@ ROWS: tuple[Row, ...] = (
         removals=(
             # An empty piece was taken for "wants more", and what followed it was lost.
             Removal(
-                file=DECODING,
-                old="                if piece:\n                    yield piece",
-                new="                yield piece",
+                where="http.decoding:_Stream._decode",
+                by="lambda self, data: iter([b'', *original(self, data)])",
                 tests=("http/test_client.py::test_no_member_of_gzip_is_lost_however_the_body_is_cut",),
             ),
-            Removal(file=DECODING, old="data = inflate.unused_data", new="data = b''", tests=(MEMBERS,)),
-            Removal(file=DECODING, old='data = data.lstrip(b"\\0")', new="pass", tests=(MEMBERS,)),
+            Removal(where="http.decoding:_Stream._decode", what="unused_data", by="b''", tests=(MEMBERS,)),
+            Removal(where="http.decoding:_Gzip._begin", what="lstrip", by="data", tests=(MEMBERS,)),
             Removal(
-                file=DECODING,
-                old="and len(piece) < _PIECE_BYTES",
-                new="",
+                where="http.decoding:_Stream._decode",
+                what="len",
+                by="0",
                 tests=("http/test_decoding.py::test_what_zlib_holds_back_when_a_piece_is_full_comes_out",),
             ),
             Removal(
-                file=DECODING,
-                old="raise CutOffError",
-                new="pass",
+                where="http.decoding:Decoder.finish",
+                what="TruncatedEncodingError",
+                by="None",
                 tests=("http/test_decoding.py::test_a_member_that_is_cut_off_is_an_error",),
             ),
             Removal(
-                file=DECODING,
-                old="_BITE_BYTES = 8 * 1024",
-                new="_BITE_BYTES = 2**30",
+                where="http.decoding:_INPUT_BYTES",
+                by="2**30",
                 tests=("http/test_decoding.py::test_what_zlib_leaves_unread_is_copied_a_bounded_number_of_times",),
             ),
             Removal(
-                file=DECODING,
-                old="_ZLIB_BITS if is_framed else _RAW_BITS",
-                new="_ZLIB_BITS",
+                where="http.decoding:_Deflate._begin",
+                what="_RAW_BITS",
+                by="_ZLIB_BITS",
                 tests=("http/test_client.py::test_every_usual_coding_is_undone",),
             ),
             Removal(
-                file=DECODING,
-                old='elif coding not in ("", "identity"):',
-                new="elif False:",
+                where="http.decoding:decoder_for",
+                what="UnknownCodingError",
+                by="None",
                 tests=("http/test_client.py::test_an_encoding_nobody_asked_for_is_refused_and_named",),
             ),
         ),
@@ -81,21 +77,20 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                file=RESPONSE,
-                old="if self._lines > MAX_HEADERS or self._line_bytes > MAX_HEAD_BYTES:",
-                new="if False:",
+                where="http.response:ResponseReader.on_header",
+                what="_refuse",
+                by="None",
                 tests=("http/test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",),
             ),
             Removal(
-                file=RESPONSE,
-                old="elif self._spare < 0 and not self._is_whole:",
-                new="elif False:",
+                where="http.response:ResponseReader.feed",
+                what="self._framing_left",
+                by="0",
                 tests=("http/test_response.py::test_trailers_are_read_up_to_a_bound_however_they_are_cut",),
             ),
             Removal(
-                file=RESPONSE,
-                old="(1 + _FRAMING_PER_BYTE) * self._body_bytes",
-                new="10**6 * self._body_bytes",
+                where="http.response:_FRAMING_PER_BYTE",
+                by="10**6",
                 tests=("http/test_response.py::test_a_chunk_line_may_not_grow_without_an_end",),
             ),
         ),
