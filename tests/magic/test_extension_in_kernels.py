@@ -159,7 +159,8 @@ column.aichat.complete(concurrency=200)
 CELL = "%%aichat\nlong"
 # What is open afterwards is no idle connection.
 CLOSE_POOL = (
-    "from aichat_magic.chat import shared_chat; from aichat_magic.bridge import run; run(shared_chat().http.aclose())"
+    "from aichat_magic.chat.chat import shared_chat; from aichat_magic.core.sync import run; "
+    "run(shared_chat().http.aclose())"
 )
 
 
