@@ -305,7 +305,7 @@ class Notebook:
         return self.output(index).locator(".aichat-reply")
 
     def prompt(self, index: int) -> str:
-        """Return ``[3]:`` when it has run, ``[*]:`` while it runs or waits, ``[ ]:`` before and when it was given up."""
+        """Return ``[3]:`` if it has run, ``[*]:`` while it runs or waits, ``[ ]:`` before, and if it was given up."""
         shown: str = self.cell(index).locator(".jp-InputArea-prompt").inner_text()
         return shown.replace("\xa0", " ").strip()
 
