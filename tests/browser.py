@@ -60,7 +60,7 @@ _SETTINGS = {
 
 
 def missing() -> str:
-    """Why there can be no browser tests here, and the command that mends it; empty when they can run."""
+    """Return why browser tests cannot run here, with the command that helps; empty if they can."""
     lacking = [name for name in ("playwright", "jupyterlab") if importlib.util.find_spec(name) is None]
     if lacking:
         return f'not installed: {", ".join(lacking)}. Mend it: python -m pip install -e ".[browsertest]"'
@@ -70,13 +70,13 @@ def missing() -> str:
 
 
 def _executable() -> str:
-    """The browser's program; playwright's own build is not needed."""
+    """Return the browser's program; playwright's own build is not needed."""
     return os.environ.get("CHROMIUM_FOR_TESTS") or next(filter(None, map(shutil.which, _EXECUTABLES)), "") or ""
 
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser with a profile of its own."""
+    """Yield a browser with a profile of its own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -97,7 +97,7 @@ class Lab:
     """
 
     def __init__(self, home: Path, env: dict[str, str] | None = None) -> None:
-        """`env` is added to the clean environment that kernels get."""
+        """Prepare; `env` is added to the clean environment that kernels get."""
         self._home = home
         self._env = env
         self.root = home / "work"
@@ -147,7 +147,7 @@ class Lab:
         self._log.close()
 
     def _wait_until_up(self) -> None:
-        """The server writes a file about itself once it listens; the port may differ from the one asked for."""
+        """Wait for the file that the server writes once it listens; the port may differ from the one asked for."""
         end = time.monotonic() + PATIENCE_S
         info = self._home / "jupyter-runtime" / f"jpserver-{self._process.pid}.json"
         while time.monotonic() < end:
@@ -164,11 +164,11 @@ class Lab:
 
     @property
     def log(self) -> str:
-        """What the server and its kernels wrote."""
+        """Return what the server and its kernels wrote."""
         return (self._home / "log").read_text(errors="replace")
 
     def write(self, name: str, cells: Iterable[str]) -> Path:
-        """A notebook of code cells, as a file."""
+        """Write a notebook of code cells to a file."""
         value = {
             "cells": [
                 {"cell_type": "code", "id": f"cell-{n}", "metadata": {}, "source": source, "outputs": [],
@@ -226,7 +226,7 @@ class Notebook:
     # --- what a user does
 
     def run_all(self) -> None:
-        """Run > Run All Cells."""
+        """Choose Run > Run All Cells."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
 
@@ -247,20 +247,20 @@ class Notebook:
         return items.all_inner_texts()
 
     def source(self, index: int) -> str:
-        """What stands in a cell."""
+        """Return the source of a cell."""
         return str(self.cell(index).locator(".jp-InputArea-editor .cm-content").inner_text())
 
     def interrupt(self) -> None:
-        """The black square in the toolbar."""
+        """Click the black square in the toolbar."""
         self.page.locator(".jp-NotebookPanel-toolbar [data-command='notebook:interrupt-kernel']").click()
 
     def save(self) -> None:
-        """Ctrl+S, then wait until the file is written."""
+        """Press Ctrl+S, then wait until the file is written."""
         self.page.keyboard.press("Control+s")
         self._wait_for("return !jupyterapp.shell.currentWidget.context.model.dirty;", _MS)
 
     def theme(self, name: str) -> None:
-        """Settings > Theme."""
+        """Choose a theme under Settings > Theme."""
         self.page.evaluate("name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
         is_light = "false" if "Dark" in name else "true"
         self.page.locator(f"body[data-jp-theme-name='{name}'][data-jp-theme-light='{is_light}']").wait_for(
@@ -274,7 +274,7 @@ class Notebook:
         self.page.close()
 
     def photograph(self, name: str, *indices: int) -> None:
-        """A picture of these cells, or all, into the folder that SCREENSHOTS_OF_TESTS names, if it names one."""
+        """Save a picture of these cells, or all, into the folder that SCREENSHOTS_OF_TESTS names, if it names one."""
         if folder := os.environ.get("SCREENSHOTS_OF_TESTS"):
             every = self.page.locator(".jp-NotebookPanel:visible .jp-Cell")
             cells = [self.cell(index) for index in indices] or [every.nth(n) for n in range(every.count())]
@@ -293,19 +293,19 @@ class Notebook:
     # --- what a user sees
 
     def cell(self, index: int) -> Locator:
-        """The cell with this number, from 0."""
+        """Return the cell with this number, from 0."""
         return self.page.locator(f".jp-NotebookPanel:visible .jp-Cell[data-windowed-list-index='{index}']")
 
     def output(self, index: int) -> Locator:
-        """All outputs of a cell."""
+        """Return all outputs of a cell."""
         return self.cell(index).locator(".jp-Cell-outputArea")
 
     def replies(self, index: int) -> Locator:
-        """The replies among them."""
+        """Return the replies among the outputs of a cell."""
         return self.output(index).locator(".aichat-reply")
 
     def prompt(self, index: int) -> str:
-        """``[3]:`` when it has run, ``[*]:`` while it runs or waits, ``[ ]:`` before and when it was given up."""
+        """Return ``[3]:`` if it has run, ``[*]:`` while it runs or waits, ``[ ]:`` before, and if it was given up."""
         shown: str = self.cell(index).locator(".jp-InputArea-prompt").inner_text()
         return shown.replace("\xa0", " ").strip()
 
@@ -319,7 +319,7 @@ class Notebook:
             self.cell(index).locator(".jp-InputArea-prompt").filter(has_text=_NUMBER).wait_for(timeout=timeout_s * 1000)
 
     def is_trusted(self, index: int) -> bool:
-        """Whether JupyterLab shows the outputs of a cell without cleaning them."""
+        """Tell whether JupyterLab shows the outputs of a cell without cleaning them."""
         return bool(self.page.evaluate("i => jupyterapp.shell.currentWidget.content.model.cells.get(i).trusted", index))
 
     def _wait_for(self, body: str, timeout_ms: float) -> None:

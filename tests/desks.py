@@ -1,4 +1,4 @@
-"""Notebooks without a shell or a server: what lies on a disk, and kernels that run its cells on the echo provider.
+"""Simulated notebooks: files on a simulated disk, and kernels that run their cells with the echo provider.
 
 ::
 
@@ -25,7 +25,7 @@ _NUMBERS = itertools.count(1)
 
 
 class View:
-    """Shows nothing, and keeps the notes."""
+    """A view that shows nothing and records the notes."""
 
     def __init__(self, notes: list[str]) -> None:
         self.notes = notes
@@ -79,7 +79,7 @@ class Kernel:
         is_own_path: bool = True,
         is_saved: bool = True,
     ) -> None:
-        """`is_saved`: each cell is in the file when it is run, as after a save."""
+        """Start the kernel; with `is_saved` each cell is in the file when it is run, as after a save."""
         self.path = path
         self.notes: list[str] = []
         self.execution = 0
@@ -119,11 +119,11 @@ class Kernel:
 
     @property
     def scope(self) -> str:
-        """The notebook's identity in the store."""
+        """Return the notebook's identity in the store."""
         return self.session._history.key("main")[0]
 
     def see(self, cell_id: str, text: str) -> None:
-        """A cell begins to run."""
+        """Let a cell begin to run."""
         self.cell_id = cell_id if self._has_cell_ids else ""
         self._text = text
         if self.cell_id:
@@ -134,7 +134,7 @@ class Kernel:
                 cells[cell_id] = text
 
     def run(self, cell_id: str, prompt: str, line: str = "") -> list[str]:
-        """Run a cell; gives the prompts and replies that were sent."""
+        """Run a cell; return the prompts and replies that were sent."""
         self.see(cell_id, f"%%aichat {line}\n{prompt}")
         reply = self.session.cell(line, prompt)
         assert isinstance(reply, Reply)

@@ -38,7 +38,7 @@ class JupyterServer:
     """A server in a process of its own, over the notebooks of a folder; a context manager."""
 
     def __init__(self, folder: Path, *, env: Mapping[str, str]) -> None:
-        """`env` is added to a clean environment, which the kernels have, too."""
+        """Prepare; `env` is added to a clean environment, which the kernels have, too."""
         self.folder = folder
         self._env = env
 
@@ -88,7 +88,7 @@ class JupyterServer:
         self._log.close()
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """One call of the server's API."""
+        """Call the server's API."""
         request = urllib.request.Request(
             f"{self._url}/{path}",
             method=method,
@@ -122,7 +122,7 @@ class JupyterServer:
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[OpenNotebook]:
-        """A notebook with a kernel of its own, until it is shut down."""
+        """Open a notebook with a kernel of its own, until it is shut down."""
         body = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
         notebook = OpenNotebook(self, path, self.api("POST", "sessions", body), self._runtime)
         try:

@@ -56,7 +56,7 @@ del batches, bridge
 
 
 def clean_environment(home: str | os.PathLike[str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """An environment whose every directory is below `home`."""
+    """Return an environment whose every directory is below `home`."""
     home = str(home)
     return {
         **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
@@ -78,7 +78,7 @@ def clean_environment(home: str | os.PathLike[str], extra: Mapping[str, str] | N
 
 @dataclass
 class Outcome:
-    """What one cell did.
+    """The outcome of one cell.
 
     Attributes:
         status: ``"ok"``, ``"error"`` or ``"aborted"``.
@@ -109,17 +109,17 @@ class Outcome:
 
     @property
     def is_done(self) -> bool:
-        """Whether both the reply and the last output have come."""
+        """Tell whether both the reply and the last output have arrived."""
         return bool(self.status) and self.is_idle
 
     @property
     def shown(self) -> str:
-        """The plain text of everything displayed."""
+        """Return the plain text of everything displayed."""
         return "\n".join(str(output["data"].get("text/plain", "")) for output in self.outputs)
 
     @property
     def result(self) -> str:
-        """The plain text of the cell's value, or ""."""
+        """Return the plain text of the cell's value, or ""."""
         values = [output for output in self.outputs if output["type"] == "execute_result"]
         return str(values[-1]["data"].get("text/plain", "")) if values else ""
 
@@ -134,7 +134,7 @@ class Kernel:
         env: Mapping[str, str] | None = None,
         arguments: Iterable[str] = (),
     ) -> None:
-        """`env` is added to a clean environment; `arguments` to the kernel's command line."""
+        """Prepare; `env` is added to a clean environment; `arguments` to the kernel's command line."""
         self._python = python
         self._env = env
         self._arguments = tuple(arguments)
@@ -195,12 +195,12 @@ class Kernel:
 
     @property
     def log(self) -> str:
-        """What the kernel wrote to its own terminal."""
+        """Return what the kernel wrote to its own terminal."""
         return (self.home / "log").read_text(errors="replace")
 
     @property
     def fds(self) -> int:
-        """Number of its open file descriptors; IPython's history, written now and then, is left out."""
+        """Return the number of its open file descriptors; IPython's history, written now and then, is left out."""
         folder = Path(f"/proc/{self.process.pid}/fd")
         number = 0
         for fd in os.listdir(folder):
@@ -210,17 +210,17 @@ class Kernel:
 
     @property
     def tasks_left(self) -> int:
-        """Number of tasks in loops of the package that are not done; the kernel's own come and go."""
+        """Return the number of tasks in loops of the package that are not done; the kernel's own come and go."""
         return int(self.value(_TASKS_LEFT))
 
     @property
     def rss(self) -> int:
-        """Its resident memory, in bytes."""
+        """Return its resident memory, in bytes."""
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def kill(self) -> None:
-        """SIGKILL to the kernel and its children."""
+        """Send SIGKILL to the kernel and its children."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -228,7 +228,7 @@ class Kernel:
         self.process.wait(PATIENCE_S)
 
     def interrupt(self, *, by_message: bool = False, times: int = 1) -> None:
-        """SIGINT, as Jupyter sends it by default; or the `interrupt_request` message on the control channel."""
+        """Send SIGINT, as Jupyter sends it by default; or the `interrupt_request` message on the control channel."""
         for _ in range(times):
             if by_message:
                 self.control("interrupt_request")
@@ -244,7 +244,7 @@ class Kernel:
         return self._replies.pop(identity)
 
     def complete(self, code: str, cursor: int | None = None) -> dict[str, Any]:
-        """What Tab offers at a place of a cell (default: its end): the content of the `complete_reply`."""
+        """Press Tab at a position in a cell (default: its end), and return the content of the `complete_reply`."""
         identity = self._client.complete(code, len(code) if cursor is None else cursor)
         self._receive_until(lambda: identity in self._replies, PATIENCE_S, "no completions")
         return self._replies.pop(identity)
@@ -271,7 +271,7 @@ class Kernel:
         return key
 
     def begun(self, key: str, timeout: float = PATIENCE_S) -> None:
-        """Wait until the kernel has taken the cell up."""
+        """Wait until the kernel has started the cell."""
         outcome = self._outcomes[key]
         self._receive_until(lambda: outcome.is_begun, timeout, "the cell did not begin")
 
@@ -289,11 +289,11 @@ class Kernel:
         return self._outcomes.pop(key)
 
     def is_done(self, key: str) -> bool:
-        """Whether the cell is over, as far as was heard."""
+        """Tell whether the cell is over, as far as messages have been read."""
         return self._outcomes[key].is_done
 
     def listen(self) -> None:
-        """Hear what the kernel says within a fifth of a second."""
+        """Read the messages that the kernel sends within a fifth of a second."""
         end = time.monotonic() + 0.2
         while (left_s := end - time.monotonic()) > 0:
             self._receive(left_s)
@@ -335,7 +335,7 @@ class Kernel:
             self._receive(0.2)
 
     def _receive(self, timeout: float) -> None:
-        """Take the messages that are there; wait so many seconds for the first."""
+        """Read the messages that have arrived; wait up to the given seconds for the first."""
         for socket, _ in self._poller.poll(timeout * 1000):
             try:
                 message = self._channels[socket].get_msg(timeout=0)

@@ -1,4 +1,4 @@
-"""Someone who asks in every way there is, and the clock and the screen that go with it."""
+"""A simulated user who asks by every entry point, with a clock and a view for tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WAYS = ("conversation", "cell", "rows")
 
 
 class Clock:
-    """Seconds that pass while somebody sleeps and not otherwise."""
+    """A clock that moves only while somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -47,7 +47,7 @@ class Clock:
 
 
 class View:
-    """Keeps what a cell shows of a reply."""
+    """A view that records what a cell shows of a reply."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -65,7 +65,7 @@ class View:
 
 
 class User:
-    """Asks in every way there is, with histories and a store that can be looked at."""
+    """A user who asks by every entry point, with histories and a store that tests can look at."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class User:
         )
 
     def tell(self, way: str, prompt: str = "hello") -> Reply | AichatError:
-        """What came of a prompt: the reply, or the error."""
+        """Return the reply to a prompt, or the error."""
         if way == "rows":
             try:
                 outcome = self.rows([prompt]).outcome(0)
@@ -112,7 +112,7 @@ class User:
         return reply
 
     def fails(self, way: str, kind: type[AichatError], prompt: str = "hello") -> AichatError:
-        """The error of a prompt, of this very class, in one short line; nothing of it is kept anywhere."""
+        """Return the error of a prompt; assert its class, that it is one short line, and that nothing is kept."""
         before = self.kept()
         error = self.tell(way, prompt)
         assert type(error) is kind, repr(error)
@@ -126,20 +126,20 @@ class User:
         return error
 
     def rows(self, rows: Iterable[Row], **options: Any) -> BatchRunner:
-        """A run over rows, whatever became of it."""
+        """Return a run over rows, also one that was stopped."""
         made = self.batch(rows, **options)
         run(made.run())
         return made
 
     def batch(self, rows: Iterable[Row], given: CallOptions | None = None, **options: Any) -> BatchRunner:
-        """A run over rows that has not begun."""
+        """Return a batch of rows that has not started."""
         chosen = BatchOptions(progress=False, **options)
         limiter = Limiter(concurrency=chosen.concurrency, clock=self.clock, sleep=self.clock.sleep)
         plan = dataclasses.replace(chosen.plan(self.chat, given or CallOptions()), limiter=limiter)
         return BatchRunner(self.chat, plan, rows, clock=self.clock, sleep=self.clock.sleep)
 
     def kept(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:
-        """Prompts and replies of the conversation and of the cells, and the number of replies in the store."""
+        """Return prompts and replies of the conversation and of the cells, and the number of stored replies."""
         stored = self.cells.load("here", "main")
         return (
             [(turn.prompt, turn.reply.text) for turn in self.conversation.turns],

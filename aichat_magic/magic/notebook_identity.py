@@ -173,10 +173,18 @@ class NotebookIdentity:
         if found:
             self._settled = found[0].scope
         copied = {one.scope for one in evident if one.path != location.notebook}
-        # A notebook elsewhere that shares nothing but ids such as "cell-1" is not meant.
-        meant = [one for one in known if one.path == location.notebook or one.scope in copied]
+        # Ids such as `cell-1` and `initial_id` are in many notebooks: another path and nothing else in common means that
+        # the notebook has nothing to do with this one.
+        related = {
+            one.scope
+            for one in known
+            if one.path == location.notebook or any(map(_is_random, one.cells & cells.keys()))
+        }
+        related |= {one.scope for one in evident}
         self._older = tuple(
-            OlderConversation(known=one, is_copied=one.scope in copied) for one in meant if one.scope != self._settled
+            OlderConversation(known=one, is_copied=one.scope in copied)
+            for one in known
+            if one.scope != self._settled and one.scope in related
         )
         return self._settled
 

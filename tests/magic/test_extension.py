@@ -574,7 +574,7 @@ def test_stored_replies_are_pruned_and_what_went_is_said(run: Cell, table: Any) 
     assert "prune --older 90d" in printed
     assert "Nothing to remove: 2 replies, 0.0 MB, the oldest from 2" in run("%aichat store prune --older 90d")[1]
     printed = " ".join(run("%aichat store prune --larger=0.001kB")[1].split())
-    assert "Removed 2 stored replies; the oldest was of 2" in printed
+    assert "Removed 2 stored replies; the oldest was from 2" in printed
     assert "Left: 0 replies, 0.0 MB." in printed
 
 

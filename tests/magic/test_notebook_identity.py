@@ -184,13 +184,15 @@ def test_id_that_other_notebooks_have_tells_only_with_the_prompt(
     assert again.run("new", "q2") == ["q1\nmore", "q1\nmore", "q2"]
 
 
-def test_notebook_elsewhere_that_shares_an_id_that_many_have_is_not_mentioned(
-    store: MemoryConversations, disk: Disk
+def test_notebook_with_nothing_but_a_common_id_is_not_offered(
+    store: MemoryConversations, disk: Disk, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Kernel(store, disk, UNTITLED).run("cell-1", "q1")
+    Kernel(store, disk, UNTITLED).run("initial_id", "q1")
     other = Kernel(store, disk, ANALYSIS)
-    assert other.run("cell-1", "another thing") == ["another thing"]
+    assert other.run("initial_id", "another thing") == ["another thing"]
     assert other.notes == []
+    other.command("chats")
+    assert "main@" not in capsys.readouterr().out
 
 
 def test_line_of_ask_with_an_id_that_others_have_tells_with_its_prompt(store: MemoryConversations, disk: Disk) -> None:
