@@ -173,8 +173,8 @@ class NotebookIdentity:
         if found:
             self._settled = found[0].scope
         copied = {one.scope for one in evident if one.path != location.notebook}
-        # Ids such as `cell-1` and `initial_id` are in many notebooks: another path and nothing else in common means that
-        # the notebook has nothing to do with this one.
+        # Ids such as `cell-1` and `initial_id` are in many notebooks: at another path, with nothing else in common,
+        # they say nothing.
         related = {
             one.scope
             for one in known
