@@ -282,7 +282,8 @@ def test_an_exception_group_of_a_provider_is_one_clean_error(kernel: Kernel) -> 
 def test_a_long_stream_is_few_messages_and_complete(kernel: Kernel) -> None:
     outcome = kernel.run("%%aichat\n600 please")
     assert outcome.status == "ok"
-    assert len(outcome.outputs) <= 40
+    # Ten a second at most, however long it took here; the server sends for three seconds.
+    assert len(outcome.outputs) <= outcome.execution / 0.1 + 10
     assert outcome.outputs[-1]["data"]["text/plain"].split() == [f"t{number}" for number in range(600)]
 
 
