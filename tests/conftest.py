@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -44,6 +45,11 @@ class Skips:
             Path(file).write_text("".join(f"{name}\n" for name in self.names), encoding="utf-8")
         if self.names and session.config.getoption("--no-skips") and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure() -> None:
+    """Let the process end soon: every IPython shell that a test has made collects garbage at the exit."""
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:
