@@ -225,6 +225,7 @@ def descriptors() -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_nothing_wrong_is_shown_or_kept_and_nothing_is_left(seed: int, tmp_path: Path) -> None:
     before = descriptors()

@@ -412,6 +412,7 @@ def test_body_that_breaks_off_once_is_asked_for_again(
         assert len(server.requests) == 2
 
 
+@pytest.mark.slow
 @every_way
 @pytest.mark.parametrize("bad", [hang(), drip(), drip(stream=True)], ids=["hang", "drip", "stream"])
 def test_deadline_holds_for_the_whole_of_a_request(way: str, bad: Answer, http: HttpClient) -> None:

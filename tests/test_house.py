@@ -110,6 +110,7 @@ def test_no_class_has_the_name_of_another() -> None:
                 seen[node.name] = module
 
 
+@pytest.mark.slow
 def test_no_helper_has_a_public_name() -> None:
     public = {name for name in aichat_magic.__all__ if name.islower()}
     homes = {name: aichat_magic._HOMES[name] for name in public}

@@ -227,6 +227,7 @@ def test_bar_of_a_run_fits_into_the_terminal(columns: int, monkeypatch: pytest.M
     assert max(text_width(line) for line in re.split(r"[\r\n]", screen.text)) < columns
 
 
+@pytest.mark.slow
 def test_terminal_of_80_columns_breaks_no_word(server: ChatServer, tmp_path: Any) -> None:
     environment = {
         **clean_environment(tmp_path, {"AICHAT_BASE_URL": server.url, "TERM": "xterm"}),

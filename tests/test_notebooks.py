@@ -18,6 +18,7 @@ SHOWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_top_to_bottom(path: Path, model_cache: Path, tmp_path: Path) -> None:
     done = subprocess.run(

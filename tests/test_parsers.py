@@ -136,6 +136,7 @@ DIALECTS: Mapping[type[AsyncProvider], st.SearchStrategy[Any]] = MappingProxyTyp
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("cls", DIALECTS, ids=lambda cls: cls.__name__.lower())
 def test_any_body_gives_a_reply_or_one_of_our_errors(cls: type[AsyncProvider], is_streamed: bool) -> None:

@@ -356,6 +356,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         assert not found(repr(record.__dict__))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["openai/m", "anthropic/m"])
 @pytest.mark.parametrize(
     ("way", "fault"),
@@ -544,6 +545,7 @@ def assert_no_file_holds_it(folder: Path) -> list[str]:
     return [path.name for path in files]
 
 
+@pytest.mark.slow
 def test_nothing_that_a_kernel_shows_logs_or_writes_holds_the_key() -> None:
     with ChatServer(answered) as server, Kernel(env=environment_of(server)) as kernel:
         for cell in session_cells():
@@ -569,6 +571,7 @@ def test_code_of_a_model_goes_into_the_next_cell_and_is_not_run() -> None:
         assert kernel.value("'ran' in globals(), __import__('os').path.exists('ran')") == "(False, False)"
 
 
+@pytest.mark.slow
 def test_saved_notebook_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ChatServer(answered) as server:
         for name, value in {**clean_environment(tmp_path), **environment_of(server)}.items():

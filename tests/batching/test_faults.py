@@ -76,6 +76,7 @@ def ask_all(rows: Iterable[str], chat: Chat, server: ChatServer, **options: Any)
     return batch(rows, chat=chat, model="vllm/test-model", base_url=server.url, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", [FAULTS, WITH_BROKEN_JSON], ids=["faults", "faults and truncated JSON"])
 def test_every_row_is_answered_once_and_in_order_whatever_the_server_does(chat: Chat, shares: dict[str, float]) -> None:
     answered: Counter[str] = Counter()
@@ -111,6 +112,7 @@ class Gate:
         return text(f"echo: {received.last_message}", delay_s=0.02)
 
 
+@pytest.mark.slow
 def test_run_stays_below_the_rate_that_a_server_admits_and_loses_nothing(chat: Chat) -> None:
     rows = [f"row {number}" for number in range(1000)]
     with ChatServer(Gate(60)) as server:
@@ -134,6 +136,7 @@ def test_lone_429_costs_one_call(chat: Chat) -> None:
         assert len(server.requests) == 601
 
 
+@pytest.mark.slow
 def test_every_call_waits_for_the_retry_after(chat: Chat) -> None:
     sent_s: list[float] = []
 
@@ -184,6 +187,7 @@ def test_one_bad_row_of_a_thousand_is_one_error(chat: Chat) -> None:
     assert sum(isinstance(outcome, Reply) for outcome in outcomes) == 999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("day_s", [86_400, -86_400], ids=["forth", "back"])
 def test_clock_that_is_set_by_a_day_changes_no_wait(chat: Chat, day_s: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 36."""
@@ -229,6 +233,7 @@ def going_away(server: ChatServer, *, after_requests: int, seconds: float) -> It
     thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.5, 5])
 def test_rows_survive_a_server_that_is_away(chat: Chat, seconds: float) -> None:
     """Row 117."""
@@ -246,6 +251,7 @@ def test_rows_survive_a_server_that_is_away(chat: Chat, seconds: float) -> None:
         assert max(answered.values()) == 2
 
 
+@pytest.mark.slow
 def test_server_on_this_machine_may_be_restarted(chat: Chat) -> None:
     rows = [f"row {number}" for number in range(120)]
     with ChatServer(lambda received, attempt: text(f"echo: {received.last_message}", delay_s=0.1)) as server:
@@ -254,6 +260,7 @@ def test_server_on_this_machine_may_be_restarted(chat: Chat) -> None:
         assert [str(outcome) for outcome in outcomes] == [f"echo: {row}" for row in rows]
 
 
+@pytest.mark.slow
 def test_interrupt_in_an_outage_ends_the_run_at_once(chat: Chat) -> None:
     async def main(server: ChatServer, outage: threading.Thread) -> tuple[bool, int]:
         told: list[Progress] = []

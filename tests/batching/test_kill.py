@@ -67,6 +67,7 @@ def check(database: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
 
 
+@pytest.mark.slow
 def test_run_that_is_killed_25_times_loses_no_acknowledged_row_and_pays_for_none_again(tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     print("seed", seed)  # noqa: T201  # a failure names it

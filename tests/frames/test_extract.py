@@ -138,6 +138,7 @@ def test_wrong_schema_or_template_sends_nothing() -> None:
         assert server.requests == []
 
 
+@pytest.mark.slow
 def test_embedded_model_is_held_to_the_schema(model_cache: Path) -> None:
     frame = pd.DataFrame({"body": ["I love it", "It broke at once"]})
     found = frame.aichat.extract(

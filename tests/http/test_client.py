@@ -276,6 +276,7 @@ async def test_a_cancel_inside_a_tls_handshake_is_a_cancel_and_leaves_no_socket(
 # --- time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [hang(), drip(), drip(stream=True)], ids=["hang", "drip", "stream"])
 @pytest.mark.parametrize("how", [ask, stream])
 async def test_the_total_deadline_holds(http, answer, how):
@@ -588,6 +589,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
 @pytest.mark.parametrize("kind", ["gzip", "endless"])
 @pytest.mark.parametrize("is_stream", [False, True])

@@ -134,6 +134,7 @@ async def test_one_address_that_refuses_is_that_error(addresses):
         await opened()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_deadline", [True, False])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_the_time_to_connect_holds_and_nothing_is_left(addresses, monkeypatch, scheme, is_deadline):

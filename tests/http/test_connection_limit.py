@@ -409,6 +409,7 @@ def crowd(server: ChatServer, home: Path, **asked: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @posix_only
 @pytest.mark.parametrize("limit", [256, 1024])
 @pytest.mark.parametrize(("runs", "rows"), [(1, 2000), (50, 40)], ids=["one", "fifty at once"])
@@ -434,6 +435,7 @@ def test_run_that_finds_few_descriptors_left_goes_on_with_them(server: ChatServe
     assert server.most_in_flight <= 12
 
 
+@pytest.mark.slow
 @posix_only
 def test_run_that_finds_no_descriptor_left_waits_for_one(server: ChatServer, tmp_path: Path) -> None:
     """Row 118: longer than a single request waits, and without using up an attempt of any row."""
@@ -444,6 +446,7 @@ def test_run_that_finds_no_descriptor_left_waits_for_one(server: ChatServer, tmp
     assert len(server.requests) == 61
 
 
+@pytest.mark.slow
 @posix_only
 @pytest.mark.parametrize("is_freed", [True, False])
 def test_question_waits_for_a_descriptor_for_a_while(server: ChatServer, tmp_path: Path, is_freed: bool) -> None:
@@ -477,6 +480,7 @@ except aichat_magic.AichatError as error:
         assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 @posix_only
 def test_kernel_with_few_descriptors_lives(server: ChatServer) -> None:
     """Row 118."""

@@ -297,6 +297,7 @@ def test_matcher_goes_with_the_extension_and_comes_back_once(shell: InteractiveS
 # Through a kernel, as JupyterLab asks
 
 
+@pytest.mark.slow
 def test_kernel_completes_the_line_and_nothing_below_it() -> None:
     with Kernel() as kernel:
         assert kernel.run("%load_ext aichat_magic").status == "ok"

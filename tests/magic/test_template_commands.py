@@ -115,6 +115,7 @@ def test_fix_is_about_the_last_exception_of_the_user_whatever_came_since(run: Ce
     assert "nonsense" not in sent(server)[-1][1]
 
 
+@pytest.mark.slow
 def test_fix_can_be_asked_again_after_it_failed(run: Cell, server: ChatServer) -> None:
     run("1 / 0")
     server.answer = lambda received, attempt: status(400, "no")

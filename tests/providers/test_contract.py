@@ -97,6 +97,7 @@ def test_every_registered_provider_is_in_the_suite() -> None:
     assert {entry.load() for entry in entry_points(group=GROUP)} == set(STAGES)
 
 
+@pytest.mark.slow
 async def test_reply_is_whole_and_named(staged: tuple[AsyncProvider, str]) -> None:
     provider, model = staged
     reply = await provider.complete(asked(model))
@@ -119,6 +120,7 @@ async def test_stream_ends_with_its_reason_and_says_what_complete_says(staged: t
     assert (len([chunk for chunk in chunks if chunk.text]) > 1) == provider.supports_stream
 
 
+@pytest.mark.slow
 async def test_requests_at_once_do_not_mix(staged: tuple[AsyncProvider, str]) -> None:
     provider, model = staged
     prompts = [f"Repeat this word: number{number}" for number in range(4)]
@@ -128,6 +130,7 @@ async def test_requests_at_once_do_not_mix(staged: tuple[AsyncProvider, str]) ->
     assert all(reply.text for reply in together)
 
 
+@pytest.mark.slow
 async def test_stream_left_early_leaves_the_provider_usable(staged: tuple[AsyncProvider, str]) -> None:
     provider, model = staged
     async with contextlib.aclosing(provider.stream(asked(model))) as stream:

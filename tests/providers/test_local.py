@@ -66,12 +66,14 @@ async def test_reply_names_the_model_and_costs_nothing(local: Local) -> None:
     assert reply.usage.cost_usd == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0, 1.0])
 async def test_equal_seed_gives_equal_text(local: Local, temperature: float) -> None:
     request = asked("Tell me a story about a dog.", temperature=temperature, seed=7)
     assert (await local.complete(request)).text == (await local.complete(request)).text
 
 
+@pytest.mark.slow
 async def test_options_reach_the_model(local: Local) -> None:
     short = await local.complete(asked("Count from 1 to 100.", max_tokens=3))
     assert (short.usage.output_tokens, short.finish_reason) == (3, "length")
@@ -88,6 +90,7 @@ async def test_schema_is_kept(local: Local) -> None:
     assert isinstance(person["age"], int)
 
 
+@pytest.mark.slow
 async def test_more_requests_than_slots_are_all_answered(local: Local) -> None:
     replies = await asyncio.gather(*(local.complete(asked(f"Say {n}.", max_tokens=4)) for n in range(24)))
     assert all(reply.text for reply in replies)
@@ -186,6 +189,7 @@ async def test_proxy_of_the_environment_is_not_used(model_cache: Path) -> None:
         assert (await Local(Endpoint(provider="local"), http).complete(asked("Hi", max_tokens=2))).text
 
 
+@pytest.mark.slow
 async def test_stream_left_early_gives_its_place_back(local: Local) -> None:
     for number in range(20):  # more than there are slots
         stream = local.stream(asked(f"Count from {number} to 10000.", max_tokens=4000))

@@ -144,6 +144,7 @@ def test_document_of_the_standard_itself_may_be_referred_to() -> None:
         Schema.of(source).parse('{"v": {"type": 3}}')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [14, 50])  # 2 to the 50th ways to be wrong
 def test_alternatives_within_alternatives_end_in_time(depth: int) -> None:
     branch = {"type": "object", "properties": {"of": {"$ref": "#/$defs/any"}}, "required": ["of"]}

@@ -551,6 +551,7 @@ def test_text_without_a_usable_value_is_an_error_and_no_part_of_it_passes_for_th
         Schema.of(ROW_SCHEMA).parse(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

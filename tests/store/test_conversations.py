@@ -309,6 +309,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(steps)
 @settings(deadline=None, max_examples=60)
 def test_file_and_memory_and_lists_agree(tmp_path_factory: pytest.TempPathFactory, steps: list[Any]) -> None:

@@ -154,6 +154,7 @@ def warned(caught: list[warnings.WarningMessage]) -> list[str]:
     return [str(one.message) for one in caught if one.category is UserWarning]
 
 
+@pytest.mark.slow
 def test_stores_that_another_process_locks_for_10_seconds(shell: MakeShell, server: ChatServer, tmp_path: Path) -> None:
     """Row 32, with the waits that users have."""
     # Each waits once: together less than the 10 s.
@@ -271,6 +272,7 @@ def test_home_that_cannot_be_written(
     assert len(server.requests) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("day_s", [86_400, -86_400], ids=["forth", "back"])
 def test_clock_that_is_set_by_a_day_changes_no_wait_of_a_cell(
     shell: MakeShell, server: ChatServer, monkeypatch: pytest.MonkeyPatch, day_s: int

@@ -179,6 +179,7 @@ async def test_a_connection_inside_a_transaction_takes_no_rows(path: Path) -> No
     assert rows_in(path, "replies") == 2
 
 
+@pytest.mark.slow
 async def test_more_keys_than_one_query_takes(store: SqliteStore) -> None:
     await asyncio.gather(*(store.put(key_of(n), Reply(text=str(n))) for n in range(1201)))
     found = await store.get([key_of(n) for n in range(1301)])
@@ -431,6 +432,7 @@ WRITE = """
 """
 
 
+@pytest.mark.slow
 @posix_only
 def test_twenty_five_kills_lose_no_acknowledged_reply(path: Path) -> None:
     """Row 27."""

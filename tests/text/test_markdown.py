@@ -215,6 +215,7 @@ def test_commands_with_a_similar_name_are_typeset() -> None:
 # Hostile sizes ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

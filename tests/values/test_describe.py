@@ -93,6 +93,7 @@ FRAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMES)
 def test_ten_million_cells_cost_no_more_than_the_part_that_is_shown(name: str) -> None:
     """No function is called for a cell that is not shown; missing values are counted with a byte or two a cell."""
@@ -178,6 +179,7 @@ def test_small_containers_are_shown_as_python_shows_them(value: Any) -> None:
     assert shown(value).text == str(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "begin"),
     [

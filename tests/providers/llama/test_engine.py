@@ -76,6 +76,7 @@ async def test_listens_on_loopback_and_demands_its_key(environ: dict[str, str]) 
     assert statuses == [401, 401, 200]
 
 
+@pytest.mark.slow
 async def test_closing_stops_listening_and_the_next_call_loads_anew(environ: dict[str, str]) -> None:
     engine = await engine_for(MODEL, environ=environ)
     close_all()
@@ -86,6 +87,7 @@ async def test_closing_stops_listening_and_the_next_call_loads_anew(environ: dic
     assert again.key != engine.key
 
 
+@pytest.mark.slow
 async def test_closing_ends_requests_under_way(environ: dict[str, str]) -> None:
     async with contextlib.aclosing(HttpClient()) as http:
         options = Options(max_tokens=7000, temperature=0)
@@ -192,6 +194,7 @@ def test_process_says_nothing_and_ends(model_cache: Path) -> None:
     assert ran(program("ask(); print('asked')", model_cache)) == (0, "asked\n", "")
 
 
+@pytest.mark.slow
 def test_process_ends_while_a_request_is_under_way(model_cache: Path) -> None:
     code, out, err = ran(
         program(
@@ -209,6 +212,7 @@ def test_process_ends_while_a_request_is_under_way(model_cache: Path) -> None:
     assert (code, out, err) == (0, "the end\n", "")  # the replies would take minutes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_forked_child_loads_its_own_and_both_end(model_cache: Path) -> None:
     code, out, err = ran(
@@ -235,6 +239,7 @@ def test_forked_child_loads_its_own_and_both_end(model_cache: Path) -> None:
     assert (code, out, err) == (0, "child\nparent 7 5\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 def test_signals_stay_with_python(model_cache: Path) -> None:
     code, out, err = ran(
