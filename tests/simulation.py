@@ -249,9 +249,11 @@ class Network(AsyncProvider):
         fault: Callable[[str, int], ProviderError | None] = lambda prompt, attempt: None,
         hangs_s: Callable[[str], float] = lambda prompt: 0.0,
         late: type[ProviderError] = DeadlineError,
+        drains: bool = False,
     ) -> None:
         """Create a server; `away`: begin and end of each outage, which calls in flight meet as `broken`, new ones as
-        `refused`. `hangs_s`: how long a call in flight hangs before it fails, with `late`.
+        `refused`. `hangs_s`: how long a call in flight hangs before it fails, with `late`. `drains`: calls in
+        flight are answered all the same, as by a server that restarts gracefully.
         """
         super().__init__(Endpoint(provider="vllm", base_url="http://127.0.0.1:8000/v1"), HttpClient())
         self._clock = clock
@@ -262,6 +264,7 @@ class Network(AsyncProvider):
         self._fault = fault
         self._hangs_s = hangs_s
         self._late = late
+        self._drains = drains
         self.reached: Counter[str] = Counter()
         self.sent_at: list[float] = []
         self.in_flight = self.most_in_flight = 0
@@ -277,7 +280,7 @@ class Network(AsyncProvider):
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         ends_at = now + self._latency_s(prompt)
-        breaks_at = min((begin for begin, _ in self._away if begin > now), default=math.inf)
+        breaks_at = min((begin for begin, _ in self._away if begin > now and not self._drains), default=math.inf)
         await asyncio.sleep(min(ends_at, breaks_at) - now)
         if breaks_at < ends_at and (hangs_s := self._hangs_s(prompt)):
             await asyncio.sleep(hangs_s)

@@ -93,6 +93,11 @@ class Outages(Generic[_Row]):
         """Tell whether a connection has failed since the last answer."""
         return self._began_at is not None
 
+    @property
+    def began_at(self) -> float:
+        """Return when the outage or the suspicion began."""
+        return -math.inf if self._began_at is None else self._began_at
+
     def away_s(self, now: float) -> float:
         """Return the seconds since the outage began; 0 without one."""
         return now - self._began_at if self.is_on and self._began_at is not None else 0.0

@@ -14,6 +14,7 @@ from ..core.errors import (
     AichatError,
     ConnectionFailedError,
     DeadlineError,
+    EmptyReplyError,
     IncompleteReplyError,
     ProviderError,
     TooManyOpenFilesError,
@@ -101,6 +102,7 @@ class RequestQueue:
         self._retries = RetryBudget()
         self._failures_in_a_row = 0
         self._unsent_in_a_row = 0
+        self._has_replies = False
         self._is_closed = False
 
     @property
@@ -170,10 +172,11 @@ class RequestQueue:
                 self._owner.stop(error)
         self._owner.changed()
 
-    def succeeded(self) -> None:
+    def succeeded(self, request: PendingRequest) -> None:
         """Note that a request has its reply."""
-        self._answered()
+        self._answered(request)
         self._failures_in_a_row = 0
+        self._has_replies = True
         self._retries.earn()
 
     def failed(self, request: PendingRequest, error: AichatError, *, others_in_flight: int) -> None:
@@ -196,7 +199,7 @@ class RequestQueue:
         )
         if not (is_broken or is_late):
             if isinstance(error, ProviderError):
-                self._answered()
+                self._answered(request)
             self._fail(request, error)
         elif self._is_closed and outages.is_on:
             pass  # the row stays pending, like those that were not sent
@@ -216,13 +219,16 @@ class RequestQueue:
 
     def _fail(self, request: PendingRequest, error: AichatError) -> None:
         """Retry a request later, give it up, or stop the run."""
-        self._failures_in_a_row += 1
+        if not (self._has_replies and isinstance(error, EmptyReplyError)):  # the server is up: the row has no answer
+            self._failures_in_a_row += 1
         wait_s = next_wait_s(error, request.attempt, self._policy, self._random)
         if wait_s is not None and not self._is_closed and self._retries.spend():
             self._send_later(request, wait_s)
         else:
             give_up(error, request.attempt, self._policy)
-            if error.is_fatal or (wait_s is not None and self._failures_in_a_row >= _MAX_FAILURES_IN_A_ROW):
+            # A row that has used up its attempts may be the only one that fails; one given up at its first is not.
+            is_early = wait_s is not None or (error.is_retryable and request.attempt == 1)
+            if error.is_fatal or (is_early and self._failures_in_a_row >= _MAX_FAILURES_IN_A_ROW):
                 self._owner.stop(error)
             self._owner.finish(request, error)
 
@@ -265,11 +271,12 @@ class RequestQueue:
             self._owner.finish(request, error)
         self._owner.changed()
 
-    def _answered(self) -> None:
+    def _answered(self, request: PendingRequest) -> None:
         """Note that the server has answered: whatever failed before is explained."""
         self._unsent_in_a_row = 0
         self.outages.has_answered = True
-        if self.outages.is_suspected:
+        # In an outage, a call that was sent before it shows nothing: a server that restarts answers those first.
+        if self.outages.is_suspected and not (self.outages.is_on and request.sent_at < self.outages.began_at):
             self._end_outage()
 
     def _end_outage(self) -> None:

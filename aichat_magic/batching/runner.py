@@ -220,6 +220,8 @@ class BatchRunner:
                 self._start_task(self._send_probe(probe), self._workers)
         drain_until = self._clock() + _DRAIN_S
         while (self._in_flight or not self._is_saved) and self._clock() < drain_until:
+            if self._saver is not None:
+                self._saver.flush()  # a callback that raised has ended the write
             await self._wait_for_change(drain_until)
 
     def _is_over(self) -> bool:
@@ -388,7 +390,7 @@ class BatchRunner:
             self._queue.failed(request, empty, others_in_flight=self._in_flight - 1)
             self._report_progress()
             return
-        self._queue.succeeded()
+        self._queue.succeeded(request)
         if self._saver is None:
             self.finish(request, outcome)
         else:

@@ -100,7 +100,9 @@ class ReplySaver:
             group, self._unsaved = self._unsaved, []
             await self._store.put_many([(unsaved.request.key, unsaved.reply) for unsaved in group])
             self.n_unsaved -= len(group)
-            self._on_stored([(unsaved.request, unsaved.reply) for unsaved in group])
-            for unsaved in group:
-                if unsaved.waiter is not None and not unsaved.waiter.done():
-                    unsaved.waiter.set_result(None)
+            try:
+                self._on_stored([(unsaved.request, unsaved.reply) for unsaved in group])
+            finally:  # also when the user's callback raises
+                for unsaved in group:
+                    if unsaved.waiter is not None and not unsaved.waiter.done():
+                        unsaved.waiter.set_result(None)

@@ -14,11 +14,13 @@ from aichat_magic.batching.progress import Progress
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.core.errors import (
     AuthenticationError,
+    BlankReplyError,
     ConnectionFailedError,
     HostNotFoundError,
     IncompleteReplyError,
     NotRunningError,
     ProviderError,
+    RateLimitError,
     ServerError,
 )
 from aichat_magic.core.messages import Reply
@@ -42,6 +44,55 @@ def resets(share: float, seed: int = 0) -> Callable[[str, int], ProviderError | 
 
 
 # --- runs, in virtual time
+
+
+@pytest.mark.parametrize("refused", [NotRunningError, ConnectionFailedError, HostNotFoundError])
+@pytest.mark.parametrize(("seconds", "reply_s"), [(2.8, 3), (30, 20)])
+def test_answers_to_calls_that_were_sent_before_do_not_end_an_outage(
+    refused: type[ProviderError], seconds: float, reply_s: float
+) -> None:
+    """A server that restarts gracefully refuses new connections while it finishes what is in flight."""
+    runner, network = run_batch(
+        ROWS,
+        away=[(20, 20 + seconds)],
+        drains=True,
+        refused=refused,
+        latency_s=lambda prompt: reply_s * (0.5 + random.Random(prompt).random()),
+    )
+    assert_all_right(runner, ROWS)
+    assert len([at for at in network.sent_at if 20 <= at < 20 + seconds]) <= 64
+
+
+@pytest.mark.parametrize("in_flight", [8, "auto"])
+def test_wait_that_is_longer_than_allowed_stops_the_run_soon(in_flight: Any) -> None:
+    answered: list[str] = []
+
+    def fault(prompt: str, attempt: int) -> ProviderError | None:
+        answered.append(prompt)
+        return RateLimitError("busy", status=429, retry_after_s=3600.0) if len(answered) > 50 else None
+
+    runner, network = run_batch(ROWS, concurrency=in_flight, fault=fault)
+    assert isinstance(runner.stopped_by, RateLimitError)
+    assert len(network.sent_at) <= 50 + 60
+    assert runner.progress().errors <= 60
+
+
+def test_server_that_always_fails_stops_a_run_without_retries_too() -> None:
+    runner, network = run_batch(ROWS, max_retries=0, fault=lambda prompt, attempt: ServerError("down", status=500))
+    assert isinstance(runner.stopped_by, ServerError)
+    assert len(network.sent_at) <= 200
+
+
+@pytest.mark.parametrize("in_flight", [1, 8, 64])
+def test_rows_without_an_answer_that_follow_each_other_do_not_stop_a_run(in_flight: int) -> None:
+    rows = ROWS[:1000]
+    runner, _ = run_batch(
+        rows,
+        concurrency=in_flight,
+        fault=lambda prompt, attempt: BlankReplyError("no text") if 300 <= rows.index(prompt) < 400 else None,
+    )
+    assert runner.stopped_by is None
+    assert list(runner.errors()) == list(range(300, 400))
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 3, 64, 256, "auto"])
