@@ -61,6 +61,9 @@ class Disk:
     def exists(self, path: str) -> bool:
         return path in self.notebooks
 
+    def is_same(self, path: str, other: str) -> bool:
+        return path == other
+
     def cells(self, path: str) -> Mapping[str, str] | None:
         return self.notebooks.get(path)
 

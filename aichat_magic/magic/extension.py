@@ -68,7 +68,8 @@ class AIChat(Magics):
         """
         self._session: Session | None = None
         self._shown: ShownReplies | None = None
-        self._process = os.urandom(16).hex()
+        # Kept on the shell: after `%reload_ext` this is the same terminal or kernel, with the same conversation.
+        self._process = shell.__dict__.setdefault("_aichat_process", os.urandom(16).hex())
         self._folder = os.getcwd()
         self._seen_cells: set[str] = set()
         self._is_inherited: bool | None = None
@@ -245,7 +246,7 @@ class AIChat(Magics):
         shell: Any = self.shell
         with contextlib.suppress(ValueError):
             shell.events.unregister("pre_run_cell", self.see_cell)
-        matchers = shell.Completer.custom_matchers
+        matchers = shell.Completer.custom_matchers if shell.Completer is not None else []
         matchers[:] = [matcher for matcher in matchers if getattr(matcher, "__self__", None) is not self]
         if self._shown is not None:
             self._shown.uninstall()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
@@ -90,12 +91,12 @@ class ChatHistory:
 
     def older(self) -> list[tuple[str, ConversationSummary]]:
         """Return names and summaries of older conversations that may belong to this notebook, newest first."""
-        found = []
-        for one in self._identity.older:
-            summary = self._main_of(one.known.scope)
-            if summary is not None and summary.turns:
-                found.append((older_name(one.known.scope), summary))
-        return found[:_MOST_OLDER]
+        return [(older_name(one.known.scope), summary) for one, summary in self._begun(self._identity.older)]
+
+    def _begun(self, older: Iterable[OlderConversation]) -> list[tuple[OlderConversation, ConversationSummary]]:
+        """Return the first few that have turns: a path such as that of `Console 1` may have had hundreds."""
+        found = ((one, summary) for one in older if (summary := self._main_of(one.known.scope)) and summary.turns)
+        return list(itertools.islice(found, _MOST_OLDER))
 
     def is_older(self, name: str) -> bool:
         """Tell whether a name stands for the `main` of another notebook, kernel or terminal."""
@@ -109,8 +110,7 @@ class ChatHistory:
         if self._is_greeted or self.is_begun(MAIN):
             return ""
         self._is_greeted = True
-        found = [(one, summary) for one in self._identity.older if (summary := self._main_of(one.known.scope))]
-        found = [(one, summary) for one, summary in found if summary.turns]
+        found = self._begun(sorted(self._identity.older, key=lambda one: not one.is_copied))
         if not found:
             return ""
         # A conversation whose cells are in this notebook is the more likely one.

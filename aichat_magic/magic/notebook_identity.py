@@ -6,6 +6,7 @@ CONTRIBUTING has the table of cases.
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import re
@@ -81,6 +82,9 @@ class Files(Protocol):
     def cells(self, path: str) -> Mapping[str, str] | None:
         """Return the sources of its cells by their ids; None if it cannot be read or its format has no ids."""
 
+    def is_same(self, path: str, other: str) -> bool:
+        """Tell whether two paths lead to one file."""
+
 
 class NotebookFiles:
     """Notebooks of the file system; each is read again only when it has changed."""
@@ -91,7 +95,20 @@ class NotebookFiles:
 
     def exists(self, path: str) -> bool:
         """Tell whether a file exists."""
-        return os.path.exists(path)
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return False
+        except OSError:  # out of sight, as after a change of permissions
+            return True
+        return True
+
+    def is_same(self, path: str, other: str) -> bool:
+        """Tell whether two paths lead to one file: by a link, or in another case on Windows."""
+        try:
+            return path == other or os.path.samefile(path, other)
+        except (OSError, ValueError):
+            return False
 
     def cells(self, path: str) -> Mapping[str, str] | None:
         """Return the sources of its cells by their ids; None if it cannot be read or its format has no ids."""
@@ -160,19 +177,21 @@ class NotebookIdentity:
         """Look for this notebook among the known ones; return its scope, or an empty string."""
         location = self._location()
         # Once for each execution of a cell: what a cell sends and what it stores must belong to one conversation.
-        if not location.notebook or (location.execution and self._looked == (location.execution, location.cell_id)):
+        if not location.notebook or (
+            location.execution and self._looked == (location.execution, location.cell_id or location.text)
+        ):
             return ""
-        self._looked = (location.execution, location.cell_id)
+        self._looked = (location.execution, location.cell_id or location.text)
         cells = self._cells()
         known = self._store().notebooks(cells=tuple(cells), path=location.notebook, kernel=location.kernel)
         evident = [one for one in known if self._is_evident(one, cells)]
-        here = [one for one in evident if one.path == location.notebook]
-        moved = [one for one in evident if one.path != location.notebook and not self._has_cells_elsewhere(one)]
+        here = [one for one in evident if self._files.is_same(one.path, location.notebook)]
+        moved = [one for one in evident if one not in here and not self._has_cells_elsewhere(one)]
         # If a copy and its original have both moved, nobody can tell which of them this is.
         found = here or (moved if len({one.path for one in moved}) == 1 else [])
         if found:
             self._settled = found[0].scope
-        copied = {one.scope for one in evident if one.path != location.notebook}
+        copied = {one.scope for one in evident if one not in here}
         # Ids such as `cell-1` and `initial_id` are in many notebooks: at another path, with nothing else in common,
         # they say nothing.
         related = {
@@ -199,7 +218,9 @@ class NotebookIdentity:
         if location.lasting_cell_id:
             cells[location.cell_id] = (location.text,)
         in_file = self._files.cells(location.notebook) or {}
-        if any(cell in in_file for cell in cells) or (not cells and self._with_this_text()):
+        if any(cell in in_file for cell in cells) or (
+            not cells and _is_question(location.text) and self._with_this_text()
+        ):
             for cell, source in in_file.items():
                 cells[cell] = (*cells.get(cell, ()), source)
         return cells
@@ -240,7 +261,8 @@ class NotebookIdentity:
         if not self._files.exists(known.path):
             return False
         cells = self._files.cells(known.path)
-        return cells is None or any(cell in known.cells for cell in cells)
+        own = set(filter(_is_random, known.cells)) or known.cells  # every notebook of PyCharm has an `initial_id`
+        return cells is None or any(cell in own for cell in cells)
 
 
 def outlives_kernel(cell_id: str) -> bool:
@@ -311,8 +333,26 @@ def _is_random(cell_id: str) -> bool:
     has_digit, has_letter = any(map(str.isdigit, digits)), any(map(str.isalpha, digits))
     if len(digits) < _LEAST_RANDOM or len(set(digits)) <= _LEAST_RANDOM // 2 - 1 or not (has_digit and has_letter):
         return False
+    if _is_sequence(digits):
+        return False
     is_mixed = digits != digits.lower() and digits != digits.upper() and "-" not in cell_id and "_" not in cell_id
-    return bool(_HEX_ID.fullmatch(cell_id)) or is_mixed
+    # A name such as `importCell1` changes its kind of character seldom.
+    kinds = [(c.isdigit(), c.isupper()) for c in digits]
+    changes = sum(a != b for a, b in itertools.pairwise(kinds))
+    return bool(_HEX_ID.fullmatch(cell_id)) or (is_mixed and changes > _LEAST_RANDOM // 2)
+
+
+def _is_question(source: str) -> bool:
+    """Tell whether a cell asks a model; `import pandas as pd` and `%aichat use MODEL` stand in many notebooks."""
+    first, _, body = source.lstrip().partition("\n")
+    return (first.startswith("%%aichat") and bool(body.strip())) or "%aichat ask " in source
+
+
+def _is_sequence(digits: str) -> bool:
+    """Tell whether an id counts up or down, as in `a1b2c3d4`: people and language models write such ids everywhere."""
+    rows = [ord(c) for c in digits if c.isalpha()], [ord(c) for c in digits if c.isdigit()]
+    steps = [abs(b - a) for row in rows for a, b in itertools.pairwise(row)]
+    return 4 * sum(step in (1, 5, 9) for step in steps) >= 3 * len(steps)  # 5 and 9: from f to a, from 9 to 0
 
 
 def _asks(source: str, prompt: str) -> bool:

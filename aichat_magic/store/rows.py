@@ -69,6 +69,7 @@ _FINISH_REASONS: Final[dict[Any, FinishReason]] = {
     b"tool_calls": "tool_calls",
 }
 _MAX_INT: Final = 2**63 - 1
+_END_S: Final = 253_402_214_401.0  # `time.localtime` takes no later year than 9999 everywhere
 
 
 def answer_row(reply: Reply, created_s: float) -> StoredRow | None:
@@ -143,7 +144,7 @@ def _is_valid(row: StoredRow, oldest_s: float = -math.inf) -> bool:
         and type(text) is bytes
         and type(model) is bytes
         and (type(elapsed_s) is float and 0.0 <= elapsed_s < math.inf)
-        and (type(created_s) is float and 0.0 <= created_s < math.inf and created_s >= oldest_s)
+        and (is_time(created_s) and created_s >= oldest_s)
         and (cost_usd is None or (type(cost_usd) is float and 0.0 <= cost_usd < math.inf))
         and (input_tokens is None or (type(input_tokens) is int and 0 <= input_tokens <= _MAX_INT))
         and (output_tokens is None or (type(output_tokens) is int and 0 <= output_tokens <= _MAX_INT))
@@ -171,4 +172,4 @@ def from_blob(value: Any) -> str | None:
 
 def is_time(value: Any) -> bool:
     """Tell whether a value of a row is a time in seconds since 1970."""
-    return type(value) is float and 0.0 <= value < math.inf
+    return type(value) is float and 0.0 <= value < _END_S

@@ -178,6 +178,8 @@ class TurnTree:
             Whether there was one.
         """
         found = self._execute(FIND_CONVERSATION, _blobs(key)).fetchone()
+        if key[0]:
+            forget_notebook(self.connection, key[0])  # also one that has turns in shared conversations only
         if found is None:
             return False
         (deleted,) = found
@@ -202,8 +204,6 @@ class TurnTree:
         )
         self._execute("DELETE FROM turns WHERE conversation = ?", (deleted,))
         self._execute("UPDATE spent SET conversation = NULL WHERE conversation = ?", (deleted,))
-        if key[0]:
-            forget_notebook(self.connection, key[0])
         return True
 
     # Reading

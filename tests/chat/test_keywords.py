@@ -78,7 +78,9 @@ def test_keywords_are_put_into_a_docstring() -> None:
         """
 
     lines = (function.__doc__ or "").splitlines()
-    assert f"                model: {keyword_docs(CallKeywords)['model']}" in lines
+    above = next(line for line in lines if "**options" in line)
+    indent = " " * (len(above) - len(above.lstrip()) + 4)  # Python 3.13 takes the common indent away
+    assert f"{indent}model: {keyword_docs(CallKeywords)['model']}" in lines
     assert "{keywords}" not in lines
     assert [line.strip() for line in lines].index("Returns:") > len(CallKeywords.__annotations__)
 

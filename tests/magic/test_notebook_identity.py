@@ -169,7 +169,23 @@ def test_renamed_notebook_does_not_take_what_is_at_its_old_path_by_now(
     assert late.run(THREE, "n1") == ["n1"]
 
 
-@pytest.mark.parametrize("cell_id", ["initial_id", "cell-1", "1", "00000001", "deadbeef", "introduction", "cell_id_7"])
+@pytest.mark.parametrize(
+    "cell_id",
+    [
+        "initial_id",
+        "cell-1",
+        "1",
+        "00000001",
+        "deadbeef",
+        "introduction",
+        "cell_id_7",
+        # As people and models write them.
+        "a1b2c3d4",
+        "b2c3d4e5",
+        "a1b2c3d4-e5f6-7890-abcd-ef1234567890",
+        "importCell1",
+    ],
+)
 def test_id_that_other_notebooks_have_tells_only_with_the_prompt(
     store: MemoryConversations, disk: Disk, cell_id: str
 ) -> None:
@@ -248,6 +264,16 @@ def test_front_end_that_names_no_cell_is_told_by_the_text_in_its_own_file(
     disk.save(UNTITLED, {ONE: "%%aichat \nq1", TWO: "%%aichat \nq2"})
     classic = Kernel(store, disk, UNTITLED, has_cell_ids=False, is_own_path=is_own_path, is_saved=False)
     assert classic.run("", "q2") == (["q1", "q1", "q2"] if is_own_path else ["q2"])
+
+
+@pytest.mark.parametrize("text", ["import pandas as pd", "%aichat", "%load_ext aichat_magic", "%%aichat --help\n"])
+def test_text_that_is_no_question_tells_nothing(store: MemoryConversations, disk: Disk, text: str) -> None:
+    """It may stand in any notebook: the kernel of a renamed one knows the path only, where another one may be."""
+    Kernel(store, disk, UNTITLED).run(ONE, "q1")
+    disk.save(UNTITLED, {ONE: "%%aichat \nq1", TWO: text})
+    late = Kernel(store, disk, UNTITLED, has_cell_ids=False, is_saved=False)
+    late.see("", text)
+    assert late.session._history.load("main").turns == ()
 
 
 def test_text_that_is_not_in_the_file_tells_nothing(store: MemoryConversations, disk: Disk) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from needs import needs
 from safe_html import FORBIDDEN
 from servers import Answer, ChatServer, Received, payload, text
 
@@ -103,6 +104,7 @@ def test_stored_replies_of_0_1_with_such_characters_are_mended_as_they_are_read(
         assert len(server.requests) == 2
 
 
+@needs("pyarrow")
 def test_run_and_its_frame_and_its_file_hold_the_mended_text(chat: Chat, tmp_path: Path) -> None:
     frame = pd.DataFrame({"q": ["one", "bad"]})
     with ChatServer(says("a\ud800b")) as server:
