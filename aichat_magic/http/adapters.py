@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from ..core.errors import ConfigError
 from ..core.urls import PORTS
+from ..text.words import shorten
 from .connection import Connection, connect
 from .request import HttpRequest, headers_of, request_bytes
 from .response import InvalidResponseError, ResponseHead, TruncatedResponseError
@@ -114,7 +115,7 @@ class DirectAdapter(Adapter):
         self._connection: Connection | None = None
         self._used_at = 0.0
         host = destination.host
-        self._host = host if host.isascii() else host.encode("idna").decode("ascii")
+        self._host = _ascii_host(host)
         port = "" if destination.port == PORTS[destination.scheme] else f":{destination.port}"
         name = f"[{self._host}]" if ":" in self._host else self._host
         self._host_header = (b"host", f"{name}{port}".encode("ascii"))
@@ -176,6 +177,19 @@ class DirectAdapter(Adapter):
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.aclose()
+
+
+def _ascii_host(host: str) -> str:
+    """Return a host as DNS has it.
+
+    Raises:
+        ConfigError: It is no name that DNS can have.
+    """
+    try:
+        return host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        pass
+    raise ConfigError(f"The host {shorten(host, 80)!r} is no name that can be looked up. Check the base URL.")
 
 
 class _DirectResponse(RawResponse):

@@ -201,8 +201,10 @@ class HttpClient:
             self._left_to_parent.append(pool)
             pool = None
         if pool is None or pool.is_closed:
-            for other in [other for other in self._pools if other.is_closed()]:
-                self._pools.pop(other).abandon()
+            for reference in self._pools.keyrefs():  # a copy made at once: other threads add and remove pools meanwhile
+                other = reference()
+                if other is not None and other.is_closed() and (left := self._pools.pop(other, None)) is not None:
+                    left.abandon()
             pool = self._pools[loop] = Pool(self._maker(), self.limit)
             await pool.begin()
         return pool

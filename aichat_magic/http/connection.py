@@ -150,6 +150,8 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _wait_for_more(self, deadline: float) -> None:
         """Wait until something arrives, or raise at the deadline."""
+        if self._loop.time() >= deadline:  # the timer never fires while bytes arrive in every turn of the loop
+            raise DeadlineExpiredError
         self._unread = 0
         if self._is_paused and self._transport is not None:
             self._is_paused = False

@@ -240,12 +240,16 @@ class Exchange:
             if self._response is not None and not self._is_complete and not self._has_failed:
                 await self._drain(self._response)
         finally:
-            if self._response is not None:
-                await self._response.aclose()
-            if self._is_complete:
-                await self._pool.release(self._destination, adapter)
-            else:
-                await self._pool.discard(adapter)
+            is_closed = False
+            try:
+                if self._response is not None:
+                    await self._response.aclose()
+                is_closed = True
+            finally:  # also when it was cancelled meanwhile: the adapter holds a slot
+                if is_closed and self._is_complete:
+                    await self._pool.release(self._destination, adapter)
+                else:
+                    await self._pool.discard(adapter)
 
     async def _drain(self, response: RawResponse) -> None:
         """Read the rest of the response, if it is short and arrives at once."""

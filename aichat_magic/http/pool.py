@@ -133,12 +133,14 @@ class Pool:
         Args:
             kept: How many connections to each destination stay open.
         """
-        closing: list[Adapter] = []
-        for free in self._free.values():
-            while len(free) > kept:
-                closing.append(free.popleft()[1])
-        if closing:
-            await asyncio.gather(*(self._close(adapter) for adapter in closing))
+        async def close_one(free: deque[tuple[float, Adapter]]) -> None:
+            # Taken off the stack here, because a task that is cancelled before its first step never runs.
+            if len(free) > kept:
+                await self._close(free.popleft()[1])
+
+        surplus = [free for free in self._free.values() for _ in range(len(free) - kept)]
+        if surplus:
+            await asyncio.gather(*map(close_one, surplus))
 
     async def _close_longest_idle(self) -> None:
         """Close the connection that has been idle for longest, whatever its host: its slot may be the one needed."""

@@ -1023,3 +1023,44 @@ def test_importing_the_client_does_not_import_httpx(anyio_backend):
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+FLOOD = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    peer, _ = listener.accept()
+    peer.recv(65_536)
+    peer.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-type: text/event-stream\\r\\ntransfer-encoding: chunked\\r\\n\\r\\n")
+    while True:
+        peer.sendall(b"a\\r\\ndata: 123\\n\\r\\n" * 200)
+"""
+
+
+async def test_total_deadline_holds_while_bytes_arrive_in_every_turn_of_the_loop() -> None:
+    async def read_all(http: HttpClient, request: HttpRequest) -> None:
+        async with contextlib.aclosing(http.events(request)) as events:
+            async for _ in events:
+                pass
+
+    pipe = asyncio.subprocess.PIPE
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FLOOD, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        assert server.stdout is not None
+        url = f"http://127.0.0.1:{int(await server.stdout.readline())}/"
+        async with contextlib.aclosing(HttpClient(environ={})) as http:
+            request = HttpRequest(provider="p", url=url, body=b"{}", timeout_s=0.3, max_bytes=10**12)
+            with pytest.raises(errors.DeadlineError):
+                await asyncio.wait_for(read_all(http, request), PATIENCE_S / 3)
+    finally:
+        server.kill()
+        await server.wait()
+
+
+@pytest.mark.parametrize("host", ["ü..example.com", "\ud800.example"])
+async def test_host_that_no_dns_name_can_be_is_a_clear_error(host: str) -> None:
+    async with contextlib.aclosing(HttpClient(environ={})) as http:
+        with pytest.raises(errors.ConfigError, match=r"is no name that can be looked up"):
+            await http.send(HttpRequest(provider="p", url=f"http://{host}/v1", body=b"{}"))

@@ -10,7 +10,7 @@ import math
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -501,3 +501,63 @@ def test_kernel_with_few_descriptors_lives(server: ChatServer) -> None:
         assert kernel.fds <= before + 6
         assert kernel.run("%%aichat\nstill there?").shown.endswith("echo: still there?")
         assert server.most_in_flight <= 64
+
+
+# --- a request that is cancelled
+
+
+@contextlib.asynccontextmanager
+async def small_answers() -> AsyncGenerator[str, None]:
+    """Answer every request with an empty JSON object; the URL."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(Exception):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(2)
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_direct", [True, False], ids=["direct", "through httpx"])
+@pytest.mark.parametrize("is_fresh", [True, False], ids=["new connection", "kept connection"])
+async def test_request_that_is_cancelled_in_any_turn_of_the_loop_keeps_no_slot(is_direct: bool, is_fresh: bool) -> None:
+    async with small_answers() as url:
+        for turns in range(30):
+            limit = ConnectionLimit(descriptors=lambda: 256)
+            async with contextlib.aclosing(
+                HttpClient(environ={}, is_direct=is_direct, limit=lambda limit=limit: limit)
+            ) as http:
+                request = HttpRequest(provider="p", url=url, body=b"{}")
+                if not is_fresh:
+                    await http.send(request)
+                task = asyncio.ensure_future(http.send(request))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert limit.in_use == 0, turns
+
+
+@pytest.mark.anyio
+async def test_closing_of_idle_connections_that_is_cancelled_loses_no_slot() -> None:
+    limit = ConnectionLimit(descriptors=lambda: 256)
+    async with small_answers() as url, contextlib.aclosing(HttpClient(environ={}, limit=lambda: limit)) as http:
+        request = HttpRequest(provider="p", url=url, body=b"{}")
+        await asyncio.gather(*(http.send(request) for _ in range(30)))
+
+        async def close() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)  # an interrupt in the turn in which a run ends
+            await http.close_idle()
+
+        await asyncio.wait({asyncio.ensure_future(close())})
+        await http.close_idle()
+        assert limit._total <= 4
