@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -177,7 +178,7 @@ def test_damaged_store_is_told_and_left(machine: Machine) -> None:
 
 def test_sound_store_is_told_with_its_size(machine: Machine) -> None:
     path = Path(machine.environ["AICHAT_CONVERSATIONS"])
-    with sqlite3.connect(path) as file:
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
         file.execute("CREATE TABLE x (y)")
     file.close()
     assert machine.found("conversations").state == "ok"
@@ -187,7 +188,7 @@ def test_sound_store_is_told_with_its_size(machine: Machine) -> None:
 def test_large_store_of_replies_is_noted_with_the_way_to_prune_it(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with sqlite3.connect(machine.environ["AICHAT_STORE"]) as file:
+    with contextlib.closing(sqlite3.connect(machine.environ["AICHAT_STORE"])) as file, file:
         file.execute("CREATE TABLE x (y)")
     file.close()
     assert machine.found("replies").state == "ok"
