@@ -133,6 +133,7 @@ class Pool:
         Args:
             kept: How many connections to each destination stay open.
         """
+
         async def close_one(free: deque[tuple[float, Adapter]]) -> None:
             # Taken off the stack here, because a task that is cancelled before its first step never runs.
             if len(free) > kept:
