@@ -28,8 +28,8 @@ from aichat_magic.store.conversations import (
 # As nbformat, JupyterLab, Deepnote and Colab make them.
 ONE, TWO = "1f0e3dad", "70efdf2e-c9b8-4a22-9f5a-0c1d2e3f4a5b"
 THREE, FOUR = "6f4922f45568161a8cdf4ad2299f6d23", "lIYdn1woOS1n"
-UNTITLED, ANALYSIS = "/work/Untitled.ipynb", "/work/analysis.ipynb"
-URI = "vscode-notebook-cell:/work/a.ipynb#W0sZmlsZQ%3D%3D"
+UNTITLED, ANALYSIS = "/nb/Untitled.ipynb", "/nb/analysis.ipynb"
+URI = "vscode-notebook-cell:/nb/a.ipynb#W0sZmlsZQ%3D%3D"
 
 
 @pytest.fixture
@@ -123,8 +123,8 @@ def test_file_that_was_deleted_and_another_one_in_its_place_begins_anew(
     disk.delete(UNTITLED)
     new = Kernel(store, disk, UNTITLED)
     assert new.run(THREE, "n1") == ["n1"]
-    disk.save("/work/restored.ipynb", cells)
-    assert Kernel(store, disk, "/work/restored.ipynb").run(FOUR, "q3") == [*BEFORE, "q3"]
+    disk.save("/nb/restored.ipynb", cells)
+    assert Kernel(store, disk, "/nb/restored.ipynb").run(FOUR, "q3") == [*BEFORE, "q3"]
 
 
 def test_copy_begins_anew_and_neither_writes_into_the_other(
@@ -137,8 +137,8 @@ def test_copy_begins_anew_and_neither_writes_into_the_other(
     assert Kernel(store, disk, UNTITLED).run(THREE, "q3") == [*BEFORE, "q3"]
     assert Kernel(store, disk, ANALYSIS).run(FOUR, "more") == ["of the copy", "of the copy", "more"]
     # Whichever of them is renamed keeps its own.
-    disk.rename(UNTITLED, "/work/final.ipynb")
-    assert Kernel(store, disk, "/work/final.ipynb").run("0123abcd", "q4") == [*BEFORE, "q3", "q3", "q4"]
+    disk.rename(UNTITLED, "/nb/final.ipynb")
+    assert Kernel(store, disk, "/nb/final.ipynb").run("0123abcd", "q4") == [*BEFORE, "q3", "q3", "q4"]
 
 
 def test_copy_and_original_that_both_moved_are_not_confused(
@@ -146,9 +146,9 @@ def test_copy_and_original_that_both_moved_are_not_confused(
 ) -> None:
     disk.copy(UNTITLED, ANALYSIS)
     Kernel(store, disk, ANALYSIS).run(ONE, "of the copy")
-    disk.rename(UNTITLED, "/work/b.ipynb")
-    disk.rename(ANALYSIS, "/work/c.ipynb")
-    unknown = Kernel(store, disk, "/work/c.ipynb")
+    disk.rename(UNTITLED, "/nb/b.ipynb")
+    disk.rename(ANALYSIS, "/nb/c.ipynb")
+    unknown = Kernel(store, disk, "/nb/c.ipynb")
     assert unknown.run(THREE, "n1") == ["n1"]
     assert "1 more" in unknown.notes[0]
 
