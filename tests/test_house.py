@@ -72,6 +72,7 @@ def test_module_imports_from_its_own_package_or_a_lower_one(module: str) -> None
         assert is_own or step_of(other) < step_of(module), f"{module} imports {other}; the rule: {RULE}"
 
 
+@pytest.mark.slow
 def test_no_modules_import_each_other_in_a_circle() -> None:
     waiting = {module: set(own_imports_of(module)) - {module} for module in MODULES}
     while free := [module for module, others in waiting.items() if not others & waiting.keys()]:

@@ -208,6 +208,7 @@ LINE = st.lists(
 ).map(" ".join)  # fmt: skip
 
 
+@pytest.mark.slow
 @given(LINE)
 @STABLE
 def test_any_line_is_understood_or_refused(line: str) -> None:
@@ -351,6 +352,7 @@ def test_run_over_hostile_rows_is_harmless_to_look_at() -> None:
     assert_harmless(previewed._repr_html_())
 
 
+@pytest.mark.slow
 def test_terminal_of_ipython_obeys_nothing_of_a_reply(tmp_path: Path) -> None:
     pieces = ["a\x1b", "]52;c;aGk=\x07", "\x1b]8;;https://evil.example\x1b\\link\x1b]8;;\x1b\\", "\x9b31m", "\x1b[2J",
               "\u202eevil\u2066", "\x00\x08\r", " done "]  # fmt: skip

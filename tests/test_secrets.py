@@ -561,6 +561,7 @@ def test_nothing_that_a_kernel_shows_logs_or_writes_holds_the_key() -> None:
     assert "DEBUG" in logged
 
 
+@pytest.mark.slow
 def test_code_of_a_model_goes_into_the_next_cell_and_is_not_run() -> None:
     with ChatServer(answered) as server, Kernel(env=environment_of(server)) as kernel:
         kernel.run("%load_ext aichat_magic")

@@ -122,6 +122,7 @@ def test_run_stays_below_the_rate_that_a_server_admits_and_loses_nothing(chat: C
         assert len(server.requests) <= 1200
 
 
+@pytest.mark.slow
 def test_lone_429_costs_one_call(chat: Chat) -> None:
     rows = [f"row {number}" for number in range(600)]
 

@@ -462,6 +462,7 @@ def test_a_handler_that_is_not_pythons_stays(monkeypatch: pytest.MonkeyPatch) ->
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_cleanup_that_hangs_ends_with_the_grace_time(caplog: pytest.LogCaptureFixture) -> None:
     begun = threading.Event()
 
@@ -543,6 +544,7 @@ def test_a_later_run_may_last_longer_than_the_grace_time() -> None:
     assert run(give("late", after_s=0.4), grace_s=0.2) == "late"
 
 
+@pytest.mark.slow
 def test_interrupted_connections_are_closed_even_if_their_task_does_not_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -430,6 +430,7 @@ def test_runs_with_all_defaults_get_every_row(
     assert server.connections < len(server.requests) / 2
 
 
+@pytest.mark.slow
 @posix_only
 def test_run_that_finds_few_descriptors_left_goes_on_with_them(server: ChatServer, tmp_path: Path) -> None:
     """Row 118: files of the user take the others."""

@@ -252,6 +252,7 @@ def test_running_cell_is_none_of_the_last_cells(run: Cell, server: ChatServer, c
     assert "aichat" not in prompt
 
 
+@pytest.mark.slow
 def test_cell_is_told_from_the_running_one_in_a_kernel(server: ChatServer) -> None:
     with Kernel(env={"AICHAT_BASE_URL": server.url, "AICHAT_MODEL": "openai/m"}) as kernel:
         kernel.run("%load_ext aichat_magic")

@@ -108,6 +108,7 @@ async def test_reply_is_whole_and_named(staged: tuple[AsyncProvider, str]) -> No
     assert isinstance(reply.usage, Usage)
 
 
+@pytest.mark.slow
 async def test_stream_ends_with_its_reason_and_says_what_complete_says(staged: tuple[AsyncProvider, str]) -> None:
     provider, model = staged
     chunks: list[Chunk] = []

@@ -140,6 +140,7 @@ async def test_messages_longer_than_the_context_are_refused_in_words(local: Loca
             await ask(asked("word " * 9000))
 
 
+@pytest.mark.slow
 async def test_context_is_known_before_and_after_loading(local: Local, model_cache: Path) -> None:
     path = str(model_cache / SMOLLM2.file)
     close_all()
@@ -149,6 +150,7 @@ async def test_context_is_known_before_and_after_loading(local: Local, model_cac
     assert (local.context_tokens(MODEL), local.context_tokens(path)) == (8192, 8192)
 
 
+@pytest.mark.slow
 async def test_loading_is_told_to_the_one_who_prepared(local: Local) -> None:
     close_all()
     told: list[str] = []

@@ -725,6 +725,7 @@ def as_json(value: Any) -> Any:
     return sorted(value) if isinstance(value, frozenset) else dataclasses.asdict(value)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     review=_REVIEWS, indent=st.sampled_from([None, 2]), frame=st.sampled_from(["{}", "So:\n```json\n{}\n```\nDone."])

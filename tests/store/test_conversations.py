@@ -532,6 +532,7 @@ WRITE = """
 """
 
 
+@pytest.mark.slow
 @posix_only
 def test_kills_lose_no_acknowledged_turn(path: Path) -> None:
     """Row 27, for conversations."""

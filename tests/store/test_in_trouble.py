@@ -200,6 +200,7 @@ def test_lock_that_is_soon_free_is_waited_for_without_a_word(shell: MakeShell, t
     assert rows_in(paths[1], "turns") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_event_loop_is_not_blocked_by_a_locked_store(server: ChatServer, tmp_path: Path) -> None:
     """Row 32: the wait of the file is in another thread."""

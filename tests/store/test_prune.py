@@ -95,6 +95,7 @@ def test_pruning_where_there_is_no_file_makes_none(path: Path) -> None:
     assert not path.parent.exists()
 
 
+@pytest.mark.slow
 async def test_pruning_while_another_program_reads_keeps_the_file_usable(path: Path) -> None:
     store = SqliteStore(path, patience_s=0.1)
     for number in range(300):

@@ -504,6 +504,7 @@ async def has_time_beside(task: "asyncio.Task[object]") -> bool:
     return not task.done()
 
 
+@pytest.mark.slow
 async def test_locked_store_keeps_the_reply_and_writes_it_later(path: Path) -> None:
     """Row 32."""
     store = SqliteStore(path, patience_s=1)

@@ -207,6 +207,7 @@ def test_escapes_of_such_characters_are_told_from_what_only_looks_like_them(valu
     assert without_unfit(value) == expected
 
 
+@pytest.mark.slow
 @given(st.recursive(st.text(st.characters()), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_whatever_json_holds_can_be_written_as_utf_8(value: Any) -> None:
     for is_ascii in (True, False):

@@ -47,6 +47,7 @@ def test_any_text_gives_only_tags_attributes_and_addresses_of_ours(text: str) ->
     assert "\0" not in html
 
 
+@pytest.mark.slow
 @given(st.text(), st.sampled_from(sorted(markdown._LANGUAGES)))
 @settings(max_examples=100, deadline=None)
 def test_coloured_code_keeps_every_character(code: str, language: str) -> None:

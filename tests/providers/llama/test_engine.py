@@ -40,6 +40,7 @@ def environ(model_cache: Path) -> Iterator[dict[str, str]]:
     close_all()
 
 
+@pytest.mark.slow
 async def test_concurrent_first_calls_load_once(environ: dict[str, str]) -> None:
     told: list[str] = []
     threads: set[threading.Thread] = set()
@@ -58,6 +59,7 @@ async def test_concurrent_first_calls_load_once(environ: dict[str, str]) -> None
     assert engines[0].context_tokens == 8192
 
 
+@pytest.mark.slow
 async def test_listens_on_loopback_and_demands_its_key(environ: dict[str, str]) -> None:
     engine = await engine_for(MODEL, environ=environ)
     place = urlsplit(engine.base_url)
@@ -190,6 +192,7 @@ def ran(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_process_says_nothing_and_ends(model_cache: Path) -> None:
     assert ran(program("ask(); print('asked')", model_cache)) == (0, "asked\n", "")
 
@@ -374,6 +377,7 @@ def test_limit_of_a_container_counts(tmp_path: Path, files: dict[str, str], core
     assert engine_module._quota(tmp_path) == cores
 
 
+@pytest.mark.slow
 async def test_engine_is_one_for_all_spellings_of_its_file(environ: dict[str, str], model_cache: Path) -> None:
     engine: Engine = await engine_for(MODEL, environ=environ)
     assert await engine_for(str(model_cache / SMOLLM2.file), environ={}) is engine

@@ -363,6 +363,7 @@ def test_pip_that_fails_is_quoted_in_one_line(tmp_path: Path, monkeypatch: pytes
     assert left_in(tmp_path / "models") == []
 
 
+@pytest.mark.slow
 def test_missing_connection_is_told_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
