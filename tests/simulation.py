@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from aichat_magic.batching.budget import Budget
-from aichat_magic.batching.limiter import Limiter, Outcome
+from aichat_magic.batching.leases import Outcome
+from aichat_magic.batching.limiter import RunLimiter
 from aichat_magic.batching.options import BatchPlan
 from aichat_magic.batching.progress import Progress
 from aichat_magic.batching.runner import BatchRunner
@@ -105,7 +106,7 @@ def random_faults(seed: int) -> Fault:
 class Result:
     """The result of a simulated run."""
 
-    limiter: Limiter
+    limiter: RunLimiter
     seconds: float = 0.0
     lost: int = 0
     sent_at: list[float] = field(default_factory=list)
@@ -118,7 +119,7 @@ class Result:
 
 
 async def drive(
-    limiter: Limiter,
+    limiter: RunLimiter,
     rows: int,
     ask: Callable[[int, int], Awaitable[tuple[Kind, float | None]]],
     clock: Callable[[], float],
@@ -137,14 +138,15 @@ async def drive(
         nonlocal open_rows
         while waiting and len(workers) <= limiter.workers_wanted:
             row, attempt = waiting.pop()
-            await limiter.acquire()
+            lease = await limiter.acquire()
+            assert lease is not None
             sent_at = clock()
             result.sent_at.append(sent_at)
             result.most_at_once = max(result.most_at_once, limiter.in_flight)
             kind, wait_s = await ask(row, attempt)
             if kind == "throttled":
                 result.refused_at.append(clock())
-            limiter.release(Outcome(latency_s=clock() - sent_at, kind=kind, tokens=10, retry_after_s=wait_s))
+            limiter.report(lease, Outcome(latency_s=clock() - sent_at, kind=kind, tokens=10, retry_after_s=wait_s))
             if kind == "ok" or attempt == 5:
                 result.lost += kind != "ok"
                 open_rows -= 1
@@ -167,8 +169,7 @@ async def drive(
     async def look() -> None:
         while True:
             await asyncio.sleep(0.5)
-            if limiter.has_overdue:
-                more()
+            more()
 
     # As in a run: overdue calls are replaced although none has finished.
     looker = loop.create_task(look())
@@ -218,7 +219,7 @@ def simulate(
                 await asyncio.sleep(latency(dice))
             return "ok", None
 
-        limiter = Limiter(clock=clock, sleep=asyncio.sleep, **options)
+        limiter = RunLimiter(clock=clock, sleep=asyncio.sleep, **options)
         return await drive(limiter, rows, ask, clock, dice)
 
     result: Result = in_virtual_time(main)
@@ -323,8 +324,7 @@ def run_batch(
         )
         plan = BatchPlan(
             call=call,
-            limiter=Limiter(concurrency=concurrency, clock=clock, sleep=asyncio.sleep),
-            budget=budget(call),
+            limiter=RunLimiter(concurrency=concurrency, budget=budget(call), clock=clock, sleep=asyncio.sleep),
             outage_patience_s=patience_s,
         )
         runner = BatchRunner(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from typing import ClassVar
 
 # Initial window: small enough that few calls are wasted at a low limit, large enough that a short run is fast.
 START = 12
@@ -38,13 +39,16 @@ class ConcurrencyWindow:
     not (with a new attempt now and then), and is halved when the server refuses calls; then it grows by one per round.
     """
 
-    def __init__(self, *, size: int, most: int, is_fixed: bool, now: float) -> None:
-        """Create a window; a fixed one never changes."""
+    # Growth ends where calls wait so long for others, as a share of the time after which calls have timed out.
+    _WAIT_SHARE = 1 / 3
+
+    def __init__(self, *, size: int, most: int, now: float) -> None:
+        """Create a window."""
         self.size = float(size)
         self.latency_s: float | None = None
         self._fastest_s = math.inf
+        self._timeout_s = math.inf
         self.most = most
-        self.is_fixed = is_fixed
         self._is_additive = False
         self._compare_from(0.0)
         self.restart(now)
@@ -65,12 +69,12 @@ class ConcurrencyWindow:
         if in_flight >= self.whole:
             self._was_full = True
 
-    def call_ended(self, latency_s: float, now: float) -> None:
-        """Count a call whose end says something about latency and throughput."""
+    def call_ended(self, latency_s: float, now: float, *, is_counted: bool = True) -> None:
+        """Count a call whose end says something about latency and, if it took a place of the window, throughput."""
         smoothed_s = latency_s if self.latency_s is None else self.latency_s
         self.latency_s = smoothed_s + (latency_s - smoothed_s) / 8
         self._fastest_s = min(self._fastest_s, latency_s)
-        if self.is_fixed or now < self._round_at:
+        if not is_counted or now < self._round_at:
             return
         self._done += 1
         took_s = now - self._round_at
@@ -82,10 +86,22 @@ class ConcurrencyWindow:
 
     def halve(self, least: float) -> None:
         """Halve the window, but not below `least`, which a paced run needs."""
-        if not self.is_fixed:
-            self.size = min(self.size, max(1.0, self.size / 2, least))
-            self._is_additive = True
-            self._compare_from(0.0)
+        self.size = min(self.size, max(1.0, self.size / 2, least))
+        self._is_additive = True
+        self._compare_from(0.0)
+
+    def cut(self, answered: float, timeout_s: float) -> None:
+        """Halve the window, or more, because calls have timed out that waited for others.
+
+        Args:
+            answered: Calls that can be answered within that time.
+            timeout_s: Time after which they have timed out, in seconds.
+        """
+        self.size = max(1.0, min(self.size / 2, answered))
+        self._timeout_s = timeout_s
+        self.latency_s = None  # that of a longer queue
+        self._is_additive = True
+        self._compare_from(0.0)
 
     def _compare_from(self, throughput: float) -> None:
         """Compare further growth with this size and throughput."""
@@ -105,6 +121,8 @@ class ConcurrencyWindow:
             self._best_throughput, self._best_size, self._stale_rounds = throughput, self.size, 0
         else:
             self._stale_rounds += 1
+        if (self.latency_s or 0.0) - self._fastest_s > self._WAIT_SHARE * self._timeout_s:
+            return
         if self._stale_rounds >= STALE_ROUNDS:
             self.size = min(self.size, self._best_size * (1 + GROWTH))
             self._level_rounds = LEVEL_ROUNDS
@@ -127,25 +145,65 @@ class OutstandingCalls:
     def __init__(self) -> None:
         """Create an empty collection."""
         self._sent_at: list[float] = []
+        self._answered_at = self._last_answered = -math.inf
 
     def call_started(self, now: float) -> None:
         """Add a call."""
         self._sent_at.append(now)
 
     def call_ended(self, sent_at: float) -> None:
-        """Remove the call that was started at about that time."""
-        del self._sent_at[max(bisect_right(self._sent_at, sent_at) - 1, 0)]
+        """Remove a call that was started at that time."""
+        del self._sent_at[bisect_right(self._sent_at, sent_at) - 1]
+
+    def answered(self, sent_at: float, now: float) -> None:
+        """Note that a call was answered."""
+        self._answered_at = now
+        if sent_at > self._last_answered:
+            self._last_answered = sent_at
 
     def overdue(self, latency_s: float | None, now: float) -> int:
         """Return the number of overdue calls.
+
+        While answers arrive, only calls count that others have overtaken: in a queue, a call that takes long waits for
+        those before it.
 
         Args:
             latency_s: The usual latency of a call, in seconds; None: not known yet.
             now: The current time.
         """
-        if latency_s is None:
+        if latency_s is None or not self._sent_at:
             return 0
-        return bisect_right(self._sent_at, now - max(self._OVERDUE_FACTOR * latency_s, self._MIN_OVERDUE_S))
+        before = now - max(self._OVERDUE_FACTOR * latency_s, self._MIN_OVERDUE_S)
+        if self._sent_at[0] > before:
+            return 0
+        if self._answered_at > before:
+            before = min(before, self._last_answered - latency_s)
+        return bisect_right(self._sent_at, before)
+
+
+class Standstill:
+    """A time in which a server admits nothing: all calls wait, and one at a time probes.
+
+    Attributes:
+        reason: ``"limit"``, or ``"loading"``: the server is loading the model.
+        began_at: When it began.
+    """
+
+    _FIRST_PAUSE_S = 1.0
+    _MAX_PAUSE_S: ClassVar[dict[str, float]] = {"limit": 60.0, "loading": 10.0}
+
+    def __init__(self, reason: str, now: float) -> None:
+        """Begin a standstill."""
+        self.reason = reason
+        self.began_at = now
+        self._pause_s = self._FIRST_PAUSE_S / 2
+
+    def next_pause_s(self, asked_s: float | None) -> float:
+        """Return the seconds until the next probe: as the server asks, or twice as many as the last time."""
+        if asked_s is not None:
+            return asked_s
+        self._pause_s = min(2 * self._pause_s, self._MAX_PAUSE_S[self.reason])
+        return self._pause_s
 
 
 class Pacer:
@@ -154,6 +212,8 @@ class Pacer:
     Attributes:
         user_rate: The limit set by the user, in units a second.
         server_rate: The rate that the server's headers allow, in units a second.
+        next_at: When the next call may start.
+        step_s: Seconds between the last call and the next one.
     """
 
     # The content of a token bucket may be used up within so many seconds.
@@ -167,16 +227,13 @@ class Pacer:
         """Create a pacer with the user's limit, or with none."""
         self.user_rate = math.inf if per_minute is None else per_minute / 60
         self.server_rate = math.inf
-        self._next_at = -math.inf
+        self.next_at = -math.inf
+        self.step_s = 0.0
 
     @property
     def is_bounded(self) -> bool:
         """Tell whether the user or the server has set a rate."""
         return self.user_rate < math.inf or self.server_rate < math.inf
-
-    def wait_s(self, now: float) -> float:
-        """Return the seconds until the next call may start."""
-        return self._next_at - now
 
     def call_started(self, units: float, now: float, admitted_rate: float = math.inf) -> None:
         """Advance the schedule by one call.
@@ -187,14 +244,16 @@ class Pacer:
             admitted_rate: A further limit, in units a second.
         """
         if self.user_rate == self.server_rate == admitted_rate == math.inf:
+            self.step_s = 0.0
             return  # the usual case, for every call
-        if (step_s := self._step_s(units, admitted_rate)) > 0:
-            self._next_at = max(self._next_at, now - self._SLACK_S) + step_s
+        self.step_s = self._step_s(units, admitted_rate)
+        if self.step_s > 0:
+            self.next_at = max(self.next_at, now - self._SLACK_S) + self.step_s
 
     def correct(self, units: float) -> None:
         """Correct the schedule by the difference between actual and estimated units; below 0: fewer were used."""
         if self.is_bounded:
-            self._next_at += math.copysign(self._step_s(abs(units), math.inf), units)
+            self.next_at += math.copysign(self._step_s(abs(units), math.inf), units)
 
     def _step_s(self, units: float, admitted_rate: float) -> float:
         """Return the seconds that so many units take."""

@@ -33,13 +33,17 @@
         ├── StreamError                    an error inside a response with status 200
         └── StatusError                    an HTTP status of 400 or more
             ├── BadRequestError            400, 405, 406, 413, 415, 422 and other 4xx
-            │   └── UnsupportedOptionError     an option that the server or the model does not have
+            │   ├── UnsupportedOptionError     an option that the server or the model does not have
+            │   ├── FlaggedPromptError         a prompt that moderation does not let through
+            │   └── ContextLengthError         more tokens than the model can take
             ├── AuthenticationError      F 401
-            ├── PermissionDeniedError    F 403
+            ├── PermissionDeniedError      403
             ├── NotFoundError            F 404
             ├── QuotaError               F 402, or 429 for an exhausted quota
             ├── RateLimitError          R  429
+            │   └── NoCapacityError     R  no capacity for the tier "flex" now
             └── ServerError             R  408, 409, 425, 5xx
+                └── ModelLoadingError   R  503 while a model is being loaded
 
 ``R``: trying again can help (`is_retryable`). ``F``: every other request of the same run would fail alike
 (`is_fatal`). A message says what happened, then what to do. No message holds a key, a
@@ -271,6 +275,14 @@ class UnsupportedOptionError(BadRequestError):
         self.instead = instead
 
 
+class FlaggedPromptError(BadRequestError):
+    """A prompt that the provider's moderation does not let through."""
+
+
+class ContextLengthError(BadRequestError):
+    """A request with more tokens than the model can take."""
+
+
 class AuthenticationError(StatusError):
     """A key that the server does not accept (401)."""
 
@@ -278,9 +290,7 @@ class AuthenticationError(StatusError):
 
 
 class PermissionDeniedError(StatusError):
-    """A request that the key does not permit (403)."""
-
-    is_fatal = True
+    """A request that the key does not permit, or that a filter does not let through (403)."""
 
 
 class NotFoundError(StatusError):
@@ -301,10 +311,18 @@ class RateLimitError(StatusError):
     is_retryable = True
 
 
+class NoCapacityError(RateLimitError):
+    """No capacity for a request of the tier ``flex`` now."""
+
+
 class ServerError(StatusError):
     """A server that is in trouble or busy (408, 409, 425 and 5xx)."""
 
     is_retryable = True
+
+
+class ModelLoadingError(ServerError):
+    """A server that is still loading the model (503)."""
 
 
 class ChatInterrupt(KeyboardInterrupt):

@@ -10,7 +10,7 @@ import pytest
 from aichat_magic.batching.api import iterate_rows
 from aichat_magic.batching.budget import Budget
 from aichat_magic.batching.estimate import estimate_run
-from aichat_magic.batching.limiter import Limiter
+from aichat_magic.batching.limiter import RunLimiter
 from aichat_magic.batching.options import BatchPlan
 from aichat_magic.batching.progress import Progress, RowResult
 from aichat_magic.batching.runner import BatchRunner
@@ -109,8 +109,9 @@ def batch(
             policy=RetryPolicy(max_retries=max_retries),
         ),
         system=keywords.pop("system", ""),
-        limiter=Limiter(concurrency=concurrency, clock=clock, sleep=clock.sleep),
-        budget=keywords.pop("budget", None) or Budget(),
+        limiter=RunLimiter(
+            concurrency=concurrency, budget=keywords.pop("budget", None), clock=clock, sleep=clock.sleep
+        ),
         store=store,
         is_fresh=is_fresh,
     )
