@@ -311,13 +311,19 @@ class AdmittedRate:
         self._normal_share = 0.0
         self.start_from(math.inf, now)
 
-    def start_from(self, rate: float, now: float) -> None:
-        """Start the search from an estimate, in requests a second; infinite: no limit."""
+    def start_from(self, rate: float, now: float, *, failed: float = math.inf) -> None:
+        """Start the search from an estimate.
+
+        Args:
+            rate: Requests a second; infinite: no limit.
+            now: The current time.
+            failed: A rate that is known to be too high; infinite: none, so that the estimate may be far too low.
+        """
         self.rate = rate
         self._highest = rate
-        self._failed = math.inf
-        self._growth = self._MAX_GROWTH
-        self._rounds_to_hold = 0
+        self._failed = failed
+        self._growth = self._MAX_GROWTH if failed == math.inf else self._GROWTH_AFTER_FALL
+        self._rounds_to_hold = 0 if failed == math.inf else 1
         self._is_after_fall = False
         self._all_answers = self._all_refused = 0
         self.restart(now)

@@ -393,8 +393,10 @@ class ServerLimit:
         self._admitted.period_s = min(max(retry_after_s, 0.8 * self._admitted.period_s, 1.0), 60.0)
         check.retry_at = max(check.retry_at, now + retry_after_s)
         is_rare = self._paused_s + retry_after_s <= 0.02 * (now - self._began_at)
-        is_long = retry_after_s >= _LONG_WAIT_S and self._admitted.rate < math.inf
-        if not self._paused_s or now < self._pause_until or is_rare or is_long:
+        if retry_after_s >= _LONG_WAIT_S and self._admitted.rate < math.inf and now >= self._pause_until:
+            self._check = None
+            self._slow_down(check.since, now, check.retry_at)
+        elif not self._paused_s or now < self._pause_until or is_rare:
             self._pause(check.retry_at, now)
 
     def _pause(self, until: float, now: float) -> None:
@@ -424,26 +426,27 @@ class ServerLimit:
         if check.retry_at <= now and not is_over:
             self._stand_still("limit", None, now)
             return
-        self._pause(check.retry_at, now)
-        resume_at = max(now, self._pause_until)
-        self._slow_down(check.since, self._retry_after_s, now, resume_at)
+        self._slow_down(check.since, now, max(check.retry_at, self._pause_until))
 
-    def _slow_down(self, refused_at: float, period_s: float, now: float, resume_at: float) -> None:
-        """Halve the window, and space calls at the rate that the server has admitted."""
-        least = 0.0
-        since_pause = self._n_ok / max(resume_at - self._epoch_at, 1.0)
-        if self._n_ok >= START:
-            before = sum(sent_at >= refused_at - period_s for sent_at in self._ok_sent_at) / period_s
-            rate = min(math.sqrt(since_pause * max(since_pause, min(before, self._admitted.rate))), self._admitted.rate)
-        elif self._n_ok and resume_at - now >= _LONG_WAIT_S:
-            rate = min(since_pause, self._admitted.rate)  # however few: the wait is most of the time
-        elif self._n_ok and self.window.latency_s:
-            # Too few to know the rate, but the calls of one moment were too many: spread them (Little's law).
-            rate = min(self.window.size / self.window.latency_s / 2, self._admitted.rate)
+    def _slow_down(self, refused_at: float, now: float, resume_at: float) -> None:
+        """Pause, halve the window, and space calls at the rate that the server has admitted."""
+        self._pause(resume_at, now)
+        resume_at = max(now, resume_at)
+        rate, period_s, least = self._admitted.rate, self._retry_after_s, 0.0
+        whole_s, failed = max(resume_at - self._epoch_at, 1.0), math.inf
+        since_pause = self._n_ok / whole_s
+        if resume_at - now >= _LONG_WAIT_S and (self._n_ok < START or rate < math.inf):
+            # These are the calls of one window of the server.
+            highest, failed = since_pause, rate
+            self._admitted.period_s = min(max(self._admitted.period_s, whole_s), 60.0)
+        elif self._n_ok >= START:
+            highest = sum(sent_at >= refused_at - period_s for sent_at in self._ok_sent_at) / period_s
         else:
-            rate = math.inf
-        if rate < math.inf:
-            self._admitted.start_from(rate, resume_at)
+            # Too few to know the rate, but the calls of one moment were too many (Little's law).
+            highest = self.window.size / (self.window.latency_s or math.inf) / 2
+        if self._n_ok:
+            rate = min(math.sqrt(since_pause * max(since_pause, min(highest, rate))), rate)
+            self._admitted.start_from(rate, resume_at, failed=failed)
             least = 1 + 2 * rate * (self.window.latency_s or 0.0)
         self.window.halve(least)
         self.window.restart(resume_at)
@@ -478,7 +481,7 @@ class ServerLimit:
             if halted.reason == "limit":
                 self._retry_after_s = max(took_s, 1.0)
                 self._admitted.period_s = min(max(took_s, 1.0), 60.0)
-                self._slow_down(halted.began_at, self._retry_after_s, halted.began_at, now)
+                self._slow_down(halted.began_at, halted.began_at, now)
             else:
                 self._begin_epoch(now)
             self._wake_waiting()
