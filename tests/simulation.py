@@ -19,7 +19,13 @@ from aichat_magic.batching.progress import Progress
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.chat.chat import Call, Chat
 from aichat_magic.chat.retry import RetryPolicy
-from aichat_magic.core.errors import ConnectionFailedError, DeadlineError, NotRunningError, ProviderError
+from aichat_magic.core.errors import (
+    ConnectionFailedError,
+    DeadlineError,
+    NotRunningError,
+    ProviderError,
+    RateLimitError,
+)
 from aichat_magic.core.messages import ChatRequest, Chunk, Message, Reply
 from aichat_magic.core.options import Options
 from aichat_magic.core.prices import PriceList
@@ -50,6 +56,10 @@ def in_virtual_time(main: Callable[[Callable[[], float]], Coroutine[Any, Any, An
     try:
         return loop.run_until_complete(main(loop.time))
     finally:
+        for task in (left := asyncio.all_tasks(loop)):  # what a server still works on
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
@@ -251,10 +261,19 @@ class Network(AsyncProvider):
         hangs_s: Callable[[str], float] = lambda prompt: 0.0,
         late: type[ProviderError] = DeadlineError,
         drains: bool = False,
+        gate: Gate | None = None,
+        refusal: Callable[[float], ProviderError] = lambda wait_s: RateLimitError(
+            "busy", status=429, retry_after_s=wait_s
+        ),
+        slots: int | None = None,
+        timeout_s: float = math.inf,
+        finishes_abandoned: bool = False,
     ) -> None:
         """Create a server; `away`: begin and end of each outage, which calls in flight meet as `broken`, new ones as
         `refused`. `hangs_s`: how long a call in flight hangs before it fails, with `late`. `drains`: calls in
-        flight are answered all the same, as by a server that restarts gracefully.
+        flight are answered all the same, as by a server that restarts gracefully. `gate`: its limit; calls beyond it are
+        answered with `refusal(seconds to wait)`. `slots`: calls that it answers at once, others queue; after `timeout_s`
+        the client gives up, which the server notices or, if it `finishes_abandoned` calls, does not.
         """
         super().__init__(Endpoint(provider="vllm", base_url="http://127.0.0.1:8000/v1"), HttpClient())
         self._clock = clock
@@ -266,6 +285,10 @@ class Network(AsyncProvider):
         self._hangs_s = hangs_s
         self._late = late
         self._drains = drains
+        self._gate, self._refusal = gate, refusal
+        self._free = None if slots is None else asyncio.Semaphore(slots)
+        self._timeout_s = timeout_s
+        self._finishes_abandoned = finishes_abandoned
         self.reached: Counter[str] = Counter()
         self.sent_at: list[float] = []
         self.in_flight = self.most_in_flight = 0
@@ -278,6 +301,11 @@ class Network(AsyncProvider):
             await asyncio.sleep(0.001)
             raise self._refused("Cannot reach http://127.0.0.1:8000/v1/chat/completions: connection refused.")
         self.reached[prompt] += 1
+        if self._gate is not None and (wait_s := self._gate(now)) is not None:
+            await asyncio.sleep(0.05)
+            raise self._refusal(wait_s)
+        if self._free is not None:
+            return await self._queued(prompt, self._free)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         ends_at = now + self._latency_s(prompt)
@@ -290,6 +318,26 @@ class Network(AsyncProvider):
         self.in_flight -= 1
         if breaks_at < ends_at:
             raise self._broken("Cannot reach http://127.0.0.1:8000/v1/chat/completions: the connection was reset.")
+        if (error := self._fault(prompt, self.reached[prompt])) is not None:
+            raise error
+        return Reply(text=f"reply to {prompt}", model="vllm/m", usage=self._usage(prompt))
+
+    async def _queued(self, prompt: str, free: asyncio.Semaphore) -> Reply:
+        """Answer a call in its turn, or time out."""
+
+        async def work() -> None:
+            async with free:
+                await asyncio.sleep(self._latency_s(prompt))
+
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        task = asyncio.ensure_future(work())
+        done, _ = await asyncio.wait({task}, timeout=None if self._timeout_s == math.inf else self._timeout_s)
+        self.in_flight -= 1
+        if not done:
+            if not self._finishes_abandoned:
+                task.cancel()
+            raise DeadlineError(f"127.0.0.1:8000 did not finish within {self._timeout_s:g} s.")
         if (error := self._fault(prompt, self.reached[prompt])) is not None:
             raise error
         return Reply(text=f"reply to {prompt}", model="vllm/m", usage=self._usage(prompt))
@@ -307,7 +355,9 @@ def run_batch(
     prices: PriceList | None = None,
     max_retries: int = 4,
     patience_s: float = 600.0,
+    limit_patience_s: float = 600.0,
     on_progress: Callable[[Progress], None] | None = None,
+    other_tier: Callable[[ChatRequest], ChatRequest] | None = None,
     seed: int = 0,
     **network: Any,
 ) -> tuple[BatchRunner, Network]:
@@ -326,6 +376,8 @@ def run_batch(
             call=call,
             limiter=RunLimiter(concurrency=concurrency, budget=budget(call), clock=clock, sleep=asyncio.sleep),
             outage_patience_s=patience_s,
+            limit_patience_s=limit_patience_s,
+            other_tier=other_tier,
         )
         runner = BatchRunner(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
         await runner.run()

@@ -82,12 +82,10 @@ class Verdict:
     Attributes:
         is_excused: Whether it was the limit's fault and not the call's, so that it does not count: too many calls were
             in flight for the server.
-        is_overtaken: Whether a call that was sent later has been admitted.
         stuck_s: Seconds since calls are refused without one being admitted; 0: the last one was admitted.
     """
 
     is_excused: bool = False
-    is_overtaken: bool = False
     stuck_s: float = 0.0
 
 

@@ -37,8 +37,10 @@ _MAX_UNSENT_IN_A_ROW = 500
 _MAX_LONE_TIMEOUTS = 2
 # A row that is refused so often for its pace, while others are admitted, is too large for the limit.
 _MAX_LONE_REFUSALS = 12
+# From so many on, it counts as that, too, if it is the last one.
+_LONE_REFUSALS = 3
 # So many refusals in a row that ask for a wait beyond the cap: it is not about one row.
-_MAX_LONG_WAITS = 2
+_MAX_LONG_WAITS = 5
 _LONG_WAIT_RETRY_S = 1.0
 # How long a run waits for a model that is being loaded, in seconds.
 LOADING_PATIENCE_S = 120.0
@@ -58,6 +60,7 @@ class PendingRequest:
         lone_failures: How often its connection failed while others were answered.
         outages: How many outages it has met.
         refusals: How often it was refused for its pace, while others were admitted.
+        replies_before: Replies of the run when it was last refused for its pace; None: it was not.
         lacks_capacity: Whether there was no capacity for it at the tier that was asked for.
     """
 
@@ -70,6 +73,7 @@ class PendingRequest:
     lone_failures: int = 0
     outages: int = 0
     refusals: int = 0
+    replies_before: int | None = None
     lacks_capacity: bool = False
 
 
@@ -136,7 +140,7 @@ class RequestQueue:
         self._answered_at = clock()
         self._patience_s = patience_s
         self._refusals = Refusals()
-        self._has_replies = False
+        self._n_replies = 0
         self._is_closed = False
 
     @property
@@ -211,7 +215,7 @@ class RequestQueue:
         self._answered(request)
         self._failures_in_a_row = 0
         self._long_waits_in_a_row = 0
-        self._has_replies = True
+        self._n_replies += 1
         self._refusals.succeeded()
         self._retries.earn()
 
@@ -262,7 +266,7 @@ class RequestQueue:
 
     def _fail(self, request: PendingRequest, error: AichatError) -> None:
         """Retry a request later, give it up, or stop the run."""
-        if not (self._has_replies and isinstance(error, EmptyReplyError)):  # the server is up: the row has no answer
+        if not (self._n_replies and isinstance(error, EmptyReplyError)):  # the server is up: the row has no answer
             self._failures_in_a_row += 1
         wait_s = next_wait_s(error, request.attempt, self._policy, self._random)
         if wait_s is not None and not self._is_closed and self._retries.spend():
@@ -296,11 +300,13 @@ class RequestQueue:
             request.lacks_capacity = True
             self.put_back(request)
             return
-        request.refusals += verdict.is_overtaken
+        were_others_admitted = request.replies_before is not None and self._n_replies > request.replies_before
+        request.replies_before = self._n_replies
+        request.refusals += were_others_admitted or request.refusals >= _LONE_REFUSALS
         wait_s, policy = error.retry_after_s, self._policy
         patience_s = LOADING_PATIENCE_S if isinstance(error, ModelLoadingError) else self._limit_patience_s
         if wait_s is not None and wait_s > policy.retry_after_cap_s:
-            self._wait_too_long(request, error, wait_s, verdict)
+            self._wait_too_long(request, error, wait_s, is_alone=were_others_admitted)
         elif verdict.stuck_s >= patience_s:
             name = "" if isinstance(error, ModelLoadingError) else ", as long as limit_patience_s allows"
             self._stop_refused(error, f"No call was admitted for {duration(verdict.stuck_s)}{name}.")
@@ -312,14 +318,13 @@ class RequestQueue:
             jitter_s = backoff_s(request.refusals + 1, base_s=policy.base_s, cap_s=policy.cap_s, random=self._random)
             self._send_later(request, jitter_s if wait_s is None else wait_s + min(jitter_s, policy.base_s))
 
-    def _wait_too_long(self, request: PendingRequest, error: AichatError, wait_s: float, verdict: Verdict) -> None:
+    def _wait_too_long(self, request: PendingRequest, error: AichatError, wait_s: float, *, is_alone: bool) -> None:
         """Stop the run if the server wants no calls for hours; if it is this row alone, give the row up."""
         self._long_waits_in_a_row += 1
-        if verdict.is_overtaken and request.refusals > 1:
-            request.attempt += 1
-            give_up(error, request.attempt, self._policy)
+        if is_alone:
+            give_up(error, request.attempt + 1, self._policy)
             self._owner.finish(request, error)
-        elif self._long_waits_in_a_row >= _MAX_LONG_WAITS and not verdict.is_overtaken:
+        elif self._long_waits_in_a_row >= _MAX_LONG_WAITS:
             self._stop_refused(error, quota_text(wait_s, self._local_time()))
         else:
             self._send_later(request, _LONG_WAIT_RETRY_S)

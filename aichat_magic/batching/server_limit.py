@@ -324,7 +324,7 @@ class ServerLimit:
             return NO_VERDICT
         if self._stuck_since is None:
             self._stuck_since = now
-        return Verdict(is_overtaken=self._last_admitted > sent_at, stuck_s=now - self._stuck_since)
+        return Verdict(stuck_s=now - self._stuck_since)
 
     def _count_admitted(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """Count a call that was not refused."""
@@ -350,9 +350,7 @@ class ServerLimit:
 
     def _learn_timeout(self, lease: Lease, latency_s: float, now: float) -> Verdict:
         """Cut the window if a call has timed out because too many were in flight."""
-        if self._last_admitted > lease.sent_at + _OVERTAKEN_SHARE * latency_s:
-            return Verdict(is_overtaken=True)
-        if not lease.rank:
+        if not lease.rank or self._last_admitted > lease.sent_at + _OVERTAKEN_SHARE * latency_s:
             return NO_VERDICT
         if lease.sent_at >= self._cut_at:
             # One cut for all calls that were sent before it.
