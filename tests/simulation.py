@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import random
 import selectors
@@ -15,6 +16,7 @@ from aichat_magic.batching.budget import Budget
 from aichat_magic.batching.leases import Outcome
 from aichat_magic.batching.limiter import RunLimiter
 from aichat_magic.batching.options import BatchPlan
+from aichat_magic.batching.process_limits import ProcessLimits
 from aichat_magic.batching.progress import Progress
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.chat.chat import Call, Chat
@@ -346,8 +348,10 @@ class Network(AsyncProvider):
         yield Chunk(text=(await self.complete(request)).text)
 
 
-def run_batch(
+def batch_of(
     rows: Sequence[str],
+    server: Network,
+    clock: Callable[[], float],
     *,
     concurrency: int | Literal["auto"] = 64,
     budget: Callable[[Call], Budget] = lambda call: Budget(),
@@ -358,28 +362,45 @@ def run_batch(
     limit_patience_s: float = 600.0,
     on_progress: Callable[[Progress], None] | None = None,
     other_tier: Callable[[ChatRequest], ChatRequest] | None = None,
+    limits: ProcessLimits | None = None,
+    requests_per_minute: float | None = None,
     seed: int = 0,
-    **network: Any,
-) -> tuple[BatchRunner, Network]:
-    """Run rows in virtual time against a `Network` made with these keywords."""
+) -> BatchRunner:
+    """Return a run over rows that has not begun; `limits`: those that it shares with other runs."""
+    chat = Chat(settings=Settings, clock=clock, sleep=asyncio.sleep, random=random.Random(seed).random)
+    call = Call(
+        provider=server,
+        request=ChatRequest(model="m", messages=(Message("user", "-"),), options=options),
+        policy=RetryPolicy(max_retries=max_retries),
+        prices=prices or PriceList(),
+    )
+    plan = BatchPlan(
+        call=call,
+        limiter=RunLimiter(
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            budget=budget(call),
+            home=None if limits is None else limits.home(server.endpoint, "m", max_concurrency=256),
+            clock=clock,
+            sleep=asyncio.sleep,
+        ),
+        outage_patience_s=patience_s,
+        limit_patience_s=limit_patience_s,
+        other_tier=other_tier,
+    )
+    return BatchRunner(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
+
+
+RUN_OPTIONS = frozenset(inspect.signature(batch_of).parameters)
+
+
+def run_batch(rows: Sequence[str], **options: Any) -> tuple[BatchRunner, Network]:
+    """Run rows in virtual time; keywords of `batch_of`, and of the `Network` that answers."""
+    network = {name: options.pop(name) for name in list(options) if name not in RUN_OPTIONS}
 
     async def main(clock: Callable[[], float]) -> tuple[BatchRunner, Network]:
         server = Network(clock, **network)
-        chat = Chat(settings=Settings, clock=clock, sleep=asyncio.sleep, random=random.Random(seed).random)
-        call = Call(
-            provider=server,
-            request=ChatRequest(model="m", messages=(Message("user", "-"),), options=options),
-            policy=RetryPolicy(max_retries=max_retries),
-            prices=prices or PriceList(),
-        )
-        plan = BatchPlan(
-            call=call,
-            limiter=RunLimiter(concurrency=concurrency, budget=budget(call), clock=clock, sleep=asyncio.sleep),
-            outage_patience_s=patience_s,
-            limit_patience_s=limit_patience_s,
-            other_tier=other_tier,
-        )
-        runner = BatchRunner(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
+        runner = batch_of(rows, server, clock, **options)
         await runner.run()
         return runner, server
 

@@ -184,12 +184,19 @@ class RunLimiter:
         return lease
 
     async def _wait(self, seconds: float) -> None:
-        """Wait so long, or, if there is something to wait for that nobody can time, until something changes."""
-        if seconds < math.inf:
+        """Wait so long, or, where nobody can say how long, until something changes."""
+        if seconds < math.inf and not self._join()[0].is_contended:
             await self._sleep(seconds)
             return
         self._changed = asyncio.get_running_loop().create_future()
-        await self._changed
+        if seconds == math.inf:
+            await self._changed
+            return
+        timer = asyncio.ensure_future(self._sleep(seconds))
+        try:
+            await asyncio.wait({self._changed, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
 
     def wake(self) -> None:
         """Have the call that waits first ask again; from any thread."""

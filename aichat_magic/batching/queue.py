@@ -27,7 +27,7 @@ from ..core.errors import (
 from ..core.messages import Message
 from .leases import NO_VERDICT, Verdict
 from .outages import MOST_OUTAGES, Outages
-from .refusals import Refusals, duration, quota_text
+from .refusals import Refusals, duration, is_own, quota_text
 
 # After so many failures in a row without a retry left, the server counts as down, and the run stops.
 _MAX_FAILURES_IN_A_ROW = 20
@@ -178,7 +178,7 @@ class RequestQueue:
         """
         now, outages = self._clock(), self.outages
         while self._later and self._later[0][0] <= now:
-            self.ready.append(heapq.heappop(self._later)[2])
+            self.ready.appendleft(heapq.heappop(self._later)[2])  # it has waited long enough
         if now < outages.next_at or self._is_closed:
             return None
         request = outages.take_probe() if outages.probe is None else None
@@ -266,10 +266,12 @@ class RequestQueue:
 
     def _fail(self, request: PendingRequest, error: AichatError) -> None:
         """Retry a request later, give it up, or stop the run."""
+        if self._is_closed and not is_own(error):
+            return  # the row stays pending: another run will tell
         if not (self._n_replies and isinstance(error, EmptyReplyError)):  # the server is up: the row has no answer
             self._failures_in_a_row += 1
         wait_s = next_wait_s(error, request.attempt, self._policy, self._random)
-        if wait_s is not None and not self._is_closed and self._retries.spend():
+        if wait_s is not None and self._retries.spend():
             self._send_later(request, wait_s)
             return
         if not error.is_retryable and (final := self._refusals.final_error(error)) is not None:
@@ -336,16 +338,15 @@ class RequestQueue:
 
     def _late(self, request: PendingRequest, error: AichatError, others_in_flight: int, verdict: Verdict) -> None:
         """Send a request again that has timed out, unless the row or the server is to blame."""
-        if verdict.is_excused:
-            request.attempt -= 1
-            self.put_back(request)
-            return
         self._lone_timeouts = 0 if others_in_flight else self._lone_timeouts + 1
         silent_s = self._clock() - self._answered_at
         if self._lone_timeouts >= _MAX_LONE_TIMEOUTS and silent_s >= self._patience_s and self.outages.has_answered:
             self._stop(request, error, f"Nothing was answered for {duration(silent_s)}, longer than outage_patience_s.")
-            return
-        self._fail(request, error)
+        elif verdict.is_excused:
+            request.attempt -= 1
+            self.put_back(request)
+        else:
+            self._fail(request, error)
 
     def _unsent(self, request: PendingRequest, error: AichatError) -> None:
         """Send a request again later: there was no file descriptor for it, which says nothing about row and server."""

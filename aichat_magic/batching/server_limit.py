@@ -20,7 +20,7 @@ The rules:
    time each time (`control.Standstill`). The rate is that of the calls admitted up to the end of the standstill.
 7. **Timeouts of calls that nobody has overtaken** show that too many are in flight for a server that queues them: the
    window falls at once to half of what was answered within one timeout, and grows no further than a third of it.
-   Calls of a larger window are excused.
+   Calls of a larger window are excused, and then as many others, because servers finish what nobody waits for.
 
 With pacing, runs stay at the limit of a server with almost no wasted calls. A number of calls in flight cannot do
 that: sixty calls a second at 20 ms are between one and two calls in flight.
@@ -133,6 +133,7 @@ class ServerLimit:
         self._probe: Lease | None = None
         self._stuck_since: float | None = None
         self._cut_at = -math.inf
+        self._n_abandoned = 0
         self._has_replies = False
         self._last_admitted = -math.inf  # when the last of the calls was sent that have been admitted
         self._ended_at: deque[float] = deque(maxlen=512)
@@ -185,6 +186,11 @@ class ServerLimit:
         """Return how many calls of the window may be in flight now, overdue ones replaced."""
         with self._lock:
             return self._slots(self._clock())
+
+    @property
+    def is_contended(self) -> bool:
+        """Tell whether several runs wait, so that it may be their turn at any time."""
+        return len(self._queue) > 1
 
     @property
     def is_probing(self) -> bool:
@@ -290,9 +296,10 @@ class ServerLimit:
             self._probe = None
 
     def _wake_waiting(self) -> None:
-        """Have the runs that came first ask again: as many as have a place."""
-        free = max(1, self._slots(self._clock()) - self._in_flight) if self._standstill is None else 1
-        for run in self._queue[:free]:
+        """Have the runs that came first ask again: as many as have a place, or, if calls are paced, one."""
+        now = self._clock()
+        is_timed = self._standstill is not None or max(self._pause_until, self._requests.next_at) > now
+        for run in self._queue[: 1 if is_timed else max(1, self._slots(now) - self._in_flight)]:
             run.wake()
 
     def _learn(self, lease: Lease, is_probe: bool, outcome: Outcome, now: float) -> Verdict:
@@ -330,6 +337,8 @@ class ServerLimit:
         """Count a call that was not refused."""
         sent_at = lease.sent_at
         self._stuck_since = None
+        if sent_at > self._cut_at:
+            self._n_abandoned = 0
         self._ended_at.append(now)
         self._outstanding.answered(sent_at, now)
         self._last_admitted = max(self._last_admitted, sent_at)
@@ -359,7 +368,15 @@ class ServerLimit:
             answered = len(self._ended_at) - since if self._has_replies else math.inf
             self.window.cut(answered / 2, latency_s)
             self.window.restart(now)
-        return Verdict(is_excused=self._has_replies and lease.rank > self.window.whole)
+        if not self._has_replies:
+            return NO_VERDICT
+        if lease.rank > self.window.whole:
+            self._n_abandoned += 1
+        elif self._n_abandoned:
+            self._n_abandoned -= 1  # the server may still have worked on one of those
+        else:
+            return NO_VERDICT
+        return Verdict(is_excused=True)
 
     # At the limit -----------------------------------------------------------------------------------------------------
 
