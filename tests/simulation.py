@@ -273,9 +273,9 @@ class Network(AsyncProvider):
     ) -> None:
         """Create a server; `away`: begin and end of each outage, which calls in flight meet as `broken`, new ones as
         `refused`. `hangs_s`: how long a call in flight hangs before it fails, with `late`. `drains`: calls in
-        flight are answered all the same, as by a server that restarts gracefully. `gate`: its limit; calls beyond it are
-        answered with `refusal(seconds to wait)`. `slots`: calls that it answers at once, others queue; after `timeout_s`
-        the client gives up, which the server notices or, if it `finishes_abandoned` calls, does not.
+        flight are answered all the same, as by a server that restarts gracefully. `gate`: its limit; calls beyond it
+        are answered with `refusal(seconds to wait)`. `slots`: calls that it answers at once, others queue; after
+        `timeout_s` the client gives up, which the server notices or, if it `finishes_abandoned` calls, does not.
         """
         super().__init__(Endpoint(provider="vllm", base_url="http://127.0.0.1:8000/v1"), HttpClient())
         self._clock = clock

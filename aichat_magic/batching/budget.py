@@ -2,8 +2,8 @@
 
 The rules:
 
-1. **Each call needs a reservation** of the most that it is expected to use: its input, and an output of `max_tokens`. If
-   `max_tokens` is not set, the output is assumed to be 25 % longer than the longest one so far.
+1. **Each call needs a reservation** of the most that it is expected to use: its input, and an output of `max_tokens`.
+   If that is not set, the output is assumed to be 25 % longer than the longest one so far.
 2. **A run starts slowly**: with two calls, until one of them has returned (two, because one may hang). After that,
    calls whose output length is a guess may together reserve a share of what is left; a single call may always reserve
    all of it. The share grows with the number of replies, from 1/32 to 1/2. So if replies become longer during a run,
@@ -51,9 +51,6 @@ class Reservation:
     estimate: int
     tokens: float
     cost_usd: float
-
-
-_NOTHING = Reservation(0, 0.0, 0.0)
 
 
 class Budget:
@@ -132,9 +129,6 @@ class Budget:
         Args:
             estimate: Its input tokens, as counted by `estimate_tokens`.
         """
-        if not self.is_bounded:
-            self.in_flight += 1
-            return _NOTHING
         if not self.allows() or (self._longest_output is None and self.in_flight >= _MAX_FIRST_CALLS):
             return None
         tokens, cost_usd = self._upper_bound(estimate)
@@ -163,7 +157,7 @@ class Budget:
         self._held_usd -= reservation.cost_usd
         if not self.in_flight:
             self._held_tokens = self._held_usd = 0.0  # removes rounding errors
-        if usage is not None and self.is_bounded:
+        if usage is not None:
             self._tally.add(usage)
             self._learn(reservation.estimate, usage)
 

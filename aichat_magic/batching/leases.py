@@ -2,7 +2,8 @@
 
 A lease reserves one request, its tokens and, where there is a budget, its money. The homes:
 
-- **one run**: the user's own `concurrency`, `requests_per_minute`, `tokens_per_minute` and budget (`limiter.RunLimiter`);
+- **one run**: the user's own `concurrency`, `requests_per_minute`, `tokens_per_minute` and budget
+  (`limiter.RunLimiter`);
 - **one process**: what its runs have learned of a server, shared by key, host and model (`server_limit.ServerLimit`,
   kept in `process_limits.ProcessLimits`). `RunLimiter` asks there, too;
 - **a scheduler or a database**, for several processes. Such a home implements `Limiter` and gets a `ServerLimit` and a
@@ -139,13 +140,12 @@ class Limiter(Protocol):
         """Drop the leases that are left: the run is over."""
 
 
-def outcome_of(result: Reply | AichatError, latency_s: float, usage: Usage | None = None) -> Outcome:
+def outcome_of(result: Reply | AichatError, latency_s: float) -> Outcome:
     """Convert the result of an attempt.
 
     Args:
         result: The reply, or the error.
         latency_s: Seconds from sending to the end.
-        usage: What is charged to the budget.
     """
     if isinstance(result, Reply):
         used = result.usage
@@ -153,7 +153,6 @@ def outcome_of(result: Reply | AichatError, latency_s: float, usage: Usage | Non
             latency_s=latency_s,
             tokens=(used.input_tokens or 0) + (used.output_tokens or 0) or None,
             rate_limits=result.rate_limits,
-            usage=usage,
         )
     return Outcome(
         latency_s=latency_s,

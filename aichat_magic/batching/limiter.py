@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from .budget import Budget, Reservation
-from .control import Pacer
 from .leases import Lease, Outcome, Verdict
+from .pace import Pacer
 from .server_limit import Participant, ServerLimit
 
 Home = Callable[[Callable[[], None], bool], tuple[ServerLimit, Participant]]
@@ -70,6 +70,9 @@ class RunLimiter:
         self._share = share
         self._requests = Pacer(requests_per_minute)
         self._tokens = Pacer(tokens_per_minute)
+        # Asked for every call.
+        self._has_budget = self.budget.is_bounded
+        self._has_pace = self._requests.is_bounded or self._tokens.is_bounded
         self._home = home or ServerLimit(max_concurrency=max_concurrency, clock=clock).join
         self._joined: tuple[ServerLimit, Participant] | None = None
         self.in_flight = 0
@@ -101,12 +104,12 @@ class RunLimiter:
     @property
     def workers_wanted(self) -> int:
         """Return the number of workers that can send now; it changes with each `report` and each overdue call."""
-        return min(self._join()[0].slots if self._most is None else self._most, self._share())
+        return min((self._joined or self._join())[0].slots if self._most is None else self._most, self._share())
 
     @property
     def counts_tokens(self) -> bool:
         """Tell whether the estimate of a call matters."""
-        return self.budget.is_bounded or self._tokens.is_bounded or self._join()[0].counts_tokens
+        return self._has_budget or self._has_pace or (self._joined or self._join())[0].counts_tokens
 
     @property
     def pause(self) -> tuple[float, str]:
@@ -133,12 +136,12 @@ class RunLimiter:
             The lease; None when no call is in flight and the budget does not cover this one.
         """
         if not self._n_waiting:  # the usual case: nobody waits
-            reservation = self.budget.reserve(estimate)
-            if reservation is not None:
+            reservation = self.budget.reserve(estimate) if self._has_budget else None
+            if reservation is not None or not self._has_budget:
                 granted = self._ask(estimate, reservation)
                 if isinstance(granted, Lease):
                     return granted
-                self.budget.settle(reservation, None)
+                self._settle(reservation)
         self._n_waiting += 1
         try:
             async with self._turn:
@@ -149,7 +152,8 @@ class RunLimiter:
     async def _wait_for_lease(self, estimate: int) -> Lease | None:
         """Wait for a lease, as the first of those that wait."""
         self._loop = asyncio.get_running_loop()
-        while (reservation := self.budget.reserve(estimate)) is None:
+        reservation: Reservation | None = None
+        while self._has_budget and (reservation := self.budget.reserve(estimate)) is None:
             if not self.budget.in_flight:
                 return None
             await self._wait(math.inf)
@@ -161,16 +165,21 @@ class RunLimiter:
             return granted
         finally:
             if not is_granted:
-                self.budget.settle(reservation, None)
+                self._settle(reservation)
                 server, run = self._join()
                 server.withdraw(run)
 
-    def _ask(self, estimate: int, reservation: Reservation) -> Lease | float:
+    def _settle(self, reservation: Reservation | None) -> None:
+        """Return a reservation whose call is not sent."""
+        if reservation is not None:
+            self.budget.settle(reservation, None)
+
+    def _ask(self, estimate: int, reservation: Reservation | None) -> Lease | float:
         """Return a lease, or the seconds to wait; infinite: until something changes."""
         server, run = self._joined or self._join()
         if self.in_flight >= (self._share() if self._most is None else min(self._most, self._share())):
             return math.inf
-        if self._requests.is_bounded or self._tokens.is_bounded:
+        if self._has_pace:
             wait_s = max(self._requests.next_at, self._tokens.next_at) - self._clock()
             if wait_s > 0:
                 return wait_s
@@ -178,8 +187,9 @@ class RunLimiter:
         if not isinstance(lease, Lease):
             return lease
         self.in_flight += 1
-        self._requests.call_started(1, lease.sent_at)
-        self._tokens.call_started(lease.tokens, lease.sent_at)
+        if self._has_pace:
+            self._requests.call_started(1, lease.sent_at)
+            self._tokens.call_started(lease.tokens, lease.sent_at)
         lease.reservation = reservation
         return lease
 
@@ -212,14 +222,16 @@ class RunLimiter:
     def report(self, lease: Lease, outcome: Outcome) -> Verdict:
         """Return a lease, charge what its call has used, and learn from its outcome."""
         self.in_flight -= 1
-        self.budget.settle(lease.reservation, outcome.usage)
-        if self._tokens.is_bounded:
+        if lease.reservation is not None:
+            self.budget.settle(lease.reservation, outcome.usage)
+        if self._has_pace:
             used = 0 if outcome.kind in ("throttled", "loading", "lost") else outcome.tokens
             if used is not None:
                 self._tokens.correct(used - lease.tokens)
-        server, _ = self._join()
+        server, _ = self._joined or self._join()
         verdict = server.report(lease, outcome)
-        self._note_change()
+        if self._n_waiting:
+            self._note_change()
         return verdict
 
 

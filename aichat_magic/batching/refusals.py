@@ -7,7 +7,8 @@ The rules:
 3. **Everybody's if nothing else comes**: when no row has succeeded yet and the same refusal has come eight times, it is
    not about the rows. Refusals are the same if their words are, apart from numbers, ids and quoted pieces. With twelve
    calls in flight, at most twenty are sent.
-4. **A 403 after a success** may be a filter or a right that was withdrawn: the latter if it comes twenty times in a row.
+4. **A 403 after a success** may be a filter, or a right that was withdrawn: the latter if it comes twenty times in a
+   row.
 """
 
 from __future__ import annotations

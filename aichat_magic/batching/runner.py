@@ -96,6 +96,7 @@ class BatchRunner:
             random=chat.random,
             has_other_tier=plan.other_tier is not None,
         )
+        self._is_special = plan.limiter.budget.is_bounded or plan.other_tier is not None
         self._in_flight = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Task[None]] = set()
@@ -386,7 +387,10 @@ class BatchRunner:
                 raise
             outcome = UnexpectedError(f"Provider {call.provider.name!r} failed: it cancelled its own request.")
         took_s = outcome.elapsed_s if isinstance(outcome, Reply) else self._clock() - request.sent_at
-        verdict = self._plan.limiter.report(lease, self._outcome(outcome, took_s, request, call))
+        ended = outcome_of(outcome, took_s)
+        if self._is_special:
+            ended = self._special_outcome(outcome, ended, request, call)
+        verdict = self._plan.limiter.report(lease, ended)
         if not isinstance(outcome, Reply):
             self._queue.failed(request, outcome, others_in_flight=self._in_flight - 1, verdict=verdict)
             self._report_progress()
@@ -406,15 +410,15 @@ class BatchRunner:
             await self._saver.save(request, outcome, most=self._plan.limiter.max_concurrency - len(self._workers))
         self._report_progress()
 
-    def _outcome(self, result: Reply | AichatError, took_s: float, request: PendingRequest, call: Call) -> Outcome:
-        """Return the outcome of an attempt, as the limiter needs it."""
-        usage = None
-        if isinstance(result, Reply) and self._plan.limiter.budget.is_bounded:
-            usage = counted_usage(result, request.messages, call.priced)
-        found = outcome_of(result, took_s, usage)
+    def _special_outcome(
+        self, result: Reply | AichatError, ended: Outcome, request: PendingRequest, call: Call
+    ) -> Outcome:
+        """Return the outcome of an attempt in a run with a budget, or with another tier for want of capacity."""
+        if isinstance(result, Reply):
+            return replace(ended, usage=counted_usage(result, request.messages, call.priced))
         if isinstance(result, NoCapacityError) and self._plan.other_tier is not None and not request.lacks_capacity:
-            return replace(found, kind="error")  # sent again at once, at another tier
-        return found
+            return replace(ended, kind="error")  # it is sent again at once, at another tier
+        return ended
 
     async def _send_probe(self, request: PendingRequest) -> None:
         """Send a request to find out whether an outage is over."""

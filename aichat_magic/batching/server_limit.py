@@ -12,12 +12,12 @@ The rules:
 4. **At the limit** all pause until the last Retry-After is over, the window is halved, and from then on calls are
    spaced at the rate that the server has admitted: the geometric mean of the calls admitted per second since the last
    pause, including this pause (too low if it had only begun), and of those in the last period before the refusal
-   (too high if the server accumulates unused capacity). `control.AdmittedRate` then searches for the exact rate.
+   (too high if the server accumulates unused capacity). `pace.AdmittedRate` then searches for the exact rate.
 5. **Later refusals that are alone** delay only their own row, unless all pauses together take less than 2 % of the
    time: otherwise one refusal in twenty, each with a pause of a second, would stop the runs most of the time. A paced
    run heeds a wait of several seconds at once, because few calls fall into it.
 6. **Refused without a Retry-After, or while the model is loading**: all pause, then one call probes, after twice the
-   time each time (`control.Standstill`). The rate is that of the calls admitted up to the end of the standstill.
+   time each time (`standstill.Standstill`). The rate is that of the calls admitted up to the end of the standstill.
 7. **Timeouts of calls that nobody has overtaken** show that too many are in flight for a server that queues them: the
    window falls at once to half of what was answered within one timeout, and grows no further than a third of it.
    Calls of a larger window are excused, and then as many others, because servers finish what nobody waits for.
@@ -38,13 +38,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .control import START, AdmittedRate, ConcurrencyWindow, OutstandingCalls, Pacer, Standstill
+from .control import START, ConcurrencyWindow, OutstandingCalls
 from .leases import NO_VERDICT, Lease, Outcome, Verdict
+from .pace import AdmittedRate, Pacer
+from .standstill import TOGETHER_S, LimitCheck, Standstill
 
 # A longer Retry-After pauses nothing: the run stops (`RetryPolicy.retry_after_cap_s` is the same limit for a request).
 MAX_PAUSE_S = 120.0
-# Calls were sent together if no more lies between them.
-_TOGETHER_S = 0.001
 # A wait so long is heeded by a paced run at once, in seconds.
 _LONG_WAIT_S = 5.0
 # A run that does not take its turn for so long is passed over, in seconds.
@@ -68,27 +68,6 @@ class Participant:
     is_windowed: bool = True
     leases: set[Lease] = field(default_factory=set)
     has_left: bool = False
-
-
-class _LimitCheck:
-    """Counts of the calls that were sent after a refused one, to tell a limit from an occasional fault."""
-
-    def __init__(self, sent_at: float, now: float) -> None:
-        self.since = sent_at - _TOGETHER_S
-        self.answers = 0
-        self.refused = 0
-        self.retry_at = now
-
-    def is_settled(self, enough: int) -> bool:
-        """Tell whether there are enough answers to decide."""
-        return self.answers >= enough or (enough <= 10 and self.is_limit())
-
-    def is_limit(self, *, is_over: bool = False) -> bool:
-        """Tell whether most were refused. `is_over`: no more answers will come, so fewer are enough."""
-        answers, refused = self.answers, self.refused
-        if is_over and refused >= 4 and refused >= 0.3 * answers:
-            return True
-        return (answers >= 4 and refused >= 0.8 * answers) or (answers >= 10 and refused >= 0.5 * answers)
 
 
 class ServerLimit:
@@ -127,7 +106,7 @@ class ServerLimit:
         self._pause_until = -math.inf
         self._paused_s = 0.0
         self._resumed_after = -math.inf
-        self._check: _LimitCheck | None = None
+        self._check: LimitCheck | None = None
         self._retry_after_s = 1.0
         self._standstill: Standstill | None = None
         self._probe: Lease | None = None
@@ -218,7 +197,8 @@ class ServerLimit:
             now = self._clock()
             queue = self._queue
             place = 0 if not queue else queue.index(run) if run in queue else len(queue)
-            if (wait_s := self._wait_s(run, place, now)) > 0:
+            wait_s = self._wait_s(run, place, now)
+            if wait_s > 0:
                 if place == len(queue):
                     queue.append(run)
                 # One that is not the first may have to pass over others, of which nobody tells it.
@@ -279,7 +259,7 @@ class ServerLimit:
         with self._lock:
             now = self._freed_at = self._clock()
             run.leases.discard(lease)
-            is_probe = lease is self._probe
+            is_probe = self._probe is lease
             self._end_call(lease)
             verdict = self._learn(lease, is_probe, outcome, now)
             if self._queue:
@@ -310,7 +290,7 @@ class ServerLimit:
             return NO_VERDICT
         if kind == "timeout":
             return self._learn_timeout(lease, outcome.latency_s, now)
-        is_refused = kind in ("throttled", "loading")
+        is_refused = kind != "ok" and kind != "error"
         if not is_refused:
             self._count_admitted(lease, outcome, now)
         self._admitted.call_ended(sent_at, is_refused, now)
@@ -325,7 +305,7 @@ class ServerLimit:
             self._go_on(self._standstill, is_probe, outcome, now)
         elif kind == "loading":
             self._stand_still("loading", outcome, now)
-        else:
+        elif is_refused or self._check is not None:
             self._check_limit(outcome, is_refused, sent_at, now)
         if not is_refused:
             return NO_VERDICT
@@ -345,7 +325,7 @@ class ServerLimit:
         self.window.call_ended(outcome.latency_s, now, is_counted=lease.rank > 0)
         if outcome.kind == "ok":
             self._has_replies = True
-            if sent_at >= self._epoch_at - _TOGETHER_S:
+            if sent_at >= self._epoch_at - TOGETHER_S:
                 self._n_ok += 1
                 self._ok_sent_at.append(sent_at)
 
@@ -387,7 +367,7 @@ class ServerLimit:
             check.answers += 1
             check.refused += is_refused
         elif check is None and is_refused and sent_at >= self._epoch_at:
-            check = self._check = _LimitCheck(sent_at, now)
+            check = self._check = LimitCheck(sent_at, now)
         if check is None:
             return
         if is_refused:
@@ -400,7 +380,7 @@ class ServerLimit:
         if check.is_settled(enough):
             self._close_check(check, now)
 
-    def _follow_retry_after(self, check: _LimitCheck, retry_after_s: float | None, now: float) -> None:
+    def _follow_retry_after(self, check: LimitCheck, retry_after_s: float | None, now: float) -> None:
         """Note the wait that the server asks for, and pause where the rules say so."""
         if retry_after_s is None or not 0 < retry_after_s <= MAX_PAUSE_S:
             return
@@ -433,7 +413,7 @@ class ServerLimit:
             self._begin_epoch(self._pause_until)
         self._resumed_after = self._pause_until
 
-    def _close_check(self, check: _LimitCheck, now: float, *, is_over: bool = False) -> None:
+    def _close_check(self, check: LimitCheck, now: float, *, is_over: bool = False) -> None:
         """Decide whether the server is at its limit, and if so, pause and slow down."""
         self._check = None
         if not check.is_limit(is_over=is_over):

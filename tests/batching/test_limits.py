@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 
@@ -115,8 +116,8 @@ def test_one_call_probes_after_a_pause_that_grows_to_a_minute() -> None:
     runner, network = run_batch(rows, concurrency="auto", gate=gate, refusal=without_wait, latency_s=lambda prompt: 2)
     assert_all_right(runner, rows)
     probes = [at for at in network.sent_at if 10 < at <= 545]
-    gaps = [later - earlier for earlier, later in zip(probes, probes[1:], strict=False)]
-    assert all(later >= earlier - 0.1 for earlier, later in zip(gaps, gaps[1:], strict=False))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(probes)]
+    assert all(later >= earlier - 0.1 for earlier, later in itertools.pairwise(gaps))
     assert gaps[0] < 10
     assert gaps[-1] == pytest.approx(60, abs=1)
     assert len(probes) <= 15

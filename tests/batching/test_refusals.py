@@ -136,7 +136,9 @@ def test_what_goes_wrong_in_the_middle_for_everybody_stops_the_run(error: Aichat
     runner, _ = run_batch(
         ROWS,
         concurrency=8,
-        fault=lambda prompt, attempt: type(error)(*error.args, status=error.status) if number_of(prompt) >= 500 else None,  # type: ignore[attr-defined,call-arg]
+        fault=lambda prompt, attempt: (
+            type(error)(*error.args, status=error.status) if number_of(prompt) >= 500 else None
+        ),  # type: ignore[attr-defined,call-arg]
     )
     assert type(runner.stopped_by) is type(error)
     assert n_right(runner) == 500
