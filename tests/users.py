@@ -99,9 +99,10 @@ class User:
         """Return the reply to a prompt, or the error."""
         if way == "rows":
             try:
-                outcome = self.rows([prompt]).outcome(0)
+                made = self.rows([prompt])
             except AichatError as error:
                 return error
+            outcome = made.outcome(0) or made.stopped_by
             assert outcome is not None
             return outcome
         try:

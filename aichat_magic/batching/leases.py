@@ -31,6 +31,8 @@ from ..core.messages import RateLimits, Reply
 from ..core.usage import Usage
 from .budget import Budget
 
+# A file descriptor may be free again so soon, in seconds.
+_DESCRIPTOR_WAIT_S = 1.0
 OutcomeKind = Literal["ok", "throttled", "loading", "timeout", "lost", "error"]
 
 
@@ -157,7 +159,9 @@ def outcome_of(result: Reply | AichatError, latency_s: float) -> Outcome:
     return Outcome(
         latency_s=latency_s,
         kind=_kind_of(result),
-        retry_after_s=getattr(result, "retry_after_s", None),
+        retry_after_s=_DESCRIPTOR_WAIT_S
+        if isinstance(result, TooManyOpenFilesError)
+        else getattr(result, "retry_after_s", None),
         rate_limits=getattr(result, "rate_limits", None),
     )
 

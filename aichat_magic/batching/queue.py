@@ -236,7 +236,7 @@ class RequestQueue:
             return
         if isinstance(error, (RateLimitError, ModelLoadingError)):
             self._answered(request)
-            self._refused(request, error, verdict)
+            self._refused(request, error, verdict, is_last=not (others_in_flight or self.ready or self._later))
             return
         is_late = isinstance(error, DeadlineError)
         # A response that breaks off shows that the server is there, unless others fail at the same time.
@@ -293,7 +293,9 @@ class RequestQueue:
         request.attempt -= 1
         self._owner.stop(error)
 
-    def _refused(self, request: PendingRequest, error: RateLimitError | ModelLoadingError, verdict: Verdict) -> None:
+    def _refused(
+        self, request: PendingRequest, error: RateLimitError | ModelLoadingError, verdict: Verdict, *, is_last: bool
+    ) -> None:
         """Send a request again that came too soon: this uses neither an attempt of the row nor a retry of the run."""
         request.attempt -= 1
         if self._is_closed:
@@ -308,7 +310,7 @@ class RequestQueue:
         wait_s, policy = error.retry_after_s, self._policy
         patience_s = LOADING_PATIENCE_S if isinstance(error, ModelLoadingError) else self._limit_patience_s
         if wait_s is not None and wait_s > policy.retry_after_cap_s:
-            self._wait_too_long(request, error, wait_s, is_alone=were_others_admitted)
+            self._wait_too_long(request, error, wait_s, is_alone=were_others_admitted, is_last=is_last)
         elif verdict.stuck_s >= patience_s:
             name = "" if isinstance(error, ModelLoadingError) else ", as long as limit_patience_s allows"
             self._stop_refused(error, f"No call was admitted for {duration(verdict.stuck_s)}{name}.")
@@ -320,9 +322,11 @@ class RequestQueue:
             jitter_s = backoff_s(request.refusals + 1, base_s=policy.base_s, cap_s=policy.cap_s, random=self._random)
             self._send_later(request, jitter_s if wait_s is None else wait_s + min(jitter_s, policy.base_s))
 
-    def _wait_too_long(self, request: PendingRequest, error: AichatError, wait_s: float, *, is_alone: bool) -> None:
+    def _wait_too_long(
+        self, request: PendingRequest, error: AichatError, wait_s: float, *, is_alone: bool, is_last: bool
+    ) -> None:
         """Stop the run if the server wants no calls for hours; if it is this row alone, give the row up."""
-        self._long_waits_in_a_row += 1
+        self._long_waits_in_a_row += _MAX_LONG_WAITS if is_last else 1
         if is_alone:
             give_up(error, request.attempt + 1, self._policy)
             self._owner.finish(request, error)

@@ -107,7 +107,8 @@ def quota_text(wait_s: float, now: datetime.datetime) -> str:
     except OverflowError:
         return ""
     day = "" if at.date() == now.date() else f" on {at:%Y-%m-%d}"
-    return f"The limit is free again at {at:%H:%M}{day}, in {duration(wait_s)}. Run it again then to continue."
+    free = f"The limit is free again at {at:%H:%M}{day}, in {duration(wait_s)}"
+    return f"{free} (the server asks for {wait_s:.0f} s). Run it again then to continue."
 
 
 def duration(seconds: float) -> str:

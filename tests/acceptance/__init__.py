@@ -6,7 +6,19 @@ once it is taken out. `python tests/defences.py` takes them out one by one and w
 
 from __future__ import annotations
 
-from acceptance import descriptors, kernels, network, notebooks, outages, replies, schemas, secrets, stores, wire
+from acceptance import (
+    descriptors,
+    kernels,
+    limits_in_runs,
+    network,
+    notebooks,
+    outages,
+    replies,
+    schemas,
+    secrets,
+    stores,
+    wire,
+)
 from acceptance.rows import Removal, Row
 
 ROWS: tuple[Row, ...] = (
@@ -15,6 +27,7 @@ ROWS: tuple[Row, ...] = (
     *secrets.ROWS,
     *kernels.ROWS,
     *descriptors.ROWS,
+    *limits_in_runs.ROWS,
     *notebooks.ROWS,
     *outages.ROWS,
     *replies.ROWS,

@@ -204,7 +204,7 @@ def test_exhausted_quota_spends_no_row(retry_after_s: float | None) -> None:
 
     runner, _ = run_batch(rows_of(1000), concurrency="auto", gate=gate, refusal=refusal)
     assert isinstance(runner.stopped_by, QuotaError)
-    assert ("in 1 h." in str(runner.stopped_by)) == (retry_after_s is not None)
+    assert ("in 1 h " in str(runner.stopped_by)) == (retry_after_s is not None)
     assert runner.errors() == {}
     assert n_right(runner) == 100
 
