@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_tokens": (1, 2**31 - 1),
     "seed": (-(2**63), 2**63 - 1),
 }
+# Levels of effort, from the least; each provider's own words for them are in `providers`.
+REASONING_LEVELS = ("none", "minimal", "low", "medium", "high", "max")
+TIERS = ("auto", "flex", "priority", "flex,auto")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,11 @@ class Options:
         stop: Texts that end the reply when they appear.
         seed: Seed, for servers that can repeat a reply.
         schema: Schema of the reply: a JSON object with `name`, `strict` and `schema`, as text.
+        reasoning: Effort to think: one of `REASONING_LEVELS`.
+        tier: Service tier: one of `TIERS`; ``"flex,auto"`` is flex, and the normal tier where flex has no capacity. It
+            changes price and time, not the answer, so it is no part of a request's key.
+        extra: A vendor's own options: a JSON object as text, merged into the request's body last.
+        unset: Names of options that are not sent, whatever the settings say.
     """
 
     temperature: float | None = None
@@ -45,12 +54,16 @@ class Options:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     schema: str | None = None
+    reasoning: str | None = None
+    tier: str | None = None
+    extra: str | None = None
+    unset: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every range.
 
         Raises:
-            OptionError: A value is outside its range, not a number, or a stop text is empty.
+            OptionError: A value is outside its range, not a number, no known level or tier, or a stop text is empty.
         """
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
@@ -64,18 +77,40 @@ class Options:
                 raise OptionError(f"{name} must be between {low:g} and {high:g}, not {value!r}.")
         if not isinstance(self.stop, tuple) or any(not isinstance(s, str) or not s for s in self.stop):
             raise OptionError(f"stop must be a tuple of texts that are not empty, not {self.stop!r}.")
+        for name, known in (("reasoning", REASONING_LEVELS), ("tier", TIERS)):
+            if (value := getattr(self, name)) is not None and value not in known:
+                raise OptionError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
+
+    @property
+    def extra_options(self) -> dict[str, Any]:
+        """Return the vendor's own options by name."""
+        return json.loads(self.extra) if self.extra else {}
 
     def sent(self) -> dict[str, Any]:
-        """Return the options that are set, by name, in a fixed order."""
-        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        """Return the options that decide the reply and are set, by name, in a fixed order."""
+        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__ if name not in ("tier", "unset"))
         return {name: value for name, value in values if value is not None and value != ()}
 
     def over(self, other: Options) -> Options:
         """Return these options, filled up with those of `other` where one is not set."""
-        return dataclasses.replace(other, **self.sent())
+        extra = {**other.extra_options, **self.extra_options}
+        merged = dataclasses.replace(
+            other,
+            **self.sent(),
+            tier=self.tier or other.tier,
+            extra=canonical_json(extra) if extra else None,
+            unset=tuple(sorted({*self.unset, *other.unset} - {*self.sent()})),
+        )
+        cleared: dict[str, Any] = {name: () if name == "stop" else None for name in self.unset if name in _OPTION_NAMES}
+        return dataclasses.replace(merged, **cleared) if cleared else merged
 
 
-_OPTION_NAMES = tuple(f.name for f in dataclasses.fields(Options) if f.name != "schema")
+def canonical_json(value: Any) -> str:
+    """Return JSON in one form for equal values: sorted names, no blanks. Raises ValueError for NaN and infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+_OPTION_NAMES = tuple(f.name for f in dataclasses.fields(Options) if f.name not in ("schema", "extra", "unset"))
 _CALL_NAMES = ("model", "base_url", "proxy", "allow_not_working", "timeout", "system")
 OPTION_TYPES: dict[str, Callable[[str], Any]] = {
     "temperature": float,
@@ -84,6 +119,8 @@ OPTION_TYPES: dict[str, Callable[[str], Any]] = {
     "presence_penalty": float,
     "frequency_penalty": float,
     "seed": int,
+    "reasoning": str,
+    "tier": str,
 }
 
 

@@ -70,6 +70,9 @@ class Dialect(AsyncProvider):
             usage=chunk.usage or Usage(),
             finish_reason=chunk.finish_reason or "stop",
             rate_limits=rate_limits_from(response.headers, time.time()),
+            thinking=chunk.thinking,
+            model_version=chunk.model or "",
+            logprobs=chunk.logprobs,
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
