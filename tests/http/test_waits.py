@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
-import time
 from email.utils import format_datetime
 
 import pytest
+from effort import times_as_much_cpu
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -317,16 +317,8 @@ def test_any_words_and_headers_give_a_wait_that_makes_sense_or_none(words, value
 @pytest.mark.parametrize("piece", [*PIECES, "1h ", "1 hour, ", "again in 1h1h1h1h", "2026-01-01 ", '{"a":', "["])
 def test_words_of_any_length_take_bounded_work(piece):
     """Fifty times the length is not much more than fifty times the work: nothing is quadratic."""
-
-    def work_s(length):
-        body, times = said(piece * (length // len(piece))), []
-        for _ in range(5):
-            begin = time.process_time()
-            wait(body=body)
-            times.append(time.process_time() - begin)
-        return min(times)
-
-    assert work_s(2_000_000) < 100 * work_s(40_000)
+    short, long = (json.dumps(said(piece * (length // len(piece)))).encode() for length in (40_000, 2_000_000))
+    assert times_as_much_cpu(lambda: wait(body=long), lambda: wait(body=short)) < 150
 
 
 def test_a_huge_body_of_an_error_inside_a_200_is_walked_within_bounds():
