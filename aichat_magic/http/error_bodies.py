@@ -72,9 +72,9 @@ class ErrorBody:
 
     @classmethod
     def read(cls, body: bytes) -> ErrorBody:
-        """Return the body of a response. Any bytes will do."""
+        """Return the body of a response. Any bytes will do; a page of HTML or XML is none of the server's own."""
         value = _json_or_none(body)
-        if value is not None or body.lstrip()[:1] in (b"{", b"["):
+        if value is not None or body.lstrip()[:1] in (b"{", b"[", b"<"):
             return cls(value)
         return cls(None, body[:_MAX_WORDS].decode("utf-8", "replace"))
 

@@ -191,8 +191,8 @@ def _error_for(
     limits = limits_of(headers, told, now)
     wait_s = retry_after_s(headers, told, limits, now)
     error_type, details = _kind(status, told)
-    if error_type is QuotaError and told.has_google_details:
-        wait_s = _DAY_S - (now - _GOOGLES_MIDNIGHT_S) % _DAY_S  # its retryDelay is that of the minute
+    if error_type is QuotaError:
+        wait_s = _quota_wait_s(told, wait_s, now)
     message = shorten(message, 300)
     reason = f": {message}" if message else "."
     if message and message[-1] not in ".!?…":
@@ -209,6 +209,14 @@ def _error_for(
         rate_limits=limits,
         **details,
     )
+
+
+def _quota_wait_s(told: ErrorBody, wait_s: float | None, now: float) -> float | None:
+    """Return when a quota that is used up is there again; None where only money helps, or it is not known."""
+    if told.has_google_details:  # its retryDelay is always that of the minute
+        return None if is_out_of_money(told) else _DAY_S - (now - _GOOGLES_MIDNIGHT_S) % _DAY_S
+    # Headers are about the pace, whatever else is used up; of money only the server's words tell.
+    return retry_after_s({}, told, None, now) if is_out_of_money(told) else wait_s
 
 
 def reported_error(content: Any, *, provider: str, has_text: bool, wall_clock: Callable[[], float]) -> AichatError:

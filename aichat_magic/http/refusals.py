@@ -34,7 +34,9 @@ _Q = r"['\"`\u2018\u2019\u201c\u201d]"
 _THING = (
     r"(?:request |input |keyword )?(?:parameter|param|argument|option|field|name|key|property|properties|setting)s?"
 )
-_NOT = r"(?:not (?:currently |yet )?(?:supported|available|allowed|permitted)|unsupported|unavailable|deprecated)"
+_NOT = (
+    r"(?:not (?:currently |yet )?(?:supported|available|allowed|permitted|enabled)|unsupported|unavailable|deprecated)"
+)
 _NO_MODEL = rf"(?<![\w.])(?<!model )(?<!model {_Q})"
 _REFUSED = re.compile(rf"{_NOT}|no longer supported|n[o']t support|unrecogni|unknown|unexpected", re.IGNORECASE)
 # Each form leads to the name of an option. Read 2026-11, in the documentation and in public reports about them.
@@ -64,6 +66,8 @@ _OPTION_FORMS = tuple(
         rf"{_Q}{_NAME}{_Q} is not a (?:valid|recogni[sz]ed|known|supported) {_THING}\b",
         # Anthropic: `temperature` and `top_p` cannot both be specified for this model. One of them has to go.
         rf"{_Q}\w{{1,64}}{_Q} and {_Q}{_NAME}{_Q} cannot both be (?:specified|set|used)",
+        # Moonshot: invalid temperature: only 1 is allowed for this model
+        rf"\binvalid {_Q}?{_NAME}{_Q}?: only [^\s:]{{1,20}} (?:is|are) allowed",
         # Go (Ollama): json: cannot unmarshal object into Go struct field ChatCompletionRequest.think of type string
         r"\bGo struct field \w{1,64}\.(?P<name>\w{1,64})",
         # serde (DeepSeek): response_format.type: unknown variant `json_schema`, expected one of ...
@@ -78,11 +82,11 @@ _LOOSE_FORMS = tuple(
     for form in (
         # Anthropic: `temperature` is deprecated for this model. DeepSeek: This response_format type is unavailable now.
         rf"{_NO_MODEL}{_NAME}{_Q}?(?: type| mode)?(?: {_THING})? (?:is|are) (?:{_NOT}|no longer supported)",
-        rf"{_NO_MODEL}{_NAME}{_Q}?(?: {_THING})? (?:is |can )?only (?:be )?(?:allowed|set|supported|defined)",
+        rf"{_NO_MODEL}{_NAME}{_Q}?(?: {_THING})? (?:is |can |may )?only (?:be )?(?:allowed|set|supported|defined)",
         # Groq: This model does not support response format `json_schema`. Ollama: "m" does not support thinking.
         rf"n[o']t (?:currently |yet )?support (?:the )?{_Q}?{_NAME}",
-        # Groq, llama.cpp: response_format type must be one of "text" or "json_object".
-        rf"(?<![\w.]){_NAME}{_Q}?(?: type)?(?: ?: value)? (?:must be|is not) one of\b",
+        # Groq, llama.cpp: response_format type must be one of "text" or "json_object". LM Studio: must be 'json_schema'
+        rf"(?<![\w.]){_NAME}{_Q}?(?: type)?(?: ?: value)? (?:(?:must be|is not) one of\b|must be {_Q})",
         # OpenAI: Unsupported service_tier: flex
         rf"\bunsupported {_Q}?{_NAME}{_Q}?: ",
         # OpenAI: Your organization must be verified to stream this model.
@@ -160,7 +164,8 @@ def _options_in_words(body: ErrorBody) -> Iterator[str | None]:
         for form in _LOOSE_FORMS:
             for found in form.finditer(text):
                 name = found["name"]
-                yield _option(name) if "_" in name.strip("_") or name.lower() in _KNOWN else None
+                known = name.lower() if name.lower() in _KNOWN else name if "_" in name.strip("_") else None
+                yield _option(known)
 
 
 def _option(name: Any) -> str | None:
@@ -195,6 +200,7 @@ _LIMIT_TOKENS = re.compile(
     rf"[ :(]{{0,3}}(?:is |of |only ){{0,2}}{_INT}|with {_INT} maximum context|{_INT} maximum\b",
     re.IGNORECASE,
 )
+_SUM = re.compile(rf"{_INT} \+ {_INT} > {_INT}")  # Anthropic: of the input and the reply
 _SENT_TOKENS = re.compile(
     rf"(?:resulted in|requested(?: about)?|contains|token count|received|length|request|Given:|too long:|"
     rf"keep the first|tokens|prompt is)[ :(~]{{0,3}}{_INT}",
@@ -220,6 +226,9 @@ def too_long(body: ErrorBody) -> TooLong | None:
     text = next((text for text in body.words if _TOO_LONG.search(text)), None)
     if text is None and not _TOO_LONG_CODE.search(body.codes):
         return None
+    if text is not None and (found := _SUM.search(text)) is not None:
+        sent, reply, limit = (int(number.replace(",", "")) for number in found.groups())
+        return TooLong(limit_tokens=limit, sent_tokens=sent + reply)
     counts = {}
     for name, form, member in (
         ("limit_tokens", _LIMIT_TOKENS, "n_ctx"),  # members of llama.cpp
@@ -280,8 +289,11 @@ _QUOTA_WORDS = re.compile(
     re.IGNORECASE,
 )
 _DAILY_NAME = re.compile(r"per_?(?:day|month|week)|\b(?:daily|monthly)\b|_(?:daily|monthly)\b", re.IGNORECASE)
-_DAILY = re.compile(r"per[ _-](?:day|month|week)\b|\b(?:daily|monthly|weekly)\b|\b[TR]PD\b", re.IGNORECASE)
-_USED_UP = re.compile(r"exceed|reach|exhaust|used up|\bhit\b|over (?:the|your) limit", re.IGNORECASE)
+_DAILY = re.compile(
+    r"(?:per|a|/)[ _-]?(?:day|month|week)\b|By(?:Day|Month)\b|per 86400|\b(?:daily|monthly|weekly)\b|\b[TR]PD\b",
+    re.IGNORECASE,
+)
+_USED_UP = re.compile(r"exceed|reach|exhaust|too many|used up|\bhit\b|over (?:the|your) limit", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
 
 

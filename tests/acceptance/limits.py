@@ -46,7 +46,7 @@ QUOTA_REMOVALS = (
     Removal(where="http.refusals:is_daily_limit", by="lambda body: False", tests=(QUOTA_TESTS[0],)),
     Removal(where="http.refusals:is_out_of_money", by="lambda body: False", tests=(QUOTA_TESTS[0],)),
     Removal(where="http.refusals:_USED_UP", by="re.compile('')", tests=(QUOTA_TESTS[2],)),
-    Removal(where="http.errors:_error_for", what="told.has_google_details", by="False", tests=(QUOTA_TESTS[1],)),
+    Removal(where="http.errors:_quota_wait_s", what="told.has_google_details", by="False", tests=(QUOTA_TESTS[1],)),
 )
 # Row 80, what tells the refusal of one row from everybody's.
 ROWS_OWN_TESTS = (

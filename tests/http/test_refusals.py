@@ -211,6 +211,29 @@ OPTIONS = {
         "top_a",
         None,
     ),
+    "OpenAI, a tier": (openai("Unsupported service_tier: flex"), "service_tier", None),
+    "OpenAI, an effort": (
+        openai(
+            "Unsupported value: 'reasoning_effort' does not support 'minimal' with this model. Use 'low'",
+            param="reasoning_effort",
+            code="unsupported_value",
+        ),
+        "reasoning_effort",
+        None,
+    ),
+    "Moonshot": (openai("invalid temperature: only 1 is allowed for this model"), "temperature", None),
+    "Anthropic, while it thinks": (
+        openai("`temperature` may only be set to 1 when thinking is on."),
+        "temperature",
+        None,
+    ),
+    "Gemini, JSON": (
+        [{"error": {"code": 400, "message": "JSON mode is not enabled for models/m"}}],
+        "response_format",
+        None,
+    ),
+    "Gemini, thinking": ([{"error": {"code": 400, "message": "Thinking is not enabled for m"}}], "thinking", None),
+    "LM Studio": ({"error": "'response_format.type' must be 'json_schema' or 'text'"}, "response_format", None),
     "streaming in prose": (openai("This model does not support streaming."), "stream", None),
     "text": ("Unrecognized request argument supplied: seed", "seed", None),
 }
@@ -334,6 +357,19 @@ QUOTAS = {
         google(words="Quota exceeded for metric: googleapis.com/free_tier_requests, limit: 0, model: m"),
         None,
     ),
+    "Cerebras": (
+        429,
+        {"message": "Tokens per day limit exceeded - too many tokens.", "code": "token_quota_exceeded"},
+        None,
+    ),
+    "Bedrock": (429, {"message": "Too many tokens per day, please wait before trying again."}, None),
+    "GitHub": (
+        429,
+        openai("Rate limit of 150 per 86400s exceeded for UserByModelByDay. Please wait 5012 seconds before retrying."),
+        5012,
+    ),
+    "Ollama's cloud": (429, {"error": "you have reached your weekly usage limit, upgrade for more"}, None),
+    "Fireworks": (412, {"error": "Account x is suspended, possibly due to reaching the monthly spending limit"}, None),
     "Moonshot": (429, {"error": {"message": "suspended", "type": "exceeded_current_quota_error"}}, None),
     "Z.ai": (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package."}}, None),
     "xAI": (
@@ -353,6 +389,20 @@ def test_a_quota_that_is_used_up_is_no_matter_of_pace(status, body, wait_s):
     if wait_s is not None:
         assert error.retry_after_s == pytest.approx(wait_s)
         assert "It is there again in " in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        openai("You exceeded ...", code="insufficient_quota"),
+        google(words="Quota exceeded for metric: googleapis.com/free_tier_requests, limit: 0, model: m"),
+        google(PER_DAY, words="Quota exceeded for metric: googleapis.com/free_tier_requests, limit: 0, model: m"),
+    ],
+)
+def test_money_is_not_there_again_after_the_wait_for_the_pace(body):
+    error = failed(429, body, {"retry-after": "20", "x-ratelimit-reset-requests": "1s"})
+    assert error.retry_after_s is None
+    assert str(error).endswith("Check plan and billing of the account at 'openai'.")
 
 
 def test_a_quota_of_a_day_at_google_is_there_again_at_its_midnight():
@@ -380,6 +430,15 @@ PACES = {
     "Anthropic": {
         "error": {"type": "rate_limit_error", "message": "This would exceed your rate limit of 50 requests per minute."}
     },
+    "Cerebras": {
+        "message": "Requests per minute limit exceeded - too many requests.",
+        "code": "request_quota_exceeded",
+    },
+    "Databricks": {
+        "error_code": "REQUEST_LIMIT_EXCEEDED",
+        "message": "Exceeded workspace input tokens per minute limit",
+    },
+    "Bedrock": {"message": "Too many tokens, please wait before trying again."},
     "a limit in words": openai("You exceeded your per-minute token limit."),
     "nothing": "",
 }
@@ -412,6 +471,15 @@ LENGTHS = {
         (131072, 200000),
     ),
     "Anthropic": ("prompt is too long: 210000 tokens > 200000 maximum", (200000, 210000)),
+    "Anthropic, with the reply": (
+        "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length",
+        (200000, 210000),
+    ),
+    "Gemini, older": (
+        "The input token count exceeds the maximum number of tokens allowed 1048576.",
+        (1048576, None),
+    ),
+    "Ollama": ("prompt too long; exceeded max context length by 100 tokens", (None, None)),
     "Gemini": (
         "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
         (1048576, 1200000),
@@ -552,6 +620,7 @@ def test_a_flagged_prompt_is_the_refusal_of_one_row(status, body):
         },
         openai("Your account has been suspended for violating our usage policies."),
         openai("Your organization was flagged and its access is restricted."),
+        "<html><title>Blocked</title>This content violates our policies and was blocked by the content filter.</html>",
         "",
     ],
 )
