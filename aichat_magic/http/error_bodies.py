@@ -105,7 +105,7 @@ class ErrorBody:
         ``error.metadata.raw``, as text or as JSON, and the server's name beside it.
         """
         message = _message_in(self.value) or self.text
-        raw = next((_message_in(value) or str(value) for value in self.values("raw")), "")
+        raw = next((_message_in(value) or str(value) for value in self.values("raw") if value), "")
         if raw and raw not in message:
             message = f"{message.rstrip('. ')}: {raw}" if message else raw
         name = next((value for value in self.values("provider_name") if isinstance(value, str)), "")
