@@ -6,18 +6,13 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import pytest
-from simulation import Network, in_virtual_time
+import simulation
 
-from aichat_magic.batching.budget import Budget
-from aichat_magic.batching.limiter import Limiter
-from aichat_magic.batching.options import BatchPlan
-from aichat_magic.batching.runner import BatchRunner
-from aichat_magic.chat.chat import Call, Chat
-from aichat_magic.chat.retry import RetryPolicy
-from aichat_magic.core.messages import ChatRequest, Message, Reply
-from aichat_magic.core.settings import Settings
+from aichat_magic.core.messages import ChatRequest, Reply
 from aichat_magic.http.errors import status_error
 from aichat_magic.http.rate_limits import rate_limits_from
 
@@ -26,15 +21,16 @@ LIMIT, PERIOD_S = 1200, 60.0  # 20 a second, in a bucket of 60 seconds' worth
 EPOCH = 1_800_000_000.0
 
 
-class Limited(Network):
+class Limited(simulation.Network):
     """A server with a bucket of requests, which tells its level in the headers of replies and of refusals."""
 
-    def __init__(self, clock: Callable[[], float], tell: Callable[[float, float], Mapping[str, str]]) -> None:
-        super().__init__(clock, latency_s=lambda prompt: 0.3)
+    def __init__(
+        self, clock: Callable[[], float], *, tell: Callable[[float, float], Mapping[str, str]], **network: Any
+    ) -> None:
+        super().__init__(clock, **network)
         self._now = clock
         self._tell = tell
         self._level, self._at = float(LIMIT), 0.0
-        self.refused = 0
 
     async def complete(self, request: ChatRequest) -> Reply:
         now = self._now()
@@ -44,7 +40,6 @@ class Limited(Network):
         self._level -= not is_refused
         headers = self._tell(self._level, now)
         if is_refused:
-            self.refused += 1
             self.sent_at.append(now)
             await asyncio.sleep(0.05)
             body = json.dumps({"error": {"message": "Rate limit reached."}}).encode()
@@ -84,28 +79,13 @@ DIALECTS = {
 }
 
 
-def run(tell: Callable[[float, float], Mapping[str, str]]) -> tuple[BatchRunner, Limited, float]:
-    """Run the rows, and return the runner, the server and the seconds it took."""
-
-    async def main(clock: Callable[[], float]) -> tuple[BatchRunner, Limited, float]:
-        server = Limited(clock, tell)
-        chat = Chat(settings=Settings, clock=clock, sleep=asyncio.sleep, random=lambda: 0.5)
-        request = ChatRequest(model="m", messages=(Message("user", "-"),))
-        call = Call(provider=server, request=request, policy=RetryPolicy())
-        limiter = Limiter(concurrency="auto", clock=clock, sleep=asyncio.sleep)
-        plan = BatchPlan(call=call, limiter=limiter, budget=Budget(), outage_patience_s=600.0)
-        runner = BatchRunner(chat, plan, [f"row {n}" for n in range(ROWS)], clock=clock, sleep=asyncio.sleep)
-        await runner.run()
-        return runner, server, clock()
-
-    result: tuple[BatchRunner, Limited, float] = in_virtual_time(main)
-    return result
-
-
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_run_is_as_fast_as_the_limit_whatever_unit_the_server_writes(dialect: str) -> None:
-    runner, server, seconds = run(DIALECTS[dialect])
+def test_run_is_as_fast_as_the_limit_whatever_unit_the_server_writes(
+    dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulation, "Network", partial(Limited, tell=DIALECTS[dialect]))
+    rows = [f"row {number}" for number in range(ROWS)]
+    runner, server = simulation.run_batch(rows, concurrency="auto", latency_s=lambda prompt: 0.3)
     assert all(isinstance(outcome, Reply) for outcome in runner.outcomes())
-    least_s = (ROWS - LIMIT) / LIMIT * PERIOD_S
-    assert seconds <= 1.1 * least_s
+    assert runner.elapsed_s <= 1.1 * (ROWS - LIMIT) / LIMIT * PERIOD_S
     assert len(server.sent_at) <= 1.06 * ROWS
