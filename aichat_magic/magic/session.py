@@ -349,7 +349,7 @@ class Session:
 
     def _show_dry_run(self, call: Call, history: History) -> None:
         """Show exactly what would be sent, and about how many tokens it has."""
-        options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.sent().items())
+        options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.shown().items())
         address = call.provider.endpoint.base_url or "this process"
         show(
             Transcript(

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aichat_magic.core.errors import BadInputError
-from aichat_magic.magic.arguments import ArgumentError, parse_cell, parse_command, words_of
+from aichat_magic.magic.arguments import parse_cell, parse_command, words_of
+from aichat_magic.magic.flags import ArgumentError
 
 
 def test_flags_become_options() -> None:
