@@ -341,7 +341,8 @@ class Chat:
             raise give_up(error, attempt, call.policy)
         if status is not None:
             cause = str(error).split(". ")[0].rstrip(".")
-            status(f"{shorten(cause, 100)}. Trying again in {wait_s:.1f} s.", attempt, call.policy.max_retries)
+            most = max(attempt, call.policy.max_retries)
+            status(f"{shorten(cause, 100)}. Trying again in {wait_s:.1f} s.", attempt, most)
         await self._sleep(wait_s)
 
 

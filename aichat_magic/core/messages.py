@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..text.code_blocks import blocks
 from .errors import MalformedReplyError, OptionError, PromptError
 from .options import Options
+from .rate_limits import RateLimits as RateLimits  # it is read from here, too
 from .usage import Usage
 
 if TYPE_CHECKING:
@@ -344,24 +345,3 @@ def messages_from(items: Iterable[Message | Mapping[str, Any]]) -> tuple[Message
         else:
             raise PromptError("A message must be a mapping with 'role' and 'content', or a Message.")
     return tuple(result)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimits:
-    """The rate limits of a server, as it sent them; None where it did not.
-
-    Attributes:
-        limit_requests: Requests allowed in one window, or at once when none was made before.
-        remaining_requests: Requests that are left.
-        reset_requests_s: Seconds until all requests are available again.
-        limit_tokens: The same for tokens.
-        remaining_tokens: Tokens that are left.
-        reset_tokens_s: Seconds until all tokens are available again.
-    """
-
-    limit_requests: int | None = None
-    remaining_requests: int | None = None
-    reset_requests_s: float | None = None
-    limit_tokens: int | None = None
-    remaining_tokens: int | None = None
-    reset_tokens_s: float | None = None

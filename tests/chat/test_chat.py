@@ -1,8 +1,9 @@
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
+from servers import Answer, ChatServer, Received, payload, status, text
 
 from aichat_magic.batching.api import batch_async, batch_iter_async
 from aichat_magic.chat.chat import Call, Chat
@@ -13,6 +14,7 @@ from aichat_magic.core.errors import (
     BadInputError,
     ConfigError,
     IncompleteReplyError,
+    ModelLoadingError,
     OptionError,
     PromptError,
     RateLimitError,
@@ -25,6 +27,7 @@ from aichat_magic.core.options import CallOptions, Options
 from aichat_magic.core.settings import Endpoint, Settings
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.base import AsyncProvider
+from aichat_magic.providers.openai import OpenAI
 from aichat_magic.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -157,6 +160,50 @@ async def test_wait_is_told_in_words() -> None:
     await chat.ask(call, status=lambda text, done, total: told.append(text))
     assert "busy" in told[0]
     assert "again in" in told[0]
+
+
+LOADING = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
+
+
+async def asked(answer: Callable[[Received, int], Answer]) -> tuple[str, list[str], Clock]:
+    """Ask a real server, and return the reply, what was told meanwhile, and the clock."""
+    clock, told = Clock(), []
+    with ChatServer(answer) as server:
+        async with contextlib.aclosing(HttpClient()) as http:
+            chat = Chat(settings=Settings, http=http, clock=clock, sleep=clock.sleep, random=lambda: 0.5)
+            provider = OpenAI(Endpoint(provider="llamacpp", base_url=server.url), http)
+            call = Call(provider=provider, request=ChatRequest(model="m", messages=HELLO), policy=RetryPolicy())
+            reply = await chat.ask(call, status=lambda words, done, total: told.append(f"{words} {done}/{total}"))
+    return reply.text, told, clock
+
+
+async def test_model_that_takes_a_minute_to_load_is_waited_for_and_it_is_said() -> None:
+    text_, told, clock = await asked(lambda _, attempt: status(503, body=LOADING) if attempt < 8 else text("hi"))
+    assert text_ == "hi"
+    assert sum(clock.slept) == 60
+    assert told[0] == "llamacpp is loading the model (503): Loading model. Trying again in 1.0 s. 1/4"
+    assert told[-1].endswith("7/7")
+
+
+async def test_model_that_never_loads_is_given_up_after_two_minutes() -> None:
+    with pytest.raises(ModelLoadingError, match="It was still loading after 120 s"):
+        await asked(lambda _, attempt: status(503, body=LOADING))
+
+
+async def test_wait_that_stands_only_in_the_body_is_kept() -> None:
+    body = {"error": {"message": "Rate limit reached. Please try again in 16.2s.", "code": "rate_limit_exceeded"}}
+    text_, _, clock = await asked(lambda _, attempt: status(429, body=body) if attempt < 3 else text("hi"))
+    assert text_ == "hi"
+    assert len(clock.slept) == 2
+    assert all(16.2 <= seconds <= 17 for seconds in clock.slept)
+
+
+async def test_rate_limit_inside_a_200_is_waited_for() -> None:
+    body = {"error": {"message": "Provider returned error", "code": 429, "metadata": {"raw": "retry after 9 seconds"}}}
+    text_, told, clock = await asked(lambda _, attempt: payload(body) if attempt < 2 else text("hi"))
+    assert text_ == "hi"
+    assert 9 <= sum(clock.slept) <= 10
+    assert "retry after 9 seconds" in told[0]
 
 
 async def test_foreign_error_becomes_one_clear_line() -> None:

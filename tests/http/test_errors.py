@@ -11,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aichat_magic.core import errors
-from aichat_magic.http.errors import parse_json, retry_after_s, status_error
+from aichat_magic.http.error_bodies import ErrorBody
+from aichat_magic.http.errors import parse_json, status_error
+from aichat_magic.http.waits import retry_after_s
 
 NOW = 1_800_000_000.0
 
 
 def asked(**headers):
-    return retry_after_s({name.replace("_", "-"): value for name, value in headers.items()}, lambda: NOW)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return retry_after_s(headers, ErrorBody(), None, NOW)
 
 
 def http_date(seconds):
