@@ -11,8 +11,8 @@ from .usage import Usage
 
 # Providers that genai-prices knows by another name.
 _PACKAGE_NAMES = {"gemini": "google", "xai": "x-ai"}
-# Price of the tier flex, as a share of the normal price: the batch price at OpenAI, Azure and Gemini, the normal price at
-# Groq, where flex has higher limits instead (OpenAI, "Flex processing"; Gemini API, "Flex inference"; OpenRouter,
+# Price of the tier flex, as a share of the normal price: the batch price at OpenAI, Azure and Gemini, the normal price
+# at Groq, where flex has higher limits instead (OpenAI, "Flex processing"; Gemini API, "Flex inference"; OpenRouter,
 # "Service tiers"; Groq, "Flex Processing"; all 2026-11). OpenRouter reports what it bills; this is for estimates.
 _FLEX_SHARES = {"openai": 0.5, "azure": 0.5, "gemini": 0.5, "openrouter": 0.5, "groq": 1.0}
 

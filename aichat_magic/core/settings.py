@@ -393,8 +393,7 @@ def _with_option(settings: Settings, name: str, value: Any) -> Settings:
         cleared = dataclasses.replace(old, extra=None, unset=tuple(n for n in old.unset if n not in names))
         options = cleared if value is None or value == UNSET else options_from({name: value}).over(old)
     else:
-        cleared = dataclasses.replace(
-            old, **{name: () if name == "stop" else None}, unset=tuple(n for n in old.unset if n != name)
-        )
+        fresh: dict[str, Any] = {name: () if name == "stop" else None}
+        cleared = dataclasses.replace(old, **fresh, unset=tuple(n for n in old.unset if n != name))
         options = cleared if value is None else options_from({name: value}).over(cleared)
     return dataclasses.replace(settings, options=options)

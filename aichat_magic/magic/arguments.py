@@ -240,7 +240,8 @@ COMMANDS = (
             "Checks Python, packages, keys, servers, stored files, the model file and the front end. It asks the "
             "servers on this machine and the one of the configured model for their list of models; nothing is billed."),
     Command("set", "[OPTION [VALUE]]", "change or show settings; VALUE default undoes it", "settings",
-            "VALUE unset, for an option such as temperature: it is not sent, whatever config.toml says. It holds for this session. For every session use config.toml or the environment: %aichat help settings. "
+            "It holds for this session. For every session use config.toml or the environment: %aichat help settings. "
+            "VALUE unset, for an option such as temperature: it is not sent, whatever config.toml says. "
             "Without arguments it lists all settings."),
     Command("config", "", "show where config.toml is and what goes into it", "settings"),
     Command("chats", "", "list the conversations", "conversations"),

@@ -87,8 +87,8 @@ _FLAGS: Mapping[str, str] = {
     "timeout": "From the connection to the last word. Whatever has arrived by then stays visible.",
     "max_tokens": "A reply that reaches the limit is marked as cut.",
     "temperature": "unset: not sent, whatever the settings say. Some models take none.",
-    "reasoning": "Each provider gets its own words for it (reasoning_effort, thinking, ...). A level that the model lacks "
-    "becomes the nearest, and a line says so. Thinking counts as output: it takes time and costs money, and "
+    "reasoning": "Each provider gets its own words for it (reasoning_effort, thinking, ...). A level that the model "
+    "lacks becomes the nearest, and a line says so. Thinking counts as output: it takes time and costs money, and "
     "--max-tokens limits it, too.",
     "tier": "flex waits for spare capacity, mostly at half the price, with a time limit of 15 minutes unless you set "
     "one; flex,auto asks at the normal tier where there is none; priority is faster and dearer. Not every provider has "

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from ..core.errors import OptionError
@@ -107,6 +108,7 @@ _REASONING: Mapping[str, tuple[_Reasoning, ...]] = {
     "local": _IN_TEMPLATE,
 }
 
+_NO_TIERS: Mapping[str, str] = MappingProxyType({})
 _OPENAI_TIERS = {"auto": "auto", "flex": "flex", "priority": "priority"}
 # Others than these are asked as OpenAI: a gateway may have tiers.
 _TIERS: Mapping[str, Mapping[str, str]] = {
@@ -115,9 +117,8 @@ _TIERS: Mapping[str, Mapping[str, str]] = {
     "gemini": {"auto": "", "flex": "flex", "priority": "priority"},
     # Where an organization has a commitment of priority, auto uses it.
     "anthropic": {"auto": "auto", "priority": "auto"},
-    **dict.fromkeys(
-        ("ollama", "lmstudio", "llamacpp", "vllm", "local", "mistral", "deepseek", "together", "aichat"), {}
-    ),
+    **dict.fromkeys(("ollama", "lmstudio", "llamacpp", "vllm", "local", "aichat"), _NO_TIERS),
+    **dict.fromkeys(("mistral", "deepseek", "together"), _NO_TIERS),
 }
 
 # Budgets of models that take no effort, in tokens; at least 1,024 by the API. With the room for the answer they stay
@@ -294,8 +295,8 @@ def _claude_budget(budget: int, max_tokens: int | None) -> dict[str, Any]:
         return {"max_tokens": _ANSWER_TOKENS + budget, "thinking": {"type": "enabled", "budget_tokens": budget}}
     if max_tokens <= _MIN_BUDGET:
         raise OptionError(
-            f"max_tokens must be more than {_MIN_BUDGET:,} for this model to think: its thinking counts, too, and takes "
-            f"at least that, not {max_tokens!r}. Give it more, or set reasoning to 'none'."
+            f"max_tokens must be more than {_MIN_BUDGET:,} for this model to think, because its thinking counts and "
+            f"takes at least that, not {max_tokens!r}. Give it more, or set reasoning to 'none'."
         )
     budget = max(_MIN_BUDGET, min(budget, max_tokens // 2))
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}

@@ -23,8 +23,8 @@ from aichat_magic.core import sync as bridge
 from aichat_magic.core.errors import ConfigError
 from aichat_magic.core.settings import Settings
 from aichat_magic.magic.arguments import COMMANDS
-from aichat_magic.magic.flags import cell_parser
 from aichat_magic.magic.completion import Completion, CompletionSources, complete
+from aichat_magic.magic.flags import cell_parser
 
 FRAME = pd.DataFrame({"title": ["a"], "body text": ["b"], 3: [0]})
 KNOWN = CompletionSources(
