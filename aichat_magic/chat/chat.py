@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import random as randomlib
 import time
-import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -68,6 +67,17 @@ class Call:
     def model(self) -> str:
         """Return ``provider/model``."""
         return f"{self.provider.name}/{self.request.model}"
+
+    @property
+    def priced_name(self) -> str:
+        """Return the name of its price: ``provider/model``, with ``@tier`` for another tier than the normal one."""
+        tier = self.request.options.billed_tier
+        return f"{self.model}@{tier}" if tier else self.model
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return a line for each option that the provider gets otherwise than it was written."""
+        return self.provider.notes(self.request)
 
     def priced(self, usage: Usage) -> Usage:
         """Return `usage` with its cost, if the price is known. Prices apply to the provider's own server only."""
@@ -210,8 +220,6 @@ class Chat:
             options=dataclasses.replace(options, strict_options=strict),
             timeout_s=timeout_s,
         )
-        for line in resolved.provider.notes(request):
-            warnings.warn(line, UserWarning, stacklevel=3)
         return Call(
             provider=resolved.provider,
             request=request,

@@ -8,7 +8,9 @@ import pytest
 from servers import Answer, ChatServer, Received, payload, status, text
 
 from aichat_magic.batching.api import batch_async, batch_iter_async
+from aichat_magic.chat.api import ask_async, stream_async
 from aichat_magic.chat.chat import Call, Chat
+from aichat_magic.chat.conversation import Conversation
 from aichat_magic.chat.retry import RetryPolicy
 from aichat_magic.core.errors import (
     AichatError,
@@ -390,9 +392,25 @@ def test_flex_gets_the_time_that_is_advised_unless_the_user_sets_one(tmp_path: P
 
 def test_level_that_a_model_lacks_is_told() -> None:
     chat = Chat(settings=lambda: Settings(environ={"OPENAI_API_KEY": "k"}))
-    with pytest.warns(UserWarning, match="openai/o3 has no level 'max' of reasoning; 'high' is used, the nearest"):
-        call = chat.call(HELLO, CallOptions.from_keywords({"model": "openai/o3", "reasoning": "max"}))
+    call = chat.call(HELLO, CallOptions.from_keywords({"model": "openai/o3", "reasoning": "max"}))
+    assert call.notes == ("openai/o3 has no level 'max' of reasoning; 'high' is used, the nearest.",)
     assert call.request.options.reasoning == "max"
+
+
+async def test_level_that_a_model_lacks_is_told_by_every_way_to_ask() -> None:
+    with ChatServer() as server:
+        given: Any = {"model": "openai/o3", "reasoning": "max", "base_url": server.url}
+        told = "openai/o3 has no level 'max'"
+        with pytest.warns(UserWarning, match=told):
+            await ask_async("hi", **given)
+        with pytest.warns(UserWarning, match=told):
+            _ = [piece async for piece in stream_async("hi", **given)]
+        with pytest.warns(UserWarning, match=told):
+            await Conversation().ask_async("hi", **given)
+        with pytest.warns(UserWarning, match=told) as caught:
+            await batch_async(["a", "b", "c"], store=False, progress=False, **given)
+        assert len(caught) == 1
+        assert {body["reasoning_effort"] for body in server.bodies} == {"high"}
 
 
 def test_tier_that_a_provider_lacks_is_refused_before_sending() -> None:
@@ -414,3 +432,17 @@ def test_options_of_a_call_come_before_those_of_the_settings() -> None:
     assert options(temperature="unset", reasoning="unset", options={"min_p": 1}).shown() == {"top_k": 40, "min_p": 1}
     chat.set("reasoning", "default")
     assert options().reasoning is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "refusal"),
+    [
+        ("openai", status(429, body={"error": {"message": "Resource unavailable", "code": "resource_unavailable"}})),
+        ("groq", status(498, body={"error": {"message": "Over capacity", "code": "capacity_exceeded"}})),
+    ],
+)
+async def test_server_without_capacity_gets_the_request_at_its_normal_tier(provider: str, refusal: Answer) -> None:
+    with ChatServer(lambda received, attempt: refusal if "service_tier" in received.json else text("hi")) as server:
+        given: Any = {"model": f"{provider}/m", "base_url": server.url, "tier": "flex,auto"}
+        assert (await ask_async("hi", **given)).text == "hi"
+        assert [body.get("service_tier") for body in server.bodies] == ["flex", None]

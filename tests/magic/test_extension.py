@@ -759,6 +759,13 @@ def test_options_are_configured_and_sent(run: Cell) -> None:
     ]
 
 
+def test_level_that_the_model_lacks_is_told_once(run: Cell) -> None:
+    with ChatServer() as server:
+        at = f"-m openai/o3 --base-url {server.url} --reasoning max"
+        assert "openai/o3 has no level 'max' of reasoning; 'high' is used" in run(f"%%aichat {at}\nhi")[1]
+        assert "has no level" not in run(f"%%aichat {at}\nhi")[1]
+
+
 def test_dry_run_shows_the_options_that_would_be_sent(run: Cell) -> None:
     out = run("%%aichat -m echo --dry-run --reasoning low --tier flex -O top_k=40\nhi")[1]
     assert "reasoning='low', tier='flex', top_k=40" in out
