@@ -97,6 +97,8 @@ class Options:
         for name, known in (("reasoning", REASONING_LEVELS), ("tier", TIERS)):
             if (value := getattr(self, name)) is not None and value not in known:
                 raise OptionError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
+        if not isinstance(self.extra, str | None):
+            raise OptionError(f"extra must be a JSON object as text, not {shorten(repr(self.extra), 60)}.")
 
     @property
     def extra_options(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Sources (all read 2026-11): OpenAI API reference, "Create chat completion", and guide "Flex processing"; Azure,
 "ReasoningEffort"; Gemini API, "OpenAI compatibility" and "Flex inference"; Groq, "Reasoning" and "Service Tiers";
-OpenRouter, "Reasoning Tokens" and "Service Tiers"; Mistral, "Reasoning"; DeepSeek, "Thinking Mode"; xAI, "Reasoning";
+OpenRouter, "Reasoning Tokens" and "Service Tiers"; Mistral, "Reasoning"; DeepSeek, "Thinking Mode"; xAI, "Reasoning"
+and "Priority Processing"; Amazon Bedrock, "Service tiers"; Z.ai and Moonshot as the guides of others report them;
 Ollama, "OpenAI compatibility" and its tests of thinking; vLLM, "Reasoning Outputs"; the README of llama.cpp's server;
 Claude API, "Adaptive thinking", "Effort", "Extended thinking" and "Service tiers".
 """
@@ -61,10 +62,12 @@ def _llama_cpp(word: str) -> dict[str, Any]:
     return {"chat_template_kwargs": fields["chat_template_kwargs"] | (_effort(word) if word != "none" else {})}
 
 
-def _deepseek(word: str) -> dict[str, Any]:
-    if word == "none":
-        return {"thinking": {"type": "disabled"}}
-    return {"thinking": {"type": "enabled"}, **_effort(word)}
+def _switch(word: str) -> dict[str, Any]:
+    return {"thinking": {"type": "disabled" if word == "none" else "enabled"}}
+
+
+def _switch_effort(word: str) -> dict[str, Any]:
+    return _switch(word) | (_effort(word) if word != "none" else {})
 
 
 _UP_TO_HIGH = _same("low", "medium", "high")
@@ -95,7 +98,18 @@ _REASONING: Mapping[str, tuple[_Reasoning, ...]] = {
         _Reasoning(models="mistral-(small|medium)", words=_same("none", "high"), write=_effort),
         _Reasoning(words=_FROM_NONE, write=_effort),
     ),
-    "deepseek": (_Reasoning(words=_same("none", "low", "high", "max"), write=_deepseek),),
+    "deepseek": (_Reasoning(words=_same("none", "low", "high", "max"), write=_switch_effort),),
+    "zai": (
+        _Reasoning(models=r"glm-(5\.[3-9]|[6-9])", words=_same("low", "high", "max"), write=_effort),
+        _Reasoning(models=r"glm-5\.2", words=_same("none", "low", "high", "max"), write=_switch_effort),
+        _Reasoning(words=_same("none", "medium"), write=_switch),
+    ),
+    # It ignores levels that it does not know.
+    "moonshot": (
+        _Reasoning(models=r"kimi-k[3-9]", words=_same("low", "high", "max"), write=_effort),
+        _Reasoning(models=r"kimi-k2\.7-code", words=_same("high"), write=_switch),
+        _Reasoning(words=_same("none", "medium"), write=_switch),
+    ),
     "xai": (
         _Reasoning(models="grok-3-mini", words=_same("low", "high"), write=_effort),
         _Reasoning(models=r"grok-4[.-]3(?!\d)", words=_FROM_NONE, write=_effort),
@@ -113,12 +127,14 @@ _OPENAI_TIERS = {"auto": "auto", "flex": "flex", "priority": "priority"}
 # Others than these are asked as OpenAI: a gateway may have tiers.
 _TIERS: Mapping[str, Mapping[str, str]] = {
     "groq": {"auto": "auto", "flex": "flex", "priority": "performance"},
-    # Its normal tier is the one of a request without the field.
+    # Their normal tier is the one of a request without the field.
     "gemini": {"auto": "", "flex": "flex", "priority": "priority"},
+    "bedrock": {"auto": "", "flex": "flex", "priority": "priority"},
+    "xai": {"auto": "", "priority": "priority"},
     # Where an organization has a commitment of priority, auto uses it.
     "anthropic": {"auto": "auto", "priority": "auto"},
     **dict.fromkeys(("ollama", "lmstudio", "llamacpp", "vllm", "local", "aichat"), _NO_TIERS),
-    **dict.fromkeys(("mistral", "deepseek", "together"), _NO_TIERS),
+    **dict.fromkeys(("mistral", "deepseek", "together", "zai", "moonshot"), _NO_TIERS),
 }
 
 # Budgets of models that take no effort, in tokens; at least 1,024 by the API. With the room for the answer they stay

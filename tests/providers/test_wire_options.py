@@ -20,7 +20,7 @@ from aichat_magic.providers.wire_options import check_options, nearest_level, op
 
 pytestmark = pytest.mark.anyio
 HELLO = (Message("user", "hello"),)
-PROVIDERS = (*OpenAI.presets, "azure", "local", "lab", "anthropic")
+PROVIDERS = (*OpenAI.presets, "azure", "bedrock", "zai", "moonshot", "local", "lab", "anthropic")
 
 
 async def body(name: str, *, is_streamed: bool = False, **named: Any) -> dict[str, Any]:
@@ -71,6 +71,12 @@ ADAPTIVE = {"type": "adaptive", "display": "summarized"}
         ("mistral/mistral-large-4-0", "low", {"reasoning_effort": "low"}),
         ("deepseek", "none", {"thinking": {"type": "disabled"}}),
         ("deepseek", "medium", {"thinking": {"type": "enabled"}, "reasoning_effort": "high"}),
+        ("zai/glm-5.3", "none", {"reasoning_effort": "low"}),
+        ("zai/glm-5.2", "max", {"thinking": {"type": "enabled"}, "reasoning_effort": "max"}),
+        ("zai/glm-4.6", "low", {"thinking": {"type": "enabled"}}),
+        ("moonshot/kimi-k3", "medium", {"reasoning_effort": "high"}),
+        ("moonshot/kimi-k2.7-code", "none", {"thinking": {"type": "enabled"}}),
+        ("moonshot/kimi-k2.6", "none", {"thinking": {"type": "disabled"}}),
         ("xai/grok-3-mini", "medium", {"reasoning_effort": "high"}),
         ("xai/grok-4.3", "none", {"reasoning_effort": "none"}),
         ("xai/grok-4.5", "max", {"reasoning_effort": "high"}),
@@ -147,6 +153,9 @@ def test_nearest_level_is_the_higher_of_two_and_thinking_is_not_turned_off() -> 
         ("gemini", "flex", "flex"),
         ("gemini", "auto", None),
         ("openrouter", "flex", "flex"),
+        ("bedrock", "flex", "flex"),
+        ("bedrock", "auto", None),
+        ("xai", "priority", "priority"),
         ("lab", "flex", "flex"),
         ("anthropic", "auto", "auto"),
         ("anthropic", "priority", "auto"),
@@ -164,7 +173,7 @@ async def test_tier_is_asked_for_in_the_words_of_the_provider(name: str, tier: s
 @pytest.mark.parametrize("tier", TIERS)
 def test_tier_that_a_provider_lacks_is_refused_or_told(name: str, tier: str) -> None:
     options = Options(tier=tier)
-    has_flex = name in ("openai", "azure", "groq", "gemini", "openrouter", "xai", "lab")
+    has_flex = name in ("openai", "azure", "groq", "gemini", "openrouter", "bedrock", "lab")
     if tier == "flex" and not has_flex:
         with pytest.raises(OptionError, match=f"Provider '{name}' has no tier 'flex'"):
             check_options(options, name, "m")
