@@ -136,13 +136,15 @@ class BatchOptions:
         settings = chat.settings
         # Any prompt will do: it is replaced by that of a row.
         call = chat.call((Message("user", "-"),), given, settings)
+        for line in call.notes:
+            warnings.warn(line, UserWarning, stacklevel=2)
         if self.max_retries is not None:
             call = replace(call, policy=replace(call.policy, max_retries=self.max_retries))
         is_priced = call.priced(Usage(input_tokens=1, output_tokens=1)).cost_usd is not None
         if self.max_cost_usd is not None and not is_priced:
             raise OptionError(
-                f"max_cost_usd cannot be used: the price of {call.model} is not known. Set it under [prices] in the "
-                f"configuration file, or use max_total_tokens instead."
+                f"max_cost_usd cannot be used: the price of {call.priced_name} is not known. Set it under [prices] in "
+                f"the configuration file, or use max_total_tokens instead."
             )
         most = chat.http.limit.max_per_host
         concurrency = self.concurrency

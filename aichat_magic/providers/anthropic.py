@@ -20,9 +20,9 @@ from ..core.settings import Preset
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
 from .dialect import Dialect, StreamState, token_count
+from .wire_options import messages_options
 
 _VERSION = "2023-06-01"
-_MAX_TOKENS = 16_000
 _FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -114,7 +114,7 @@ class Anthropic(Dialect):
         body: dict[str, Any] = {
             "model": request.model,
             **_wire_messages(request),
-            **_wire_options(request),
+            **messages_options(request.options, self.name, request.model),
         }
         if is_streamed:
             body["stream"] = True
@@ -224,14 +224,6 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
         for image in message.images
     ]
     return [*blocks, {"type": "text", "text": message.content}] if message.content.strip() else blocks
-
-
-def _wire_options(request: ChatRequest) -> dict[str, Any]:
-    """Return the sampling options under the names that the server uses."""
-    wire = {"max_tokens": _MAX_TOKENS, **request.options.sent()}
-    if "stop" in wire:
-        wire["stop_sequences"] = wire.pop("stop")
-    return wire
 
 
 def _explanation(content: Any) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from ..core.settings import Preset
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
 from .dialect import Dialect, StreamState, token_count
+from .wire_options import chat_options
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -103,16 +103,11 @@ class OpenAI(Dialect):
         return body
 
     def _wire_options(self, request: ChatRequest) -> dict[str, Any]:
-        """Return the sampling options under the names that the server uses."""
-        wire = request.options.sent()
-        if "max_tokens" in wire and self.endpoint.host == "https://api.openai.com:443":
-            # Reasoning models there reject the old name; other servers may not know the new one.
-            wire["max_completion_tokens"] = wire.pop("max_tokens")
-        if self.name == "mistral" and "seed" in wire:
-            wire["random_seed"] = wire.pop("seed")
-        if "schema" in wire:
-            wire["response_format"] = {"type": "json_schema", "json_schema": json.loads(wire.pop("schema"))}
-        return wire
+        """Return the options under the names that the server uses."""
+        # Reasoning models there reject the old name; other servers may not know the new one.
+        is_openai = self.endpoint.host == "https://api.openai.com:443"
+        limit = "max_completion_tokens" if is_openai else "max_tokens"
+        return chat_options(request.options, self.name, request.model, token_limit_name=limit)
 
     def _read_response(self, content: dict[str, Any]) -> Chunk:
         """Read a whole response."""
