@@ -361,7 +361,6 @@ def batch_of(
     patience_s: float = 600.0,
     limit_patience_s: float = 600.0,
     on_progress: Callable[[Progress], None] | None = None,
-    other_tier: Callable[[ChatRequest], ChatRequest] | None = None,
     limits: ProcessLimits | None = None,
     requests_per_minute: float | None = None,
     seed: int = 0,
@@ -386,7 +385,6 @@ def batch_of(
         ),
         outage_patience_s=patience_s,
         limit_patience_s=limit_patience_s,
-        other_tier=other_tier,
     )
     return BatchRunner(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
 

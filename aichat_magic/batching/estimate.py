@@ -22,6 +22,7 @@ class Estimate:
         stored: Unique requests whose reply is in the store.
         input_tokens: Approximate input tokens of the other requests, as counted by `estimate_tokens`.
         cost_usd: Cost of these tokens in US dollars, without the replies; None if the price is unknown.
+        tier: The service tier whose price that is; empty: the normal one.
     """
 
     rows: int
@@ -30,10 +31,13 @@ class Estimate:
     stored: int
     input_tokens: int
     cost_usd: float | None
+    tier: str = ""
 
     def __str__(self) -> str:
         """Return one line."""
         cost = "unknown" if self.cost_usd is None else f"${self.cost_usd:.4f} plus the replies"
+        if self.tier:
+            cost += f" (tier {self.tier})"
         return (
             f"{self.rows:,} rows, {self.missing:,} missing, {self.unique:,} unique, {self.stored:,} already stored: "
             f"{self.unique - self.stored:,} requests with about {self.input_tokens:,} tokens, cost {cost}. "
@@ -73,4 +77,5 @@ async def estimate_run(plan: BatchPlan, rows: Iterable[Row]) -> Estimate:
         stored=n_unique - len(tokens),
         input_tokens=n_tokens,
         cost_usd=plan.call.priced(Usage(input_tokens=n_tokens, output_tokens=0)).cost_usd,
+        tier=plan.call.request.options.billed_tier,
     )

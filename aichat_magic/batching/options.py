@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..chat.chat import Call, Chat
 from ..core.errors import AichatError, OptionError
-from ..core.messages import ChatRequest, Message
+from ..core.messages import Message
 from ..core.options import CallOptions
 from ..core.usage import Usage
 from ..store.base import ReplyStore
@@ -42,8 +42,6 @@ class BatchPlan:
         is_fresh: Ask again even if the store has a reply, and replace it.
         outage_patience_s: Longest total time of network outages, in seconds, >= 0.
         limit_patience_s: Longest time in which the server admits no call, in seconds, >= 0.
-        other_tier: Returns the request to send instead when there is no capacity for one at its tier; None: the same
-            one is sent again later.
     """
 
     call: Call
@@ -53,7 +51,6 @@ class BatchPlan:
     is_fresh: bool = False
     outage_patience_s: float = OUTAGE_PATIENCE_S
     limit_patience_s: float = LIMIT_PATIENCE_S
-    other_tier: Callable[[ChatRequest], ChatRequest] | None = None
 
     def keys(self) -> RequestKeys:
         """Return the function that makes the store keys of this run's requests."""
@@ -147,13 +144,15 @@ class BatchOptions:
         settings = chat.settings
         # Any prompt will do: it is replaced by that of a row.
         call = chat.call((Message("user", "-"),), given, settings)
+        for line in call.notes:
+            warnings.warn(line, UserWarning, stacklevel=2)
         if self.max_retries is not None:
             call = replace(call, policy=replace(call.policy, max_retries=self.max_retries))
         is_priced = call.priced(Usage(input_tokens=1, output_tokens=1)).cost_usd is not None
         if self.max_cost_usd is not None and not is_priced:
             raise OptionError(
-                f"max_cost_usd cannot be used: the price of {call.model} is not known. Set it under [prices] in the "
-                f"configuration file, or use max_total_tokens instead."
+                f"max_cost_usd cannot be used: the price of {call.priced_name} is not known. Set it under [prices] in "
+                f"the configuration file, or use max_total_tokens instead."
             )
         most = chat.http.limit.max_per_host
         concurrency = self.concurrency

@@ -42,8 +42,6 @@ _LONE_REFUSALS = 3
 # So many refusals in a row that ask for a wait beyond the cap: it is not about one row.
 _MAX_LONG_WAITS = 5
 _LONG_WAIT_RETRY_S = 1.0
-# How long a run waits for a model that is being loaded, in seconds.
-LOADING_PATIENCE_S = 120.0
 
 
 @dataclass(slots=True, eq=False)
@@ -308,11 +306,12 @@ class RequestQueue:
         request.replies_before = self._n_replies
         request.refusals += were_others_admitted or request.refusals >= _LONE_REFUSALS
         wait_s, policy = error.retry_after_s, self._policy
-        patience_s = LOADING_PATIENCE_S if isinstance(error, ModelLoadingError) else self._limit_patience_s
+        is_loading = isinstance(error, ModelLoadingError)
+        patience_s = policy.loading_patience_s if is_loading else self._limit_patience_s
         if wait_s is not None and wait_s > policy.retry_after_cap_s:
             self._wait_too_long(request, error, wait_s, is_alone=were_others_admitted, is_last=is_last)
         elif verdict.stuck_s >= patience_s:
-            name = "" if isinstance(error, ModelLoadingError) else ", as long as limit_patience_s allows"
+            name = "" if is_loading else ", as long as limit_patience_s allows"
             self._stop_refused(error, f"No call was admitted for {duration(verdict.stuck_s)}{name}.")
         elif request.refusals > _MAX_LONE_REFUSALS:
             text = f"{error} It was refused {request.refusals} times while others were admitted."

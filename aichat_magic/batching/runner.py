@@ -87,6 +87,7 @@ class BatchRunner:
         self._sleep = sleep
         self._progress_every_s = progress_every_s
         self._known = known
+        self._has_other_tier = plan.call.without_flex() is not None
         self._queue = RequestQueue(
             self,
             plan.call.policy,
@@ -94,9 +95,9 @@ class BatchRunner:
             limit_patience_s=plan.limit_patience_s,
             clock=clock,
             random=chat.random,
-            has_other_tier=plan.other_tier is not None,
+            has_other_tier=self._has_other_tier,
         )
-        self._is_special = plan.limiter.budget.is_bounded or plan.other_tier is not None
+        self._is_special = plan.limiter.budget.is_bounded or self._has_other_tier
         self._in_flight = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Task[None]] = set()
@@ -353,8 +354,8 @@ class BatchRunner:
         except BadInputError as error:
             self.finish(request, error)
             return
-        if request.lacks_capacity and self._plan.other_tier is not None:
-            call = replace(call, request=self._plan.other_tier(call.request))
+        if request.lacks_capacity:
+            call = call.without_flex() or call
         tokens = estimate_tokens(request.messages) if limiter.counts_tokens else 0
         lease = await limiter.acquire(tokens)
         if lease is None:
@@ -416,7 +417,7 @@ class BatchRunner:
         """Return the outcome of an attempt in a run with a budget, or with another tier for want of capacity."""
         if isinstance(result, Reply):
             return replace(ended, usage=counted_usage(result, request.messages, call.priced))
-        if isinstance(result, NoCapacityError) and self._plan.other_tier is not None and not request.lacks_capacity:
+        if isinstance(result, NoCapacityError) and self._has_other_tier and not request.lacks_capacity:
             return replace(ended, kind="error")  # it is sent again at once, at another tier
         return ended
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
@@ -33,7 +34,10 @@ def call_for(prompt: Prompt, given: CallOptions, chat: Chat, settings: Settings)
     messages = prompt_messages(prompt)
     if system := given.system or settings.system:
         messages = (Message("system", system), *messages)
-    return chat.call(messages, given, settings)
+    call = chat.call(messages, given, settings)
+    for line in call.notes:
+        warnings.warn(line, UserWarning, stacklevel=3)
+    return call
 
 
 @document_keywords(CallKeywords)

@@ -11,12 +11,12 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from ..core.errors import AichatError, UnexpectedError
+from ..core.errors import AichatError, NoCapacityError, UnexpectedError
 from ..core.messages import ChatRequest, Chunk, Message, PartialReply, Reply, StatusCallback
 from ..core.options import CallOptions
 from ..core.prices import PriceList
 from ..core.secrets import Secret
-from ..core.settings import Settings, changed, load_settings, setting_name
+from ..core.settings import Settings, changed, is_reset, load_settings, setting_name
 from ..core.urls import host_of
 from ..core.usage import Usage
 from ..http.client import HttpClient
@@ -26,6 +26,9 @@ from ..store.base import ReplyStore
 from ..store.sqlite import open_store
 from ..text.words import shorten
 from .retry import RetryPolicy, give_up, next_wait_s
+
+# Advised for flex, whose answers take longer (OpenAI, "Flex processing", 2026-11).
+_FLEX_TIMEOUT_S = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +68,25 @@ class Call:
         """Return ``provider/model``."""
         return f"{self.provider.name}/{self.request.model}"
 
+    @property
+    def priced_name(self) -> str:
+        """Return the name of its price: ``provider/model``, with ``@tier`` for another tier than the normal one."""
+        tier = self.request.options.billed_tier
+        return f"{self.model}@{tier}" if tier else self.model
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return a line for each option that the provider gets otherwise than it was written."""
+        return self.provider.notes(self.request)
+
     def priced(self, usage: Usage) -> Usage:
         """Return `usage` with its cost, if the price is known. Prices apply to the provider's own server only."""
         if self.provider.is_free:
             cost: float | None = 0.0
         else:
             name, model = self.provider.endpoint.provider, self.request.model
-            cost = self.prices.cost_usd(name, model, usage, is_at_home=bool(self.is_at_home))
+            tier = self.request.options.billed_tier
+            cost = self.prices.cost_usd(name, model, usage, is_at_home=bool(self.is_at_home), tier=tier)
         return usage if cost == usage.cost_usd else dataclasses.replace(usage, cost_usd=cost)
 
     def with_messages(self, messages: tuple[Message, ...]) -> Call:
@@ -87,6 +102,14 @@ class Call:
             prices=self.prices,
             is_at_home=self.is_at_home,
         )
+
+    def without_flex(self) -> Call | None:
+        """Return the same call at the normal tier if its options allow that (``tier="flex,auto"``), else None."""
+        options = self.request.options
+        if options.tier != "flex,auto":
+            return None
+        request = dataclasses.replace(self.request, options=dataclasses.replace(options, tier=None))
+        return dataclasses.replace(self, request=request)
 
 
 class Chat:
@@ -147,16 +170,18 @@ class Chat:
 
         Args:
             name: A setting or a sampling option.
-            value: Its value as text; ``none`` goes back to environment, file and default.
+            value: Its value as text; ``default`` goes back to environment, file and default, and ``unset`` keeps an
+                option from being sent.
 
         Raises:
             ConfigError: There is no such name, or the value has the wrong type. Nothing was changed.
             OptionError: The value is outside its range. Nothing was changed.
         """
-        changed(self.settings, name, value)
+        settings = self.settings
+        changed(settings, name, value)
         name = setting_name(name)
         self._set.pop(name, None)
-        if value.lower() != "none":
+        if not is_reset(name, value, settings):
             self._set[name] = value
 
     def call(self, messages: tuple[Message, ...], given: CallOptions, settings: Settings | None = None) -> Call:
@@ -184,11 +209,16 @@ class Chat:
             allow_not_working=given.allow_not_working,
             is_dry=given.is_dry,
         )
+        options = given.options.over(settings.options)
+        strict = settings.strict_options if given.strict_options is None else given.strict_options
+        timeout_s = settings.timeout_s if given.timeout_s is None else given.timeout_s
+        if options.billed_tier == "flex" and given.timeout_s is None and "timeout_s" not in settings.origins:
+            timeout_s = max(timeout_s, _FLEX_TIMEOUT_S)
         request = ChatRequest(
             model=resolved.model,
             messages=messages,
-            options=given.options.over(settings.options),
-            timeout_s=settings.timeout_s if given.timeout_s is None else given.timeout_s,
+            options=dataclasses.replace(options, strict_options=strict),
+            timeout_s=timeout_s,
         )
         return Call(
             provider=resolved.provider,
@@ -220,6 +250,9 @@ class Chat:
                 failed = error
             else:
                 return dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
+            if isinstance(failed, NoCapacityError) and (normal := call.without_flex()) is not None:
+                call = _at_normal_tier(normal, attempt, status)
+                continue
             await self._wait_or_raise(failed, call, attempt, status)
 
     async def attempt(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
@@ -277,6 +310,9 @@ class Chat:
                 failed = error
             if failed is None:
                 return
+            if isinstance(failed, NoCapacityError) and not draft.text and (normal := call.without_flex()) is not None:
+                call = _at_normal_tier(normal, attempt, status)
+                continue
             if draft.text:
                 raise _as_aichat_error(failed, call)
             await self._wait_or_raise(failed, call, attempt, status)
@@ -313,8 +349,16 @@ class Chat:
             raise give_up(error, attempt, call.policy)
         if status is not None:
             cause = str(error).split(". ")[0].rstrip(".")
-            status(f"{shorten(cause, 100)}. Trying again in {wait_s:.1f} s.", attempt, call.policy.max_retries)
+            most = max(attempt, call.policy.max_retries)
+            status(f"{shorten(cause, 100)}. Trying again in {wait_s:.1f} s.", attempt, most)
         await self._sleep(wait_s)
+
+
+def _at_normal_tier(call: Call, attempt: int, status: StatusCallback | None) -> Call:
+    """Tell that a call goes to the normal tier, and return it."""
+    if status is not None:
+        status("The tier flex has no capacity now; asking at the normal tier.", attempt, call.policy.max_retries)
+    return call
 
 
 def _as_aichat_error(error: Exception, call: Call) -> AichatError:

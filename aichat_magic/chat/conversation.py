@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Unpack
@@ -238,10 +239,13 @@ class Conversation:
     def _call(self, prompt: str, keywords: CallKeywords) -> Call:
         """Return the call for the next prompt, with the model and the options of the conversation as defaults."""
         given = CallOptions.from_keywords(keywords)
-        return self.call(
+        call, _ = self.call(
             prompt,
             dataclasses.replace(given, model=given.model or self.model, options=given.options.over(self.options)),
-        )[0]
+        )
+        for line in call.notes:
+            warnings.warn(line, UserWarning, stacklevel=3)
+        return call
 
     def call(
         self, prompt: str, given: CallOptions, *, images: tuple[Image, ...] = (), place: int | None = None

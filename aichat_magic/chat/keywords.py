@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from inspect import cleandoc
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _KEYWORD = re.compile(r" {4}(\w+): (.*)")
@@ -28,6 +28,15 @@ class CallKeywords(TypedDict, total=False):
         frequency_penalty: Penalty for tokens that have appeared often, -2 to 2.
         stop: Text or texts that end the reply where they appear.
         seed: Whole number for servers that can repeat a reply.
+        reasoning: How much the model thinks before it answers: ``"none"``, ``"minimal"``, ``"low"``, ``"medium"``,
+            ``"high"`` or ``"max"``. Each provider gets its own words for it; a level that it lacks becomes the nearest,
+            with a warning.
+        tier: Service tier: ``"auto"``, ``"flex"`` (slower, mostly at half the price), ``"priority"`` or
+            ``"flex,auto"`` (flex, and the normal tier where flex has no capacity).
+        options: The vendor's own options, a dict such as ``{"top_k": 40}``: merged into the request last. Any option,
+            here or above, may be ``"unset"``: it is not sent, whatever the settings say.
+        strict_options: True: fail when the server refuses an option. False: send the request again without it, and say
+            so. Default: as in the settings (False).
         timeout: Longest time of one attempt, in seconds.
         proxy: Proxy URL: http, https, socks5 or socks5h.
         allow_not_working: Use a provider even if it is known not to work.
@@ -36,13 +45,17 @@ class CallKeywords(TypedDict, total=False):
     model: str | None
     base_url: str | None
     system: str | None
-    temperature: float | None
-    top_p: float | None
-    max_tokens: int | None
-    presence_penalty: float | None
-    frequency_penalty: float | None
+    temperature: float | Literal["unset"] | None
+    top_p: float | Literal["unset"] | None
+    max_tokens: int | Literal["unset"] | None
+    presence_penalty: float | Literal["unset"] | None
+    frequency_penalty: float | Literal["unset"] | None
     stop: str | Iterable[str] | None
-    seed: int | None
+    seed: int | Literal["unset"] | None
+    reasoning: Literal["none", "minimal", "low", "medium", "high", "max", "unset"] | None
+    tier: Literal["auto", "flex", "priority", "flex,auto", "unset"] | None
+    options: Mapping[str, Any] | None
+    strict_options: bool | None
     timeout: float | None
     proxy: str | None
     allow_not_working: bool | None

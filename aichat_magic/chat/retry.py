@@ -6,7 +6,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..core.errors import AichatError, BlankReplyError, DeadlineError, NotRunningError, OptionError, ProviderError
+from ..core.errors import (
+    AichatError,
+    BlankReplyError,
+    DeadlineError,
+    ModelLoadingError,
+    NotRunningError,
+    OptionError,
+    ProviderError,
+)
+
+# Longest wait between two questions whether a model is loaded, in seconds: of our own, and where the server says how
+# long it takes.
+_MAX_LOADING_WAIT_S = 15.0
+_MAX_ESTIMATE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +35,8 @@ class RetryPolicy:
         max_deadline_retries: Retries after a timeout, >= 0: each may take the whole time again.
         max_not_running_retries: Retries if no server listens on this machine, >= 0: a user who has to start one needs
             the error soon.
+        loading_patience_s: How long to wait in all for a server that is loading the model, in seconds, > 0. It ends by
+            itself, so it is not counted by tries; without any retries it is not waited for either.
         max_blank_retries: Retries after a reply without text and without a reason, >= 0: each is paid for.
     """
 
@@ -32,6 +47,7 @@ class RetryPolicy:
     max_deadline_retries: int = 2
     max_not_running_retries: int = 1
     max_blank_retries: int = 1
+    loading_patience_s: float = 120.0
 
     def __post_init__(self) -> None:
         """Check every range.
@@ -43,7 +59,7 @@ class RetryPolicy:
             count = getattr(self, name)
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                 raise OptionError(f"{name} must be a whole number, 0 or more, not {count!r}.")
-        for name in ("base_s", "cap_s", "retry_after_cap_s"):
+        for name in ("base_s", "cap_s", "retry_after_cap_s", "loading_patience_s"):
             seconds = getattr(self, name)
             if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
                 raise OptionError(f"{name} must be a number of seconds above 0, not {seconds!r}.")
@@ -82,6 +98,8 @@ def next_wait_s(error: AichatError, attempt: int, policy: RetryPolicy, random: C
     """
     if stop_reason(error, attempt, policy) is not None:
         return None
+    if isinstance(error, ModelLoadingError):
+        return _loading_wait_s(error, attempt, policy)
     wait_s = backoff_s(attempt, base_s=policy.base_s, cap_s=policy.cap_s, random=random)
     asked_s = _requested_wait_s(error)
     # The jitter is added: otherwise all requests refused at the same moment would be sent again at the same moment.
@@ -101,6 +119,9 @@ def stop_reason(error: AichatError, attempt: int, policy: RetryPolicy) -> str | 
     """
     if not error.is_retryable:
         return ""
+    if isinstance(error, ModelLoadingError) and policy.max_retries:
+        is_over = _loading_wait_s(error, attempt, policy) <= 0
+        return f"It was still loading after {policy.loading_patience_s:.0f} s." if is_over else None
     asked_s = _requested_wait_s(error)
     if asked_s is not None and asked_s > policy.retry_after_cap_s:
         return (
@@ -133,6 +154,22 @@ def give_up(error: AichatError, attempt: int, policy: RetryPolicy) -> AichatErro
     if reason := stop_reason(error, attempt, policy):
         error.args = (f"{error} {reason}", *error.args[1:])
     return error
+
+
+def _loading_wait_s(error: ModelLoadingError, attempt: int, policy: RetryPolicy) -> float:
+    """Return the wait before a server that is loading the model is asked again; 0 when the patience is over.
+
+    The waits double from 1 s up to 15 s, or are as long as the server estimates, up to 30 s: it may be ready earlier.
+    They have no jitter: a server that loads a model is there for few.
+    """
+    least_s = min(error.retry_after_s or 0.0, _MAX_ESTIMATE_S)
+    left_s, wait_s = policy.loading_patience_s, 0.0
+    for tried in range(attempt):
+        left_s -= wait_s
+        if left_s <= 0:
+            return 0.0
+        wait_s = min(max(min(2.0**tried, _MAX_LOADING_WAIT_S), least_s), left_s)
+    return wait_s
 
 
 def _requested_wait_s(error: AichatError) -> float | None:

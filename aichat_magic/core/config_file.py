@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text.words import nearest, shorten
-from .errors import ConfigError
+from .errors import ConfigError, OptionError
 from .prices import Price
 from .secrets import Secret, key_from
 from .urls import checked_url
@@ -39,6 +39,7 @@ SETTING_TYPES: dict[str, Callable[[str], Any]] = {
     "max_history_tokens": int,
     "max_retries": int,
     "keep_history": _boolean,
+    "strict_options": _boolean,
 }
 # For errors: the value must be ...
 _TYPE_NAMES: dict[Callable[[str], Any], str] = {
@@ -145,6 +146,8 @@ def converted(text: str, wanted: Callable[[str], Any], source: str) -> Any:
     """
     try:
         return wanted(text)
+    except OptionError as error:
+        raise ConfigError(f"{error} It is the value of {source}.") from None
     except ValueError:
         raise ConfigError(f"{source}={shorten(text, 40)!r} must be {_TYPE_NAMES[wanted]}.") from None
 

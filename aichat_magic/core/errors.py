@@ -34,16 +34,16 @@
         └── StatusError                    an HTTP status of 400 or more
             ├── BadRequestError            400, 405, 406, 413, 415, 422 and other 4xx
             │   ├── UnsupportedOptionError     an option that the server or the model does not have
-            │   ├── FlaggedPromptError         a prompt that moderation does not let through
-            │   └── ContextLengthError         more tokens than the model can take
+            │   ├── ContextLengthError         more tokens than the model takes (400, 413, 422, 429)
+            │   └── FlaggedPromptError         a prompt that the server's filters refuse (400, 403, 422, 451)
             ├── AuthenticationError      F 401
             ├── PermissionDeniedError      403
             ├── NotFoundError            F 404
-            ├── QuotaError               F 402, or 429 for an exhausted quota
+            ├── QuotaError               F 402, or 429 for a quota that is used up: money, or a day's requests
             ├── RateLimitError          R  429
-            │   └── NoCapacityError     R  no capacity for the tier "flex" now
+            │   └── NoCapacityError     R  429 or 498: the server has no capacity, whoever asks
             └── ServerError             R  408, 409, 425, 5xx
-                └── ModelLoadingError   R  503 while a model is being loaded
+                └── ModelLoadingError   R  503 while the server loads the model
 
 ``R``: trying again can help (`is_retryable`). ``F``: every other request of the same run would fail alike
 (`is_fatal`). A message says what happened, then what to do. No message holds a key, a
@@ -53,6 +53,8 @@ cookie or a whole prompt.
 from __future__ import annotations
 
 from typing import Any, ClassVar
+
+from .rate_limits import RateLimits
 
 
 class AichatError(Exception):
@@ -238,13 +240,23 @@ class StatusError(ProviderError):
     """A response with a status of 400 or more.
 
     Attributes:
-        status: The HTTP status.
+        status: The HTTP status, or the one that an error inside a response of status 200 stands for.
+        rate_limits: The rate limits that the server sent with it, as with a reply; None if it sent none.
     """
 
-    def __init__(self, message: str, *, status: int, provider: str = "", retry_after_s: float | None = None) -> None:
-        """Store the status with the message."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        provider: str = "",
+        retry_after_s: float | None = None,
+        rate_limits: RateLimits | None = None,
+    ) -> None:
+        """Store what the server told with the message."""
         super().__init__(message, provider=provider, retry_after_s=retry_after_s)
         self.status = status
+        self.rate_limits = rate_limits
 
 
 class BadRequestError(StatusError):
@@ -268,19 +280,45 @@ class UnsupportedOptionError(BadRequestError):
         instead: str | None = None,
         provider: str = "",
         retry_after_s: float | None = None,
+        rate_limits: RateLimits | None = None,
     ) -> None:
         """Store the option with the message."""
-        super().__init__(message, status=status, provider=provider, retry_after_s=retry_after_s)
+        super().__init__(
+            message, status=status, provider=provider, retry_after_s=retry_after_s, rate_limits=rate_limits
+        )
         self.option = option
         self.instead = instead
 
 
-class FlaggedPromptError(BadRequestError):
-    """A prompt that the provider's moderation does not let through."""
-
-
 class ContextLengthError(BadRequestError):
-    """A request with more tokens than the model can take."""
+    """A request with more tokens than the model, or the account, takes at once. Another request may be short enough.
+
+    Attributes:
+        limit_tokens: Tokens that may be sent, where the server tells.
+        sent_tokens: Tokens that were sent, with those asked for as a reply where the server counts them in.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        limit_tokens: int | None = None,
+        sent_tokens: int | None = None,
+        provider: str = "",
+        retry_after_s: float | None = None,
+        rate_limits: RateLimits | None = None,
+    ) -> None:
+        """Store the numbers with the message."""
+        super().__init__(
+            message, status=status, provider=provider, retry_after_s=retry_after_s, rate_limits=rate_limits
+        )
+        self.limit_tokens = limit_tokens
+        self.sent_tokens = sent_tokens
+
+
+class FlaggedPromptError(BadRequestError):
+    """A prompt, or the reply to it, that the server's filters refuse. Other prompts are not concerned."""
 
 
 class AuthenticationError(StatusError):
@@ -300,7 +338,10 @@ class NotFoundError(StatusError):
 
 
 class QuotaError(StatusError):
-    """An account with nothing left to spend (402, or 429 with an exhausted quota)."""
+    """An account with nothing left to spend: no money (402, 429), or no requests or tokens of its day or month (429).
+
+    `retry_after_s` is the time until the quota is there again, where that is known.
+    """
 
     is_fatal = True
 
@@ -312,7 +353,7 @@ class RateLimitError(StatusError):
 
 
 class NoCapacityError(RateLimitError):
-    """No capacity for a request of the tier ``flex`` now."""
+    """No capacity on the server for a request of this tier, however few are sent (429; Groq: 498)."""
 
 
 class ServerError(StatusError):
@@ -322,7 +363,7 @@ class ServerError(StatusError):
 
 
 class ModelLoadingError(ServerError):
-    """A server that is still loading the model (503)."""
+    """A server that is still loading the model (503). It may take minutes, and ends by itself."""
 
 
 class ChatInterrupt(KeyboardInterrupt):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..text.code_blocks import blocks
 from .errors import MalformedReplyError, OptionError, PromptError
 from .options import Options
+from .rate_limits import RateLimits as RateLimits  # it is read from here, too
 from .usage import Usage
 
 if TYPE_CHECKING:
@@ -127,15 +128,19 @@ class Chunk:
 
     Attributes:
         text: The text that this chunk adds.
+        thinking: The thinking that it adds; never part of the text.
         finish_reason: Why the reply ended; only the last chunk has one.
         usage: Totals of the whole reply, when the provider sends them.
         model: The model's name, as the provider reports it.
+        logprobs: Log probabilities of the tokens of this chunk, as the server sends them, where they were asked for.
     """
 
     text: str = ""
+    thinking: str = ""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     model: str | None = None
+    logprobs: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +158,9 @@ class Reply:
         messages: The messages that were sent.
         value: The parsed text, where JSON or a schema was asked for.
         rate_limits: The rate limits that the server sent with it.
+        thinking: The thinking that the model showed; no part of the text.
+        model_version: The model's name as the server resolved it, such as ``gpt-5-mini-2025-08-07``; empty if unknown.
+        logprobs: Log probabilities of its tokens, as the server sends them, where they were asked for.
     """
 
     text: str
@@ -163,6 +171,9 @@ class Reply:
     messages: tuple[Message, ...] = field(default=(), repr=False)
     value: Any = field(default=None, repr=False, compare=False)
     rate_limits: RateLimits | None = field(default=None, repr=False, compare=False)
+    thinking: str = field(default="", repr=False)
+    model_version: str = ""
+    logprobs: Any = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """Return the text."""
@@ -179,6 +190,9 @@ class Reply:
             messages=self.messages,
             value=self.value,
             rate_limits=self.rate_limits,
+            thinking=self.thinking,
+            model_version=self.model_version,
+            logprobs=self.logprobs,
         )
 
     @property
@@ -227,6 +241,9 @@ class PartialReply:
     def __init__(self) -> None:
         """Create an empty reply."""
         self._pieces: list[str] = []
+        self._thinking: list[str] = []
+        self._logprobs: list[Any] = []
+        self._model_version = ""
         self._usage: Usage | None = None
         self._finish_reason: FinishReason | None = None
 
@@ -234,6 +251,11 @@ class PartialReply:
         """Add one more chunk."""
         if chunk.text:
             self._pieces.append(chunk.text)
+        if chunk.thinking:
+            self._thinking.append(chunk.thinking)
+        if chunk.logprobs:
+            self._logprobs.append(chunk.logprobs)
+        self._model_version = chunk.model or self._model_version
         if chunk.usage is not None:
             self._usage = chunk.usage
         if chunk.finish_reason is not None:
@@ -245,6 +267,13 @@ class PartialReply:
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0] if self._pieces else ""
+
+    @property
+    def thinking(self) -> str:
+        """Return the thinking that has arrived so far."""
+        if len(self._thinking) > 1:
+            self._thinking = ["".join(self._thinking)]
+        return self._thinking[0] if self._thinking else ""
 
     def reply(
         self,
@@ -269,6 +298,9 @@ class PartialReply:
             finish_reason=finish_reason or self._finish_reason or "stop",
             elapsed_s=elapsed_s,
             messages=messages,
+            thinking=self.thinking,
+            model_version=self._model_version,
+            logprobs=self._logprobs or None,
         )
 
 
@@ -313,24 +345,3 @@ def messages_from(items: Iterable[Message | Mapping[str, Any]]) -> tuple[Message
         else:
             raise PromptError("A message must be a mapping with 'role' and 'content', or a Message.")
     return tuple(result)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimits:
-    """The rate limits of a server, as it sent them; None where it did not.
-
-    Attributes:
-        limit_requests: Requests allowed in one window, or at once when none was made before.
-        remaining_requests: Requests that are left.
-        reset_requests_s: Seconds until all requests are available again.
-        limit_tokens: The same for tokens.
-        remaining_tokens: Tokens that are left.
-        reset_tokens_s: Seconds until all tokens are available again.
-    """
-
-    limit_requests: int | None = None
-    remaining_requests: int | None = None
-    reset_requests_s: float | None = None
-    limit_tokens: int | None = None
-    remaining_tokens: int | None = None
-    reset_tokens_s: float | None = None

@@ -11,6 +11,10 @@ from .usage import Usage
 
 # Providers that genai-prices knows by another name.
 _PACKAGE_NAMES = {"gemini": "google", "xai": "x-ai"}
+# Price of the tier flex, as a share of the normal price: the batch price at OpenAI, Azure and Gemini, the normal price
+# at Groq, where flex has higher limits instead (OpenAI, "Flex processing"; Gemini API, "Flex inference"; OpenRouter,
+# "Service tiers"; Groq, "Flex Processing"; all 2026-11). OpenRouter reports what it bills; this is for estimates.
+_FLEX_SHARES = {"openai": 0.5, "azure": 0.5, "gemini": 0.5, "openrouter": 0.5, "groq": 1.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,7 @@ class PriceList:
         """Create a list with the user's own prices, which win over all others."""
         self._own = own or {}
 
-    def cost_usd(self, provider: str, model: str, usage: Usage, *, is_at_home: bool) -> float | None:
+    def cost_usd(self, provider: str, model: str, usage: Usage, *, is_at_home: bool, tier: str = "") -> float | None:
         """Return the cost of a reply.
 
         Args:
@@ -52,16 +56,24 @@ class PriceList:
             model: Name of the model, without the provider.
             usage: Its tokens. A cost that the provider reported is returned as it is.
             is_at_home: Whether the provider's own server was asked; the prices of any other are not known.
+            tier: The service tier that is billed; empty: the normal one. The user's own price for a tier has the name
+                ``provider/model@tier``.
 
         Returns:
             US dollars; None when the price or the tokens are not known.
         """
         if usage.cost_usd is not None:
             return usage.cost_usd
+        if tier and (own := self._own.get(f"{provider}/{model}@{tier}")) is not None:
+            return own.of(usage)
+        # The price lists have no other tier than the normal one.
+        share = 1.0 if not tier else _FLEX_SHARES.get(provider) if tier == "flex" else None
         price = self._own.get(f"{provider}/{model}")
         if price is not None:
-            return price.of(usage)
-        return _from_package(provider, model, usage) if is_at_home else None
+            cost = price.of(usage)
+        else:
+            cost = _from_package(provider, model, usage) if is_at_home else None
+        return None if cost is None or share is None else cost * share
 
 
 def _from_package(provider: str, model: str, usage: Usage) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from typing import Any
 from ..text.words import nearest
 from .config_file import SETTING_TYPES, ProviderSettings, converted, price_from, provider_settings, read_config
 from .errors import ConfigError, MissingKeyError, OptionError
-from .options import OPTION_TYPES, Options
+from .options import OPTION_NAMES, OPTION_TYPES, UNSET, Options, options_from
 from .prices import Price
 from .secrets import Environment, Secret, key_from
 from .urls import checked_proxy, checked_url, host_of
@@ -80,6 +80,7 @@ class Settings:
         max_history_tokens: Budget of the history that is sent, in tokens as estimated, >= 0.
         max_retries: How often one request is sent again, >= 0.
         keep_history: Whether conversations are kept in a file, to survive a restart.
+        strict_options: Whether an option that the server refuses is an error.
         aliases: The user's own names for models.
         providers: The tables ``[providers.NAME]`` of the file.
         prices: The user's own prices, by ``provider/model``.
@@ -96,6 +97,7 @@ class Settings:
     max_history_tokens: int = 16_000
     max_retries: int = 4
     keep_history: bool = True
+    strict_options: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
@@ -228,6 +230,8 @@ def load_settings(environ: Mapping[str, str] | None = None, path: Path | None = 
     path = config_path(environ) if path is None else path
     values, tables = read_config(path)
     options: dict[str, Any] = dict(tables.pop("options", {}))
+    if "extra" in options:
+        options["options"] = options.pop("extra")
     origins = {name: str(path) for name in (*values, *options)}
     for name, wanted in SETTING_TYPES.items():
         if environ.get(source := f"AICHAT_{name.upper()}"):
@@ -235,7 +239,10 @@ def load_settings(environ: Mapping[str, str] | None = None, path: Path | None = 
             origins[name] = source
     for name, wanted in OPTION_TYPES.items():
         if environ.get(source := f"AICHAT_{name.upper()}"):
-            options[name] = converted(environ[source], wanted, source)
+            value = _option_value(environ[source], wanted, source)
+            if isinstance(value, dict) and isinstance(options.get(name), dict):
+                value = {**options[name], **value}
+            options[name] = value
             origins[name] = source
     return _merged(values, options, tables, environ, origins)
 
@@ -248,25 +255,28 @@ def _merged(
     origins: Mapping[str, str],
 ) -> Settings:
     """Make `Settings` of plain values. The error for one out of range names the place it comes from."""
-    if isinstance(options.get("stop"), list):
-        options["stop"] = tuple(options["stop"])
-    unknown = [name for name in options if name not in OPTION_TYPES and name != "stop"]
+    unknown = [name for name in options if name not in OPTION_TYPES]
     if unknown:
-        raise ConfigError(f"Unknown option {unknown[0]!r} in [options].{nearest(unknown[0], OPTION_TYPES)}")
+        raise ConfigError(
+            f"Unknown option {unknown[0]!r} in [options].{nearest(unknown[0], OPTION_TYPES)} "
+            f"A vendor's own options stand in [options.extra]."
+        )
+    if options.get("options") == UNSET:
+        del options["options"]
     if proxy := values.pop("proxy", None):
         values["proxy"] = checked_proxy(proxy, origins["proxy"])
     for name, value in options.items():
-        if problem := _range_problem(Options, name, value):
+        if problem := _problem(options_from, {name: value}):
             raise ConfigError(f"{problem} It is set in {origins[name]}.")
     for name in ("timeout_s", "max_history_tokens", "max_retries"):
-        if name in values and (problem := _range_problem(Settings, name, values[name])):
+        if name in values and (problem := _problem(lambda given: Settings(**given), {name: values[name]})):
             raise ConfigError(f"{problem} It is set in {origins[name]}.")
     for name, model in tables.get("aliases", {}).items():
         if not isinstance(model, str):
             raise ConfigError(f"{name} = {model!r} in [aliases] must be a text: provider/model.")
     return Settings(
         **values,
-        options=Options(**options),
+        options=options_from(options),
         aliases=MappingProxyType(tables.get("aliases", {})),
         providers=MappingProxyType(
             {name: provider_settings(name, table) for name, table in tables.get("providers", {}).items()}
@@ -277,10 +287,15 @@ def _merged(
     )
 
 
-def _range_problem(cls: type[Options | Settings], name: str, value: Any) -> str:
+def _option_value(text: str, wanted: Callable[[str], Any], source: str) -> Any:
+    """Convert a text to the value of an option; ``unset`` stays as it is."""
+    return UNSET if text.strip().lower() == UNSET else converted(text, wanted, source)
+
+
+def _problem(make: Callable[[dict[str, Any]], Options | Settings], given: dict[str, Any]) -> str:
     """Return why a value is out of its range; empty when it is not."""
     try:
-        cls(**{name: value})
+        make(given)
     except OptionError as error:
         return str(error)
     return ""
@@ -301,7 +316,14 @@ def effective_settings(settings: Settings) -> list[tuple[str, str, str]]:
     rows = []
     for name in setting_names():
         key = setting_name(name)
-        value: Any = getattr(settings, key) if key in SETTING_TYPES else getattr(settings.options, key)
+        options = settings.options
+        value: Any = (
+            getattr(settings, key)
+            if key in SETTING_TYPES
+            else UNSET
+            if key in options.unset
+            else getattr(options, "extra" if key == "options" else key)
+        )
         if isinstance(value, tuple):
             value = " | ".join(value)
         text = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
@@ -311,7 +333,7 @@ def effective_settings(settings: Settings) -> list[tuple[str, str, str]]:
 
 def setting_names() -> tuple[str, ...]:
     """Return the names that `changed` accepts."""
-    return tuple(name.removesuffix("_s") for name in (*SETTING_TYPES, *OPTION_TYPES, "stop"))
+    return tuple(name.removesuffix("_s") for name in (*SETTING_TYPES, *OPTION_TYPES))
 
 
 def setting_name(name: str) -> str:
@@ -326,7 +348,7 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
     Args:
         settings: The settings to start from.
         name: A setting or a sampling option.
-        value: Its new value as text; ``none``: the default.
+        value: Its new value as text; ``default``: its default; ``unset``, for an option: not sent.
 
     Returns:
         The new settings.
@@ -336,21 +358,42 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
         OptionError: A value outside its range.
     """
     name = setting_name(name)
-    is_unset = value.lower() == "none"
+    is_default = is_reset(name, value, settings)
     settings = dataclasses.replace(settings, origins={**settings.origins, name: "this session"})
     if name in OPTION_TYPES:
-        option: Any = None if is_unset else converted(value, OPTION_TYPES[name], name)
-        return dataclasses.replace(settings, options=dataclasses.replace(settings.options, **{name: option}))
-    if name == "stop":
-        stop = () if is_unset else (value,)
-        return dataclasses.replace(settings, options=dataclasses.replace(settings.options, stop=stop))
+        return _with_option(settings, name, None if is_default else _option_value(value, OPTION_TYPES[name], name))
     if name == "proxy":
-        proxy = None if is_unset else checked_proxy(Secret(value), "%aichat set proxy")
+        proxy = None if is_default else checked_proxy(Secret(value), "%aichat set proxy")
         return dataclasses.replace(settings, proxy=proxy)
     if name not in SETTING_TYPES:
         raise ConfigError(f"Unknown setting {name!r}.{nearest(name, setting_names())}")
     defaults = {f.name: f.default for f in dataclasses.fields(Settings)}
-    if name == "base_url" and not is_unset:
+    if name == "base_url" and not is_default:
         checked_url(value.strip(), "base URL")
-    new: Any = defaults[name] if is_unset else converted(value, SETTING_TYPES[name], name)
+    new: Any = defaults[name] if is_default else converted(value, SETTING_TYPES[name], name)
     return dataclasses.replace(settings, **{name: new})
+
+
+def is_reset(name: str, value: str, settings: Settings) -> bool:
+    """Tell whether a value means that a setting goes back to its default: ``default``, or ``none``.
+
+    ``none`` as a level of reasoning is a value, and so is the name of a model's alias.
+    """
+    word = value.lower()
+    if name == "model" and value in settings.aliases:
+        return False
+    return word == "default" or (word == "none" and name != "reasoning")
+
+
+def _with_option(settings: Settings, name: str, value: Any) -> Settings:
+    """Return settings with one option set, unset, or (None) as if nobody had set it."""
+    old = settings.options
+    if name == "options":
+        names = {*old.extra_options, *(unset for unset in old.unset if unset not in OPTION_NAMES)}
+        cleared = dataclasses.replace(old, extra=None, unset=tuple(n for n in old.unset if n not in names))
+        options = cleared if value is None or value == UNSET else options_from({name: value}).over(old)
+    else:
+        fresh: dict[str, Any] = {name: () if name == "stop" else None}
+        cleared = dataclasses.replace(old, **fresh, unset=tuple(n for n in old.unset if n != name))
+        options = cleared if value is None else options_from({name: value}).over(cleared)
+    return dataclasses.replace(settings, options=options)

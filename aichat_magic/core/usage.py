@@ -11,14 +11,18 @@ class Usage:
 
     Attributes:
         input_tokens: Tokens of the messages sent.
-        output_tokens: Tokens of the reply.
+        output_tokens: Tokens of the reply, those of its thinking included.
         cached_tokens: Those input tokens that came from the provider's own cache.
+        cache_write_tokens: Those input tokens that were written into it, which may cost more.
+        reasoning_tokens: Those output tokens that the model has thought with.
         cost_usd: Cost in US dollars; None where it is not known.
     """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
     cost_usd: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
@@ -32,13 +36,15 @@ class Usage:
 class UsageSum:
     """Sum of the usage of many replies: unknown token counts are left out, the cost must be known of every reply."""
 
-    __slots__ = ("_cached", "_cost_usd", "_input", "_is_empty", "_output")
+    __slots__ = ("_cached", "_cost_usd", "_input", "_is_empty", "_output", "_reasoning", "_written")
 
     def __init__(self) -> None:
         """Create an empty sum."""
         self._input: int | None = None
         self._output: int | None = None
         self._cached: int | None = None
+        self._written: int | None = None
+        self._reasoning: int | None = None
         self._cost_usd: float | None = 0.0
         self._is_empty = True
 
@@ -51,6 +57,10 @@ class UsageSum:
             self._output = (self._output or 0) + usage.output_tokens
         if usage.cached_tokens is not None:
             self._cached = (self._cached or 0) + usage.cached_tokens
+        if usage.cache_write_tokens is not None:
+            self._written = (self._written or 0) + usage.cache_write_tokens
+        if usage.reasoning_tokens is not None:
+            self._reasoning = (self._reasoning or 0) + usage.reasoning_tokens
         if usage.cost_usd is None or self._cost_usd is None:
             self._cost_usd = None
         else:
@@ -73,5 +83,7 @@ class UsageSum:
             input_tokens=self._input,
             output_tokens=self._output,
             cached_tokens=self._cached,
+            cache_write_tokens=self._written,
+            reasoning_tokens=self._reasoning,
             cost_usd=self.cost_usd,
         )

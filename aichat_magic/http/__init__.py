@@ -4,8 +4,9 @@ Open `client` for what a provider calls, `exchange` for one request and its resp
 connections, `connection` for our own sockets, `response` for parsing the bytes of a response, `decoding` for content
 codings, `pool` and `connection_limit` for connections that are kept open, `deadlines` for how long to wait,
 `httpx_adapter` and `instrumentation` for proxies, mocks and instrumentation of httpx, `sse` for server-sent events,
-`errors` for what a status or a broken connection means, `rate_limits` for rate-limit headers, `request` and `urls` for
-what is sent and where.
+`errors` for what a status or a broken connection means, `error_bodies` for what a server writes about a failure,
+`refusals` for what it does not accept, `waits` for how long it asks to wait, `rate_limits` for its rate limits,
+`durations` for times as servers write them, `request` and `urls` for what is sent and where.
 
-Nothing here knows the API of any provider.
+Nothing here knows how any provider is asked; of their answers, only how they tell failures and limits.
 """

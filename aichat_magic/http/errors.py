@@ -1,4 +1,4 @@
-"""Error mapping: statuses, Retry-After, bodies that are not JSON and broken connections become typed errors.
+"""Error mapping: statuses, bodies that are not JSON and broken connections become typed errors.
 
 These are pure functions of bytes, headers and exceptions; `exchange` and the providers raise what they return.
 """
@@ -14,7 +14,6 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 from ..core.errors import (
@@ -22,9 +21,13 @@ from ..core.errors import (
     AuthenticationError,
     BadRequestError,
     ConnectionFailedError,
+    ContextLengthError,
+    FlaggedPromptError,
     HostNotFoundError,
     IncompleteReplyError,
     MalformedReplyError,
+    ModelLoadingError,
+    NoCapacityError,
     NotFoundError,
     NotRunningError,
     PermissionDeniedError,
@@ -32,15 +35,26 @@ from ..core.errors import (
     RateLimitError,
     ServerError,
     StatusError,
+    StreamError,
     TLSError,
     TooManyOpenFilesError,
     UnexpectedError,
     UnsupportedOptionError,
 )
+from ..text.numbers import time_span
 from ..text.words import shorten
 from .error_bodies import ErrorBody
-from .refusals import unsupported_option
+from .refusals import (
+    has_no_capacity,
+    is_daily_limit,
+    is_flagged,
+    is_loading,
+    is_out_of_money,
+    too_long,
+    unsupported_option,
+)
 from .response import InvalidResponseError, NoResponseError, TruncatedResponseError
+from .waits import limits_of, retry_after_s
 
 _ERROR_TYPES: dict[int, type[StatusError]] = {
     401: AuthenticationError,
@@ -51,6 +65,13 @@ _ERROR_TYPES: dict[int, type[StatusError]] = {
     409: ServerError,
     425: ServerError,
     429: RateLimitError,
+    498: NoCapacityError,  # Groq, for its flex tier (read 2026-11)
+}
+_VERBS: dict[type[StatusError], str] = {
+    AuthenticationError: "refused the key",
+    NoCapacityError: "has no capacity now",
+    ModelLoadingError: "is loading the model",
+    ServerError: "failed",
 }
 _ADVICE: dict[type[StatusError], str] = {
     AuthenticationError: "Check the key of provider {provider!r}.",
@@ -58,14 +79,17 @@ _ADVICE: dict[type[StatusError], str] = {
     NotFoundError: "Check the model's name and the base URL: %aichat models.",
     QuotaError: "Check plan and billing of the account at {provider!r}.",
     RateLimitError: "Wait, or send fewer requests at once.",
+    NoCapacityError: "Try again later, or choose another tier or model.",
     ServerError: "Try again later.",
+    ModelLoadingError: "Wait until it is ready.",
+    ContextLengthError: "Shorten the messages, or choose a model that takes more.",
+    FlaggedPromptError: "Change the prompt.",
 }
-# `error.code` and `error.type` of OpenAI and servers that copy its API (read 2026-11). Their `message` is no guide:
-# Gemini writes of quota and billing when only the requests of this minute are used up.
-_QUOTA_CODE = re.compile(r"insufficient_quota|insufficient_(balance|credits?)|billing", re.IGNORECASE)
-# Anthropic reports it with status 400 and type invalid_request_error (read 2026-11).
-_QUOTA_MESSAGE = re.compile(r"insufficient_quota|credit balance is too low", re.IGNORECASE)
-_OPTION_STATUSES = (400, 422)
+# Google's quotas of a day begin anew at midnight in California ("Rate limits" of the Gemini API, read 2026-11). In
+# summer that is an hour earlier than this.
+_GOOGLES_MIDNIGHT_S = 8 * 3600
+_DAY_S = 24 * 3600
+_TOO_LARGE_TO_EVER_FIT = re.compile(r"request (?:is )?too large", re.IGNORECASE)  # OpenAI, Groq: 429 and 413
 _HTML = re.compile(rb"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.{1,400}?)</title", re.IGNORECASE | re.DOTALL)
 
@@ -131,39 +155,6 @@ def html_note(body: bytes) -> str:
     return f'an HTML page ("{words}")' if words else "an HTML page"
 
 
-def retry_after_s(headers: Mapping[str, str], wall_clock: Callable[[], float]) -> float | None:
-    """Return how long the server asks to wait.
-
-    Args:
-        headers: Headers of the response, names in lower case.
-        wall_clock: Returns seconds since 1970, to compare an HTTP date with.
-
-    Returns:
-        Seconds, > 0 and finite; None when the server names no wait, or one that makes no sense.
-
-    Source: RFC 9110, section 10.2.3; ``retry-after-ms`` as OpenAI sends it (read 2026-11).
-    """
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        text = headers.get(name, "").strip()
-        if not text:
-            continue
-        try:
-            wait_s = float(text) * unit_s
-        except ValueError:
-            wait_s = _date(text) - wall_clock()
-        if 0 < wait_s < math.inf:
-            return wait_s
-    return None
-
-
-def _date(text: str) -> float:
-    """Return an HTTP date as seconds since 1970; NaN for any other text."""
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError, OSError):
-        return math.nan
-
-
 def status_error(
     status: int,
     headers: Mapping[str, str],
@@ -190,25 +181,84 @@ def status_error(
             provider=provider,
         )
     told = ErrorBody.read(body)
-    message = shorten(html_note(body) or told.message, 300)
-    error_type = _ERROR_TYPES.get(status, ServerError if status >= 500 else BadRequestError)
-    details: dict[str, Any] = {}
-    if 400 <= status < 500 and (_QUOTA_CODE.search(told.codes) or _QUOTA_MESSAGE.search(message)):
-        error_type = QuotaError
-    elif status in _OPTION_STATUSES and (refused := unsupported_option(told)) is not None:
-        error_type, details = UnsupportedOptionError, {"option": refused.option, "instead": refused.instead}
-    verb = {AuthenticationError: "refused the key", ServerError: "failed"}.get(error_type, "refused the request")
-    advice = _ADVICE.get(error_type, "").format(provider=provider)
+    return _error_for(status, headers, told, html_note(body) or told.message, provider, wall_clock())
+
+
+def _error_for(
+    status: int, headers: Mapping[str, str], told: ErrorBody, message: str, provider: str, now: float
+) -> StatusError:
+    """Return the error for a status and what the server wrote about it."""
+    limits = limits_of(headers, told, now)
+    wait_s = retry_after_s(headers, told, limits, now)
+    error_type, details = _kind(status, told)
+    if error_type is QuotaError:
+        wait_s = _quota_wait_s(told, wait_s, now)
+    message = shorten(message, 300)
     reason = f": {message}" if message else "."
     if message and message[-1] not in ".!?…":
         reason += "."
+    verb = _VERBS.get(error_type, "refused the request")
+    advice = _ADVICE.get(error_type, "").format(provider=provider)
+    if error_type is QuotaError and wait_s is not None:
+        advice = f"It is there again in {time_span(wait_s)}."
     return error_type(
         f"{_named(provider)} {verb} ({status}){reason} {advice}".rstrip(),
         status=status,
         provider=provider,
-        retry_after_s=retry_after_s(headers, wall_clock),
+        retry_after_s=wait_s,
+        rate_limits=limits,
         **details,
     )
+
+
+def _quota_wait_s(told: ErrorBody, wait_s: float | None, now: float) -> float | None:
+    """Return when a quota that is used up is there again; None where only money helps, or it is not known."""
+    if told.has_google_details:  # its retryDelay is always that of the minute
+        return None if is_out_of_money(told) else _DAY_S - (now - _GOOGLES_MIDNIGHT_S) % _DAY_S
+    # Headers are about the pace, whatever else is used up; of money only the server's words tell.
+    return retry_after_s({}, told, None, now) if is_out_of_money(told) else wait_s
+
+
+def reported_error(content: Any, *, provider: str, has_text: bool, wall_clock: Callable[[], float]) -> AichatError:
+    """Return the error for one that a server reports inside a response of status 200, whole or streamed.
+
+    Before any text it is the error that its status would have made, which may be worth a retry.
+
+    Args:
+        content: What the server wrote about it: an object, or only words.
+        provider: Name of the provider.
+        has_text: Whether text of the reply has arrived before it.
+        wall_clock: Returns seconds since 1970.
+
+    Returns:
+        The error, to be raised.
+    """
+    told = ErrorBody(content)
+    if told.status is not None and not has_text:
+        return _error_for(told.status, {}, told, told.message, provider, wall_clock())
+    where = "in the middle of the reply" if has_text else "instead of a whole reply"
+    return StreamError(
+        f"Provider {provider!r} reported an error {where}: {shorten(told.message or 'no details')} Run the cell again.",
+        provider=provider,
+    )
+
+
+def _kind(status: int, told: ErrorBody) -> tuple[type[StatusError], dict[str, Any]]:
+    """Return the class of an error, and what only this class has."""
+    if (400 <= status < 500 and is_out_of_money(told)) or (status in (403, 429) and is_daily_limit(told)):
+        return QuotaError, {}
+    is_too_large = status == 429 and any(_TOO_LARGE_TO_EVER_FIT.search(text) for text in told.words)
+    if (is_too_large or status in (400, 413, 422, 500)) and (length := too_long(told)) is not None:
+        return ContextLengthError, {"limit_tokens": length.limit_tokens, "sent_tokens": length.sent_tokens}
+    if status in (400, 422) and (refused := unsupported_option(told)) is not None:
+        return UnsupportedOptionError, {"option": refused.option, "instead": refused.instead}
+    if status in (400, 403, 422, 451) and is_flagged(told):
+        return FlaggedPromptError, {}
+    if status == 429 and has_no_capacity(told):
+        return NoCapacityError, {}
+    if status >= 500 and is_loading(told):
+        return ModelLoadingError, {}
+    return _ERROR_TYPES.get(status, ServerError if status >= 500 else BadRequestError), {}
 
 
 def _excerpt(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The magic line: its flags and commands, in tables that parsing, help and completion share."""
+"""The magic line: what its flags and commands mean, with the table of the commands."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ import keyword
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
-from ..core.errors import BadInputError
-from ..core.options import CallOptions, Options
+from ..core.options import UNSET, CallOptions, options_from
+from ..core.vendor_options import parse_option
 from ..text.words import nearest, shorten
+from .flags import ArgumentError, MagicLineParser, cell_parser
 
-_FORMATS = ("markdown", "text", "json", "code")
 _SECONDS = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0, "y": 365 * 86_400.0}
 _BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MEASURE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[A-Za-z]+)", re.ASCII)
-
-
-class ArgumentError(BadInputError):
-    """Error: the magic line cannot be understood. Nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,120 +61,6 @@ class StoreArguments:
     larger_bytes: int | None = None
 
 
-class MagicLineParser(argparse.ArgumentParser):
-    """An argument parser that raises instead of ending the process."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the message that argparse would print before it exits."""
-        raise ArgumentError(f"{message[:1].upper()}{message[1:]}. %aichat help shows all flags.")
-
-    def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse words; for an unknown flag, the error names the nearest one."""
-        parsed, rest = self.parse_known_args(words)
-        if rest:
-            word = rest[0].partition("=")[0]
-            if word.startswith("-"):
-                flags = [flag for action in self._actions for flag in action.option_strings]
-                raise ArgumentError(
-                    f"Unknown flag {shorten(word, 40)!r}.{nearest(word, flags)} %aichat help shows all flags."
-                )
-            raise ArgumentError(
-                f"{shorten(rest[0], 40)!r} on the line of {self.prog} is not a flag. "
-                f"The prompt goes below the line; a value with spaces needs quotes."
-            )
-        return parsed
-
-
-def _number(text: str) -> float | int:
-    """Parse a number as it was written: 0 stays an int, 0.5 is a float."""
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
-# argparse names a type by its __name__ in errors: "invalid number value: 'x'".
-_number.__name__ = "number"
-
-
-def _count_or_auto(text: str) -> int | str:
-    """Parse a whole number, or the word auto."""
-    return text if text == "auto" else int(text)
-
-
-_count_or_auto.__name__ = "number"
-
-
-def cell_parser() -> MagicLineParser:
-    """Return the parser of the `%%aichat` line."""
-    parser = MagicLineParser(prog="%%aichat", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
-    model = parser.add_argument_group("models")
-    model.add_argument("-m", "--model", default="", metavar="MODEL", help="provider/model, or one of your aliases")
-    model.add_argument("--base-url", default="", metavar="URL", help="address of an OpenAI-compatible server")
-    model.add_argument("--proxy", default="", metavar="URL", help="http, https, socks5 or socks5h proxy")
-    model.add_argument("--timeout", type=_number, metavar="S", help="time limit of one attempt, in seconds")
-    model.add_argument("--allow-not-working", action="store_true", help="use a provider known not to work")
-    sampling = parser.add_argument_group("options")
-    sampling.add_argument("-t", "--temperature", type=_number, metavar="T", help="randomness, 0 (least) to 2")
-    sampling.add_argument("--top-p", type=_number, metavar="P", help="nucleus sampling, 0 to 1")
-    sampling.add_argument("--max-tokens", type=int, metavar="N", help="maximum length of the reply, in tokens")
-    sampling.add_argument("--presence-penalty", type=_number, metavar="X", help="against repeating topics, -2 to 2")
-    sampling.add_argument("--frequency-penalty", type=_number, metavar="X", help="against repeating words, -2 to 2")
-    sampling.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="stop the reply at this text; repeatable"
-    )
-    sampling.add_argument("--seed", type=int, metavar="N", help="for repeatable replies, if the server can")
-    conversations = parser.add_argument_group("conversations")
-    conversations.add_argument("-s", "--system", default="", metavar="TEXT", help="system message, from here on")
-    conversations.add_argument(
-        "-c", "--chat", default="", metavar="NAME", help="use this conversation, for this cell only"
-    )
-    conversations.add_argument("--new", action="store_true", help="start the conversation over")
-    conversations.add_argument("--no-history", action="store_true", help="ask without the conversation; keep nothing")
-    rows = parser.add_argument_group("tables")
-    rows.add_argument("--batch", default="", metavar="DF", help="ask for each row of df; {column} is filled in")
-    rows.add_argument("--into", default="", metavar="COLUMN", help="put the replies into this column")
-    rows.add_argument(
-        "--concurrency", type=_count_or_auto, metavar="N", help="maximum number of requests at once, or auto"
-    )
-    rows.add_argument("--requests-per-minute", type=_number, metavar="N", help="maximum number of requests per minute")
-    rows.add_argument("--tokens-per-minute", type=_number, metavar="N", help="maximum number of tokens per minute")
-    rows.add_argument("--max-cost-usd", type=_number, metavar="X", help="stop before the run costs more than this")
-    rows.add_argument("--max-total-tokens", type=int, metavar="N", help="stop before the run uses more tokens")
-    rows.add_argument("--max-retries", type=int, metavar="N", help="maximum number of retries of a request")
-    rows.add_argument(
-        "--outage-patience-s", type=_number, metavar="S", help="how long to wait for a server that is down"
-    )
-    rows.add_argument("--fresh", action="store_true", help="ask again even if a reply is stored")
-    rows.add_argument("--no-store", action="store_true", help="neither use nor keep stored replies")
-    rows.add_argument("--no-progress", action="store_true", help="show no progress bar")
-    prompt = parser.add_argument_group("context")
-    named = "add data: a variable, err, cells:5, df:schema"
-    prompt.add_argument("-i", "--include", action="append", default=[], metavar="NAME", help=named)
-    prompt.add_argument(
-        "--attach", action="append", default=[], metavar="PATH", help="attach a file: text, PDF or image"
-    )
-    prompt.add_argument("--raw", action="store_true", help="leave every {name} as it is")
-    prompt.add_argument("--strict", action="store_true", help="fail if a {name} has no variable")
-    reply = parser.add_argument_group("reply")
-    reply.add_argument("-o", "--output", default="", metavar="NAME", help="assign the reply to a variable")
-    reply.add_argument(
-        "-f",
-        "--format",
-        default="",
-        choices=_FORMATS,
-        metavar="F",
-        help=f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}",
-    )
-    reply.add_argument("--schema", default="", metavar="NAME", help="class or JSON schema that the reply must fit")
-    reply.add_argument("--code", action="store_true", help="put the code into a new cell, without running")
-    reply.add_argument("--no-stream", action="store_true", help="show the reply only when it is complete")
-    reply.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
-    reply.add_argument("--debug", action="store_true", help="show the full traceback of an error")
-    reply.add_argument("-h", "--help", action="store_true", help="show all flags, and send nothing")
-    return parser
-
-
 def split_line(line: str) -> list[str]:
     """Split a magic line into words, with the quotes of a shell. A semicolon at its end is dropped.
 
@@ -216,6 +98,7 @@ def parse_cell(line: str) -> CellArguments:
         raise ArgumentError(f"--output takes the name of a variable, not {shorten(got.output, 40)!r}.")
     if got.raw and got.strict:
         raise ArgumentError("--raw and --strict exclude each other: --raw fills no placeholders.")
+    sampling = _sampling(got)
     options = _batch_options(got)
     if got.into and not got.batch:
         raise ArgumentError("--into needs --batch: %%aichat --batch df --into column")
@@ -238,20 +121,13 @@ def parse_cell(line: str) -> CellArguments:
         attach=tuple(got.attach),
         batch_options=options,
         given=CallOptions(
-            options=Options(
-                temperature=got.temperature,
-                top_p=got.top_p,
-                max_tokens=got.max_tokens,
-                presence_penalty=got.presence_penalty,
-                frequency_penalty=got.frequency_penalty,
-                stop=tuple(got.stop),
-                seed=got.seed,
-            ),
+            options=options_from(sampling),
             system=got.system,
             model=got.model,
             base_url=got.base_url,
             proxy=got.proxy,
             timeout_s=got.timeout,
+            strict_options=got.strict_options or None,
             allow_not_working=got.allow_not_working,
         ),
         chat=got.chat,
@@ -267,6 +143,26 @@ def parse_cell(line: str) -> CellArguments:
         is_strict=got.strict,
         is_debug=got.debug,
     )
+
+
+def _sampling(got: argparse.Namespace) -> dict[str, Any]:
+    """Return the sampling options that were given, as `options_from` takes them.
+
+    Raises:
+        ArgumentError: A vendor's own option is given twice.
+        OptionError: One is not NAME=VALUE, or its value is broken JSON.
+    """
+    names = ("temperature", "top_p", "max_tokens", "presence_penalty", "frequency_penalty", "seed", "reasoning", "tier")
+    sampling: dict[str, Any] = {name: getattr(got, name) for name in names}
+    if got.stop:
+        sampling["stop"] = UNSET if got.stop == [UNSET] else got.stop
+    vendor: dict[str, Any] = {}
+    for text in got.option:
+        name, value = parse_option(text)
+        if name in vendor:
+            raise ArgumentError(f"-O {name} is given twice. Leave one out.")
+        vendor[name] = value
+    return {**sampling, "options": vendor or None}
 
 
 def _batch_options(got: argparse.Namespace) -> dict[str, Any]:
@@ -343,8 +239,9 @@ COMMANDS = (
     Command("doctor", "", "check the setup, and say what to fix", "settings",
             "Checks Python, packages, keys, servers, stored files, the model file and the front end. It asks the "
             "servers on this machine and the one of the configured model for their list of models; nothing is billed."),
-    Command("set", "[OPTION [VALUE]]", "change or show settings; VALUE none unsets one", "settings",
+    Command("set", "[OPTION [VALUE]]", "change or show settings; VALUE default undoes it", "settings",
             "It holds for this session. For every session use config.toml or the environment: %aichat help settings. "
+            "VALUE unset, for an option such as temperature: it is not sent, whatever config.toml says. "
             "Without arguments it lists all settings."),
     Command("config", "", "show where config.toml is and what goes into it", "settings"),
     Command("chats", "", "list the conversations", "conversations"),

@@ -127,8 +127,8 @@ class Commands:
             wanted = setting_name(words[0]).removesuffix("_s")
             rows = [row for row in rows if row[0] == wanted]
             if not rows:
-                self._chat.set(words[0], "none")  # raises, and names the nearest setting
-        note = "" if words else f"%aichat set OPTION VALUE changes a setting, VALUE none unsets it. {file}"
+                self._chat.set(words[0], "default")  # raises, and names the nearest setting
+        note = "" if words else f"%aichat set OPTION VALUE changes a setting, VALUE default undoes that. {file}"
         show(Table("" if words else "Settings", ("setting", "value", "from"), tuple(rows), note))
 
     def _do_config(self, rest: str) -> None:

@@ -8,9 +8,11 @@ from types import ModuleType
 from typing import Any
 
 from ..core.errors import AichatError
+from ..core.options import OPTION_TYPES, REASONING_LEVELS, TIERS, UNSET
 from ..core.settings import Settings
 from ..providers.registry import Registry
-from .arguments import COMMANDS, cell_parser
+from .arguments import COMMANDS
+from .flags import cell_parser
 from .help import topics
 
 # The kind of value that a flag takes; flags with fixed choices are not listed.
@@ -36,7 +38,14 @@ _COMMAND_VALUES = {
     "VARIABLE": "callable",
     "TOPIC": "topic",
 }
-_SWITCHES = ("keep_history",)
+# Values of settings that are known; other options may only be unset.
+_SETTING_VALUES: Mapping[str, tuple[str, ...]] = {
+    "keep_history": ("true", "false"),
+    "strict_options": ("true", "false"),
+    **dict.fromkeys(OPTION_TYPES, (UNSET,)),
+    "reasoning": (*REASONING_LEVELS, UNSET),
+    "tier": (*TIERS, UNSET),
+}
 _MAX_COLUMNS = 200
 
 
@@ -210,8 +219,8 @@ def _named(kind: str, words: list[str], sources: CompletionSources) -> Iterator[
         yield from sources.settings()
     elif kind == "value":
         option = words[1].replace("-", "_")
-        yield from sources.models() if option == "model" else ("true", "false") if option in _SWITCHES else ()
-        yield "none"
+        yield from sources.models() if option == "model" else _SETTING_VALUES.get(option, ())
+        yield "default"
     elif kind == "template":
         yield from sources.templates()
     elif kind == "placeholder":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
-from traitlets import Float, Integer, TraitError, TraitType, Unicode, observe, validate
+from traitlets import Bool, Dict, Enum, Float, Integer, TraitError, TraitType, Unicode, Union, observe, validate
 
 if TYPE_CHECKING:
     from ..batching.run import BatchRun
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MAX_ERROR_LINES = 5
 _TRAITS = (
     "model", "base_url", "proxy", "system", "temperature", "top_p", "max_tokens", "timeout", "max_history_tokens",
-    "max_retries",
+    "max_retries", "reasoning", "tier", "options", "strict_options",
 )  # fmt: skip
 # Compiled on first use, by `re` itself.
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -44,11 +44,21 @@ class AIChat(Magics):
     base_url = Unicode("", help="address of an OpenAI-compatible server").tag(config=True)
     proxy = Unicode("", help="URL of a proxy").tag(config=True)
     system = Unicode("", help="system message of new conversations").tag(config=True)
-    temperature: TraitType[Any, Any] = Float(None, allow_none=True, help="0 to 2").tag(config=True)
-    top_p: TraitType[Any, Any] = Float(None, allow_none=True, help="0 to 1").tag(config=True)
-    max_tokens: TraitType[Any, Any] = Integer(None, allow_none=True, help="maximum length of a reply, in tokens").tag(
-        config=True
-    )
+    temperature: TraitType[Any, Any] = Union(
+        [Float(), Enum(("unset",))], default_value=None, allow_none=True, help="0 to 2, or unset: not sent"
+    ).tag(config=True)
+    top_p: TraitType[Any, Any] = Union(
+        [Float(), Enum(("unset",))], default_value=None, allow_none=True, help="0 to 1, or unset: not sent"
+    ).tag(config=True)
+    max_tokens: TraitType[Any, Any] = Union(
+        [Integer(), Enum(("unset",))], default_value=None, allow_none=True, help="maximum length of a reply, in tokens"
+    ).tag(config=True)
+    reasoning = Unicode("", help="how much a model thinks: none, minimal, low, medium, high or max").tag(config=True)
+    tier = Unicode("", help="service tier: auto, flex, priority or flex,auto").tag(config=True)
+    options: TraitType[Any, Any] = Dict(help="the vendor's own options, such as {'top_k': 40}").tag(config=True)
+    strict_options: TraitType[Any, Any] = Bool(
+        None, allow_none=True, help="whether an option that the server refuses is an error"
+    ).tag(config=True)
     timeout: TraitType[Any, Any] = Float(None, allow_none=True, help="time limit of one attempt, in seconds").tag(
         config=True
     )
@@ -275,8 +285,14 @@ AIChat.aichat.getdoc = _overview  # type: ignore[union-attr]  # IPython calls `g
 
 
 def _as_setting(value: Any) -> str:
-    """Return a trait's value as `Chat.set` takes it; an empty one becomes ``none``, which removes the setting."""
-    return "none" if value is None or value == "" else str(value)
+    """Return a trait's value as `Chat.set` takes it; an empty one becomes ``default``, which removes the setting."""
+    if value is None or value in ("", {}):
+        return "default"
+    if isinstance(value, dict):
+        from ..core.vendor_options import canonical_json, json_options
+
+        return canonical_json(json_options(value))
+    return str(value)
 
 
 @contextlib.contextmanager

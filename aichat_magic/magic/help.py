@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 
 from ..core.errors import UnknownNameError
 from ..text.words import nearest, shorten
-from .arguments import COMMANDS, Command, cell_parser
+from .arguments import COMMANDS, Command
+from .flags import cell_parser
 
 _WIDTH = 78  # a terminal of 80 columns wraps a line that reaches its last column
 _TERM = 14
@@ -53,7 +54,11 @@ as they are. A table is sent as its schema and first rows, a figure as an image,
     "tables": """\
 One prompt for each row of a table. In a cell: %%aichat --batch df --into COLUMN, with {column} in the prompt. In
 Python:""",
-    "options": "Sampling options for one cell. To keep one for the session: %aichat set OPTION VALUE.",
+    "options": """\
+Options for one cell. To keep one for the session: %aichat set OPTION VALUE; for every session: [options] in
+config.toml. The value unset takes an option away wherever it was set: -t unset.
+
+An option that the server refuses is left out, and a line says so; with --strict-options that is an error.""",
     "settings": """\
 The first of these that gives a value wins: a flag, %aichat set (or %config AIChat), the environment (AICHAT_MODEL,
 AICHAT_TEMPERATURE, ...), config.toml, the default. %aichat set lists the current values and where each comes from. An
@@ -63,12 +68,15 @@ example of config.toml:
     timeout_s = 120
     [options]
     temperature = 0
+    reasoning = "low"
+    [options.extra]         # a vendor's own options
+    top_k = 40
     [aliases]
     fast = "groq/llama-3.1-8b-instant" """,
 }
 _ALIASES = {
     "batch": "tables", "dataframes": "tables", "pandas": "tables", "conversation": "conversations", "key": "keys",
-    "model": "models", "table": "tables", "setting": "settings", "option": "options", "placeholders": "context",
+    "model": "models", "table": "tables", "setting": "settings", "placeholders": "context",
 }  # fmt: skip
 # Further explanation of flags, by the names of their values.
 _FLAGS: Mapping[str, str] = {
@@ -78,6 +86,18 @@ _FLAGS: Mapping[str, str] = {
     "proxy": "For this cell only. Without it, the environment decides (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
     "timeout": "From the connection to the last word. Whatever has arrived by then stays visible.",
     "max_tokens": "A reply that reaches the limit is marked as cut.",
+    "temperature": "unset: not sent, whatever the settings say. Some models take none.",
+    "reasoning": "Each provider gets its own words for it (reasoning_effort, thinking, ...). A level that the model "
+    "lacks becomes the nearest, and a line says so. Thinking counts as output: it takes time and costs money, and "
+    "--max-tokens limits it, too.",
+    "tier": "flex waits for spare capacity, mostly at half the price, with a time limit of 15 minutes unless you set "
+    "one; flex,auto asks at the normal tier where there is none; priority is faster and dearer. Not every provider has "
+    "tiers. The estimate and the cost are those of the tier. Stored replies are found whatever the tier.",
+    "option": "Any option of the vendor's API, merged into the request last: -O top_k=40 -O min_p=0.1. VALUE is JSON; "
+    "a word that is not is text. Objects need single quotes: -O 'logit_bias={\"50256\": -100}'. unset takes one away "
+    "that the settings have.",
+    "strict_options": "Without it, a refused option is left out, the request is sent again, and a line names the "
+    "option.",
     "system": "It also holds for later cells of the same conversation, until you give another one.",
     "chat": "Default: the current conversation. %aichat switch NAME changes it for the cells below, too.",
     "new": "No earlier turn is sent. They stay stored: %aichat search TEXT finds them.",
@@ -150,7 +170,8 @@ def page(topic: str, *, variables: Mapping[str, str] | None = None) -> str:
             return _command_page(command)
     dest = name.lstrip("-").replace("-", "_")
     for action in cell_parser()._actions:
-        if name in action.option_strings or dest == action.dest:
+        # -O and -o are two flags.
+        if topic.strip() in action.option_strings or name in action.option_strings[1:] or dest == action.dest:
             return _flag_page(action)
     if name in _ALIASES:
         return _topic_page(_ALIASES[name], variables or {})

@@ -186,7 +186,9 @@ class Session:
             self._show_dry_run(call, history)
             return None
         view = self._view(arguments.is_streamed and reply_format.is_streamed)
-        for line in self._notes(prompt, data, history, name):
+        notes = [line for line in call.notes if line not in self._warned]
+        self._warned.update(notes)
+        for line in (*notes, *self._notes(prompt, data, history, name)):
             view.note(line)
         if name == MAIN and not arguments.is_without_history and (line := self._history.greeting()):
             view.note(line)
@@ -349,7 +351,7 @@ class Session:
 
     def _show_dry_run(self, call: Call, history: History) -> None:
         """Show exactly what would be sent, and about how many tokens it has."""
-        options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.sent().items())
+        options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.shown().items())
         address = call.provider.endpoint.base_url or "this process"
         show(
             Transcript(

@@ -19,10 +19,11 @@ from ..text.words import nearest, shorten
 from ..values.describe import source_of
 from ..values.truncate import cut_to
 from ..values.types import type_name
-from .arguments import ArgumentError, CellArguments, cell_parser, command_named, parse_cell, split_line
+from .arguments import CellArguments, command_named, parse_cell, split_line
 from .context.last_error import last_error_of, previous_cell
 from .context.placeholders import FilledPrompt, fill, placeholders
 from .context.templates import PromptTemplate, prompt_template_named
+from .flags import ArgumentError, cell_parser
 
 TEMPLATE_COMMANDS = ("fix", "explain", "doc", "review", "run")
 

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
-import time
 from collections.abc import Mapping
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from ..core.errors import BadInputError, OptionError, PromptError, ProviderError, StreamError
+from ..core.errors import BadInputError, OptionError, PromptError
 from ..core.messages import ChatRequest, Chunk, FinishReason, Message, estimate_tokens
 from ..core.settings import Preset
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
-from ..http.errors import status_error
-from ..text.words import shorten
 from .dialect import Dialect, StreamState, token_count
+from .wire_options import messages_options
 
 _VERSION = "2023-06-01"
-_MAX_TOKENS = 16_000
 _FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -35,20 +31,6 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "refusal": "refusal",
-}
-# Inside a stream the status is 200; the type of the error tells the status it would have had ("Errors").
-_STATUSES = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "conflict_error": 409,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
 }
 # Writing a prefix to the cache costs a quarter more than sending it, reading it within five minutes a tenth: marking it
 # pays at the first reuse. Prefixes below a model's own minimum (512 to 4,096 tokens) are not written even if marked,
@@ -132,7 +114,7 @@ class Anthropic(Dialect):
         body: dict[str, Any] = {
             "model": request.model,
             **_wire_messages(request),
-            **_wire_options(request),
+            **messages_options(request.options, self.name, request.model),
         }
         if is_streamed:
             body["stream"] = True
@@ -141,7 +123,7 @@ class Anthropic(Dialect):
     def _read_response(self, content: dict[str, Any]) -> Chunk:
         """Read a whole response."""
         if content.get("type") == "error":
-            raise self._reported_error(content, has_text=False)
+            raise self._reported_error(content)
         if not isinstance(content.get("content"), list):
             raise self._malformed("it has no 'content'")
         chunk = self._chunk({**content, "type": "message"})
@@ -189,25 +171,6 @@ class Anthropic(Dialect):
         if not all(isinstance(text, str) for text in texts):
             raise self._malformed("a text is not text")
         return "".join(texts)
-
-    def _reported_error(self, content: dict[str, Any], *, has_text: bool) -> ProviderError:
-        """Return the error that an event reports.
-
-        Before any text it is the one that its status would have made, which may be worth a retry.
-        """
-        error = content.get("error") or content
-        kind, words = (error.get("type"), error.get("message")) if isinstance(error, dict) else (None, error)
-        status = _STATUSES.get(kind) if isinstance(kind, str) else None
-        if status is not None and not has_text:
-            body = json.dumps(content).encode()
-            made = status_error(status, {}, body, provider=self.name, wall_clock=time.time)
-            if isinstance(made, ProviderError):
-                return made
-        return StreamError(
-            f"Provider {self.name!r} reported an error in the middle of the reply: "
-            f"{shorten(str(words or 'no details'))} Run the cell again.",
-            provider=self.name,
-        )
 
 
 def _turn_messages(request: ChatRequest) -> list[Message]:
@@ -261,14 +224,6 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
         for image in message.images
     ]
     return [*blocks, {"type": "text", "text": message.content}] if message.content.strip() else blocks
-
-
-def _wire_options(request: ChatRequest) -> dict[str, Any]:
-    """Return the sampling options under the names that the server uses."""
-    wire = {"max_tokens": _MAX_TOKENS, **request.options.sent()}
-    if "stop" in wire:
-        wire["stop_sequences"] = wire.pop("stop")
-    return wire
 
 
 def _explanation(content: Any) -> str:

@@ -15,16 +15,17 @@ from typing import Any, ClassVar
 
 from ..core.errors import BadInputError, UnknownNameError
 from ..core.messages import ChatRequest, Chunk, Message, Reply, StatusCallback, messages_from
-from ..core.options import CallOptions, Options
+from ..core.options import OPTION_NAMES, CallOptions
 from ..core.secrets import Secret
 from ..core.settings import Endpoint, Preset, load_settings
 from ..http.client import HttpClient
 from ..text.words import nearest
+from .wire_options import check_options, option_notes
 
 Messages = Iterable[Message | Mapping[str, Any]]
 
 # The keywords of `AsyncProvider.create_async`.
-_KEYWORDS = (*(f.name for f in dataclasses.fields(Options)), "timeout", "base_url", "provider")
+_KEYWORDS = (*OPTION_NAMES, "options", "schema", "strict_options", "timeout", "base_url", "provider")
 
 
 class AsyncProvider(ABC):
@@ -91,12 +92,18 @@ class AsyncProvider(ABC):
 
         Raises:
             BadInputError: The request has images, and this provider takes none.
+            OptionError: It has an option that this provider lacks, such as a tier.
         """
+        check_options(request.options, self.name, request.model)
         if not self.supports_images and any(message.images for message in request.messages):
             raise BadInputError(
                 f"Provider {self.name!r} takes no images. Leave the image out, or choose a model that takes images, "
                 f"such as one of openai or anthropic: -m PROVIDER/MODEL"
             )
+
+    def notes(self, request: ChatRequest) -> tuple[str, ...]:
+        """Return what the user should know about the options of a request, such as a level that the model lacks."""
+        return option_notes(request.options, self.name, request.model)
 
     async def prepare(self, status: StatusCallback | None = None) -> None:  # noqa: B027  # nothing to do is the usual case
         """Get ready for the first request, for example fetch or load a model. It may be called again.
@@ -166,7 +173,7 @@ class AsyncProvider(ABC):
         request = ChatRequest(
             model=model,
             messages=messages_from(messages),
-            options=dataclasses.replace(given.options, schema=schema),
+            options=dataclasses.replace(given.options, schema=schema, strict_options=bool(given.strict_options)),
             **({} if given.timeout_s is None else {"timeout_s": given.timeout_s}),
         )
         async with contextlib.aclosing(HttpClient()) as http:

@@ -10,10 +10,11 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..core.errors import IncompleteReplyError, MalformedReplyError
+from ..core.errors import AichatError, IncompleteReplyError, MalformedReplyError
 from ..core.messages import ChatRequest, Chunk, FinishReason, Reply
 from ..core.usage import Usage
 from ..http.client import Auth, HttpRequest, ServerSentEvent, parse_json
+from ..http.errors import reported_error
 from ..http.rate_limits import rate_limits_from
 from ..text.words import shorten
 from .base import AsyncProvider
@@ -70,6 +71,9 @@ class Dialect(AsyncProvider):
             usage=chunk.usage or Usage(),
             finish_reason=chunk.finish_reason or "stop",
             rate_limits=rate_limits_from(response.headers, time.time()),
+            thinking=chunk.thinking,
+            model_version=chunk.model or "",
+            logprobs=chunk.logprobs,
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
@@ -180,6 +184,10 @@ class Dialect(AsyncProvider):
             raise self._malformed("it has no list of models")
         names = [item.get("id") for item in items if isinstance(item, dict)]
         return [name for name in names if isinstance(name, str)]
+
+    def _reported_error(self, error: Any, *, has_text: bool = False) -> AichatError:
+        """Return the error that the server reports inside a response of status 200; `has_text`: after some text."""
+        return reported_error(error, provider=self.name, has_text=has_text, wall_clock=time.time)
 
     def _malformed(self, reason: str) -> MalformedReplyError:
         """Return the error for a response that this API does not have."""

@@ -23,7 +23,8 @@ class Echo(AsyncProvider):
     async def complete(self, request: ChatRequest) -> Reply:
         """Return the whole reply at once."""
         text = _last_prompt(request)
-        return Reply(text=text, model=f"{self.name}/{request.model}", usage=_usage(request, text))
+        model = f"{self.name}/{request.model}"
+        return Reply(text=text, model=model, model_version=request.model, usage=_usage(request, text))
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply word by word, each with the white space after it."""

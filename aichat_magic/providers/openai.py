@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from ..core.errors import IncompleteReplyError, StreamError
+from ..core.errors import IncompleteReplyError
 from ..core.messages import ChatRequest, Chunk, FinishReason, Message
 from ..core.settings import Preset
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
-from ..text.words import shorten
 from .dialect import Dialect, StreamState, token_count
+from .wire_options import chat_options
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -104,16 +103,11 @@ class OpenAI(Dialect):
         return body
 
     def _wire_options(self, request: ChatRequest) -> dict[str, Any]:
-        """Return the sampling options under the names that the server uses."""
-        wire = request.options.sent()
-        if "max_tokens" in wire and self.endpoint.host == "https://api.openai.com:443":
-            # Reasoning models there reject the old name; other servers may not know the new one.
-            wire["max_completion_tokens"] = wire.pop("max_tokens")
-        if self.name == "mistral" and "seed" in wire:
-            wire["random_seed"] = wire.pop("seed")
-        if "schema" in wire:
-            wire["response_format"] = {"type": "json_schema", "json_schema": json.loads(wire.pop("schema"))}
-        return wire
+        """Return the options under the names that the server uses."""
+        # Reasoning models there reject the old name; other servers may not know the new one.
+        is_openai = self.endpoint.host == "https://api.openai.com:443"
+        limit = "max_completion_tokens" if is_openai else "max_tokens"
+        return chat_options(request.options, self.name, request.model, token_limit_name=limit)
 
     def _read_response(self, content: dict[str, Any]) -> Chunk:
         """Read a whole response."""
@@ -131,21 +125,21 @@ class OpenAI(Dialect):
             return Chunk()
         content = self._content(event)
         if event.event == "error" or content.get("error"):
-            raise self._reported_error(content.get("error") or content)
-        chunk = self._chunk(content)
+            raise self._reported_error(content.get("error") or content, has_text=state.has_text)
+        chunk = self._chunk(content, has_text=state.has_text)
         state.usage = chunk.usage or state.usage
         # A refusal arrives in pieces, too, and ends with the same finish reason as any reply.
         if chunk.text and not state.has_text:
             state.is_refusal = self._is_refusal(content)
         return chunk
 
-    def _chunk(self, content: dict[str, Any]) -> Chunk:
+    def _chunk(self, content: dict[str, Any], *, has_text: bool = False) -> Chunk:
         """Read one response or one event, which differ only in `message` and `delta`."""
         choice, part = self._choice(content)
         reason = choice.get("finish_reason")
         # OpenRouter and others report a failure of the server behind them like this, with status 200.
         if choice.get("error") or str(reason).lower() == "error":
-            raise self._reported_error(choice.get("error"))
+            raise self._reported_error(choice.get("error"), has_text=has_text)
         if reason == _BROKEN_OFF:
             raise IncompleteReplyError(
                 f"Provider {self.name!r} broke its reply off: {_BROKEN_OFF.replace('_', ' ')}. Run the cell again.",
@@ -185,15 +179,6 @@ class OpenAI(Dialect):
                 part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
             )
         raise self._malformed("the content of a message is not text")
-
-    def _reported_error(self, error: Any) -> StreamError:
-        """Return the error that the server reports inside a response of status 200, in its words."""
-        words = error.get("message") if isinstance(error, dict) else error
-        return StreamError(
-            f"Provider {self.name!r} reported an error instead of a whole reply: "
-            f"{shorten(str(words or 'no details'))} Run the cell again.",
-            provider=self.name,
-        )
 
 
 def _finish_reason(reason: Any) -> FinishReason | None:

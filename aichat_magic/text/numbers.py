@@ -16,3 +16,15 @@ def decimals(number: float) -> str:
         return f"{number:g}"
     places = max(2, 1 - math.floor(math.log10(abs(number))))
     return f"{number:,.{min(places, 12)}f}"
+
+
+def time_span(seconds: float) -> str:
+    """Format a time in its two largest units, rounded up: ``42 s``, ``7 min``, ``3 h 20 min``, ``2 d 1 h``."""
+    left = math.ceil(seconds)
+    if left < 60:
+        return f"{left} s"
+    minutes = math.ceil(left / 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"))
+    return " ".join([f"{count} {unit}" for count, unit in parts if count][:2])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from acceptance import (
     descriptors,
     kernels,
+    limits,
     limits_in_runs,
     network,
     notebooks,
@@ -27,12 +28,13 @@ ROWS: tuple[Row, ...] = (
     *secrets.ROWS,
     *kernels.ROWS,
     *descriptors.ROWS,
-    *limits_in_runs.ROWS,
     *notebooks.ROWS,
     *outages.ROWS,
     *replies.ROWS,
     *schemas.ROWS,
     *wire.ROWS,
+    *limits.ROWS,
+    *limits_in_runs.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

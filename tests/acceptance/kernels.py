@@ -362,7 +362,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("magic/test_extension_in_kernels.py::test_a_prompt_reaches_the_server_byte_for_byte",),
             ),
             Removal(
-                where="magic.arguments:MagicLineParser.parse_words",
+                where="magic.flags:MagicLineParser.parse_words",
                 what="rest",
                 by="()",
                 tests=("magic/test_extension_in_kernels.py::test_a_wrong_line_sends_nothing_and_is_a_short_error",),

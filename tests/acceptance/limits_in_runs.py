@@ -190,7 +190,7 @@ ROWS: tuple[Row, ...] = (
                 tests=(f"{_LIMITS}test_run_waits_for_a_model_that_is_being_loaded_and_says_so",),
             ),
             Removal(
-                where="batching.queue:LOADING_PATIENCE_S",
+                where="chat.retry:RetryPolicy.loading_patience_s",
                 by="10**6",
                 tests=(f"{_LIMITS}test_model_that_is_never_loaded_stops_the_run_after_two_minutes",),
             ),

@@ -45,14 +45,15 @@ ROWS: tuple[Row, ...] = (
             "http/test_errors.py::test_a_date_in_the_past_is_none",
         ),
         removals=(
-            Removal(where="http.errors:_date", by="lambda _: math.nan"),
+            Removal(where="http.durations:date_s", by="lambda _: math.nan"),
             Removal(
-                where="http.errors:retry_after_s",
-                by="lambda headers, clock: original({**headers, 'retry-after-ms': ''}, clock)",
+                where="http.waits:_header_s",
+                by="lambda headers, now: original({**headers, 'retry-after-ms': ''}, now)",
             ),
             Removal(
-                where="http.errors:retry_after_s",
-                by="lambda headers, clock: original(headers, clock) or _date(headers.get('retry-after', '')) - clock()",
+                where="http.waits:retry_after_s",
+                by="lambda headers, body, limits, now: original(headers, body, limits, now) "
+                "or date_s(headers.get('retry-after', '')) - now",
                 tests=("test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",),
             ),
         ),
@@ -68,12 +69,12 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                where="http.errors:retry_after_s",
-                by="lambda headers, clock: original(headers, clock) "
-                "or {'-10': -10.0, 'nan': math.nan, 'inf': math.inf}.get(headers.get('retry-after'))",
+                where="http.waits:retry_after_s",
+                by="lambda headers, body, limits, now: original(headers, body, limits, now) "
+                "or {'-10': -10.0, 'nan': float('nan'), 'inf': float('inf')}.get(headers.get('retry-after'))",
                 tests=("test_faults.py::test_wait_that_makes_no_sense_is_the_usual_one",),
             ),
-            Removal(where="http.errors:_date", by="lambda text: parsedate_to_datetime(text).timestamp()"),
+            Removal(where="http.durations:date_s", by="lambda text: parsedate_to_datetime(text).timestamp()"),
         ),
     ),
     Row(
@@ -104,7 +105,7 @@ ROWS: tuple[Row, ...] = (
             NO_RETRY,
             NO_RETRY_OF_ROWS,
             Removal(where="http.errors:_ERROR_TYPES", by="{**original, 425: BadRequestError}"),
-            Removal(where="http.errors:status_error", what="ServerError", by="BadRequestError"),
+            Removal(where="http.errors:_kind", what="ServerError", by="BadRequestError"),
         ),
     ),
     Row(
@@ -127,9 +128,9 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                where="http.errors:status_error",
+                where="http.errors:_kind",
                 what="QuotaError",
-                by="error_type",
+                by="RateLimitError",
                 tests=("test_faults.py::test_exhausted_quota_is_one_call",),
             ),
             Removal(

@@ -20,7 +20,9 @@ from aichat_magic.core.errors import (
     RateLimitError,
     ServerError,
 )
-from aichat_magic.core.messages import RateLimits, Reply
+from aichat_magic.core.messages import Reply
+from aichat_magic.core.options import Options
+from aichat_magic.core.rate_limits import RateLimits
 
 
 def rows_of(count: int) -> list[str]:
@@ -276,7 +278,7 @@ def test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_
     def fault(prompt: str, attempt: int) -> ProviderError | None:
         return NoCapacityError("No capacity.", status=429) if attempt == 1 and prompt.endswith("3") else None
 
-    runner, network = run_batch(rows, concurrency=4, fault=fault, other_tier=lambda request: request)
+    runner, network = run_batch(rows, concurrency=4, fault=fault, options=Options(tier="flex,auto"))
     assert_all_right(runner, rows)
     assert runner.elapsed_s < 5
     assert network.reached["row 13"] == 2

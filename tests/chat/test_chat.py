@@ -1,11 +1,16 @@
 import contextlib
-from collections.abc import AsyncGenerator
+import dataclasses
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Answer, ChatServer, Received, payload, status, text
 
 from aichat_magic.batching.api import batch_async, batch_iter_async
+from aichat_magic.chat.api import ask_async, stream_async
 from aichat_magic.chat.chat import Call, Chat
+from aichat_magic.chat.conversation import Conversation
 from aichat_magic.chat.retry import RetryPolicy
 from aichat_magic.core.errors import (
     AichatError,
@@ -13,6 +18,8 @@ from aichat_magic.core.errors import (
     BadInputError,
     ConfigError,
     IncompleteReplyError,
+    ModelLoadingError,
+    NoCapacityError,
     OptionError,
     PromptError,
     RateLimitError,
@@ -22,9 +29,13 @@ from aichat_magic.core.errors import (
 )
 from aichat_magic.core.messages import ChatRequest, Chunk, Image, Message, PartialReply, Reply
 from aichat_magic.core.options import CallOptions, Options
-from aichat_magic.core.settings import Endpoint, Settings
+from aichat_magic.core.prices import Price, PriceList
+from aichat_magic.core.settings import Endpoint, Settings, changed, load_settings
+from aichat_magic.core.usage import Usage
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.base import AsyncProvider
+from aichat_magic.providers.openai import OpenAI
+from aichat_magic.store.keys import request_key
 from aichat_magic.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -38,6 +49,7 @@ class Scripted(AsyncProvider):
         super().__init__(Endpoint(provider="scripted"), HttpClient())
         self.script = list(script)
         self.calls = 0
+        self.tiers: list[str | None] = []
 
     async def complete(self, request: ChatRequest) -> Reply:
         text = ""
@@ -47,6 +59,7 @@ class Scripted(AsyncProvider):
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         self.calls += 1
+        self.tiers.append(request.options.tier)
         step = self.script.pop(0)
         for piece in step if isinstance(step, list) else [step]:
             if isinstance(piece, Exception):
@@ -159,6 +172,50 @@ async def test_wait_is_told_in_words() -> None:
     assert "again in" in told[0]
 
 
+LOADING = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
+
+
+async def asked(answer: Callable[[Received, int], Answer]) -> tuple[str, list[str], Clock]:
+    """Ask a real server, and return the reply, what was told meanwhile, and the clock."""
+    clock, told = Clock(), []
+    with ChatServer(answer) as server:
+        async with contextlib.aclosing(HttpClient()) as http:
+            chat = Chat(settings=Settings, http=http, clock=clock, sleep=clock.sleep, random=lambda: 0.5)
+            provider = OpenAI(Endpoint(provider="llamacpp", base_url=server.url), http)
+            call = Call(provider=provider, request=ChatRequest(model="m", messages=HELLO), policy=RetryPolicy())
+            reply = await chat.ask(call, status=lambda words, done, total: told.append(f"{words} {done}/{total}"))
+    return reply.text, told, clock
+
+
+async def test_model_that_takes_a_minute_to_load_is_waited_for_and_it_is_said() -> None:
+    text_, told, clock = await asked(lambda _, attempt: status(503, body=LOADING) if attempt < 8 else text("hi"))
+    assert text_ == "hi"
+    assert sum(clock.slept) == 60
+    assert told[0] == "llamacpp is loading the model (503): Loading model. Trying again in 1.0 s. 1/4"
+    assert told[-1].endswith("7/7")
+
+
+async def test_model_that_never_loads_is_given_up_after_two_minutes() -> None:
+    with pytest.raises(ModelLoadingError, match="It was still loading after 120 s"):
+        await asked(lambda _, attempt: status(503, body=LOADING))
+
+
+async def test_wait_that_stands_only_in_the_body_is_kept() -> None:
+    body = {"error": {"message": "Rate limit reached. Please try again in 16.2s.", "code": "rate_limit_exceeded"}}
+    text_, _, clock = await asked(lambda _, attempt: status(429, body=body) if attempt < 3 else text("hi"))
+    assert text_ == "hi"
+    assert len(clock.slept) == 2
+    assert all(16.2 <= seconds <= 17 for seconds in clock.slept)
+
+
+async def test_rate_limit_inside_a_200_is_waited_for() -> None:
+    body = {"error": {"message": "Provider returned error", "code": 429, "metadata": {"raw": "retry after 9 seconds"}}}
+    text_, told, clock = await asked(lambda _, attempt: payload(body) if attempt < 2 else text("hi"))
+    assert text_ == "hi"
+    assert 9 <= sum(clock.slept) <= 10
+    assert "retry after 9 seconds" in told[0]
+
+
 async def test_foreign_error_becomes_one_clear_line() -> None:
     chat, call, _, provider = setup(ValueError("what\nis this"))
     with pytest.raises(UnexpectedError, match="'scripted' failed: ValueError: what is this"):
@@ -263,3 +320,129 @@ async def test_prompt_that_is_none_fails_alone_in_a_batch() -> None:
     replies = await batch_async(prompts, chat=chat, progress=False)
     assert [str(reply) for reply in (replies[0], replies[4])] == ["a", "e"]
     assert [type(reply) for reply in replies[1:4]] == [PromptError, PromptError, type(None)]
+
+
+def no_capacity() -> NoCapacityError:
+    return NoCapacityError("no capacity", status=429)
+
+
+def with_tier(call: Call, tier: str) -> Call:
+    request = dataclasses.replace(call.request, options=Options(tier=tier, temperature=0))
+    return dataclasses.replace(call, request=request)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_flex_without_capacity_goes_to_the_normal_tier_where_the_user_allows_it(is_streamed: bool) -> None:
+    chat, call, clock, provider = setup(no_capacity(), ["hi"])
+    said: list[str] = []
+    call = with_tier(call, "flex,auto")
+
+    def status(text: str, done: int, total: int) -> None:
+        said.append(text)
+
+    if is_streamed:
+        draft = PartialReply()
+        async for _ in chat.stream(call, draft, status=status):
+            pass
+        assert draft.text == "hi"
+    else:
+        assert (await chat.ask(call, status=status)).text == "hi"
+    assert provider.tiers == ["flex,auto", None]
+    assert clock.slept == []
+    assert said == ["The tier flex has no capacity now; asking at the normal tier."]
+
+
+async def test_flex_alone_waits_for_capacity() -> None:
+    chat, call, clock, provider = setup(no_capacity(), ["hi"])
+    assert (await chat.ask(with_tier(call, "flex"))).text == "hi"
+    assert provider.tiers == ["flex", "flex"]
+    assert len(clock.slept) == 1
+
+
+async def test_normal_tier_has_its_own_price_and_the_same_key() -> None:
+    _, call, _, _ = setup()
+    prices = PriceList({"openai/m": Price(input=2, output=0)})
+    used = Usage(input_tokens=1_000_000, output_tokens=0)
+    http = HttpClient()
+    flex = dataclasses.replace(
+        with_tier(call, "flex,auto"),
+        provider=OpenAI(Endpoint(provider="openai", base_url="http://127.0.0.1:1"), http),
+        prices=prices,
+    )
+    normal = flex.without_flex()
+    assert normal is not None
+    assert (flex.priced(used).cost_usd, normal.priced(used).cost_usd) == (1.0, 2.0)
+    assert normal.without_flex() is None
+    assert with_tier(call, "flex").without_flex() is None
+    keys = {request_key(provider="p", host="h", request=each.request) for each in (flex, normal)}
+    assert len(keys) == 1
+
+
+def test_flex_gets_the_time_that_is_advised_unless_the_user_sets_one(tmp_path: Path) -> None:
+    def timeout(tier: str, text: str = "", **given: Any) -> float:
+        (tmp_path / "config.toml").write_text(text)
+        chat = Chat(settings=lambda: load_settings({}, tmp_path / "config.toml"))
+        return chat.call(HELLO, CallOptions.from_keywords({"model": "echo", "tier": tier, **given})).request.timeout_s
+
+    assert timeout("flex") == timeout("flex,auto") == 900
+    assert timeout("auto") == timeout("priority") == 600
+    assert timeout("flex", timeout=30) == 30
+    assert timeout("flex", "timeout_s = 20") == 20
+
+
+def test_level_that_a_model_lacks_is_told() -> None:
+    chat = Chat(settings=lambda: Settings(environ={"OPENAI_API_KEY": "k"}))
+    call = chat.call(HELLO, CallOptions.from_keywords({"model": "openai/o3", "reasoning": "max"}))
+    assert call.notes == ("openai/o3 has no level 'max' of reasoning; 'high' is used, the nearest.",)
+    assert call.request.options.reasoning == "max"
+
+
+async def test_level_that_a_model_lacks_is_told_by_every_way_to_ask() -> None:
+    with ChatServer() as server:
+        given: Any = {"model": "openai/o3", "reasoning": "max", "base_url": server.url}
+        told = "openai/o3 has no level 'max'"
+        with pytest.warns(UserWarning, match=told):
+            await ask_async("hi", **given)
+        with pytest.warns(UserWarning, match=told):
+            _ = [piece async for piece in stream_async("hi", **given)]
+        with pytest.warns(UserWarning, match=told):
+            await Conversation().ask_async("hi", **given)
+        with pytest.warns(UserWarning, match=told) as caught:
+            await batch_async(["a", "b", "c"], store=False, progress=False, **given)
+        assert len(caught) == 1
+        assert {body["reasoning_effort"] for body in server.bodies} == {"high"}
+
+
+def test_tier_that_a_provider_lacks_is_refused_before_sending() -> None:
+    with pytest.raises(OptionError, match="Provider 'ollama' has no tier 'flex'"):
+        Chat(settings=Settings).call(HELLO, CallOptions.from_keywords({"model": "ollama/m", "tier": "flex"}))
+
+
+def test_options_of_a_call_come_before_those_of_the_settings() -> None:
+    chat = Chat(settings=lambda: changed(changed(Settings(), "temperature", "0.5"), "options", "top_k=40"))
+    chat.set("reasoning", "none")
+    chat.set("strict_options", "yes")
+
+    def options(**given: Any) -> Options:
+        return chat.call(HELLO, CallOptions.from_keywords({"model": "echo", **given})).request.options
+
+    assert options().shown() == {"temperature": 0.5, "reasoning": "none", "top_k": 40}
+    assert options().strict_options
+    assert not options(strict_options=False).strict_options
+    assert options(temperature="unset", reasoning="unset", options={"min_p": 1}).shown() == {"top_k": 40, "min_p": 1}
+    chat.set("reasoning", "default")
+    assert options().reasoning is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "refusal"),
+    [
+        ("openai", status(429, body={"error": {"message": "Resource unavailable", "code": "resource_unavailable"}})),
+        ("groq", status(498, body={"error": {"message": "Over capacity", "code": "capacity_exceeded"}})),
+    ],
+)
+async def test_server_without_capacity_gets_the_request_at_its_normal_tier(provider: str, refusal: Answer) -> None:
+    with ChatServer(lambda received, attempt: refusal if "service_tier" in received.json else text("hi")) as server:
+        given: Any = {"model": f"{provider}/m", "base_url": server.url, "tier": "flex,auto"}
+        assert (await ask_async("hi", **given)).text == "hi"
+        assert [body.get("service_tier") for body in server.bodies] == ["flex", None]

@@ -11,7 +11,10 @@ from aichat_magic.chat.keywords import CallKeywords, document_keywords, keyword_
 from aichat_magic.core.errors import UnknownNameError
 from aichat_magic.core.options import CallOptions
 
-VALUES = {"stop": "x", "max_tokens": 1, "seed": 1, "allow_not_working": True, "model": "echo/echo"}
+VALUES = {
+    "stop": "x", "max_tokens": 1, "seed": 1, "allow_not_working": True, "model": "echo/echo", "reasoning": "low",
+    "tier": "flex", "options": {"top_k": 40}, "strict_options": True,
+}  # fmt: skip
 TEXTS = ("base_url", "system", "proxy")
 
 
@@ -24,9 +27,10 @@ def test_keyword_of_a_call_is_taken(name: str) -> None:
 def test_no_keyword_of_a_call_is_missing() -> None:
     with pytest.raises(UnknownNameError):
         CallOptions.from_keywords({"nothing": 1})
-    options = {field.name for field in dataclasses.fields(CallOptions().options)} - {"schema"}
+    options = {field.name for field in dataclasses.fields(CallOptions().options)} - {"schema", "extra", "unset"}
     others = {field.name for field in dataclasses.fields(CallOptions)} - {"options", "timeout_s", "is_dry"} | {
-        "timeout"
+        "timeout",
+        "options",
     }
     assert set(CallKeywords.__annotations__) == options | others
 

@@ -11,6 +11,7 @@ from aichat_magic.core.errors import (
     AuthenticationError,
     ConnectionFailedError,
     DeadlineError,
+    ModelLoadingError,
     NotRunningError,
     OptionError,
     RateLimitError,
@@ -94,6 +95,39 @@ def test_a_budget_never_gives_more_than_it_says(reserve, ratio, requests):
         budget.earn()
     spent = sum(budget.spend() for _ in range(reserve + requests + 1))
     assert spent == int(reserve + ratio * requests + 1e-6)
+
+
+def loading_waits(policy=POLICY, *, estimate_s=None):
+    error, waits = ModelLoadingError("loading", status=503, retry_after_s=estimate_s), []
+    while (wait_s := next_wait_s(error, len(waits) + 1, policy, lambda: 0.5)) is not None:
+        waits.append(wait_s)
+    return waits, stop_reason(error, len(waits) + 1, policy)
+
+
+def test_a_model_that_loads_is_waited_for_up_to_two_minutes():
+    waits, reason = loading_waits()
+    assert waits == [1, 2, 4, 8, *[15] * 7]
+    assert sum(waits) == 120
+    assert reason == "It was still loading after 120 s."
+
+
+@pytest.mark.parametrize(("estimate_s", "longest_s"), [(0.5, 15), (20.0, 20), (90.0, 30), (5000.0, 30)])
+def test_the_servers_estimate_is_waited_for_and_does_not_make_it_longer(estimate_s, longest_s):
+    waits, _ = loading_waits(estimate_s=estimate_s)
+    assert waits[0] == max(1, min(estimate_s, longest_s))
+    assert max(waits) == longest_s
+    assert sum(waits) == pytest.approx(120)
+
+
+@given(st.floats(0.5, 1000), st.none() | st.floats(0.001, 1e6))
+def test_a_model_that_loads_is_waited_for_exactly_as_long_as_the_policy_says(patience_s, estimate_s):
+    waits, reason = loading_waits(RetryPolicy(loading_patience_s=patience_s), estimate_s=estimate_s)
+    assert sum(waits) == pytest.approx(patience_s)
+    assert reason
+
+
+def test_without_retries_a_model_that_loads_is_not_waited_for():
+    assert loading_waits(RetryPolicy(max_retries=0)) == ([], "")
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,30 @@ def test_cost_that_the_provider_tells_stands() -> None:
     assert PriceList().cost_usd("x", "y", Usage(cost_usd=0.0), is_at_home=True) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("provider", "tier", "cost"),
+    [
+        ("openai", "", 3.0),
+        ("openai", "flex", 1.5),
+        ("azure", "flex", 1.5),
+        ("gemini", "flex", 1.5),
+        ("groq", "flex", 3.0),
+        ("lab", "flex", None),
+        ("openai", "priority", None),
+        ("openai", "ultrafast", None),
+    ],
+)
+def test_tier_has_its_own_price_or_an_unknown_one(provider: str, tier: str, cost: float | None) -> None:
+    prices = PriceList({f"{provider}/m": Price(input=1.0, output=4.0)})
+    assert prices.cost_usd(provider, "m", USED, is_at_home=True, tier=tier) == cost
+
+
+def test_users_own_price_of_a_tier_wins() -> None:
+    prices = PriceList({"openai/m": Price(input=1, output=4), "openai/m@priority": Price(input=2, output=8)})
+    assert prices.cost_usd("openai", "m", USED, is_at_home=True, tier="priority") == pytest.approx(6.0)
+    assert prices.cost_usd("openai", "m", USED, is_at_home=True) == pytest.approx(3.0)
+
+
 @needs_package
 def test_published_price_holds_for_the_providers_own_server_only() -> None:
     at_home = PriceList().cost_usd("openai", "gpt-5-mini", USED, is_at_home=True)

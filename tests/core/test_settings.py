@@ -228,3 +228,72 @@ def test_base_url_of_the_environment_that_cannot_be_used_is_an_error_that_names_
     with pytest.raises(ConfigError, match="AICHAT_BASE_URL"):
         settings.endpoint("openai", OPENAI)
     assert not settings.has_key("openai", OPENAI)
+
+
+def test_options_of_a_vendor_and_levels_come_from_file_and_environment(config: Path) -> None:
+    write(
+        config, '[options]\nreasoning = "none"\ntier = "flex"\nstop = "END"\n[options.extra]\ntop_k = 40\nmin_p = 0.1\n'
+    )
+    environ = {"AICHAT_REASONING": "low", "AICHAT_TIER": "flex,auto", "AICHAT_OPTIONS": '{"min_p": 0.2}'}
+    settings = load_settings({}, config)
+    assert (settings.options.reasoning, settings.options.tier, settings.options.stop) == ("none", "flex", ("END",))
+    settings = load_settings(environ, config)
+    assert (settings.options.reasoning, settings.options.tier) == ("low", "flex,auto")
+    assert settings.options.extra_options == {"top_k": 40, "min_p": 0.2}
+    rows = {name: (value, origin) for name, value, origin in effective_settings(settings)}
+    assert rows["options"] == ('{"min_p":0.2,"top_k":40}', "AICHAT_OPTIONS")
+    assert rows["reasoning"] == ("low", "AICHAT_REASONING")
+    assert rows["strict_options"] == ("false", "default")
+    assert {"AICHAT_REASONING", "AICHAT_TIER", "AICHAT_OPTIONS", "AICHAT_STRICT_OPTIONS"} <= set(environment_names())
+
+
+@pytest.mark.parametrize(
+    ("environ", "text", "match"),
+    [
+        ({}, '[options]\nreasoning = "hihg"', r"reasoning must be one of .*config\.toml"),
+        ({"AICHAT_TIER": "cheap"}, "", "tier must be one of .*AICHAT_TIER"),
+        ({}, "[options]\ntop_k = 40", r"Unknown option 'top_k'.*\[options\.extra\]"),
+        ({}, '[options.extra]\nmodel = "x"', r"'model' cannot be set.*config\.toml"),
+        ({}, "[options]\nextra = 3", r"options must be a dict.*config\.toml"),
+        ({}, "[options.extra]\nx = nan", r"x in options must be JSON.*config\.toml"),
+        ({}, "[options]\nstop = 3", r"stop must be a text or a list of texts, not 3.*config\.toml"),
+        ({}, "[options]\nstop = ['a', '']", r"stop must be a text or a list.*config\.toml"),
+        ({"AICHAT_OPTIONS": "top_k"}, "", "NAME=VALUE.*AICHAT_OPTIONS"),
+        ({}, "strict_options = 1", "strict_options = 1 in .* must be true or false"),
+    ],
+)
+def test_wrong_option_is_told_with_its_place(config: Path, environ: dict[str, str], text: str, match: str) -> None:
+    write(config, text)
+    with pytest.raises(ConfigError, match=match):
+        load_settings(environ, config)
+
+
+def test_option_is_unset_wherever_it_was_set(config: Path) -> None:
+    write(config, '[options]\ntemperature = 0.5\nseed = "unset"\n[options.extra]\ntop_k = 40\n')
+    settings = load_settings({}, config)
+    assert settings.options.unset == ("seed",)
+    unset = changed(settings, "temperature", "unset")
+    assert (unset.options.temperature, unset.options.unset) == (None, ("seed", "temperature"))
+    assert ("temperature", "unset", "this session") in effective_settings(unset)
+    assert changed(unset, "temperature", "0.7").options.unset == ("seed",)
+    assert load_settings({"AICHAT_TEMPERATURE": "unset"}, config).options.sent() == {"extra": '{"top_k":40}'}
+    assert load_settings({"AICHAT_OPTIONS": "unset"}, config).options.extra is None
+    assert changed(settings, "options", "top_k=unset").options.extra is None
+    assert changed(settings, "options", "unset").options.extra is None
+    assert changed(settings, "options", '{"min_p": 1}').options.extra_options == {"top_k": 40, "min_p": 1}
+    assert changed(settings, "stop", "END").options.stop == ("END",)
+
+
+def test_none_is_a_level_of_reasoning_and_default_undoes_everything() -> None:
+    settings = changed(Settings(), "reasoning", "none")
+    assert settings.options.reasoning == "none"
+    assert changed(settings, "reasoning", "default").options.reasoning is None
+    for name in ("temperature", "stop", "model", "timeout", "options", "tier", "strict_options", "proxy"):
+        assert changed(Settings(), name, "default") == Settings()
+        assert changed(Settings(), name, "none") == Settings()
+
+
+def test_alias_with_the_name_of_a_word_is_still_an_alias() -> None:
+    settings = Settings(aliases={"default": "a/b", "none": "c/d"})
+    assert changed(settings, "model", "default").model == "default"
+    assert changed(settings, "model", "none").model == "none"

@@ -2,6 +2,7 @@ import datetime
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -410,3 +411,21 @@ def test_column_of_prompts_is_extracted_into_typed_columns() -> None:
 def test_estimate_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     assert pd.Series(["a", "b"]).aichat.estimate(model="openai/m", store=False).rows == 2
+
+
+def test_estimate_and_cost_of_flex_are_those_of_flex(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text('[prices."openai/m"]\ninput = 1000\noutput = 0\n')
+    monkeypatch.setenv("AICHAT_CONFIG", str(tmp_path / "config.toml"))
+    column = pd.Series(["one two three", "four five six"])
+    where = {"model": "openai/m", "base_url": server.url, "progress": False}
+    normal, flex = column.aichat.estimate(**where), column.aichat.estimate(**where, tier="flex")
+    assert flex.cost_usd == pytest.approx(normal.cost_usd / 2)
+    assert (normal.tier, flex.tier) == ("", "flex")
+    assert "(tier flex)" in str(flex)
+    run = column.aichat.run(**where, tier="flex")
+    assert {body["service_tier"] for body in server.bodies} == {"flex"}
+    # The tier is no part of the key: what flex has answered is not asked again.
+    assert column.aichat.estimate(**where).stored == 2
+    assert run.usage.cost_usd == pytest.approx(run.usage.input_tokens / 2_000)

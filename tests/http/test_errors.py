@@ -11,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aichat_magic.core import errors
-from aichat_magic.http.errors import parse_json, retry_after_s, status_error
+from aichat_magic.http.error_bodies import ErrorBody
+from aichat_magic.http.errors import parse_json, reported_error, status_error
+from aichat_magic.http.waits import retry_after_s
 
 NOW = 1_800_000_000.0
 
 
 def asked(**headers):
-    return retry_after_s({name.replace("_", "-"): value for name, value in headers.items()}, lambda: NOW)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return retry_after_s(headers, ErrorBody(), None, NOW)
 
 
 def http_date(seconds):
@@ -145,6 +148,36 @@ def test_a_minute_that_is_used_up_is_none():
     body = [{"error": {"code": 429, "message": "You exceeded your current quota, check your plan and billing."}}]
     assert type(failed(429, body, {"retry-after": "3"})) is errors.RateLimitError
     assert failed(429, body, {"retry-after": "3"}).retry_after_s == 3
+
+
+MEMBERS = st.sampled_from(
+    [
+        "error", "message", "detail", "msg", "code", "type", "status", "param", "loc", "raw", "metadata", "headers",
+        "details", "retryDelay", "retry_after", "quotaId", "@type", "provider_name", "n_ctx", "seconds", "reasons", "é",
+    ]
+)  # fmt: skip
+WORDS = ["42s", "extra_forbidden", "429", "body", '{"error": ["x"]}', "try again in 5s", "type.googleapis.com/x"]
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(WORDS)
+BODIES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(MEMBERS, inner, max_size=5), max_leaves=25
+)
+
+
+@given(BODIES, st.sampled_from([400, 402, 403, 413, 418, 422, 429, 498, 500, 503, 529]), st.booleans())
+def test_any_body_gives_a_typed_error_of_one_line(value, status, has_text):
+    made = failed(status, json.dumps(value))
+    reported = reported_error(value, provider="p", has_text=has_text, wall_clock=lambda: NOW)
+    for error in (made, reported):
+        assert isinstance(error, (errors.StatusError, errors.StreamError))
+        assert str(error).isprintable()
+        assert len(str(error)) < 500
+        assert error.retry_after_s is None or 0 < error.retry_after_s < 366 * 86400
+    assert made.status == status
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_give_a_typed_error(body):
+    assert isinstance(failed(429, body), errors.StatusError)
 
 
 def test_good_json_is_read():

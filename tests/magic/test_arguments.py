@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aichat_magic.core.errors import BadInputError
-from aichat_magic.magic.arguments import ArgumentError, parse_cell, parse_command, words_of
+from aichat_magic.magic.arguments import parse_cell, parse_command, words_of
+from aichat_magic.magic.flags import ArgumentError
 
 
 def test_flags_become_options() -> None:
@@ -21,6 +22,38 @@ def test_flags_become_options() -> None:
         "stop": ("a", "b c"),
         "seed": 7,
     }
+
+
+def test_flags_of_reasoning_tier_and_vendor_become_options() -> None:
+    got = parse_cell("""--reasoning none --tier flex,auto -O top_k=40 --option 'x={"a": [1]}' -O fmt=json""").given
+    assert got.options.shown() == {
+        "reasoning": "none",
+        "tier": "flex,auto",
+        "top_k": 40,
+        "x": {"a": [1]},
+        "fmt": "json",
+    }
+    assert got.strict_options is None
+    assert parse_cell("--strict-options").given.strict_options is True
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "temperature",
+        "top-p",
+        "max-tokens",
+        "presence-penalty",
+        "frequency-penalty",
+        "stop",
+        "seed",
+        "reasoning",
+        "tier",
+    ],
+)
+def test_option_is_unset_by_its_flag(name: str) -> None:
+    assert parse_cell(f"--{name} unset").given.options.unset == (name.replace("-", "_"),)
+    assert parse_cell(f"-O {name.replace('-', '_')}=unset").given.options.unset == (name.replace("-", "_"),)
 
 
 def test_quotes_are_those_of_a_shell() -> None:
@@ -46,6 +79,16 @@ def test_semicolon_at_the_end_is_dropped() -> None:
         ("-o 3x", "variable"),
         ("--raw --strict", "exclude"),
         ("--temp 1", "Unknown flag"),
+        ("--reasoning hihg", "'hihg' .*'high'"),
+        ("--tier cheap", "invalid choice: 'cheap'"),
+        ("-O top_k", "NAME=VALUE.*'top_k'"),
+        ("-O a.b=1", "single|inside another"),
+        ("-O a=1 -O a=2", "-O a is given twice"),
+        ("-O temperature=3", "temperature must be between 0 and 2"),
+        ("-t 0 -O temperature=1", "temperature is given twice"),
+        ("-O model=x", "'model' cannot be set"),
+        ('-O x={"a":1}', "x is not JSON.*single quotes"),
+        ("--max-tokens many", "invalid int value: 'many'"),
     ],
 )
 def test_wrong_line_is_one_clear_error(line: str, match: str) -> None:

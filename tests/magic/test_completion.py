@@ -22,8 +22,9 @@ from aichat_magic.chat.chat import Chat
 from aichat_magic.core import sync as bridge
 from aichat_magic.core.errors import ConfigError
 from aichat_magic.core.settings import Settings
-from aichat_magic.magic.arguments import COMMANDS, cell_parser
+from aichat_magic.magic.arguments import COMMANDS
 from aichat_magic.magic.completion import Completion, CompletionSources, complete
+from aichat_magic.magic.flags import cell_parser
 
 FRAME = pd.DataFrame({"title": ["a"], "body text": ["b"], 3: [0]})
 KNOWN = CompletionSources(
@@ -61,7 +62,7 @@ def test_every_long_flag_is_offered_on_an_empty_cell_line() -> None:
         ("%%aichat --te", ("--temperature",)),
         ("  %%aichat --te", ("--temperature",)),
         ("%%aichat -t 0.5 --te", ()),
-        ("%%aichat --stop x --st", ("--stop", "--strict")),
+        ("%%aichat --stop x --st", ("--stop", "--strict-options", "--strict")),
         ("%%aichat -m ", ("openai/", "openai/gpt-5-mini", "ollama/", "fast", "local/smollm2-135m")),
         ("%%aichat -m open", ("openai/", "openai/gpt-5-mini")),
         ("%%aichat --model=open", ("openai/", "openai/gpt-5-mini")),
@@ -81,6 +82,9 @@ def test_every_long_flag_is_offered_on_an_empty_cell_line() -> None:
         ("%%aichat -s 'be b", ()),
         ("%%aichat --zzz", ()),
         ("%%aichat -f ", ("markdown", "text", "json", "code")),
+        ("%%aichat --reasoning h", ("high",)),
+        ("%%aichat --tier=f", ("flex", "flex,auto")),
+        ("%%aichat -O ", ()),
         ("%%aichat --schema R", ("Review",)),
         ("%%aichat -i e", ("err",)),
     ],
@@ -115,8 +119,11 @@ def test_every_command_is_offered_on_an_empty_line() -> None:
         ("%aichat fork m", ()),
         ("%aichat set te", ("temperature",)),
         ("%aichat set model fa", ("fast",)),
-        ("%aichat set keep-history ", ("true", "false", "none")),
-        ("%aichat set temperature ", ("none",)),
+        ("%aichat set keep-history ", ("true", "false", "default")),
+        ("%aichat set temperature ", ("unset", "default")),
+        ("%aichat set reasoning m", ("minimal", "medium", "max")),
+        ("%aichat set tier ", ("auto", "flex", "priority", "flex,auto", "unset", "default")),
+        ("%aichat set strict-options ", ("true", "false", "default")),
         ("%aichat store ", ("clear", "prune")),
         ("%aichat store prune ", ("--older", "--larger")),
         ("%aichat store prune --older 90d --", ("--larger",)),

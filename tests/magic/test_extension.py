@@ -734,6 +734,43 @@ def test_name_that_cannot_be_used_is_refused(run: Cell, line: str) -> None:
     assert "main" in run("%aichat")[1]
 
 
+def test_options_are_configured_and_sent(run: Cell) -> None:
+    with ChatServer() as server:
+        at = f"-m openai/m --base-url {server.url} --no-history"
+        for setting in ("reasoning = 'none'", "tier = 'flex'", "options = {'top_k': 40}", "temperature = 0.5",
+                        "strict_options = True"):  # fmt: skip
+            run(f"%config AIChat.{setting}")
+        run(f"%%aichat {at}\nhi")
+        run("%config AIChat.temperature = 'unset'")
+        run("%config AIChat.reasoning = ''")
+        run("%config AIChat.options = {}")
+        run(f"%%aichat {at} -O min_p=0.1\nhi")
+        run("%config AIChat.options = {'top_k': {1}}")
+        run(f"%%aichat {at} --tier unset\nhi")
+        run("%aichat set temperature 0.7")
+        run(f"%%aichat {at} -t unset --no-stream\nhi")
+    fields = [{k: v for k, v in body.items() if k not in ("model", "messages", "stream", "stream_options")}
+              for body in server.bodies]  # fmt: skip
+    assert fields == [
+        {"temperature": 0.5, "reasoning_effort": "none", "service_tier": "flex", "top_k": 40},
+        {"service_tier": "flex", "min_p": 0.1},
+        {},
+        {"service_tier": "flex"},
+    ]
+
+
+def test_level_that_the_model_lacks_is_told_once(run: Cell) -> None:
+    with ChatServer() as server:
+        at = f"-m openai/o3 --base-url {server.url} --reasoning max"
+        assert "openai/o3 has no level 'max' of reasoning; 'high' is used" in run(f"%%aichat {at}\nhi")[1]
+        assert "has no level" not in run(f"%%aichat {at}\nhi")[1]
+
+
+def test_dry_run_shows_the_options_that_would_be_sent(run: Cell) -> None:
+    out = run("%%aichat -m echo --dry-run --reasoning low --tier flex -O top_k=40\nhi")[1]
+    assert "reasoning='low', tier='flex', top_k=40" in out
+
+
 def test_group_of_configured_values_with_a_wrong_one_changes_nothing(shell: InteractiveShell, run: Cell) -> None:
     shell.config.AIChat.model = "echo/refused"
     shell.config.AIChat.temperature = 9

@@ -6,7 +6,8 @@ import pytest
 
 from aichat_magic.core.errors import UnknownNameError
 from aichat_magic.magic import help as manual
-from aichat_magic.magic.arguments import COMMANDS, cell_parser
+from aichat_magic.magic.arguments import COMMANDS
+from aichat_magic.magic.flags import cell_parser
 
 ACTIONS = [action for action in cell_parser()._actions if action.option_strings]
 

@@ -172,6 +172,16 @@ async def test_unknown_keyword_of_create_async_names_the_nearest(cls: type[Async
         await cls.create_async("gpt-3.5-turbo", [{"role": "user", "content": "x"}], **keywords)
 
 
+async def test_create_async_takes_every_option() -> None:
+    with ChatServer() as server:
+        hello = [{"role": "user", "content": "hi"}]
+        more: dict[str, Any] = {"reasoning": "low", "tier": "flex", "options": {"top_k": 4}, "temperature": "unset"}
+        await OpenAI.create_async("m", hello, base_url=server.url, strict_options=True, **more)
+        sent = server.bodies[0]
+    assert (sent["reasoning_effort"], sent["service_tier"], sent["top_k"]) == ("low", "flex", 4)
+    assert "temperature" not in sent
+
+
 async def test_create_async_gives_the_text() -> None:
     with ChatServer() as server:
         text = await OpenAI.create_async("m", [{"role": "user", "content": "hi"}], base_url=server.url, temperature=0)

@@ -8,12 +8,18 @@ from servers import Answer, ChatServer, Received, cut, event_stream, payload, st
 
 from aichat_magic.core.errors import (
     BadRequestError,
+    FlaggedPromptError,
     IncompleteReplyError,
     MalformedReplyError,
+    ModelLoadingError,
     NotRunningError,
     ProviderError,
+    QuotaError,
+    RateLimitError,
     RefusedReplyError,
+    ServerError,
     StreamError,
+    UnsupportedOptionError,
 )
 from aichat_magic.core.messages import ChatRequest, Image, Message, PartialReply
 from aichat_magic.core.options import Options
@@ -264,7 +270,6 @@ async def test_error_inside_a_stream_is_told_in_the_servers_words(event: str) ->
 @pytest.mark.parametrize(
     "value",
     [
-        {"error": {"message": "no instance left", "code": 502}},
         {"error": "no instance left", "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]},
         {"choices": [{"message": {"content": "x"}, "error": {"message": "no instance left"}}]},
     ],
@@ -272,6 +277,46 @@ async def test_error_inside_a_stream_is_told_in_the_servers_words(event: str) ->
 async def test_failure_reported_with_status_200_is_told_in_the_servers_words(value: Any) -> None:
     with pytest.raises(StreamError, match="no instance left"):
         await completed(payload(value))
+
+
+SLOW_DOWN = {"message": "Provider returned error", "code": 429, "metadata": {"raw": "busy, try again in 7s"}}
+
+
+@pytest.mark.parametrize(
+    ("error", "ours", "wait_s"),
+    [
+        ({"message": "no instance left", "code": 502}, ServerError, None),
+        ({"message": "no instance left", "code": "503"}, ServerError, None),
+        ({"message": "Overloaded", "type": "server_error", "code": None}, ServerError, None),
+        ({"code": 503, "message": "Loading model", "type": "unavailable_error"}, ModelLoadingError, None),
+        (SLOW_DOWN, RateLimitError, 7),
+        ({"message": "no", "code": 429, "metadata": {"headers": {"Retry-After": "7"}}}, RateLimitError, 7),
+        ({"message": "no", "status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "7s"}]}, RateLimitError, 7),
+        ({"message": "flagged by moderation", "code": 403}, FlaggedPromptError, None),
+        ({"message": "Insufficient credits", "code": 402}, QuotaError, None),
+        ({"message": "x is not supported", "code": "unsupported_parameter", "param": "seed", "status": 400},
+         UnsupportedOptionError, None),
+    ],
+)  # fmt: skip
+async def test_error_inside_a_200_is_the_one_of_the_status_that_it_stands_for(
+    error: Any, ours: type[ProviderError], wait_s: float | None
+) -> None:
+    for value in ({"error": error}, {"choices": [{"message": {"content": ""}, "error": error}]}):
+        with pytest.raises(ours) as whole:
+            await completed(payload(value))
+        with pytest.raises(ours) as in_stream:
+            await streamed(event_stream([delta(""), f"data: {json.dumps(value)}\n\n"]))
+        for caught in (whole.value, in_stream.value):
+            assert type(caught) is ours
+            assert caught.retry_after_s == wait_s
+            assert caught.is_retryable == issubclass(ours, (ServerError, RateLimitError))
+
+
+async def test_error_inside_a_200_after_some_text_ends_the_reply() -> None:
+    for value in ({"error": SLOW_DOWN}, {"choices": [{"delta": {"content": ""}, "error": SLOW_DOWN}]}):
+        with pytest.raises(StreamError, match="busy, try again in 7s") as caught:
+            await streamed(event_stream([delta("a"), f"data: {json.dumps(value)}\n\n"]))
+        assert not caught.value.is_retryable
 
 
 async def test_reply_that_ended_with_an_error_is_no_reply() -> None:

@@ -38,6 +38,8 @@ def test_key_is_the_hash_of_canonical_json() -> None:
         a_request(options=Options(schema="{}")),
         a_request(options=Options(max_tokens=1)),
         a_request(options=Options(seed=1)),
+        a_request(options=Options(reasoning="none")),
+        a_request(options=Options(extra='{"top_k":40}')),
     ],
 )
 def test_any_change_of_the_request_changes_the_key(changed: ChatRequest) -> None:
@@ -45,6 +47,11 @@ def test_any_change_of_the_request_changes_the_key(changed: ChatRequest) -> None
     assert request_key(provider="p", host="h", request=changed) != request_key(
         provider="p", host="h", request=a_request()
     )
+
+
+def test_tier_strictness_and_unset_options_do_not_change_the_key() -> None:
+    same = a_request(options=Options(tier="flex,auto", strict_options=True, unset=("temperature",)))
+    assert request_key(provider="p", host="h", request=same) == request_key(provider="p", host="h", request=a_request())
 
 
 def test_keys_of_messages_without_images_are_what_they_always_were() -> None:

@@ -171,7 +171,8 @@ class Aichat(AsyncProvider):
         """Return the sampling options under the names that the service uses, in its order."""
         wire = {"temperature": 0.5, "presence_penalty": 0, "top_p": 1, "frequency_penalty": 0}
         given = options.sent()
-        unknown = [f"--{name.replace('_', '-')}" for name in given if name not in wire]
+        flags = {"extra": "-O (options)"}
+        unknown = [flags.get(name, f"--{name.replace('_', '-')}") for name in given if name not in wire]
         if unknown:
             raise BadInputError(
                 f"Provider {self.name!r} cannot take {', '.join(unknown)}. Leave it out, or choose another model."
