@@ -25,9 +25,10 @@ from ..core.errors import (
     TooManyOpenFilesError,
 )
 from ..core.messages import Message
+from ..text.numbers import time_span
 from .leases import NO_VERDICT, Verdict
 from .outages import MOST_OUTAGES, Outages
-from .refusals import Refusals, duration, is_own, quota_text
+from .refusals import Refusals, is_own, quota_text
 
 # After so many failures in a row without a retry left, the server counts as down, and the run stops.
 _MAX_FAILURES_IN_A_ROW = 20
@@ -312,7 +313,7 @@ class RequestQueue:
             self._wait_too_long(request, error, wait_s, is_alone=were_others_admitted, is_last=is_last)
         elif verdict.stuck_s >= patience_s:
             name = "" if is_loading else ", as long as limit_patience_s allows"
-            self._stop_refused(error, f"No call was admitted for {duration(verdict.stuck_s)}{name}.")
+            self._stop_refused(error, f"No call was admitted for {time_span(verdict.stuck_s)}{name}.")
         elif request.refusals > _MAX_LONE_REFUSALS:
             text = f"{error} It was refused {request.refusals} times while others were admitted."
             error.args = (text, *error.args[1:])
@@ -344,7 +345,9 @@ class RequestQueue:
         self._lone_timeouts = 0 if others_in_flight else self._lone_timeouts + 1
         silent_s = self._clock() - self._answered_at
         if self._lone_timeouts >= _MAX_LONE_TIMEOUTS and silent_s >= self._patience_s and self.outages.has_answered:
-            self._stop(request, error, f"Nothing was answered for {duration(silent_s)}, longer than outage_patience_s.")
+            self._stop(
+                request, error, f"Nothing was answered for {time_span(silent_s)}, longer than outage_patience_s."
+            )
         elif verdict.is_excused:
             request.attempt -= 1
             self.put_back(request)

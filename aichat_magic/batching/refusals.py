@@ -27,6 +27,7 @@ from ..core.errors import (
     TooLargeError,
     UnexpectedError,
 )
+from ..text.numbers import time_span
 
 SAME_AT_FIRST = 8
 SAME_IN_A_ROW = 20
@@ -107,13 +108,5 @@ def quota_text(wait_s: float, now: datetime.datetime) -> str:
     except OverflowError:
         return ""
     day = "" if at.date() == now.date() else f" on {at:%Y-%m-%d}"
-    free = f"The limit is free again at {at:%H:%M}{day}, in {duration(wait_s)}"
+    free = f"The limit is free again at {at:%H:%M}{day}, in {time_span(wait_s)}"
     return f"{free} (the server asks for {wait_s:.0f} s). Run it again then to continue."
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in its two largest units: ``6 h 57 min``."""
-    whole = max(round(seconds), 1)
-    parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
-    first = next(place for place, (count, _) in enumerate(parts) if count)
-    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)

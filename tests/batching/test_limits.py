@@ -186,7 +186,7 @@ def test_wait_of_hours_stops_the_run_and_says_when_the_quota_is_there_again(good
 
     runner, _ = run_batch(rows, concurrency=in_flight, gate=gate)  # type: ignore[arg-type]
     assert isinstance(runner.stopped_by, RateLimitError)
-    assert "6 h 56 min" in str(runner.stopped_by)
+    assert "6 h 57 min" in str(runner.stopped_by)
     assert "free again at" in str(runner.stopped_by)
     assert runner.calls <= good + 60
     assert runner.errors() == {}

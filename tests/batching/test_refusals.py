@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from simulation import run_batch
 
-from aichat_magic.batching.refusals import duration, quota_text, same_words
+from aichat_magic.batching.refusals import quota_text, same_words
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.core.errors import (
     AichatError,
@@ -178,14 +178,6 @@ def test_other_words_are_others() -> None:
         )
     }
     assert len(words) == 3
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "1 s"), (59, "59 s"), (61, "1 min 1 s"), (3600, "1 h"), (25_000, "6 h 56 min"), (90_000, "1 d 1 h")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_quota_is_there_again_at_a_time_of_the_clock() -> None:
