@@ -167,10 +167,11 @@ class OutstandingCalls:
             latency_s: The usual latency of a call, in seconds; None: not known yet.
             now: The current time.
         """
-        if latency_s is None or not self._sent_at:
+        if latency_s is None:
             return 0
         before = now - max(self._OVERDUE_FACTOR * latency_s, self._MIN_OVERDUE_S)
-        if self._sent_at[0] > before:
+        # A slice, because this is also asked while another thread changes the list.
+        if not (oldest := self._sent_at[:1]) or oldest[0] > before:
             return 0
         if self._answered_at > before:
             before = min(before, self._last_answered - latency_s)

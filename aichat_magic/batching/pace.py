@@ -17,6 +17,7 @@ class Pacer:
 
     Attributes:
         user_rate: The limit set by the user, in units a second.
+        is_bounded: Whether the user or the server has set a rate.
         server_rate: The rate that the server's headers allow, in units a second.
         next_at: When the next call may start.
         step_s: Seconds between the last call and the next one.
@@ -33,13 +34,9 @@ class Pacer:
         """Create a pacer with the user's limit, or with none."""
         self.user_rate = math.inf if per_minute is None else per_minute / 60
         self.server_rate = math.inf
+        self.is_bounded = per_minute is not None
         self.next_at = -math.inf
         self.step_s = 0.0
-
-    @property
-    def is_bounded(self) -> bool:
-        """Tell whether the user or the server has set a rate."""
-        return self.user_rate < math.inf or self.server_rate < math.inf
 
     def call_started(self, units: float, now: float, admitted_rate: float = math.inf) -> None:
         """Advance the schedule by one call.
@@ -83,6 +80,7 @@ class Pacer:
             self.server_rate = math.inf  # a full bucket does not show how fast it refills
         else:
             self.server_rate = (limit - remaining) / reset_s + max(remaining - in_flight, 0) / self._SPARE_S
+        self.is_bounded = self.user_rate < math.inf or self.server_rate < math.inf
 
 
 class AdmittedRate:

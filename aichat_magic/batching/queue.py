@@ -28,7 +28,7 @@ from ..core.messages import Message
 from ..text.numbers import time_span
 from .leases import NO_VERDICT, Verdict
 from .outages import MOST_OUTAGES, Outages
-from .refusals import Refusals, is_own, quota_text
+from .refusals import Refusals, quota_text
 
 # After so many failures in a row without a retry left, the server counts as down, and the run stops.
 _MAX_FAILURES_IN_A_ROW = 20
@@ -265,8 +265,6 @@ class RequestQueue:
 
     def _fail(self, request: PendingRequest, error: AichatError) -> None:
         """Retry a request later, give it up, or stop the run."""
-        if self._is_closed and not is_own(error):
-            return  # the row stays pending: another run will tell
         if not (self._n_replies and isinstance(error, EmptyReplyError)):  # the server is up: the row has no answer
             self._failures_in_a_row += 1
         wait_s = next_wait_s(error, request.attempt, self._policy, self._random)

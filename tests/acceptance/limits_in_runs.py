@@ -234,9 +234,9 @@ ROWS: tuple[Row, ...] = (
             ),
             Removal(
                 where="batching.queue:RequestQueue._fail",
-                what="self._is_closed",
-                by="False",
-                tests=(f"{_REFUSALS}test_what_goes_wrong_in_the_middle_for_everybody_stops_the_run",),
+                what="self._stop",
+                by="(self._owner.stop(final), self._owner.finish(request, final))",
+                tests=(f"{_REFUSALS}test_refusal_of_the_first_rows_stops_the_run",),
             ),
         ),
     ),

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+import simulation
 from simulation import Gate, bucket, fixed_window, run_batch
 
 from aichat_magic.batching.progress import Progress
@@ -20,7 +21,7 @@ from aichat_magic.core.errors import (
     RateLimitError,
     ServerError,
 )
-from aichat_magic.core.messages import Reply
+from aichat_magic.core.messages import ChatRequest, Reply
 from aichat_magic.core.options import Options
 from aichat_magic.core.rate_limits import RateLimits
 
@@ -272,16 +273,23 @@ def test_no_capacity_waits_like_a_limit() -> None:
     assert_all_right(runner, rows)
 
 
-def test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_once() -> None:
+def test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full(simulation.Network):
+        """A server without capacity for every tenth row at the tier flex."""
+
+        async def complete(self, request: ChatRequest) -> Reply:
+            if request.options.tier == "flex,auto" and request.messages[-1].content.endswith("3"):
+                raise NoCapacityError("No capacity.", status=429)
+            return await super().complete(request)
+
+    monkeypatch.setattr(simulation, "Network", Full)
     rows = rows_of(50)
-
-    def fault(prompt: str, attempt: int) -> ProviderError | None:
-        return NoCapacityError("No capacity.", status=429) if attempt == 1 and prompt.endswith("3") else None
-
-    runner, network = run_batch(rows, concurrency=4, fault=fault, options=Options(tier="flex,auto"))
+    runner, _ = run_batch(rows, concurrency=4, options=Options(tier="flex,auto"))
     assert_all_right(runner, rows)
+    assert runner.calls == 50 + 5
     assert runner.elapsed_s < 5
-    assert network.reached["row 13"] == 2
 
 
 # --- a server with few slots (row 89b)
