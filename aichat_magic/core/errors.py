@@ -33,6 +33,7 @@
         ├── StreamError                    an error inside a response with status 200
         └── StatusError                    an HTTP status of 400 or more
             ├── BadRequestError            400, 405, 406, 413, 415, 422 and other 4xx
+            │   └── UnsupportedOptionError     an option that the server or the model does not have
             ├── AuthenticationError      F 401
             ├── PermissionDeniedError    F 403
             ├── NotFoundError            F 404
@@ -244,6 +245,30 @@ class StatusError(ProviderError):
 
 class BadRequestError(StatusError):
     """A request that the server does not accept (400, 413, 422 and other 4xx)."""
+
+
+class UnsupportedOptionError(BadRequestError):
+    """An option that the server, or this model, does not have (400 or 422).
+
+    Attributes:
+        option: The field at the top of the request's body, as the server wrote it: ``max_tokens``, ``presencePenalty``.
+        instead: The option to use instead, where the server names one: ``max_completion_tokens``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        option: str,
+        instead: str | None = None,
+        provider: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        """Store the option with the message."""
+        super().__init__(message, status=status, provider=provider, retry_after_s=retry_after_s)
+        self.option = option
+        self.instead = instead
 
 
 class AuthenticationError(StatusError):

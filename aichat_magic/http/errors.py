@@ -35,8 +35,11 @@ from ..core.errors import (
     TLSError,
     TooManyOpenFilesError,
     UnexpectedError,
+    UnsupportedOptionError,
 )
 from ..text.words import shorten
+from .error_bodies import ErrorBody
+from .refusals import unsupported_option
 from .response import InvalidResponseError, NoResponseError, TruncatedResponseError
 
 _ERROR_TYPES: dict[int, type[StatusError]] = {
@@ -62,6 +65,7 @@ _ADVICE: dict[type[StatusError], str] = {
 _QUOTA_CODE = re.compile(r"insufficient_quota|insufficient_(balance|credits?)|billing", re.IGNORECASE)
 # Anthropic reports it with status 400 and type invalid_request_error (read 2026-11).
 _QUOTA_MESSAGE = re.compile(r"insufficient_quota|credit balance is too low", re.IGNORECASE)
+_OPTION_STATUSES = (400, 422)
 _HTML = re.compile(rb"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.{1,400}?)</title", re.IGNORECASE | re.DOTALL)
 
@@ -185,11 +189,14 @@ def status_error(
             "The proxy refused the request (407). Check the user name and the password in its URL.",
             provider=provider,
         )
-    value = _json_or_none(body)
-    message = shorten(_message_in(value) or html_note(body) or _plain_text(body), 300)
+    told = ErrorBody.read(body)
+    message = shorten(html_note(body) or told.message, 300)
     error_type = _ERROR_TYPES.get(status, ServerError if status >= 500 else BadRequestError)
-    if 400 <= status < 500 and (_QUOTA_CODE.search(_codes_in(value)) or _QUOTA_MESSAGE.search(message)):
+    details: dict[str, Any] = {}
+    if 400 <= status < 500 and (_QUOTA_CODE.search(told.codes) or _QUOTA_MESSAGE.search(message)):
         error_type = QuotaError
+    elif status in _OPTION_STATUSES and (refused := unsupported_option(told)) is not None:
+        error_type, details = UnsupportedOptionError, {"option": refused.option, "instead": refused.instead}
     verb = {AuthenticationError: "refused the key", ServerError: "failed"}.get(error_type, "refused the request")
     advice = _ADVICE.get(error_type, "").format(provider=provider)
     reason = f": {message}" if message else "."
@@ -200,50 +207,8 @@ def status_error(
         status=status,
         provider=provider,
         retry_after_s=retry_after_s(headers, wall_clock),
+        **details,
     )
-
-
-def _json_or_none(body: bytes) -> Any:
-    """Return the body as JSON, or None."""
-    try:
-        return json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _message_in(value: Any, depth: int = 0) -> str:
-    """Return the server's error message, wherever its API puts it.
-
-    OpenAI, Anthropic and llama.cpp: ``error.message``; Ollama: ``error``; vLLM: ``message``; FastAPI: ``detail``, a
-    string or a list of ``msg``; Gemini: a list of one error.
-    """
-    if isinstance(value, str):
-        return value
-    if depth > 4:
-        return ""
-    if isinstance(value, list):
-        return "; ".join(filter(None, (_message_in(item, depth + 1) for item in value[:3])))
-    if isinstance(value, dict):
-        for name in ("error", "message", "detail", "msg", "errors"):
-            if message := _message_in(value.get(name), depth + 1):
-                return message
-    return ""
-
-
-def _codes_in(value: Any) -> str:
-    """Return `code` and `type` of the error, joined for a search."""
-    if isinstance(value, list) and value:
-        value = value[0]
-    if isinstance(value, dict) and isinstance(value.get("error"), dict):
-        value = value["error"]
-    if not isinstance(value, dict):
-        return ""
-    return " ".join(str(value[name]) for name in ("code", "type") if isinstance(value.get(name), str))
-
-
-def _plain_text(body: bytes) -> str:
-    """Return the body as text, unless it is JSON."""
-    return "" if body.lstrip()[:1] in (b"{", b"[") else body[:2000].decode("utf-8", "replace")
 
 
 def _excerpt(data: bytes) -> str:
