@@ -44,6 +44,8 @@ class Options:
             changes price and time, not the answer, so it is no part of a request's key.
         extra: A vendor's own options: a JSON object as text, merged into the request's body last.
         unset: Names of options that are not sent, whatever the settings say.
+        strict_options: Fail, rather than send the request again without it, when the server refuses an option. It does
+            not change the answer, so it is no part of a request's key.
     """
 
     temperature: float | None = None
@@ -58,6 +60,7 @@ class Options:
     tier: str | None = None
     extra: str | None = None
     unset: tuple[str, ...] = ()
+    strict_options: bool = False
 
     def __post_init__(self) -> None:
         """Check every range.
@@ -88,7 +91,8 @@ class Options:
 
     def sent(self) -> dict[str, Any]:
         """Return the options that decide the reply and are set, by name, in a fixed order."""
-        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__ if name not in ("tier", "unset"))
+        names = (name for name in self.__dataclass_fields__ if name not in ("tier", "unset", "strict_options"))
+        values = ((name, getattr(self, name)) for name in names)
         return {name: value for name, value in values if value is not None and value != ()}
 
     def over(self, other: Options) -> Options:
@@ -110,7 +114,9 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-_OPTION_NAMES = tuple(f.name for f in dataclasses.fields(Options) if f.name not in ("schema", "extra", "unset"))
+_OPTION_NAMES = tuple(
+    f.name for f in dataclasses.fields(Options) if f.name not in ("schema", "extra", "unset", "strict_options")
+)
 _CALL_NAMES = ("model", "base_url", "proxy", "allow_not_working", "timeout", "system")
 OPTION_TYPES: dict[str, Callable[[str], Any]] = {
     "temperature": float,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
 from ..text.words import shorten
 from .dialect import Dialect, StreamState, token_count
+from .fitting import Fitting
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -89,30 +89,32 @@ class OpenAI(Dialect):
         key = self.endpoint.key
         return Auth(header="authorization", prefix="Bearer ", secret=key) if key is not None else None
 
-    def _body(self, request: ChatRequest, *, is_streamed: bool) -> dict[str, Any]:
-        """Return the JSON body of a chat request."""
+    def _body(self, fitting: Fitting, *, is_streamed: bool) -> dict[str, Any]:
+        """Return the JSON body of a chat request as the user asked for it."""
+        request = fitting.request
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [_wire_message(message) for message in request.messages],
+            "messages": [_wire_message(message) for message in fitting.messages],
             **self._wire_options(request),
         }
         if is_streamed:
             body["stream"] = True
-            # Mistral reports the usage anyway and rejects fields that it does not know.
-            if self.name != "mistral":
-                body["stream_options"] = {"include_usage": True}
+            body["stream_options"] = {"include_usage": True}
+        if fitting.schema_mode == "json_object":
+            body.setdefault("response_format", {"type": "json_object"})
+        elif (schema := fitting.json_schema()) is not None:
+            body.setdefault("response_format", {"type": "json_schema", "json_schema": schema})
         return body
 
     def _wire_options(self, request: ChatRequest) -> dict[str, Any]:
         """Return the sampling options under the names that the server uses."""
         wire = request.options.sent()
+        wire.pop("schema", None)
         if "max_tokens" in wire and self.endpoint.host == "https://api.openai.com:443":
             # Reasoning models there reject the old name; other servers may not know the new one.
             wire["max_completion_tokens"] = wire.pop("max_tokens")
         if self.name == "mistral" and "seed" in wire:
             wire["random_seed"] = wire.pop("seed")
-        if "schema" in wire:
-            wire["response_format"] = {"type": "json_schema", "json_schema": json.loads(wire.pop("schema"))}
         return wire
 
     def _read_response(self, content: dict[str, Any]) -> Chunk:
