@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from ..core.errors import BadInputError, OptionError, PromptError, ProviderError, StreamError
 from ..core.messages import ChatRequest, Chunk, FinishReason, Message, estimate_tokens
+from ..core.options import Options
 from ..core.settings import Preset
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
@@ -144,7 +145,7 @@ class Anthropic(Dialect):
         body: dict[str, Any] = {
             "model": request.model,
             **_wire_messages(fitting.messages),
-            **_wire_options(request),
+            **_wire_options(fitting.options),
         }
         if (schema := fitting.json_schema()) is not None:
             form = {"type": "json_schema", "schema": schema["schema"]}
@@ -278,10 +279,9 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
     return [*blocks, {"type": "text", "text": message.content}] if message.content.strip() else blocks
 
 
-def _wire_options(request: ChatRequest) -> dict[str, Any]:
+def _wire_options(options: Options) -> dict[str, Any]:
     """Return the sampling options under the names that the server uses."""
-    wire = {"max_tokens": _MAX_TOKENS, **request.options.sent()}
-    wire.pop("schema", None)
+    wire = {"max_tokens": _MAX_TOKENS, **options.sent()}
     if "stop" in wire:
         wire["stop_sequences"] = wire.pop("stop")
     return wire

@@ -76,11 +76,12 @@ class Dialect(AsyncProvider):
         while True:
             try:
                 response = await self._http.send(self._post(fitting, is_streamed=False))
+                chunk = self._read_response(self._object(response.json()))
                 break
             except BadRequestError as error:
                 fitting.learn(error)
         fitting.keep()
-        chunk = _with_answer(self._read_response(self._object(response.json())), request)
+        chunk = _with_answer(chunk, request)
         return Reply(
             text=chunk.text,
             model=f"{self.name}/{request.model}",
@@ -266,12 +267,8 @@ def _with_answer(chunk: Chunk, request: ChatRequest) -> Chunk:
 
     Some parsers of thinking (vLLM's among them) take all that a model writes under a grammar for thinking.
     """
-    if (
-        request.options.schema is None
-        or not is_blank(chunk.text)
-        or not chunk.thinking
-        or not _is_object(chunk.thinking)
-    ):
+    is_misplaced = bool(chunk.thinking) and is_blank(chunk.text)
+    if request.options.schema is None or not is_misplaced or not _is_object(chunk.thinking):
         return chunk
     remark = f"{request.model} sent its JSON as thinking; it counts as the answer."
     return dataclasses.replace(chunk, text=chunk.thinking, thinking="", remarks=(remark,))

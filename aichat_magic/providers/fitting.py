@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping
@@ -39,7 +40,12 @@ _SCHEMA_WORDS: Mapping[SchemaMode, str] = {
 
 
 class Fitting:
-    """One request under the profile of its model."""
+    """One request under the profile of its model.
+
+    Attributes:
+        request: The request, as the user asked for it.
+        options: Its options without the schema, which is asked for in the way of `schema_mode`.
+    """
 
     def __init__(
         self,
@@ -64,6 +70,8 @@ class Fitting:
             write: Writes the body as the user asked for it: ``write(fitting, is_streamed)``.
         """
         self.request = request
+        options = request.options
+        self.options = options if options.schema is None else dataclasses.replace(options, schema=None)
         self._place = (provider, base_url, request.model)
         self._profiles = profiles
         self._modes = modes

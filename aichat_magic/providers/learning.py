@@ -92,7 +92,7 @@ def learned_profile(
         return None
     instead = error.instead if isinstance(error, UnsupportedOptionError) else None
     is_about_value = bool(_ABOUT_VALUE.search(words))
-    is_name = not is_about_value and (instead is None or instead not in body)
+    is_name = not is_about_value and "." not in name and (instead is None or instead not in body)
     if is_name and (changed := renamed(profile, name, instead)) is not None:
         return changed
     refusal = Refusal(

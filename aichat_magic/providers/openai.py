@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ..core.errors import IncompleteReplyError, StreamError
-from ..core.messages import ChatRequest, Chunk, FinishReason, Message
+from ..core.messages import Chunk, FinishReason, Message
+from ..core.options import Options
 from ..core.settings import Preset
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
@@ -95,7 +96,7 @@ class OpenAI(Dialect):
         body: dict[str, Any] = {
             "model": request.model,
             "messages": [_wire_message(message) for message in fitting.messages],
-            **self._wire_options(request),
+            **self._wire_options(fitting.options),
         }
         if is_streamed:
             body["stream"] = True
@@ -106,10 +107,9 @@ class OpenAI(Dialect):
             body.setdefault("response_format", {"type": "json_schema", "json_schema": schema})
         return body
 
-    def _wire_options(self, request: ChatRequest) -> dict[str, Any]:
+    def _wire_options(self, options: Options) -> dict[str, Any]:
         """Return the sampling options under the names that the server uses."""
-        wire = request.options.sent()
-        wire.pop("schema", None)
+        wire = options.sent()
         if "max_tokens" in wire and self.endpoint.host == "https://api.openai.com:443":
             # Reasoning models there reject the old name; other servers may not know the new one.
             wire["max_completion_tokens"] = wire.pop("max_tokens")

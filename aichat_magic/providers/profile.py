@@ -20,8 +20,8 @@ ThinkingForm = Literal["adaptive", "enabled"]
 
 # Ways to ask for a schema, the best first.
 SCHEMA_MODES: tuple[SchemaMode, ...] = ("json_schema", "plain_json_schema", "json_object", "words")
-# Without these there is no request, or another one than the user wants.
-NEEDED = frozenset(("model", "messages", "system"))
+# Without these there is no request, or, at another tier, one at another price.
+NEEDED = frozenset(("model", "messages", "system", "service_tier"))
 # Names of the limit on the reply's tokens; a server that refuses one takes the other.
 _TOKEN_LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 # Anthropic's budgets of thinking, in tokens, for its efforts: the guide "Extended thinking" wants 1,024 at least, and
@@ -214,7 +214,8 @@ def _in_thinking_form(body: dict[str, Any], form: ThinkingForm) -> dict[str, Any
     if form == "adaptive":
         tokens = thinking.get("budget_tokens", _BUDGETS["high"])
         effort = next((name for name, budget in _BUDGETS.items() if tokens <= budget), "max")
-        body["thinking"] = {"type": "adaptive"}
+        # Without `display` newer models do not show what they think.
+        body["thinking"] = {"type": "adaptive", "display": "summarized"}
         body["output_config"] = {"effort": effort, **body.get("output_config", {})}
         return {}
     effort = found_in(body, "output_config.effort")
