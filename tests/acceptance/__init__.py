@@ -6,7 +6,19 @@ once it is taken out. `python tests/defences.py` takes them out one by one and w
 
 from __future__ import annotations
 
-from acceptance import descriptors, kernels, network, notebooks, outages, replies, schemas, secrets, stores, wire
+from acceptance import (
+    descriptors,
+    kernels,
+    network,
+    notebooks,
+    outages,
+    profiles,
+    replies,
+    schemas,
+    secrets,
+    stores,
+    wire,
+)
 from acceptance.rows import Removal, Row
 
 ROWS: tuple[Row, ...] = (
@@ -17,6 +29,7 @@ ROWS: tuple[Row, ...] = (
     *descriptors.ROWS,
     *notebooks.ROWS,
     *outages.ROWS,
+    *profiles.ROWS,
     *replies.ROWS,
     *schemas.ROWS,
     *wire.ROWS,
