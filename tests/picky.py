@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from servers import Answer, Received, status, text
+from servers import Answer, Received, payload, text
 
 # Returns the body of the refusal; None: no objection to this request.
 Objection = Callable[[Mapping[str, Any]], Any]
@@ -52,7 +52,7 @@ def picky(
     def choose(received: Received, attempt: int) -> Answer:
         refusals = (objection(received.json) for objection in objections)
         body = next((body for body in refusals if body is not None), None)
-        return answer(received, attempt) if body is None else status(code, body=body)
+        return answer(received, attempt) if body is None else payload(body, code=code)
 
     return choose
 

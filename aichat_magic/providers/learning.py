@@ -22,8 +22,14 @@ _SCHEMA_FIELDS = frozenset(
     "response_format json_schema json_object output_format format strict guided_json text".split()
 )
 _ABOUT_SCHEMA = re.compile(
-    r"response_format|json[_ ]schema|output[_ .](?:format|config\.format)|structured[_ ]outputs?|\bschema\b"
+    r"response_format|json[_ ]schema|output[_ .](?:format|config\.format)|structured[_ ]outputs?|(?:\b|_)schemas?\b"
     r"|\bgrammar\b",
+    re.IGNORECASE,
+)
+# Errors about what one schema holds; others are about schemas as such. Cerebras: Unsupported JSON schema fields.
+_ABOUT_ONE_SCHEMA = re.compile(
+    r"schema fields?|invalid (?:json )?schema|(?:min|max)(?:imum|Items|Length|Properties)\b|\$ref|\$defs|multipleOf"
+    r"|additionalProperties|patternProperties|\bpattern\b|anyOf|too (?:complex|many|large|deep)",
     re.IGNORECASE,
 )
 # Groq's words for an answer that did not fit: the schema is taken, and this answer is lost.
@@ -83,8 +89,9 @@ def learned_profile(
         return None
     words = str(error)
     option = error.option if isinstance(error, UnsupportedOptionError) else None
-    if schema is not None and mode is not None and mode != modes[-1] and _is_about_schema(option, words):
-        return _with_next_mode(profile, schema, modes[modes.index(mode) + 1 :], is_general=option is not None)
+    if schema is not None and mode is not None and mode != modes[-1] and _is_about_schema(option, words, body):
+        is_general = option in _SCHEMA_FIELDS and not _ABOUT_ONE_SCHEMA.search(words)
+        return _with_next_mode(profile, schema, modes[modes.index(mode) + 1 :], is_general=is_general)
     if thinking_forms and (changed := _with_thinking(profile, option, words, body, thinking_forms)) is not None:
         return changed
     name = next(_fields(option, body), None) if option else _objected_field(words, body)
@@ -103,12 +110,14 @@ def learned_profile(
     return None if refusal in profile.refused else dataclasses.replace(profile, refused=profile.refused | {refusal})
 
 
-def _is_about_schema(option: str | None, words: str) -> bool:
+def _is_about_schema(option: str | None, words: str, body: Mapping[str, Any]) -> bool:
     """Tell whether an error is about a schema, or the way in which it is asked for."""
     if option == "output_config":
         return "effort" not in words
-    if option is not None:
-        return option in _SCHEMA_FIELDS
+    if option in _SCHEMA_FIELDS:
+        return True
+    if option in body:
+        return False
     return bool(_ABOUT_SCHEMA.search(words)) and not _ABOUT_ANSWER.search(words)
 
 

@@ -141,6 +141,30 @@ CASES: dict[str, tuple[str, Any, list[Any], list[str]]] = {
         ],
         ["plain", "json_object in words"],
     ),
+    "Cerebras": (
+        "cerebras",
+        Review,
+        [
+            lambda sent: (
+                {"message": "Unsupported JSON schema fields: {'minimum'}", "param": "response_format", "code": "format"}
+                if mode_of(sent) == "json_schema"
+                else None
+            )
+        ],
+        ["json_schema", "plain"],
+    ),
+    "Gemini": (
+        "gemini",
+        Review,
+        [
+            lambda sent: (
+                [{"error": {"message": "Unknown name \"minimum\" at 'generation_config.schema': Cannot find field."}}]
+                if mode_of(sent) == "json_schema"
+                else None
+            )
+        ],
+        ["json_schema", "plain"],
+    ),
     "Anthropic": ("anthropic", Review, [no_bounds], ["plain"]),
     "Anthropic, what its grammars cannot say": ("anthropic", Open, [], ["none in words"]),
     "Anthropic, older": (
