@@ -96,7 +96,7 @@ class Dialect(AsyncProvider):
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply in chunks. Raises the same errors as `AsyncProvider.stream` and `check`."""
-        fitting = self._fitting(request)
+        fitting = self._fitting(request, wants_stream=True)
         draft = PartialReply()
         while fitting.streams:
             has_begun = False
@@ -189,7 +189,7 @@ class Dialect(AsyncProvider):
         """Return the ways in which this API can be asked for a schema, the best first."""
         return SCHEMA_MODES
 
-    def _fitting(self, request: ChatRequest) -> Fitting:
+    def _fitting(self, request: ChatRequest, *, wants_stream: bool = False) -> Fitting:
         """Return a request under what is known of its model."""
         return Fitting(
             request,
@@ -198,7 +198,8 @@ class Dialect(AsyncProvider):
             base_url=self.endpoint.base_url,
             modes=self._schema_modes(request.options.schema),
             thinking_forms=self.thinking_forms,
-            write=lambda fitting, is_streamed: self._body(fitting, is_streamed=is_streamed),
+            write=self._body,
+            wants_stream=wants_stream,
         )
 
     def _post(self, fitting: Fitting, *, is_streamed: bool) -> HttpRequest:

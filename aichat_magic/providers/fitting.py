@@ -10,10 +10,11 @@ from typing import Any
 
 from ..core.errors import BadRequestError, OptionError
 from ..core.messages import ChatRequest, Message
+from ..core.options import Options
 from ..schema.modes import instructions, plain_schema
 from ..text.words import shorten
 from .learning import learned_profile
-from .profile import PROFILES, ModelProfile, ModelProfiles, SchemaMode, ThinkingForm, merged, worse
+from .profile import PLAIN, PROFILES, ModelProfile, ModelProfiles, SchemaMode, ThinkingForm, merged, worse
 
 # A request is sent again so many times at most.
 _MAX_RESENT = 4
@@ -45,7 +46,27 @@ class Fitting:
     Attributes:
         request: The request, as the user asked for it.
         options: Its options without the schema, which is asked for in the way of `schema_mode`.
+        schema_mode: The way in which the schema is asked for; None without a schema.
+        wants_stream: Whether the caller wants the reply in pieces.
     """
+
+    __slots__ = (
+        "_body",
+        "_is_kept",
+        "_left_out",
+        "_modes",
+        "_n_learned",
+        "_place",
+        "_profile",
+        "_profiles",
+        "_thinking_forms",
+        "_write",
+        "_written",
+        "options",
+        "request",
+        "schema_mode",
+        "wants_stream",
+    )
 
     def __init__(
         self,
@@ -56,7 +77,8 @@ class Fitting:
         base_url: str,
         modes: tuple[SchemaMode, ...],
         thinking_forms: tuple[ThinkingForm, ...],
-        write: Callable[[Fitting, bool], dict[str, Any]],
+        write: Callable[..., dict[str, Any]],
+        wants_stream: bool = False,
     ) -> None:
         """Begin with what is known of the model.
 
@@ -67,17 +89,18 @@ class Fitting:
             base_url: Address of the server.
             modes: Ways to ask for a schema that the dialect has, the best first.
             thinking_forms: Forms of Anthropic's `thinking` that the dialect has.
-            write: Writes the body as the user asked for it: ``write(fitting, is_streamed)``.
+            write: Writes the body as the user asked for it: ``write(fitting, is_streamed=False)``.
+            wants_stream: Whether the caller wants the reply in pieces.
         """
         self.request = request
-        options = request.options
-        self.options = options if options.schema is None else dataclasses.replace(options, schema=None)
+        self.options = request.options if request.options.schema is None else _without_schema(request.options)
+        self.wants_stream = wants_stream
         self._place = (provider, base_url, request.model)
         self._profiles = profiles
         self._modes = modes
         self._thinking_forms = thinking_forms
         self._write = write
-        self._profile = profiles.of(*self._place)
+        self._use(profiles.of(*self._place))
         self._written: dict[str, Any] = {}
         self._body: dict[str, Any] = {}
         self._left_out: dict[str, Any] = {}
@@ -89,13 +112,11 @@ class Fitting:
         """Tell whether the server streams."""
         return self._profile.streams
 
-    @property
-    def schema_mode(self) -> SchemaMode | None:
-        """Return the way in which the schema is asked for; None without a schema."""
+    def _use(self, profile: ModelProfile) -> None:
+        """Go on with a profile."""
         schema = self.request.options.schema
-        if schema is None:
-            return None
-        return _first(self._modes, self._profile.mode_of(schema))
+        self._profile = profile
+        self.schema_mode = None if schema is None else _first(self._modes, profile.mode_of(schema))
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -113,11 +134,10 @@ class Fitting:
 
     def json_schema(self) -> dict[str, Any] | None:
         """Return the schema that the server is to be held to, with `name` and `strict`; None where it is not."""
-        schema = self.request.options.schema
-        mode = self.schema_mode
-        return (
-            None if schema is None or mode not in ("json_schema", "plain_json_schema") else _asked_for(schema, mode)[0]
-        )
+        schema, mode = self.request.options.schema, self.schema_mode
+        if schema is None or mode is None or mode in ("json_object", "words"):
+            return None
+        return _asked_for(schema, mode)[0]
 
     def body(self, *, is_streamed: bool) -> dict[str, Any]:
         """Return the body to send.
@@ -125,7 +145,7 @@ class Fitting:
         Raises:
             OptionError: An option of the user would be left out, and `strict_options` is set.
         """
-        self._written = self._write(self, is_streamed)
+        self._written = self._write(self, is_streamed=is_streamed)
         self._body, self._left_out = self._profile.fitted(self._written)
         if self._left_out and self.request.options.strict_options and (lost := self._lost(self._left_out)):
             raise OptionError(
@@ -157,7 +177,7 @@ class Fitting:
             error.args = (f"{error} It was not left out, because strict_options is set.", *error.args[1:])
             raise error
         # Other requests may have learned something meanwhile.
-        self._profile = merged(self._profiles.of(*self._place), profile)
+        self._use(merged(self._profiles.of(*self._place), profile))
         self._is_kept = False
 
     def keep(self) -> None:
@@ -168,15 +188,15 @@ class Fitting:
 
     def remarks(self) -> tuple[str, ...]:
         """Return what was changed for the server, as one line for the user; nothing where nothing was."""
-        preset = PROFILES.get(self._place[0], ModelProfile())
-        if self._profile is preset or self._profile == preset:
+        preset = PROFILES.get(self._place[0], PLAIN)
+        if self._profile is preset:
             return ()
         parts = [f"{lost} (left out)" for lost in self._lost(self._left_out)]
         names = dict(self._profile.renamed)
         parts += [f"{name} (sent as {names[name]})" for name in self._written if name in names]
         if self._is_new("stream_options", preset):
             parts.append("stream_options (streamed replies may come without token counts)")
-        if not self.streams and "stream" not in self._written:
+        if self.wants_stream and not self.streams:
             parts.append("streaming (the reply comes as a whole)")
         if self._body.get("thinking") != self._written.get("thinking") and "thinking" in self._body:
             parts.append(f"this form of thinking (sent as {self._body['thinking'].get('type')})")
@@ -208,9 +228,16 @@ class Fitting:
         return list(lost)
 
 
+# Rows of a run share their options, and so what is made of them.
+@functools.lru_cache(maxsize=16)
+def _without_schema(options: Options) -> Options:
+    """Return options without the schema."""
+    return dataclasses.replace(options, schema=None)
+
+
 @functools.lru_cache(maxsize=16)
 def _asked_for(schema: str, mode: SchemaMode) -> tuple[dict[str, Any], str]:
-    """Return a schema as it is asked for in a mode, with `name` and `strict`; and in words. Rows of a run share it."""
+    """Return a schema as it is asked for in a mode, with `name` and `strict`; and in words."""
     wire: dict[str, Any] = json.loads(schema)
     words = instructions(wire["schema"])
     return ({**wire, "schema": plain_schema(wire["schema"])} if mode == "plain_json_schema" else wire), words

@@ -88,7 +88,7 @@ class ModelProfile:
 
     def fitted(self, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return a body as the server takes it, and what was left out of it, by name. `body` stays as it is."""
-        if self == _PLAIN:
+        if self is PLAIN:
             return body, {}
         fitted = dict(body)
         for name, other in self.renamed:
@@ -103,7 +103,7 @@ class ModelProfile:
         return fitted, left_out
 
 
-_PLAIN = ModelProfile()
+PLAIN = ModelProfile()
 
 # Presets by the provider's name (their API references, read 2026-11). What is missing here is learned.
 PROFILES: Mapping[str, ModelProfile] = MappingProxyType(
@@ -133,7 +133,7 @@ class ModelProfiles:
             base_url: Address of the server.
             model: The model's name there.
         """
-        return self._learned.get((base_url, model)) or PROFILES.get(provider, _PLAIN)
+        return self._learned.get((base_url, model)) or PROFILES.get(provider, PLAIN)
 
     def learn(self, provider: str, base_url: str, model: str, profile: ModelProfile) -> None:
         """Add what one request has learned to what others have learned meanwhile."""
@@ -185,10 +185,10 @@ def as_json(value: Any) -> str:
 
 def found_in(body: Mapping[str, Any], name: str) -> Any:
     """Return the value of a field, or of a field of a field (``output_config.effort``); None if it is not there."""
+    if "." not in name:
+        return body.get(name)
     outer, _, inner = name.partition(".")
     value = body.get(outer)
-    if not inner:
-        return value
     return value.get(inner) if isinstance(value, Mapping) else None
 
 

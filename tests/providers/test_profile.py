@@ -160,7 +160,9 @@ async def test_server_that_does_not_stream_is_asked_for_the_whole() -> None:
                 assert (reply.text, reply.finish_reason) == ("as you like", "stop")
                 assert reply.usage.output_tokens == 3
                 assert "streaming" in reply.remarks[0]
-    assert [body.get("stream") for body in server.bodies] == [True, None, None]
+            # Who asks for the whole anyway misses nothing.
+            assert (await provider.complete(asked())).remarks == ()
+    assert [body.get("stream") for body in server.bodies] == [True, None, None, None]
     assert all("stream_options" not in body for body in server.bodies[1:])
 
 
