@@ -284,25 +284,26 @@ ENABLED = {"thinking": {"type": "enabled", "budget_tokens": 5000}}
 
 
 class Thinks(Anthropic):
-    """Claude with the fields for thinking of its own `reasoning`."""
+    """Claude, which is asked to think in the form that the model's name says."""
 
     def _body(self, fitting: Any, *, is_streamed: bool) -> dict[str, Any]:
-        form = {"low": ADAPTIVE, "high": ENABLED}.get(fitting.options.reasoning, {})
-        body = {**super()._body(fitting, is_streamed=is_streamed), **form}
-        body.pop("reasoning", None)
-        return body
+        forms = {"adaptive": ADAPTIVE, "enabled": ENABLED}
+        return {**super()._body(fitting, is_streamed=is_streamed), **forms.get(fitting.request.model, {})}
 
 
 NO_ENABLED = '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and '
-CLAUDE: dict[str, tuple[dict[str, Any], Any, dict[str, Any], str]] = {
+# The model, its options, what the server says to them, what is sent then, and what the user is told.
+CLAUDE: dict[str, tuple[str, dict[str, Any], Any, dict[str, Any], str]] = {
     "deprecated": (
+        "m",
         {"temperature": 0.2},
         objects_to("temperature", claude_error("`temperature` is deprecated for this model.")),
         {"temperature": None},
         "temperature=0.2 (left out)",
     ),
     "enabled": (
-        {"reasoning": "high"},
+        "enabled",
+        {},
         objects_to(
             "thinking.type", claude_error(NO_ENABLED + '"output_config.effort" to control it.'), value="enabled"
         ),
@@ -313,19 +314,22 @@ CLAUDE: dict[str, tuple[dict[str, Any], Any, dict[str, Any], str]] = {
         "this form of thinking (sent as adaptive)",
     ),
     "enabled, as a path": (
-        {"reasoning": "high"},
+        "enabled",
+        {},
         objects_to("thinking.type", claude_error("thinking.type.enabled: not supported here."), value="enabled"),
         {"output_config": {"effort": "medium"}},
         "this form of thinking (sent as adaptive)",
     ),
     "adaptive": (
-        {"reasoning": "low"},
+        "adaptive",
+        {},
         objects_to("thinking.type", claude_error("adaptive thinking is not supported on this model"), value="adaptive"),
         {"thinking": {"type": "enabled", "budget_tokens": 2048}, "output_config": None},
         "this form of thinking (sent as enabled)",
     ),
     "adaptive, as a union": (
-        {"reasoning": "low"},
+        "adaptive",
+        {},
         objects_to(
             "thinking.type",
             claude_error("thinking: Input tag 'adaptive' found using 'type' does not match any of the expected tags"),
@@ -335,13 +339,15 @@ CLAUDE: dict[str, tuple[dict[str, Any], Any, dict[str, Any], str]] = {
         "this form of thinking (sent as enabled)",
     ),
     "effort": (
-        {"reasoning": "low"},
+        "adaptive",
+        {},
         objects_to("output_config.effort", claude_error("This model does not support the effort parameter.")),
         {"thinking": {"type": "enabled", "budget_tokens": 2048}, "output_config": None},
         "this form of thinking (sent as enabled)",
     ),
     "beside thinking": (
-        {"reasoning": "low", "temperature": 0.2},
+        "adaptive",
+        {"temperature": 0.2},
         objects_to(
             "temperature",
             claude_error("`temperature` may only be set to 1 when thinking is enabled or in adaptive mode."),
@@ -355,16 +361,16 @@ CLAUDE: dict[str, tuple[dict[str, Any], Any, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize(("options", "objection", "second", "told"), CLAUDE.values(), ids=CLAUDE)
+@pytest.mark.parametrize(("model", "options", "objection", "second", "told"), CLAUDE.values(), ids=CLAUDE)
 async def test_request_to_claude_is_sent_again_as_the_model_takes_it(
-    options: dict[str, Any], objection: Any, second: dict[str, Any], told: str, is_streamed: bool
+    model: str, options: dict[str, Any], objection: Any, second: dict[str, Any], told: str, is_streamed: bool
 ) -> None:
     with ChatServer(picky(objection, answer=lambda received, attempt: claude("yes"))) as server:
         async with at(server, Thinks, "anthropic") as provider:
             for _ in range(2):
-                reply = await said(provider, asked(**options), is_streamed=is_streamed)
+                reply = await said(provider, asked(model, **options), is_streamed=is_streamed)
                 assert reply.text == "yes"
-                assert reply.remarks == (f"anthropic/m does not take {told}.",)
+                assert reply.remarks == (f"anthropic/{model} does not take {told}.",)
     assert len(server.requests) == 3
     for body in server.bodies[1:]:
         assert {name: body.get(name) for name in second} == second
@@ -372,11 +378,12 @@ async def test_request_to_claude_is_sent_again_as_the_model_takes_it(
 
 
 async def test_option_refused_beside_thinking_is_sent_without_thinking() -> None:
-    _, objection, _, _ = CLAUDE["beside thinking"]
+    _, _, objection, _, _ = CLAUDE["beside thinking"]
     with ChatServer(picky(objection, answer=lambda received, attempt: claude("yes"))) as server:
-        async with at(server, Thinks, "anthropic") as provider:
-            await provider.complete(asked(reasoning="low", temperature=0.2))
-            reply = await provider.complete(asked(temperature=0.2))
+        async with at(server, Thinks, "anthropic") as thinks, at(server, Anthropic, "anthropic") as provider:
+            provider.profiles = thinks.profiles
+            await thinks.complete(asked("adaptive", temperature=0.2))
+            reply = await provider.complete(asked("adaptive", temperature=0.2))
     assert server.bodies[-1]["temperature"] == 0.2
     assert reply.remarks == ()
 
@@ -385,22 +392,21 @@ async def test_model_that_does_not_think_at_all_is_asked_without_thinking() -> N
     objection = objects_to("thinking", claude_error("thinking is not supported by this model"))
     with ChatServer(picky(objection, answer=lambda received, attempt: claude("yes"))) as server:
         async with at(server, Thinks, "anthropic") as provider:
-            reply = await provider.complete(asked(reasoning="high"))
+            reply = await provider.complete(asked("enabled"))
     assert len(server.requests) == 3
     assert "thinking" not in server.bodies[-1]
-    assert "reasoning=high (left out)" in reply.remarks[0]
+    assert "reasoning (left out)" in reply.remarks[0]
 
 
 async def test_thinking_that_has_no_room_is_left_out_and_told() -> None:
-    objection = objects_to("thinking.type", claude_error("adaptive thinking is not supported on this model"))
     objection = objects_to(
         "thinking.type", claude_error("adaptive thinking is not supported on this model"), value="adaptive"
     )
     with ChatServer(picky(objection, answer=lambda received, attempt: claude("yes"))) as server:
         async with at(server, Thinks, "anthropic") as provider:
-            reply = await provider.complete(asked(reasoning="low", max_tokens=500))
+            reply = await provider.complete(asked("adaptive", max_tokens=500))
     assert server.bodies[-1].keys() & {"thinking", "output_config"} == set()
-    assert "reasoning=low (left out)" in reply.remarks[0]
+    assert "reasoning (left out)" in reply.remarks[0]
 
 
 # Runs, scripts, conversations -----------------------------------------------------------------------------------------
