@@ -109,8 +109,8 @@ class Dialect(AsyncProvider):
                         if chunk.finish_reason is not None:
                             answer = _with_answer(Chunk(text=draft.text, thinking=draft.thinking), request)
                             if answer.remarks:
-                                yield Chunk(text=answer.text)
-                                chunk = dataclasses.replace(chunk, remarks=(*answer.remarks, *chunk.remarks))
+                                remarks = (*answer.remarks, *chunk.remarks)
+                                chunk = dataclasses.replace(chunk, text=answer.text, remarks=remarks)
                         yield chunk
                 return
             except BadRequestError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -262,9 +262,28 @@ class Thinks(OpenAI):
         )
 
 
+class ThinksAloud(Thinks):
+    """A provider whose stream passes thinking on."""
+
+    async def _stream(self, fitting: Any) -> AsyncGenerator[Chunk, None]:
+        reply = await self._complete(self._fitting(ChatRequest(model="m", messages=fitting.request.messages)))
+        yield Chunk(thinking=reply.thinking)
+        yield Chunk(text=reply.text, finish_reason="stop")
+
+
 def thought(content: str | None, thinking: str) -> Answer:
     message = {"role": "assistant", "content": content, "reasoning_content": thinking}
     return payload({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+
+async def test_json_that_was_streamed_as_thinking_is_the_answer() -> None:
+    with ChatServer(lambda received, attempt: thought(None, FITS)) as server:
+        async with contextlib.aclosing(HttpClient()) as http:
+            provider = ThinksAloud(Endpoint(provider="vllm", base_url=server.url), http)
+            reply = await said(provider, request(Review), True)
+            unasked = await said(provider, ChatRequest(model="m", messages=(Message("user", "hello"),)), True)
+    assert (reply.text, reply.remarks) == (FITS, ("m sent its JSON as thinking; it counts as the answer.",))
+    assert unasked.text == ""
 
 
 @pytest.mark.parametrize(
