@@ -27,7 +27,7 @@ from picky import (
 )
 from servers import Answer, ChatServer, Received, text
 
-from aichat_magic.batching.api import batch
+from aichat_magic.batching.api import batch, batch_iter_async
 from aichat_magic.batching.options import BatchOptions
 from aichat_magic.batching.run import run_rows
 from aichat_magic.chat.chat import Chat
@@ -485,6 +485,10 @@ def test_threads_share_what_was_learned(chat: Chat) -> None:
     assert len(server.requests) == 2 + 8
 
 
+async def rows_of(chat: Chat, options: Any) -> list[Any]:
+    return [row async for row in batch_iter_async(["hello", "you"], chat=chat, store=False, **options)]
+
+
 def test_scripts_are_warned(chat: Chat) -> None:
     from aichat_magic.chat.api import ask, stream
 
@@ -495,10 +499,13 @@ def test_scripts_are_warned(chat: Chat) -> None:
             lambda: list(stream("hello", chat=chat, **options)),
             lambda: Conversation(chat=chat).ask("hello", **options),
             lambda: list(Conversation(chat=chat).stream("hello", **options)),
+            lambda: batch(["hello", "you"], chat=chat, store=False, progress=False, **options),
+            lambda: run(rows_of(chat, options)),
         ]
         for each in asking:
-            with pytest.warns(UserWarning, match=re.escape("vllm/m does not take temperature=0.2 (left out).")):
+            with pytest.warns(UserWarning, match=re.escape("vllm/m does not take temperature=0.2 (left out).")) as told:
                 each()
+            assert len(told) == 1
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert str(asking[0]()) == "hello"  # a reply is not lost to a warning
