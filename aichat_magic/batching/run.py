@@ -158,9 +158,14 @@ class BatchRun:
         """Return the number of replies in which invalid characters were replaced: NULs and lone surrogates."""
         return self._runner.replaced
 
+    @property
+    def sent_otherwise(self) -> list[str]:
+        """Return what was sent otherwise than asked, one line each, such as an option that the server refused."""
+        return list(self._runner.remarks)
+
     def remarks(self) -> list[str]:
         """Return remarks on the replies for the user, one line each."""
-        return replaced_line(self.replaced)
+        return [*self.sent_otherwise, *replaced_line(self.replaced)]
 
     def stop_error(self) -> BatchStoppedError | None:
         """Return the error to raise if the run was stopped or no row was answered; else None."""

@@ -15,6 +15,7 @@ from ..core.settings import Settings
 from ..core.sync import iterate, run
 from .chat import Call, Chat, shared_chat
 from .keywords import CallKeywords, document_keywords
+from .remarks import warn_of
 
 # Tokens kept free for the reply if `max_tokens` is not set.
 _RESERVED_TOKENS = 512
@@ -126,6 +127,7 @@ class Conversation:
         """Do the same as `ask` in asynchronous code."""
         call = self._call(prompt, options)
         reply = await self._sender().ask(call)
+        warn_of(reply.remarks)
         self.keep(prompt, reply)
         return reply
 
@@ -147,6 +149,7 @@ class Conversation:
         call = self._call(prompt, options)
         draft = PartialReply()
         for chunk in iterate(self._sender().stream(call, draft)):
+            warn_of(chunk.remarks)
             if chunk.text:
                 yield chunk.text
         self.keep(prompt, draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages))

@@ -20,6 +20,7 @@ from ..core.secrets import Secret
 from ..core.settings import Endpoint, Preset, load_settings
 from ..http.client import HttpClient
 from ..text.words import nearest
+from .profile import ModelProfiles
 from .wire_options import check_options, option_notes
 
 Messages = Iterable[Message | Mapping[str, Any]]
@@ -48,6 +49,7 @@ class AsyncProvider(ABC):
         supports_gpt_4: Whether it serves ``gpt-4``.
         default_model: The model that is asked when only the provider is named; empty if there is none.
         presets: The known servers by registered name; empty for a provider without a server.
+        profiles: What was learned of models from refusals; the registry shares it among providers.
     """
 
     url: ClassVar[str] = ""
@@ -72,6 +74,7 @@ class AsyncProvider(ABC):
             http: The client that sends the requests; shared by all providers.
         """
         self.endpoint = endpoint
+        self.profiles = ModelProfiles()
         self._http = http
 
     def __repr__(self) -> str:

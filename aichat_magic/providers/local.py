@@ -110,7 +110,9 @@ class Local(AsyncProvider):
     def _dialect(self, engine: Engine) -> OpenAI:
         """Return the provider that talks to the engine."""
         endpoint = Endpoint(provider=self.name, base_url=engine.base_url, key=engine.key)
-        return _Loopback(endpoint, self._http)
+        dialect = _Loopback(endpoint, self._http)
+        dialect.profiles = self.profiles
+        return dialect
 
 
 def _tokens(request: ChatRequest) -> int:

@@ -13,11 +13,13 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ..core.errors import IncompleteReplyError
-from ..core.messages import ChatRequest, Chunk, FinishReason, Message
+from ..core.messages import Chunk, FinishReason, Message
+from ..core.options import Options
 from ..core.settings import Preset
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
 from .dialect import Dialect, StreamState, token_count
+from .fitting import Fitting
 from .wire_options import chat_options
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -88,26 +90,29 @@ class OpenAI(Dialect):
         key = self.endpoint.key
         return Auth(header="authorization", prefix="Bearer ", secret=key) if key is not None else None
 
-    def _body(self, request: ChatRequest, *, is_streamed: bool) -> dict[str, Any]:
-        """Return the JSON body of a chat request."""
+    def _body(self, fitting: Fitting, *, is_streamed: bool) -> dict[str, Any]:
+        """Return the JSON body of a chat request as the user asked for it."""
+        request = fitting.request
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [_wire_message(message) for message in request.messages],
-            **self._wire_options(request),
+            "messages": [_wire_message(message) for message in fitting.messages],
+            **self._wire_options(fitting.options, request.model),
         }
         if is_streamed:
             body["stream"] = True
-            # Mistral reports the usage anyway and rejects fields that it does not know.
-            if self.name != "mistral":
-                body["stream_options"] = {"include_usage": True}
+            body["stream_options"] = {"include_usage": True}
+        if fitting.schema_mode == "json_object":
+            body.setdefault("response_format", {"type": "json_object"})
+        elif (schema := fitting.json_schema()) is not None:
+            body.setdefault("response_format", {"type": "json_schema", "json_schema": schema})
         return body
 
-    def _wire_options(self, request: ChatRequest) -> dict[str, Any]:
+    def _wire_options(self, options: Options, model: str) -> dict[str, Any]:
         """Return the options under the names that the server uses."""
         # Reasoning models there reject the old name; other servers may not know the new one.
         is_openai = self.endpoint.host == "https://api.openai.com:443"
         limit = "max_completion_tokens" if is_openai else "max_tokens"
-        return chat_options(request.options, self.name, request.model, token_limit_name=limit)
+        return chat_options(options, self.name, model, token_limit_name=limit)
 
     def _read_response(self, content: dict[str, Any]) -> Chunk:
         """Read a whole response."""

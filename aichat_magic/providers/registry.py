@@ -12,6 +12,7 @@ from ..core.settings import Preset, Settings
 from ..http.client import HttpClient
 from ..text.words import nearest, nearest_name, shorten
 from .base import AsyncProvider
+from .profile import ModelProfiles
 
 GROUP = "aichat_magic.providers"
 # Beginnings of model names, and the provider that serves them most directly (the makers' own lists, 2026-11).
@@ -50,6 +51,7 @@ class Registry:
         """
         self._http = http
         self._found = found
+        self._profiles = ModelProfiles()
         self._entries: dict[str, EntryPoint] | None = None
 
     def names(self, settings: Settings) -> list[str]:
@@ -145,7 +147,10 @@ class Registry:
         home = settings.aliases.get(settings.model, settings.model).strip().partition("/")[0]
         configured = settings.base_url if prefix in ("openai", home) else ""
         endpoint = settings.endpoint(prefix, preset, base_url=base_url or configured, proxy=proxy, is_dry=is_dry)
-        return ResolvedModel(cls(endpoint, self._http), model)
+        provider = cls(endpoint, self._http)
+        # Set afterwards, because providers of other packages may have an `__init__` of their own.
+        provider.profiles = self._profiles
+        return ResolvedModel(provider, model)
 
     def _suggestion(self, name: str, settings: Settings) -> str:
         """Return a sentence that names the most likely model or provider for a name without a provider, or nothing."""

@@ -266,7 +266,7 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                where="providers.dialect:Dialect.stream",
+                where="providers.dialect:Dialect._stream",
                 what="IncompleteReplyError",
                 by="None",
                 tests=(

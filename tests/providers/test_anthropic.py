@@ -159,7 +159,6 @@ async def test_images_go_before_the_text() -> None:
         ({"seed": 3}, BadInputError, "--seed"),
         ({"presence_penalty": 0}, BadInputError, "--presence-penalty"),
         ({"frequency_penalty": 1}, BadInputError, "--frequency-penalty"),
-        ({"schema": "{}"}, BadInputError, "--schema"),
     ],
 )
 @pytest.mark.parametrize("is_streamed", [True, False])

@@ -98,8 +98,8 @@ def test_openai_itself_gets_the_new_name_for_max_tokens_and_others_the_old() -> 
     request = ChatRequest(model="m", messages=HELLO, options=Options(max_tokens=5))
     own = OpenAI(Endpoint(provider="openai", base_url="https://api.openai.com/v1"), HttpClient())
     other = OpenAI(Endpoint(provider="openai", base_url="http://localhost:1/v1"), HttpClient())
-    assert own._wire_options(request) == {"max_completion_tokens": 5}
-    assert other._wire_options(request) == {"max_tokens": 5}
+    assert own._wire_options(request.options, request.model) == {"max_completion_tokens": 5}
+    assert other._wire_options(request.options, request.model) == {"max_tokens": 5}
 
 
 async def test_schema_becomes_the_response_format() -> None:
