@@ -167,6 +167,7 @@ def status_error(
     *,
     provider: str,
     wall_clock: Callable[[], float],
+    no_key: str = "",
 ) -> AichatError:
     """Return the error for a response with a status of 400 or more.
 
@@ -176,6 +177,7 @@ def status_error(
         body: Its body, or the beginning of it.
         provider: Name of the provider.
         wall_clock: Returns seconds since 1970.
+        no_key: If the request had no key: to which server none was sent, and how to set one.
 
     Returns:
         The error, to be raised.
@@ -192,6 +194,8 @@ def status_error(
         error_type = QuotaError
     verb = {AuthenticationError: "refused the key", ServerError: "failed"}.get(error_type, "refused the request")
     advice = _ADVICE.get(error_type, "").format(provider=provider)
+    if no_key and error_type in (AuthenticationError, PermissionDeniedError):
+        verb, advice = "wants a key", no_key
     reason = f": {message}" if message else "."
     if message and message[-1] not in ".!?…":
         reason += "."
@@ -329,7 +333,7 @@ def connection_error(
     if (why_tls := _tls_cause(chain, codes)) is not None:
         return TLSError(
             f"TLS with {server} failed: {why_tls}. Nothing was sent. "
-            "Check the address, the clock and the certificate (SSL_CERT_FILE).",
+            "Check the address, the clock and the certificate (your own authority: SSL_CERT_FILE=/path/to/ca.pem).",
             provider=provider,
         )
     if proxy and (cause or "ProxyError" in names):

@@ -14,13 +14,14 @@ from ..core.messages import Message
 from ..core.options import CallOptions
 from ..core.settings import Settings, config_path, effective_settings, setting_name
 from ..core.sync import run
+from ..providers.base import AsyncProvider
 from ..store.base import StoreSummary
 from ..store.conversations import ConversationSummary
 from ..text.terminal import show
 from ..text.widgets import Note, Table, Transcript
 from ..text.words import nearest, shorten
 from . import help as manual
-from .arguments import parse_store, words_of
+from .arguments import parse_store, parse_use, words_of
 from .context.templates import PromptTemplate
 from .history import ChatHistory, named
 from .notebook_identity import MAIN
@@ -109,10 +110,37 @@ class Commands:
         show(prompt_template_table(self._prompt_templates(), str(folder)))
 
     def _do_use(self, rest: str) -> None:
-        (model,) = words_of("use", rest, least=1, most=1)
-        call = self._chat.call((Message("user", "-"),), CallOptions(model=model))  # raises if the model cannot be asked
+        model, base_url = parse_use(rest)
+        if base_url:
+            self._checked(model, base_url)
+            self._chat.set("base_url", base_url)
+            self._chat.set("model", model)
+            show(Note(self._used()))
+            return
+        note = ""
+        provider = self._checked(model, "").endpoint.provider
+        if self._chat.was_set("base_url") and provider != "openai":
+            # Another provider means its own server, not the one that was chosen before it.
+            note = f"\nbase_url {self._chat.settings.base_url} is no longer set: {provider} has a server of its own."
+            self._chat.set("base_url", "none")
         self._chat.set("model", model)
-        show(Note(f"Model: {call.model}"))
+        show(Note(self._used() + note))
+
+    def _checked(self, model: str, base_url: str) -> AsyncProvider:
+        """Return the provider of a model; raises if the model cannot be asked."""
+        return self._chat.call((Message("user", "-"),), CallOptions(model=model, base_url=base_url)).provider
+
+    def _used(self) -> str:
+        """Return the model that is set, and the address that it goes to if it is not the provider's own."""
+        call = self._chat.call((Message("user", "-"),), CallOptions())
+        endpoint = call.provider.endpoint
+        where = f" at {endpoint.base_url} (from {endpoint.origin})" if endpoint.origin not in ("", "built in") else ""
+        return f"Model: {call.model}{where}"
+
+    def _do_key(self, rest: str) -> None:
+        from .key_command import KeyCommand  # rarely needed
+
+        show(Note(KeyCommand(self._chat).run(rest)))
 
     def _do_set(self, rest: str) -> None:
         words = words_of("set", rest, least=0, most=2)
@@ -144,7 +172,7 @@ class Commands:
         wanted = words[0] if words else ""
         provider, _, needle = wanted.partition("/")
         if provider not in self._chat.registry.names(settings):
-            provider, needle = self._chat.registry.resolve(settings.model, settings).provider.name, wanted
+            provider, needle = self._provider_of(settings), wanted
         route = self._chat.registry.resolve(f"{provider}/any", settings, allow_not_working=True)
         found = [model for model in run(route.provider.models()) if needle.lower() in model.lower()]
         aliases = [(f"{alias} (alias)", target) for alias, target in settings.aliases.items() if wanted in alias]
@@ -153,6 +181,11 @@ class Commands:
         note = "" if rows else f"{provider} lists no model{f' with {needle!r}' if needle else ''}."
         show(Table(f"Models of {provider}", ("model", "stands for") if aliases else ("model",),
                    rows if aliases else tuple(row[:1] for row in rows), note))  # fmt: skip
+
+    def _provider_of(self, settings: Settings) -> str:
+        """Return the provider of the current model, which may be the address of a server without a model."""
+        model = settings.model_for()
+        return model if model == "openai" else self._chat.registry.resolve(model, settings).provider.name
 
     def _do_providers(self, rest: str) -> None:
         settings = self._chat.settings
@@ -170,9 +203,12 @@ class Commands:
             state = "" if cls.working else "not working"
             if preset is None:
                 return name, "not needed", state, "in this process"
-            address = settings.providers[name].base_url if name in settings.providers else ""
-            key = "present" if settings.has_key(name, preset) else f"set {preset.key_env}" if preset.needs_key else "-"
-            return name, key, state, address or preset.base_url
+            if preset.ended:
+                state = "not working"
+            route = self._chat.registry.resolve(f"{name}/any", settings, allow_not_working=True, is_dry=True)
+            endpoint = route.provider.endpoint
+            missing = f"%aichat key {name}, or set {preset.key_env}" if preset.needs_key else "-"
+            return name, f"from {endpoint.key_origin}" if endpoint.key_origin else missing, state, endpoint.base_url
         except AichatError as error:
             return name, "", shorten(str(error), 60), ""
 

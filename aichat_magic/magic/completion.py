@@ -28,6 +28,7 @@ _FLAG_VALUES = {
 _COMMAND_VALUES = {
     "MODEL": "model",
     "FILTER": "provider",
+    "PROVIDER": "provider",
     "NAME": "conversation",
     "OPTION": "setting",
     "VALUE": "value",

@@ -350,7 +350,8 @@ class Session:
     def _show_dry_run(self, call: Call, history: History) -> None:
         """Show exactly what would be sent, and about how many tokens it has."""
         options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.sent().items())
-        address = call.provider.endpoint.base_url or "this process"
+        endpoint = call.provider.endpoint
+        address = f"{endpoint.base_url}, from {endpoint.origin}" if endpoint.base_url else "this process"
         show(
             Transcript(
                 title=f"Would be sent to {call.model} ({address}); nothing was sent",

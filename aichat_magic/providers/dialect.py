@@ -137,7 +137,7 @@ class Dialect(AsyncProvider):
             url=self._url(self.chat_path),
             body=encode_json(self._body(request, is_streamed=is_streamed)),
             headers=(("accept", accept), *self.headers),
-            auth=self._auth(),
+            **self._secrets(),
             proxy=self.endpoint.proxy,
             timeout_s=request.timeout_s,
             start=self._start,
@@ -150,13 +150,21 @@ class Dialect(AsyncProvider):
                 provider=self.name,
                 url=self._url(path),
                 headers=self.headers,
-                auth=self._auth(),
+                **self._secrets(),
                 proxy=self.endpoint.proxy,
                 timeout_s=_MODELS_TIMEOUT_S,
                 start=self._start,
             )
         )
         return response.json()
+
+    def _secrets(self) -> dict[str, Any]:
+        """Return the headers with secrets as `HttpRequest` takes them: the user's own replace the key of that name."""
+        auth = self._auth()
+        own = tuple(Auth(header=name.lower(), secret=value) for name, value in self.endpoint.headers)
+        if auth is not None and any(each.header == auth.header for each in own):
+            auth = None
+        return {"auth": auth, "secret_headers": own, "no_key": self.endpoint.no_key}
 
     @property
     def _start(self) -> str:
@@ -175,10 +183,16 @@ class Dialect(AsyncProvider):
         return content
 
     def _model_names(self, items: Any) -> list[str]:
-        """Return the names in a list of models; raise `MalformedReplyError` if it is not a list."""
+        """Return the names in a list of models; raise `MalformedReplyError` if it is not a list.
+
+        Servers without models send null (llama.cpp's routers, LiteLLM), and some name a model by `name` (Ollama's own
+        API).
+        """
+        if items is None:
+            return []
         if not isinstance(items, list):
             raise self._malformed("it has no list of models")
-        names = [item.get("id") for item in items if isinstance(item, dict)]
+        names = [item.get("id", item.get("name")) for item in items if isinstance(item, dict)]
         return [name for name in names if isinstance(name, str)]
 
     def _malformed(self, reason: str) -> MalformedReplyError:

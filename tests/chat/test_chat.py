@@ -7,6 +7,7 @@ import pytest
 from aichat_magic.batching.api import batch_async, batch_iter_async
 from aichat_magic.chat.chat import Call, Chat
 from aichat_magic.chat.retry import RetryPolicy
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import (
     AichatError,
     AuthenticationError,
@@ -22,7 +23,7 @@ from aichat_magic.core.errors import (
 )
 from aichat_magic.core.messages import ChatRequest, Chunk, Image, Message, PartialReply, Reply
 from aichat_magic.core.options import CallOptions, Options
-from aichat_magic.core.settings import Endpoint, Settings
+from aichat_magic.core.settings import Settings
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.base import AsyncProvider
 from aichat_magic.store.memory import MemoryStore
