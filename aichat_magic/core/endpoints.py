@@ -16,7 +16,7 @@ from .config_file import ProviderSettings
 from .errors import ConfigError, MissingKeyError
 from .keys import FoundKey, KeyRing
 from .secrets import Secret, key_from
-from .urls import base_url_of, host_of, is_same_server
+from .urls import base_url_of, host_of, is_same_server, is_url
 
 _VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_|]*)\}")
 
@@ -64,6 +64,12 @@ class Preset:
     token_scope: str = ""
     token_hosts: tuple[str, ...] = ()
     ended: str = ""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Return the environment variables that its address comes from."""
+        named = (name for names in _VARIABLE.findall(self.base_url) for name in names.split("|"))
+        return tuple(filter(None, (self.address_env, *named)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +147,7 @@ class EndpointSearch:
         for url, place in places:
             if url:
                 return base_url_of(url, "base URL" if place == "built in" else f"base URL ({place})"), place
-        needed = [self.preset.address_env, *_VARIABLE.findall(self.preset.base_url)]
-        variables = " or ".join(name.replace("|", " or ") for name in needed if name)
+        variables = " or ".join(self.preset.variables)
         give = f"Set {variables}, or give one" if variables else "Give one"
         raise ConfigError(f"Provider {self.provider!r} has no address. {give}: --base-url http://host:port/v1")
 
@@ -167,9 +172,9 @@ class EndpointSearch:
         is_own = bool(own) and is_same_server(url, own)
         is_mine = is_same_server(url, self.mine.base_url or own) if self.mine.base_url or own else False
         headers = self.mine.headers if is_mine else ()
-        homes = list(self._homes())
+        homes = [(home, key) for home, key in self._homes() if is_url(home)]
         found = self.keys.entered(self.provider, url) or next(
-            (key for home, key in homes if home and is_same_server(url, home)), None
+            (key for home, key in homes if is_same_server(url, home)), None
         )
         if found is None and self.mine.is_key_in_keyring and not is_dry:
             found = self.keys.saved(self.provider, url)
@@ -187,6 +192,11 @@ class EndpointSearch:
             key_origin=found.source if found else "",
             no_key="" if found or has_auth else self._held_back(url, is_own, homes),
         )
+
+    @property
+    def has_address(self) -> bool:
+        """Return whether the user, the environment or the preset names an address."""
+        return bool(self.mine.base_url or self._beside()[1] or self._own()[0])
 
     def own_server(self) -> str:
         """Return ``scheme://host:port`` of the provider's own server; empty where its address is not known."""
@@ -249,7 +259,7 @@ class EndpointSearch:
 
     def _held_back(self, url: str, is_own: bool, homes: list[tuple[str, FoundKey]]) -> str:
         """Return to which server no key was sent, why, and how to set one."""
-        belongs = {key.source: host_of(home) for home, key in homes if home}
+        belongs = {key.source: host_of(home) for home, key in homes}
         why = "".join(f"; the one in {source} belongs to {home}" for source, home in belongs.items())
         key_env = self.mine.key_env or self.preset.key_env
         variables = f"set {key_env}" if is_own and key_env else "set AICHAT_API_KEY together with AICHAT_BASE_URL"

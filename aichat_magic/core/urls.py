@@ -108,6 +108,11 @@ def checked_proxy(proxy: Secret, source: str) -> Secret:
     return proxy
 
 
+def is_url(url: str) -> bool:
+    """Return whether a text is a URL that can be called."""
+    return not _problem(url, tuple(PORTS))
+
+
 def _problem(url: str, schemes: tuple[str, ...]) -> str:
     """Return why a URL cannot be called, as the end of a sentence; empty when it can."""
     parts = _split(url)
@@ -167,7 +172,7 @@ def is_same_server(url: str, home: str) -> bool:
 
     Scheme, host and port are the same, or both are servers on this machine, which has many names and ports.
     """
-    if _split(home) is None:
+    if not is_url(home):
         return False
     if host_of(url) == host_of(home):
         return True

@@ -193,21 +193,21 @@ class Commands:
         for name in self._chat.registry.names(settings):
             rows.append(self._provider_row(name))
         show(Table("Providers", ("provider", "key", "state", "address"), tuple(rows),
-                   "Another OpenAI-compatible server: -m MODEL --base-url URL"))  # fmt: skip
+                   "A key: %aichat key PROVIDER. Another server: %aichat use MODEL --base-url URL"))  # fmt: skip
 
     def _provider_row(self, name: str) -> tuple[str, str, str, str]:
         settings = self._chat.settings
+        registry = self._chat.registry
         try:
-            cls = self._chat.registry.provider_class(name, settings)
-            preset = self._chat.registry.preset(name, settings)
-            state = "" if cls.working else "not working"
+            cls, preset = registry.provider_class(name, settings), registry.preset(name, settings)
+            state = "" if cls.working and not (preset and preset.ended) else "not working"
             if preset is None:
                 return name, "not needed", state, "in this process"
-            if preset.ended:
-                state = "not working"
-            route = self._chat.registry.resolve(f"{name}/any", settings, allow_not_working=True, is_dry=True)
+            missing = f"set {preset.key_env}" if preset.needs_key else "-"
+            if not settings.search(name, preset).has_address and not settings.configured_address(name)[0]:
+                return name, missing, state, f"set {' or '.join(preset.variables)}"
+            route = registry.resolve(f"{name}/any", settings, allow_not_working=True, is_dry=True)
             endpoint = route.provider.endpoint
-            missing = f"%aichat key {name}, or set {preset.key_env}" if preset.needs_key else "-"
             return name, f"from {endpoint.key_origin}" if endpoint.key_origin else missing, state, endpoint.base_url
         except AichatError as error:
             return name, "", shorten(str(error), 60), ""

@@ -317,7 +317,10 @@ def _keys(chat: Chat, settings: Settings) -> Iterator[Finding]:
     for name in chat.registry.names(settings):
         try:
             preset = chat.registry.preset(name, settings)
-            if preset is None:
+            if preset is None or preset.ended:
+                continue
+            if not settings.search(name, preset).has_address:
+                absent.append(name)
                 continue
             endpoint = settings.endpoint(name, preset)
         except MissingKeyError:

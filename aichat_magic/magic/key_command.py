@@ -95,8 +95,8 @@ class KeyCommand:
         if not home or not is_same_server(url, home):
             # In the file the key would belong to the provider's own server.
             raise ConfigError(
-                f"The key was not saved: in {path} it would belong to {home or 'no server'}, not to {host_of(url)}. Give "
-                f'this server a table there, [providers.NAME] with base_url = "...", then: %aichat key NAME --save'
+                f"The key was not saved: in {path} it would belong to {home or 'no server'}, not to {host_of(url)}. "
+                f'Give this server a table there, [providers.NAME] with base_url = "...", then: %aichat key NAME --save'
             )
         edit_provider(path, provider, {"api_key": key, "keyring": None})
         return f"{path} (mode 0600)"

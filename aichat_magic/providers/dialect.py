@@ -183,16 +183,10 @@ class Dialect(AsyncProvider):
         return content
 
     def _model_names(self, items: Any) -> list[str]:
-        """Return the names in a list of models; raise `MalformedReplyError` if it is not a list.
-
-        Servers without models send null (llama.cpp's routers, LiteLLM), and some name a model by `name` (Ollama's own
-        API).
-        """
-        if items is None:
-            return []
+        """Return the names in a list of models; raise `MalformedReplyError` if it is not a list."""
         if not isinstance(items, list):
             raise self._malformed("it has no list of models")
-        names = [item.get("id", item.get("name")) for item in items if isinstance(item, dict)]
+        names = [item.get("id") for item in items if isinstance(item, dict)]
         return [name for name in names if isinstance(name, str)]
 
     def _malformed(self, reason: str) -> MalformedReplyError:

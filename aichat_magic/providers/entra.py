@@ -50,7 +50,8 @@ class EntraTokens:
         Raises:
             MissingKeyError: Nobody is signed in, or the sign-in failed.
         """
-        return self._valid() or await asyncio.to_thread(self._fetched)
+        valid = self._valid()
+        return await asyncio.to_thread(self._fetched) if valid is None else valid
 
     def _valid(self) -> Secret | None:
         current = self._current

@@ -63,13 +63,20 @@ class OpenAI(Dialect):
     async def models(self) -> list[str]:
         """Return the names of the models that the server offers, sorted."""
         await self.prepare()
-        content = await self._get("models")
-        # Together answers with a bare list, some gateways with {"models": [...]}, all others with {"data": [...]}.
+        return sorted(self._model_names(self._listed(await self._get("models"))))
+
+    def _listed(self, content: Any) -> Any:
+        """Return the models in an answer: a list of objects with `id`.
+
+        Together answers with a bare list, some gateways with {"models": [...]}, all others with {"data": [...]}. It is
+        null where there is none, and an object may have `name` instead of `id`.
+        """
         if isinstance(content, dict):
-            if not {"data", "models"} & set(content):
-                raise self._malformed("it has no list of models")
-            content = content.get("data") or content.get("models")
-        return sorted(self._model_names(content))
+            names = [name for name in ("data", "models") if name in content]
+            content = next((content[name] for name in names if content[name]), [] if names else None)
+        if not isinstance(content, list):
+            return content
+        return [{"id": item.get("id", item.get("name"))} if isinstance(item, dict) else item for item in content]
 
     def _url(self, path: str) -> str:
         """Return the URL of a path of the API."""

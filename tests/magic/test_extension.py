@@ -369,7 +369,14 @@ def test_models_lists_those_of_the_current_provider_or_the_named_one(run: Cell) 
 
 def test_providers_tell_whether_there_is_a_key_and_not_which(run: Cell) -> None:
     _, printed = run("%aichat providers")
-    for part in ("openai", "present", "GROQ_API_KEY", "not working", "in this process"):
+    for part in (
+        "openai",
+        "from OPENAI_API_KEY",
+        "set GROQ_API_KEY",
+        "set AZURE_OPENAI_ENDPOINT",
+        "not working",
+        "in this process",
+    ):
         assert part in printed
     assert CANARY not in printed
 

@@ -287,11 +287,21 @@ async def test_status_error_tells_the_servers_words() -> None:
         await completed(answer)
 
 
-@pytest.mark.parametrize("value", [{"data": [{"id": "b"}, {"id": "a"}, {"name": "c"}, 3]}, [{"id": "b"}, {"id": "a"}]])
-async def test_models_are_listed(value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ({"data": [{"id": "b"}, {"id": "a"}, {"size": 1}, 3]}, ["a", "b"]),
+        ([{"id": "b"}, {"id": "a"}], ["a", "b"]),
+        ({"models": [{"name": "b"}, {"id": "a", "name": "long"}]}, ["a", "b"]),
+        ({"data": None, "models": [{"name": "a"}]}, ["a"]),
+        ({"object": "list", "data": None}, []),
+        ({"models": None}, []),
+        ({"data": []}, []),
+    ],
+)
+async def test_models_are_listed(value: Any, names: list[str]) -> None:
     http = HttpClient(mock=httpx.MockTransport(lambda request: httpx.Response(200, json=value)))
-    names = await OpenAI(Endpoint(provider="openai", base_url="http://x/v1"), http).models()
-    assert [name for name in names if name != "c"] == ["a", "b"]
+    assert await OpenAI(Endpoint(provider="openai", base_url="http://x/v1"), http).models() == names
 
 
 async def test_images_follow_the_text_as_data_urls_and_other_messages_stay_text() -> None:
