@@ -203,8 +203,9 @@ class Commands:
             state = "" if cls.working and not (preset and preset.ended) else "not working"
             if preset is None:
                 return name, "not needed", state, "in this process"
-            missing = f"set {preset.key_env}" if preset.needs_key else "-"
-            if not settings.search(name, preset).has_address and not settings.configured_address(name)[0]:
+            is_elsewhere = bool(settings.configured_address(name)[0])
+            missing = f"set {preset.key_env}" if preset.needs_key and not is_elsewhere else "-"
+            if not settings.search(name, preset).has_address and not is_elsewhere:
                 return name, missing, state, f"set {' or '.join(preset.variables)}"
             route = registry.resolve(f"{name}/any", settings, allow_not_working=True, is_dry=True)
             endpoint = route.provider.endpoint
