@@ -108,8 +108,8 @@ def _backend() -> Any:
     """Return the package `keyring` if it is installed and the system has a keyring; None otherwise."""
     try:
         keyring = importlib.import_module("keyring")
-        # A backend that only says that there is none has the lowest priority.
-        return keyring if keyring.get_keyring().priority > 0 else None
+        # Below 1 are those that keep plain text, and the one that says that there is none (keyring's documentation).
+        return keyring if keyring.get_keyring().priority >= 1 else None
     except Exception:  # backends fail in many ways, on systems without a desktop above all
         return None
 

@@ -95,7 +95,9 @@ class Commands:
         for name in registry.names(settings):
             with contextlib.suppress(AichatError):
                 preset = registry.preset(name, settings)
-                found[name] = preset.key_env if preset else ""
+                found[name] = " or ".join(filter(None, (preset.key_env, *preset.other_key_envs))) if preset else ""
+                if preset and preset.variables:
+                    found[name] += f"\n{' ' * 19}address: {' or '.join(preset.variables)}"
         return found
 
     def _do_doctor(self, rest: str) -> None:

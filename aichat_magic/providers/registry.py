@@ -134,6 +134,10 @@ class Registry:
                 )
         cls = self.provider_class(prefix, settings)
         preset = self.preset(prefix, settings)
+        if not model and preset is not None and not (preset.default_model or cls.default_model):
+            if (base_url or settings.base_url) and prefix != "openai":
+                # `mistral` is a provider, and a model of many servers.
+                return self.resolve(f"openai/{name}", settings, base_url=base_url, proxy=proxy, is_dry=is_dry)
         address, origin = (base_url, "--base-url") if base_url else settings.configured_address(prefix)
         model = model or (preset.default_model if preset else "") or cls.default_model
         if not model:

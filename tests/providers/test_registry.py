@@ -119,6 +119,15 @@ def test_prefix_of_another_provider_means_its_own_server(registry: Registry, nam
     assert endpoint.origin == "built in"
 
 
+def test_name_of_a_provider_may_be_a_model_of_ones_own_server(registry: Registry) -> None:
+    route = registry.resolve("mistral", Settings(), base_url="http://gpu:8000/v1")
+    assert (route.name, route.provider.endpoint.base_url) == ("openai/mistral", "http://gpu:8000/v1")
+    mine = {"lab": ProviderSettings(base_url="http://lab/v1", default_model="m")}
+    settings = Settings(base_url="http://gpu:8000/v1", providers=mine)
+    assert registry.resolve("mistral", settings).name == "openai/mistral"
+    assert registry.resolve("lab", settings).provider.endpoint.base_url == "http://lab/v1"
+
+
 def test_address_without_a_model_asks_for_one_and_not_the_embedded_model(registry: Registry) -> None:
     settings = Settings(base_url="http://gpu:8000/v1")
     with pytest.raises(ConfigError, match=r"Which model of the server at http://gpu:8000/v1\?.*%aichat models"):
