@@ -48,6 +48,7 @@ class Preset:
         read_address: Returns the address of the API for a value of `address_env`.
         key_header: Header that carries the key; empty: ``authorization``, after the word Bearer.
         token_scope: Scope of tokens that stand in for a key; empty when it takes none.
+        token_help: How to get such tokens, as the end of a sentence.
         token_hosts: Ends of the names of the hosts that may get such a token.
         ended: Why the provider cannot be used any more, and what to use instead: one or two sentences.
     """
@@ -62,6 +63,7 @@ class Preset:
     read_address: Callable[[str], str] = str
     key_header: str = ""
     token_scope: str = ""
+    token_help: str = ""
     token_hosts: tuple[str, ...] = ()
     ended: str = ""
 
@@ -255,6 +257,7 @@ class EndpointSearch:
             f"    [providers.{name}]\n"
             f'    api_key = "..."\n'
             f"%aichat providers shows which have a key; the embedded model needs none."
+            + (f"\nWithout a key: {self.preset.token_help}" if self.preset.token_help else "")
         )
 
     def _held_back(self, url: str, is_own: bool, homes: list[tuple[str, FoundKey]]) -> str:

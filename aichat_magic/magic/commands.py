@@ -76,11 +76,18 @@ class Commands:
         history = self._history
         turns = counted(len(history.load(history.current)), "turn")
         rows = (
-            ("model", self._chat.settings.model),
+            ("model", self._model_text()),
             ("conversation", f"{history.current} ({turns}), {history.lifetime_text()}"),
             ("this session", self._totals.line()),
         )
         show(Table("aichat", ("", ""), rows, "%aichat help shows the commands; %aichat doctor checks the setup."))
+
+    def _model_text(self) -> str:
+        """Return the model that a cell asks; none is set where there is only an address."""
+        settings = self._chat.settings
+        if settings.model_for() == settings.model:
+            return settings.model
+        return f"none yet at {settings.base_url}: %aichat use MODEL"
 
     def _do_help(self, rest: str) -> None:
         show(Note(manual.page(rest, variables=self._key_variables())))

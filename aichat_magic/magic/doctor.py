@@ -332,7 +332,7 @@ def _keys(chat: Chat, settings: Settings) -> Iterator[Finding]:
         if endpoint.key is not None:
             present.append(f"{name} ({endpoint.key_origin})")
     found = f"present: {', '.join(present) or 'none'}; absent: {', '.join(absent) or 'none'}"
-    is_needed = not present and settings.model.partition("/")[0] != "local"
+    is_needed = not present and settings.model_for().partition("/")[0] != "local"
     yield Finding(subject="keys", state="ok" if present or not is_needed else "note", found=found,
                   fix="" if present else "the embedded model needs none; for others: %aichat help keys")  # fmt: skip
 

@@ -272,6 +272,9 @@ def server() -> Iterator[ChatServer]:
 def test_server_of_ones_own_is_one_line(server: ChatServer) -> None:
     with Kernel(env={"AICHAT_BASE_URL": "http://127.0.0.1:9/v1"}) as kernel:
         kernel.run("%load_ext aichat_magic")
+        status = kernel.run("%aichat")
+        assert "none yet at http://127.0.0.1:9/v1: %aichat use MODEL" in status.stdout + status.shown
+        assert "Which model of the server at http://127.0.0.1:9/v1" in repr(kernel.run("%%aichat\nhi"))
         said = kernel.run(f"%aichat use qwen3 --base-url {server.url}/chat/completions?api-version=1")
         assert f"Model: openai/qwen3 at {server.url}?api-version=1 (from this session)" in said.stdout + said.shown
         assert kernel.run("%%aichat\nhi").status == "ok"
