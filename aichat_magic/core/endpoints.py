@@ -148,7 +148,9 @@ class EndpointSearch:
         )
         for url, place in places:
             if url:
-                return base_url_of(url, "base URL" if place == "built in" else f"base URL ({place})"), place
+                url = base_url_of(url, "base URL" if place == "built in" else f"base URL ({place})")
+                # A server alone is meant as the provider's own programs would take it.
+                return url if urlsplit(url).path else self._read(url), place
         variables = " or ".join(self.preset.variables)
         give = f"Set {variables}, or give one" if variables else "Give one"
         raise ConfigError(f"Provider {self.provider!r} has no address. {give}: --base-url http://host:port/v1")
@@ -203,12 +205,12 @@ class EndpointSearch:
     def own_server(self) -> str:
         """Return ``scheme://host:port`` of the provider's own server; empty where its address is not known."""
         own = self._own()[0]
-        return host_of(own) if own else ""
+        return host_of(own) if is_url(own) else ""
 
     def _own(self) -> tuple[str, str]:
         """Return the address that the provider's own programs would call, and where it comes from."""
         if named := self.environ.get(self.preset.address_env, "").strip():
-            return self.preset.read_address(named), self.preset.address_env
+            return self._read(named), self.preset.address_env
         used: list[str] = []
 
         def value(match: re.Match[str]) -> str:
@@ -218,6 +220,13 @@ class EndpointSearch:
 
         url = _VARIABLE.sub(value, self.preset.base_url)
         return ("", "") if "" in used else (url, used[0] if used else "built in")
+
+    def _read(self, text: str) -> str:
+        """Return the address of the API for a value of the provider's own variable; unchanged if it is none."""
+        try:
+            return self.preset.read_address(text)
+        except ValueError:
+            return text
 
     def _beside(self) -> tuple[str, str]:
         """Return the variable for the address of this provider, and its value: ``OPENAI_BASE_URL``."""

@@ -453,14 +453,13 @@ def parse_use(rest: str) -> tuple[str, str]:
     Raises:
         ArgumentError: The line cannot be understood.
     """
-    words = split_line(rest)
     parser = MagicLineParser(prog="%aichat use", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
-    parser.add_argument("model", nargs="?", default="")
+    parser.add_argument("model", nargs="*", default=[])
     parser.add_argument("--base-url", default="")
-    got = parser.parse_words(words)
-    if not got.model:
+    got = parser.parse_words(split_line(rest))
+    if len(got.model) != 1 or not got.model[0]:
         raise ArgumentError("Write it as: %aichat use MODEL, or %aichat use MODEL --base-url URL")
-    return str(got.model), str(got.base_url)
+    return str(got.model[0]), str(got.base_url)
 
 
 def words_of(command: str, rest: str, *, least: int, most: int) -> list[str]:

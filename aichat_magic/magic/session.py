@@ -351,7 +351,8 @@ class Session:
         """Show exactly what would be sent, and about how many tokens it has."""
         options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.sent().items())
         endpoint = call.provider.endpoint
-        address = f"{endpoint.base_url}, from {endpoint.origin}" if endpoint.base_url else "this process"
+        origin = f", from {endpoint.origin}" if endpoint.origin else ""
+        address = f"{endpoint.base_url}{origin}" if endpoint.base_url else "this process"
         show(
             Transcript(
                 title=f"Would be sent to {call.model} ({address}); nothing was sent",

@@ -6,9 +6,12 @@ import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 from servers import ChatServer, Received, status, text
 
-from aichat_magic.core.errors import AuthenticationError, ConfigError, MissingKeyError, NotWorkingError
+from aichat_magic.core.errors import AichatError, AuthenticationError, ConfigError, MissingKeyError, NotWorkingError
 from aichat_magic.core.messages import ChatRequest, Message
 from aichat_magic.core.settings import Settings, load_settings
 from aichat_magic.http.client import HttpClient
@@ -84,6 +87,44 @@ def test_endpoint_of_azure_is_a_resource_or_any_address_that_its_portal_shows(en
     assert found.base_url == address
     assert found.key_origin == "AZURE_OPENAI_API_KEY"
     assert azure_address(endpoint).startswith("https://")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "address"),
+    [
+        ("azure/m", "https://res.openai.azure.com/", "https://res.openai.azure.com/openai/v1"),
+        (
+            "azure/m",
+            "https://res.openai.azure.com?api-version=1",
+            "https://res.openai.azure.com/openai/deployments/m?api-version=1",
+        ),
+        ("azure/m", "https://gateway.example/azure", "https://gateway.example/azure"),
+        ("ollama/m", "http://gpu:8080", "http://gpu:8080/v1"),
+        ("ollama/m", "http://gpu/api", "http://gpu/api"),
+        ("databricks/m", "https://dbc-1.example", "https://dbc-1.example/serving-endpoints"),
+        ("openai/m", "http://gpu:8000", "http://gpu:8000"),
+    ],
+)
+def test_server_alone_is_read_as_the_providers_own_programs_read_it(name: str, given: str, address: str) -> None:
+    settings = Settings(environ={"AZURE_OPENAI_API_KEY": KEY})
+    assert Registry(HttpClient()).resolve(name, settings, base_url=given).provider.endpoint.base_url == address
+
+
+@settings_of_hypothesis(max_examples=300)
+@example("https://[")
+@example("//[")
+@example("http://a:b@c:99999999")
+@given(st.text(max_size=30))
+def test_any_text_in_a_variable_is_an_address_or_one_error_of_ours(text: str) -> None:
+    registry = Registry(HttpClient())
+    for name in ("OLLAMA_HOST", "AZURE_OPENAI_ENDPOINT", "DATABRICKS_HOST", "AWS_BEDROCK_BASE_URL", "AWS_REGION"):
+        settings = Settings(environ={name: text})
+        for provider, preset in PRESETS.items():
+            if name in preset.variables:
+                with contextlib.suppress(AichatError):
+                    registry.resolve(f"{provider}/m", settings)
+                search = settings.search(provider, preset)
+                assert isinstance(search.own_server() + str(search.has_address), str)
 
 
 @pytest.mark.parametrize("host", ["dbc-1.cloud.databricks.com", "https://dbc-1.cloud.databricks.com/"])
