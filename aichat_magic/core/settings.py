@@ -14,7 +14,7 @@ from typing import Any
 from ..text.words import nearest
 from .config_file import SETTING_TYPES, ProviderSettings, converted, price_from, provider_settings, read_config
 from .endpoints import Endpoint, EndpointSearch, Preset
-from .errors import AichatError, ConfigError, OptionError
+from .errors import ConfigError, OptionError
 from .keys import KeyRing
 from .options import OPTION_TYPES, Options
 from .prices import Price
@@ -147,13 +147,6 @@ class Settings:
         search = self.search(provider, preset)
         url, place = search.address(base_url, origin)
         return search.endpoint(url, place, model=model, proxy=through, is_dry=is_dry)
-
-    def has_key(self, provider: str, preset: Preset) -> bool:
-        """Tell whether there is a key for a provider at its own address."""
-        try:
-            return self.endpoint(provider, preset).key is not None
-        except AichatError:
-            return False
 
 
 def _nearness(origin: str) -> int:

@@ -229,4 +229,3 @@ def test_base_url_of_the_environment_that_cannot_be_used_is_an_error_that_names_
     settings = load_settings({"AICHAT_API_KEY": "k", "AICHAT_BASE_URL": base_url})
     with pytest.raises(ConfigError, match="AICHAT_BASE_URL"):
         settings.endpoint("openai", OPENAI)
-    assert not settings.has_key("openai", OPENAI)
