@@ -25,6 +25,7 @@ from ..core.secrets import Secret
 from ..core.settings import Settings, config_path, environment_names
 from ..core.sync import run
 from ..core.urls import checked_proxy, is_loopback, proxy_name
+from ..http.adapters import CERTIFICATE_VARIABLES, tls_context
 from ..providers.base import AsyncProvider
 from ..providers.llama.weights import SMOLLM2, default_cache_dir, inspect
 from ..providers.registry import ResolvedModel
@@ -125,6 +126,7 @@ def examine(chat: Chat, location: CellLocation, environ: Mapping[str, str] | Non
         "servers": lambda: _servers(chat, settings),
         "stores": lambda: map(lambda what: _store(what, environ), ("replies", "conversations")),
         "proxy": lambda: _proxy(environ),
+        "certificates": lambda: _certificates(environ),
     }
     findings: list[Finding] = []
     for subject, look in parts.items():
@@ -417,6 +419,19 @@ def _proxy(environ: Mapping[str, str]) -> Iterator[Finding]:
                 yield Finding(subject="proxy", state="fix", found=str(error), fix=f"set or unset {spelled}")
     if found:
         yield Finding(subject="proxy", state="note", found=f"{', '.join(found)}; this machine's servers go without")
+
+
+def _certificates(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the certificates that the environment names; without a variable they are the system's."""
+    name = next((name for name in CERTIFICATE_VARIABLES if environ.get(name, "").strip()), "")
+    if not name:
+        return
+    try:
+        tls_context(True, environ)
+    except BadInputError as error:
+        yield Finding(subject="certificates", state="fix", found=str(error), fix=f"set or unset {name}")
+    else:
+        yield Finding(subject="certificates", state="ok", found=f"{environ[name]} ({name})")
 
 
 def _in_words(error: Exception) -> str:

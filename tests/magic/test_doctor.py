@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import trustme
 from servers import ChatServer
 
 from aichat_magic.chat.chat import Chat
@@ -257,6 +258,16 @@ def test_proxy_is_told_without_its_password(machine: Machine) -> None:
     assert "user" not in machine.found("proxy").found
     machine.environ["HTTPS_PROXY"] = "htp://x"
     assert machine.found("proxy").state == "fix"
+
+
+def test_certificates_that_are_not_there_are_to_mend(machine: Machine, tmp_path: Path) -> None:
+    assert all(finding.subject != "certificates" for finding in machine.report().findings)
+    machine.environ["REQUESTS_CA_BUNDLE"] = str(tmp_path / "gone.pem")
+    stale = machine.found("certificates")
+    assert (stale.state, stale.fix) == ("fix", "set or unset REQUESTS_CA_BUNDLE")
+    assert "gone.pem" in stale.found
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "gone.pem"))
+    assert machine.found("certificates").found == f"{tmp_path / 'gone.pem'} (REQUESTS_CA_BUNDLE)"
 
 
 def test_one_look_that_fails_leaves_the_others(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
