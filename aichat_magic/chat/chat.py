@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from ..core.errors import AichatError, NoCapacityError, UnexpectedError
+from ..core.keys import KeyRing
 from ..core.messages import ChatRequest, Chunk, Message, PartialReply, Reply, StatusCallback
 from ..core.options import CallOptions
 from ..core.prices import PriceList
@@ -145,6 +146,7 @@ class Chat:
         self._store = store
         self._load = settings
         self._set: dict[str, str] = {}
+        self.keys = KeyRing()
 
     @property
     def store(self) -> ReplyStore:
@@ -163,7 +165,11 @@ class Chat:
         settings = self._load()
         for name, value in self._set.items():
             settings = changed(settings, name, value)
-        return settings
+        return dataclasses.replace(settings, keys=self.keys)
+
+    def was_set(self, name: str) -> bool:
+        """Return whether `set` has given a setting its value."""
+        return setting_name(name) in self._set
 
     def set(self, name: str, value: str) -> None:
         """Set one value for the rest of the session, as `%aichat set` does.
@@ -202,7 +208,7 @@ class Chat:
         """
         settings = settings or self.settings
         resolved = self.registry.resolve(
-            given.model or settings.model,
+            given.model or settings.model_for(given.base_url),
             settings,
             base_url=given.base_url,
             proxy=Secret(given.proxy) if given.proxy else None,

@@ -362,7 +362,9 @@ class Session:
     def _show_dry_run(self, call: Call, history: History) -> None:
         """Show exactly what would be sent, and about how many tokens it has."""
         options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.shown().items())
-        address = call.provider.endpoint.base_url or "this process"
+        endpoint = call.provider.endpoint
+        origin = f", from {endpoint.origin}" if endpoint.origin else ""
+        address = f"{endpoint.base_url}{origin}" if endpoint.base_url else "this process"
         show(
             Transcript(
                 title=f"Would be sent to {call.model} ({address}); nothing was sent",

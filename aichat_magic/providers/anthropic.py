@@ -16,9 +16,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from ..core.endpoints import Preset
 from ..core.errors import BadInputError, OptionError, PromptError
 from ..core.messages import ChatRequest, Chunk, FinishReason, Message, estimate_tokens
-from ..core.settings import Preset
+from ..core.urls import api_url
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
 from ..schema.modes import is_closed
@@ -103,7 +104,8 @@ class Anthropic(Dialect):
 
     def _url(self, path: str) -> str:
         """Return the URL of a path of the API, whether or not the base URL ends in ``/v1``."""
-        return f"{self.endpoint.base_url.removesuffix('/v1')}/v1/{path}"
+        base, mark, query = self.endpoint.base_url.partition("?")
+        return api_url(f"{base.removesuffix('/v1')}/v1{mark}{query}", path)
 
     def _auth(self) -> Auth | None:
         """Return the header that carries the key, or None without a key."""

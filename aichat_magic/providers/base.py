@@ -13,11 +13,12 @@ from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from ..core.endpoints import Endpoint, Preset
 from ..core.errors import BadInputError, UnknownNameError
 from ..core.messages import ChatRequest, Chunk, Message, Reply, StatusCallback, messages_from
 from ..core.options import OPTION_NAMES, CallOptions
 from ..core.secrets import Secret
-from ..core.settings import Endpoint, Preset, load_settings
+from ..core.settings import load_settings
 from ..http.client import HttpClient
 from ..text.words import nearest
 from .profile import ModelProfiles
@@ -171,7 +172,7 @@ class AsyncProvider(ABC):
         schema = kwargs.pop("schema", None)
         given = CallOptions.from_keywords(kwargs)
         endpoint = load_settings(os.environ).endpoint(
-            name, cls.presets.get(name), base_url=given.base_url, proxy=secret_proxy
+            name, cls.presets.get(name), base_url=given.base_url, model=model, proxy=secret_proxy
         )
         request = ChatRequest(
             model=model,

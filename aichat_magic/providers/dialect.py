@@ -211,7 +211,7 @@ class Dialect(AsyncProvider):
             url=self._url(self.chat_path),
             body=encode_json(fitting.body(is_streamed=is_streamed)),
             headers=(("accept", accept), *self.headers),
-            auth=self._auth(),
+            **self._secrets(),
             proxy=self.endpoint.proxy,
             timeout_s=fitting.request.timeout_s,
             start=self._start,
@@ -224,13 +224,21 @@ class Dialect(AsyncProvider):
                 provider=self.name,
                 url=self._url(path),
                 headers=self.headers,
-                auth=self._auth(),
+                **self._secrets(),
                 proxy=self.endpoint.proxy,
                 timeout_s=_MODELS_TIMEOUT_S,
                 start=self._start,
             )
         )
         return response.json()
+
+    def _secrets(self) -> dict[str, Any]:
+        """Return the headers with secrets as `HttpRequest` takes them: the user's own replace the key of that name."""
+        auth = self._auth()
+        own = tuple(Auth(header=name.lower(), secret=value) for name, value in self.endpoint.headers)
+        if auth is not None and any(each.header == auth.header for each in own):
+            auth = None
+        return {"auth": auth, "secret_headers": own, "no_key": self.endpoint.no_key}
 
     @property
     def _start(self) -> str:

@@ -7,9 +7,9 @@ import dataclasses
 import os
 from collections.abc import AsyncGenerator, Iterator
 
+from ..core.endpoints import Endpoint
 from ..core.errors import AichatError, BadRequestError
 from ..core.messages import ChatRequest, Chunk, Reply, StatusCallback
-from ..core.settings import Endpoint
 from ..core.usage import Usage
 from ..http.client import HttpClient
 from .base import AsyncProvider

@@ -134,7 +134,10 @@ _TIERS: Mapping[str, Mapping[str, str]] = {
     # Where an organization has a commitment of priority, auto uses it.
     "anthropic": {"auto": "auto", "priority": "auto"},
     **dict.fromkeys(("ollama", "lmstudio", "llamacpp", "vllm", "local", "aichat"), _NO_TIERS),
+    "cerebras": _OPENAI_TIERS,
+    "fireworks": {"auto": "", "priority": "priority"},
     **dict.fromkeys(("mistral", "deepseek", "together", "zai", "moonshot"), _NO_TIERS),
+    **dict.fromkeys(("huggingface", "nvidia", "perplexity", "databricks"), _NO_TIERS),
 }
 
 # Budgets of models that take no effort, in tokens; at least 1,024 by the API. With the room for the answer they stay

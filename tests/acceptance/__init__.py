@@ -7,6 +7,7 @@ once it is taken out. `python tests/defences.py` takes them out one by one and w
 from __future__ import annotations
 
 from acceptance import (
+    addresses,
     descriptors,
     kernels,
     limits,
@@ -35,6 +36,7 @@ ROWS: tuple[Row, ...] = (
     *schemas.ROWS,
     *wire.ROWS,
     *limits.ROWS,
+    *addresses.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import BadRequestError, ModelFileError, UnknownNameError
 from aichat_magic.core.messages import ChatRequest, Chunk, Message
 from aichat_magic.core.options import Options
-from aichat_magic.core.settings import Endpoint
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.llama.engine import close_all, loaded
 from aichat_magic.providers.llama.weights import SMOLLM2

@@ -18,10 +18,11 @@ from servers import Answer, ChatServer, Received, payload, text
 import aichat_magic  # noqa: F401  # it is what gives pandas the accessor
 from aichat_magic.chat import chat as chat_module
 from aichat_magic.chat.chat import Chat
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import BadRequestError
 from aichat_magic.core.messages import ChatRequest, Chunk, Message, PartialReply, Reply
 from aichat_magic.core.options import Options
-from aichat_magic.core.settings import Endpoint, Settings
+from aichat_magic.core.settings import Settings
 from aichat_magic.core.sync import run
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.anthropic import Anthropic
