@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import logging
 import random as randomlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -25,7 +26,11 @@ from ..providers.registry import Registry
 from ..store.base import ReplyStore
 from ..store.sqlite import open_store
 from ..text.words import shorten
+from .notices import ContextSizes, Introductions, noticed
 from .retry import RetryPolicy, give_up, next_wait_s
+
+# Without a handler, Python writes warnings of a logger to the error stream, each as a line.
+_log = logging.getLogger("aichat_magic")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,7 @@ class Chat:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = randomlib.random,
+        say: Callable[[str], None] = _log.warning,
     ) -> None:
         """Create a chat with its dependencies.
 
@@ -113,12 +119,16 @@ class Chat:
             clock: Returns monotonic seconds.
             sleep: Waits a number of seconds.
             random: Returns uniform numbers in [0, 1), for the jitter of waits.
+            say: Called with a line for a user who has no view of the reply, as in a script.
         """
         self.http = http or HttpClient()
         self.registry = registry or Registry(self.http)
         self._clock = clock
         self._sleep = sleep
         self.random = random
+        self.say = say
+        self.introductions = Introductions()
+        self.contexts = ContextSizes()
         self._store = store
         self._load = settings
         self._set: dict[str, str] = {}
@@ -219,7 +229,9 @@ class Chat:
             except AichatError as error:
                 failed = error
             else:
-                return dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
+                reply = dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
+                self._introduce(call)
+                return self._with_notice(reply, call)
             await self._wait_or_raise(failed, call, attempt, status)
 
     async def attempt(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
@@ -261,6 +273,19 @@ class Chat:
         Raises:
             AichatError: The last error; `draft` has everything that arrived before it.
         """
+        begin = self._clock()
+        async with contextlib.aclosing(self._chunks(call, draft, status)) as chunks:
+            async for chunk in chunks:
+                if chunk.text:
+                    self._introduce(call)
+                yield chunk
+        reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
+        self._with_notice(reply, call)
+
+    async def _chunks(
+        self, call: Call, draft: PartialReply, status: StatusCallback | None
+    ) -> AsyncGenerator[Chunk, None]:
+        """Yield the chunks of `stream`, and say nothing."""
         attempt = 0
         while True:
             attempt += 1
@@ -299,11 +324,26 @@ class Chat:
             AichatError: The same errors as `stream`.
         """
         begin = self._clock()
-        async with contextlib.aclosing(self.stream(call, draft, status=status)) as chunks:
+        async with contextlib.aclosing(self._chunks(call, draft, status)) as chunks:
             async for chunk in chunks:
                 if chunk.text:
                     show(draft.text)
-        return draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
+        reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
+        self.contexts.learn(reply, call)
+        return noticed(reply, call)
+
+    def _introduce(self, call: Call) -> None:
+        """Say what to know of a model, once."""
+        if line := self.introductions.line(call):
+            self.say(line)
+
+    def _with_notice(self, reply: Reply, call: Call) -> Reply:
+        """Return a reply with its notice, and say the first one of each model."""
+        self.contexts.learn(reply, call)
+        reply = noticed(reply, call)
+        if reply.notice and self.introductions.is_first(call, "notice"):
+            self.say(f"{call.model}: {reply.notice}")
+        return reply
 
     async def _wait_or_raise(self, failed: Exception, call: Call, attempt: int, status: StatusCallback | None) -> None:
         """Wait as long as the policy says, or raise the error if there is no further attempt."""

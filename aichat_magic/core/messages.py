@@ -153,6 +153,8 @@ class Reply:
         messages: The messages that were sent.
         value: The parsed text, where JSON or a schema was asked for.
         rate_limits: The rate limits that the server sent with it.
+        notice: What was cut of it or of its prompt other than by `max_tokens`, and what to do, for the user; else
+            empty.
     """
 
     text: str
@@ -163,6 +165,7 @@ class Reply:
     messages: tuple[Message, ...] = field(default=(), repr=False)
     value: Any = field(default=None, repr=False, compare=False)
     rate_limits: RateLimits | None = field(default=None, repr=False, compare=False)
+    notice: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         """Return the text."""
@@ -179,6 +182,7 @@ class Reply:
             messages=self.messages,
             value=self.value,
             rate_limits=self.rate_limits,
+            notice=self.notice,
         )
 
     @property

@@ -5,7 +5,7 @@ connections, `connection` for our own sockets, `response` for parsing the bytes 
 codings, `pool` and `connection_limit` for connections that are kept open, `deadlines` for how long to wait,
 `httpx_adapter` and `instrumentation` for proxies, mocks and instrumentation of httpx, `sse` for server-sent events,
 `errors` for what a status or a broken connection means, `rate_limits` for rate-limit headers, `request` and `urls` for
-what is sent and where.
+what is sent and where, `download` for large files.
 
 Nothing here knows the API of any provider.
 """

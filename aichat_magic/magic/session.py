@@ -156,6 +156,7 @@ class Session:
             return None
         if arguments.batch:
             return self._batch(arguments, cell.removesuffix("\n"))
+        is_template = prompt is not None
         prompt = prompt or self._prompt(arguments, cell)
         data = included(
             arguments.include,
@@ -189,6 +190,9 @@ class Session:
         for line in self._notes(prompt, data, history, name):
             view.note(line)
         if name == MAIN and not arguments.is_without_history and (line := self._history.greeting()):
+            view.note(line)
+        is_relied_on = is_template or arguments.is_code or reply_format.is_checked
+        if line := self._chat.introductions.line(call, is_relied_on=is_relied_on):
             view.note(line)
         reply, problem = self._ask(call, view, reply_format, arguments.output)
         if problem:

@@ -82,6 +82,10 @@ class Anthropic(Dialect):
         {"anthropic": Preset(base_url="https://api.anthropic.com", key_env="ANTHROPIC_API_KEY", needs_key=True)}
     )
 
+    def reply_tokens(self, model: str) -> int:
+        """Return the `max_tokens` that is sent where none is given: this API insists on one."""
+        return _MAX_TOKENS
+
     def check(self, request: ChatRequest) -> None:
         """Refuse a request that this API cannot express. Nothing is sent.
 

@@ -1,4 +1,4 @@
-"""Numbers and amounts of money in words."""
+"""Numbers, sizes and amounts of money in words."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ def decimals(number: float) -> str:
         return f"{number:g}"
     places = max(2, 1 - math.floor(math.log10(abs(number))))
     return f"{number:,.{min(places, 12)}f}"
+
+
+def byte_size(n_bytes: int) -> str:
+    """Format a size: ``98 MB``, ``4.7 GB``, ``12 kB``."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= 0.9995 * factor:
+            size = n_bytes / factor
+            return f"{size:.1f} {unit}" if unit == "GB" and size < 99.95 else f"{size:,.0f} {unit}"
+    return f"{n_bytes} bytes"
