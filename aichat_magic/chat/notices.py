@@ -75,12 +75,11 @@ def cut_notice(reply: Reply, call: SentCall) -> str:
             f"cut{f' after {written:,} tokens' if written else ''} by a limit of {provider.name}'s own: set one with "
             f"--max-tokens N, or max_tokens=N; if its context is full, {_LESS}"
         )
-    larger = f", or give the server a larger one ({_LARGER_CONTEXT[provider.name]})" * (
-        provider.name in _LARGER_CONTEXT
-    )
+    larger = _LARGER_CONTEXT.get(provider.name, "")
+    or_larger = f", or give the server a larger one ({larger})" if larger else ""
     return (
         f"cut because the context of {call.model} is full, with {read:,} tokens of prompt and {written:,} of reply: "
-        f"{_LESS}{larger}"
+        f"{_LESS}{or_larger}"
     )
 
 
@@ -99,7 +98,7 @@ def _is_context_full(reply: Reply, call: SentCall) -> bool:
     if context is not None:
         return total >= context - _CONTEXT_SLACK
     # A server that limits replies, and not contexts, stops anywhere.
-    return total >= _CONTEXT_STEP and (total + _CONTEXT_SLACK) % _CONTEXT_STEP <= 2 * _CONTEXT_SLACK
+    return total >= _COMMON_STEP - _CONTEXT_SLACK and (total + _CONTEXT_SLACK) % _CONTEXT_STEP <= 2 * _CONTEXT_SLACK
 
 
 def prompt_notice(reply: Reply, call: SentCall) -> str:
