@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from effort import PATIENCE_S
+
 REPO = "owner/tiny-GGUF"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -63,6 +65,13 @@ class Hub:
     def fetched(self) -> list[Asked]:
         """The requests for bytes."""
         return [one for one in self.asked if one.method == "GET" and one.path.startswith("/store/")]
+
+    def wait_for_bytes(self) -> None:
+        """Wait until bytes are asked for."""
+        until = time.monotonic() + PATIENCE_S
+        while not self.fetched():
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ may contain the token.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -87,6 +86,17 @@ def fetch_from_hub(
     name = HubModel.parse(model)
     download = _HubDownload(hub_library(), name, environ, status, is_cancelled)
     return _interruptible(download.path, is_cancelled)
+
+
+def cached_file(model: str, *, environ: Mapping[str, str]) -> Path | None:
+    """Return the file of a model of the Hub if it is on this machine, else None. No server is asked.
+
+    Raises:
+        MissingExtraError: ``huggingface_hub`` is not installed.
+        UnknownNameError: The name cannot be read.
+    """
+    name = HubModel.parse(model)
+    return _HubDownload(hub_library(), name, environ, lambda text, done, total: None, lambda: False).cached()
 
 
 class _HubDownload:
@@ -267,22 +277,28 @@ class _HubDownload:
                 digest.update(piece)
         return digest.hexdigest()
 
-    def _cached_or_raise(self, error: _UnreachableError | _RefusedError) -> Path:
-        """Return the file from the cache, or raise the error if it is not there.
+    def cached(self) -> Path | None:
+        """Return the (first) file from the cache, or None if one is missing there; no server is asked.
 
         The layout is that of "Understand caching" in the documentation of ``huggingface_hub`` (2026-11).
         """
-        cached: list[HubFile] = []
-        snapshot = self._folder
         reference = self._folder / "refs" / "main"
-        if reference.is_file() and _HASH.fullmatch(commit := reference.read_text("ascii", "replace").strip()):
-            snapshot /= f"snapshots/{commit}"
-            paths = [path for path in snapshot.rglob("*") if path.suffix.lower() == ".gguf" and path.is_file()]
-            cached = [HubFile(name=path.relative_to(snapshot).as_posix(), size=path.stat().st_size) for path in paths]
-        with contextlib.suppress(ModelFileError):
-            files = chosen_files(cached, self._model)
+        commit = reference.read_text("ascii", "replace").strip() if reference.is_file() else ""
+        if not _HASH.fullmatch(commit):
+            return None
+        snapshot = self._folder / "snapshots" / commit
+        paths = [path for path in snapshot.rglob("*") if path.suffix.lower() == ".gguf" and path.is_file()]
+        files = [HubFile(name=path.relative_to(snapshot).as_posix(), size=path.stat().st_size) for path in paths]
+        try:
+            return snapshot / chosen_files(files, self._model)[0].name
+        except ModelFileError:
+            return None
+
+    def _cached_or_raise(self, error: _UnreachableError | _RefusedError) -> Path:
+        """Return the file from the cache, or raise the error if it is not there."""
+        if (path := self.cached()) is not None:
             self._report(f"Using {self._model.repo} as it is on this machine", 0, 0)
-            return snapshot / files[0].name
+            return path
         if isinstance(error, _RefusedError):
             raise ModelFileError(str(error)) from None
         raise ModelFileError(

@@ -1,6 +1,8 @@
 """Models of the Hugging Face Hub, against a stand-in of it on loopback."""
 
+import asyncio
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -15,11 +17,16 @@ from effort import PATIENCE_S
 from hub_server import COMMIT, REPO, Hub, hub_server
 from needs import needs
 
+from aichat_magic.chat.chat import Chat
 from aichat_magic.core.errors import MissingExtraError, ModelFileError, UnknownNameError
+from aichat_magic.core.settings import load_settings
+from aichat_magic.magic.doctor import _model
 from aichat_magic.providers.llama import hub as hub_module
+from aichat_magic.providers.llama import memory
 from aichat_magic.providers.llama.engine import close_all, engine_for, find, loaded
 from aichat_magic.providers.llama.hub import fetch_from_hub
 from aichat_magic.providers.llama.hub_names import HubFile, HubModel, chosen_files
+from aichat_magic.providers.llama.memory import free_memory, memory_warning
 from aichat_magic.providers.llama.weights import SMOLLM2
 
 needs_hub = needs("huggingface_hub")
@@ -392,6 +399,82 @@ def test_file_that_is_nowhere_is_told_with_the_reason(
         fetch(hub, tmp_path / "empty", **environ)
 
 
+def test_doctor_says_whether_the_file_is_there_without_asking(hub: Hub, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    environ = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path), "AICHAT_MODEL": f"local/{MODEL}"}
+    chat = Chat(settings=lambda: load_settings(environ))
+
+    def found() -> tuple[str, str]:
+        finding = next(found for found in _model(chat, chat.settings) if found.subject == "model file")
+        return finding.state, finding.found
+
+    assert found() == ("note", "not on this machine; the first cell downloads it from the Hugging Face Hub")
+    assert not hub.asked
+    path = fetch(hub, tmp_path)
+    asked = len(hub.asked)
+    assert found() == ("ok", f"{path} (2 MB)")
+    assert len(hub.asked) == asked
+
+
+# --- memory
+
+
+def machine(folder: Path, *, available_kb: int, limit: str = "max", used: int = 0, cache: int = 0) -> dict[str, Path]:
+    folder.joinpath("meminfo").write_text(f"MemTotal: 99999999 kB\nMemAvailable:    {available_kb} kB\n")
+    for name, text in (("max", limit), ("current", str(used)), ("stat", f"anon 1\ninactive_file {cache}\n")):
+        folder.joinpath(f"memory.{name}").write_text(text + "\n" * (name != "stat"))
+    return {"proc": folder, "cgroup": folder}
+
+
+@pytest.mark.parametrize(
+    ("counters", "free"),
+    [
+        ({"available_kb": 4}, 4096),
+        ({"available_kb": 100, "limit": "10000", "used": 7000}, 3000),
+        ({"available_kb": 100, "limit": "10000", "used": 9000, "cache": 4000}, 5000),
+        ({"available_kb": 1, "limit": "10000", "used": 7000}, 1024),
+    ],
+)
+def test_free_memory_is_that_of_the_machine_or_the_container(
+    tmp_path: Path, counters: dict[str, Any], free: int
+) -> None:
+    assert free_memory(**machine(tmp_path, **counters)) == free
+
+
+def test_model_that_is_larger_than_the_free_memory_is_warned_of(tmp_path: Path) -> None:
+    where = machine(tmp_path, available_kb=4)
+    for number, size in ((1, 3000), (2, 1000), (3, 97)):
+        tmp_path.joinpath(PART.format(number)).write_bytes(b"G" * size)
+    first = tmp_path / PART.format(1)
+    assert re.search(
+        r"has 4 kB, and only 4 kB of memory are free.*choose a smaller file", memory_warning(first, **where)
+    )
+    tmp_path.joinpath(PART.format(3)).write_bytes(b"G" * 96)
+    assert memory_warning(first, **where) == ""
+    assert memory_warning(first, proc=tmp_path / "none", cgroup=tmp_path / "none") == ""
+
+
+@pytest.mark.anyio
+async def test_warning_of_too_little_memory_comes_before_the_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("xllamacpp")
+    path = tmp_path / "large.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    monkeypatch.setattr(memory, "free_memory", lambda **_: 99)
+    told: list[str] = []
+
+    def status(words: str, done: int, total: int) -> None:
+        told.append(f"{words} after {len(caplog.records)} warnings")
+
+    with pytest.raises(ModelFileError, match="cannot be loaded"):
+        await engine_for(str(path), environ={}, status=status)
+    (line,) = told
+    assert line.startswith("Loading ")
+    assert line.endswith(" after 1 warnings")
+    assert "large.gguf has 104 bytes, and only 99 bytes of memory are free" in caplog.text
+
+
 # --- the engine
 
 
@@ -434,3 +517,20 @@ async def test_file_of_the_hub_that_is_no_model_is_told(
     with pytest.raises(ModelFileError, match="cannot be loaded"):
         await engine_for(MODEL, environ=environ)
     close_all()
+
+
+@needs_hub
+@pytest.mark.anyio
+async def test_cancelled_request_ends_the_download_and_keeps_what_has_come(hub: Hub, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    hub.stall_s = 5.0
+    environ = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path)}
+    task = asyncio.ensure_future(engine_for(MODEL, environ=environ))
+    await asyncio.to_thread(hub.wait_for_bytes)
+    began = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began < 5.0
+    hub.stall_s = 0.0
+    assert (await asyncio.to_thread(fetch, hub, tmp_path)).read_bytes() == BYTES
