@@ -6,7 +6,19 @@ once it is taken out. `python tests/defences.py` takes them out one by one and w
 
 from __future__ import annotations
 
-from acceptance import descriptors, kernels, network, notebooks, outages, replies, schemas, secrets, stores, wire
+from acceptance import (
+    descriptors,
+    kernels,
+    local_models,
+    network,
+    notebooks,
+    outages,
+    replies,
+    schemas,
+    secrets,
+    stores,
+    wire,
+)
 from acceptance.rows import Removal, Row
 
 ROWS: tuple[Row, ...] = (
@@ -14,6 +26,7 @@ ROWS: tuple[Row, ...] = (
     *stores.ROWS,
     *secrets.ROWS,
     *kernels.ROWS,
+    *local_models.ROWS,
     *descriptors.ROWS,
     *notebooks.ROWS,
     *outages.ROWS,

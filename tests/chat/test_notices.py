@@ -258,7 +258,7 @@ def test_limit_is_no_part_of_the_key(embedded: Embedded) -> None:
 class LlamaCpp:
     """A server with a context: it refuses a prompt that does not fit, and ends a reply where the context ends.
 
-    Its tokenizer makes a token of three bytes, so that all estimates are too low.
+    Its tokenizer makes a token of two bytes, so that all estimates are too low.
     """
 
     def __init__(self, context: int) -> None:
@@ -266,12 +266,12 @@ class LlamaCpp:
         self.read: list[int] = []
 
     def __call__(self, received: Received, attempt: int) -> Answer:
-        read = sum(len(message["content"]) for message in received.json["messages"]) // 3
+        read = sum(len(message["content"]) for message in received.json["messages"]) // 2
         self.read.append(read)
         if read >= self.context:
             return status(400, {"error": {"message": "the request exceeds the available context size", "code": 400}})
         written = min(self.context - read, received.json.get("max_tokens", 10**6))
-        return answer(received, "abc" * written, reason="length", read=read, written=written)
+        return answer(received, "ab" * written, reason="length", read=read, written=written)
 
 
 @pytest.mark.parametrize("model", ["llamacpp/m", "vllm/m", "lmstudio/m", "openai/m"])
