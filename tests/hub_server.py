@@ -46,7 +46,9 @@ class Hub:
         stall_s: Pause after the first bytes of an answer.
         ignores_range: Whether a `Range` is answered by the whole file.
         flip: Whether a byte of the files is wrong.
+        has_etag: Whether files have a hash, as on every Hub.
         asked: All requests.
+        fetched_at: When bytes were asked for, on the monotonic clock.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class Hub:
     flip: bool = False
     has_etag: bool = True
     asked: list[Asked] = field(default_factory=list)
+    fetched_at: list[float] = field(default_factory=list)
     url: str = ""
     store_url: str = ""
 
@@ -80,8 +83,8 @@ def hub_server(**has: Any) -> Iterator[Hub]:
     hub = Hub(**has)
     handler = type("Handler", (_Handler,), {"hub": hub})
     with (
-        ThreadingHTTPServer(("127.0.0.1", 0), handler) as front,
-        ThreadingHTTPServer(("127.0.0.1", 0), handler) as back,
+        _Server(("127.0.0.1", 0), handler) as front,
+        _Server(("127.0.0.1", 0), handler) as back,
     ):
         hub.url, hub.store_url = (f"http://127.0.0.1:{each.server_address[1]}" for each in (front, back))
         for each in (front, back):
@@ -160,6 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _store(self, data: bytes, range_: str) -> None:
         """Send bytes, from where they were asked for."""
         hub, begin = self.hub, 0
+        hub.fetched_at.append(time.monotonic())
         if hub.flip:
             data = data[:-1] + bytes([data[-1] ^ 1])
         headers = {"Content-Type": "binary/octet-stream", "ETag": '"of the store"'}
