@@ -207,12 +207,13 @@ class Chat:
             prices=PriceList(settings.prices),
         )
 
-    async def ask(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
+    async def ask(self, call: Call, *, status: StatusCallback | None = None, is_viewed: bool = False) -> Reply:
         """Send a request, try again where that can help, and return the whole reply.
 
         Args:
             call: The request and its provider.
             status: Called with the progress: ``(text, done, total)``.
+            is_viewed: Whether a view shows the reply with its notice, so that nothing need be said.
 
         Returns:
             The reply.
@@ -230,8 +231,9 @@ class Chat:
                 failed = error
             else:
                 reply = dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
-                self._introduce(call)
-                return self._with_notice(reply, call)
+                if not is_viewed:
+                    self._introduce(call)
+                return self._with_notice(reply, call, is_viewed=is_viewed)
             await self._wait_or_raise(failed, call, attempt, status)
 
     async def attempt(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
@@ -329,19 +331,18 @@ class Chat:
                 if chunk.text:
                     show(draft.text)
         reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
-        self.contexts.learn(reply, call)
-        return noticed(reply, call)
+        return self._with_notice(reply, call, is_viewed=True)
 
     def _introduce(self, call: Call) -> None:
         """Say what to know of a model, once."""
         if line := self.introductions.line(call):
             self.say(line)
 
-    def _with_notice(self, reply: Reply, call: Call) -> Reply:
-        """Return a reply with its notice, and say the first one of each model."""
+    def _with_notice(self, reply: Reply, call: Call, *, is_viewed: bool = False) -> Reply:
+        """Return a reply with its notice; say the first one of each model, unless a view shows it."""
         self.contexts.learn(reply, call)
         reply = noticed(reply, call)
-        if reply.notice and self.introductions.is_first(call, "notice"):
+        if reply.notice and not is_viewed and self.introductions.is_first(call, "notice"):
             self.say(f"{call.model}: {reply.notice}")
         return reply
 

@@ -29,13 +29,13 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                where="chat.chat:Chat.reply",
+                where="chat.chat:Chat._with_notice",
                 what="noticed",
                 by="reply",
                 tests=(f"{_NOTICES}::test_reply_cut_by_the_end_of_the_context_is_told_and_the_next_cell_works",),
             ),
             Removal(
-                where="chat.chat:Chat.reply",
+                where="chat.chat:Chat._with_notice",
                 what="contexts.learn",
                 by="None",
                 tests=(f"{_NOTICES}::test_reply_cut_by_the_end_of_the_context_is_told_and_the_next_cell_works",),

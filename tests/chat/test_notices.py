@@ -244,6 +244,13 @@ def test_script_is_told_once_of_replies_that_were_cut(embedded: Embedded) -> Non
     assert embedded.said[1].startswith(f"{MODEL}: cut after 256 tokens")
 
 
+def test_reply_that_a_view_shows_is_not_told_on_the_error_stream(embedded: Embedded) -> None:
+    embedded.reason, embedded.written = "length", 256
+    call = Conversation(chat=embedded.chat)._call("x", {})
+    assert "cut after 256 tokens" in run(embedded.chat.ask(call, is_viewed=True)).notice
+    assert not embedded.said
+
+
 def test_limit_is_no_part_of_the_key(embedded: Embedded) -> None:
     """A stored reply to the same question stays a reply to it, whatever the default is in a later release."""
     call = Conversation(chat=embedded.chat)._call("x", {})
