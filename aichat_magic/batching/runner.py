@@ -107,6 +107,11 @@ class BatchRunner:
         self.stopped_by: AichatError | None = None
 
     @property
+    def call(self) -> Call:
+        """Return the call that each row's is made from."""
+        return self._plan.call
+
+    @property
     def model(self) -> str:
         """Return the model as ``provider/model``."""
         return self._plan.call.model

@@ -165,6 +165,8 @@ class Reply:
         logprobs: Log probabilities of its tokens, as the server sends them, where they were asked for.
         remarks: What was sent otherwise than asked, one line each, such as an option that the server refused and that
             was left out.
+        notice: What was cut of it or of its prompt other than by `max_tokens`, and what to do, for the user; else
+            empty.
     """
 
     text: str
@@ -179,6 +181,7 @@ class Reply:
     model_version: str = ""
     logprobs: Any = field(default=None, repr=False, compare=False)
     remarks: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    notice: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         """Return the text."""
@@ -199,6 +202,7 @@ class Reply:
             model_version=self.model_version,
             logprobs=self.logprobs,
             remarks=self.remarks,
+            notice=self.notice,
         )
 
     @property

@@ -24,7 +24,12 @@ When you run a cell of a notebook again, its new turn replaces the old one; late
 front end that sends cell ids, such as JupyterLab or VS Code.""",
     "models": """\
 Write a model as provider/model: local/smollm2-135m, openai/gpt-5-mini, ollama/llama3.2. The embedded model, local/...,
-runs in this process: nothing leaves the machine, and nothing is billed. local//path/to/file.gguf runs any GGUF file.
+runs in this process: nothing leaves the machine, and nothing is billed. local/smollm2-135m, the default, is only for
+demonstrations: it is often wrong, and writes 256 tokens unless --max-tokens asks for more.
+
+local//path/to/file.gguf runs any GGUF file, local/hf/OWNER/REPO:QUANT any of the Hugging Face Hub (extra `hub`), such
+as local/hf/HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF:Q4_K_M. It is downloaded once (HF_TOKEN for gated ones), and needs
+about as much free memory as the file is large.
 
 Any other OpenAI-compatible server is one line: %aichat use MODEL --base-url URL, or -m MODEL --base-url URL for one
 cell; or set AICHAT_BASE_URL, or %aichat set base_url URL; or give it a name with a table [providers.NAME] in

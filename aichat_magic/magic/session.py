@@ -157,6 +157,7 @@ class Session:
             return None
         if arguments.batch:
             return self._batch(arguments, cell.removesuffix("\n"))
+        is_template = prompt is not None
         prompt = prompt or self._prompt(arguments, cell)
         data = included(
             arguments.include,
@@ -192,6 +193,9 @@ class Session:
         for line in (*notes, *self._notes(prompt, data, history, name)):
             view.note(line)
         if name == MAIN and not arguments.is_without_history and (line := self._history.greeting()):
+            view.note(line)
+        is_relied_on = is_template or arguments.is_code or reply_format.is_checked
+        if line := self._chat.introductions.line(call, is_relied_on=is_relied_on):
             view.note(line)
         reply, problem = self._ask(call, view, reply_format, arguments.output, is_streamed=arguments.is_streamed)
         if problem:
@@ -317,7 +321,7 @@ class Session:
         def taken(reply: Reply) -> None:
             new = [line for line in reply.remarks if line not in self._warned]
             self._warned.update(new)
-            note = ". ".join(filter(None, [finish_mark(reply), *new])) if new else ""
+            note = ". ".join(filter(None, [reply.notice or finish_mark(reply), *new])) if new else ""
             shown = dataclasses.replace(reply, text=reply_format.shown(reply.text, is_notebook=is_notebook))
             view.finish(shown, note=note)
             self._totals.count(reply.model, reply.usage)
@@ -334,7 +338,7 @@ class Session:
                 if is_streamed:
                     reply = await self._chat.reply(call, draft, status=view.status, show=update)
                 else:
-                    reply = await self._chat.ask(call, status=view.status)
+                    reply = await self._chat.ask(call, status=view.status, is_viewed=True)
                 first = first or reply
                 return reply
             finally:

@@ -26,7 +26,7 @@ from ..schema.modes import is_closed
 from .dialect import Dialect, StreamState, token_count
 from .fitting import Fitting
 from .profile import SchemaMode
-from .wire_options import messages_options
+from .wire_options import ANSWER_TOKENS, messages_options
 
 _VERSION = "2023-06-01"
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -68,6 +68,10 @@ class Anthropic(Dialect):
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
         {"anthropic": Preset(base_url="https://api.anthropic.com", key_env="ANTHROPIC_API_KEY", needs_key=True)}
     )
+
+    def reply_tokens(self, model: str) -> int:
+        """Return the `max_tokens` that is sent where none is given: this API insists on one."""
+        return ANSWER_TOKENS
 
     def check(self, request: ChatRequest) -> None:
         """Refuse a request that this API cannot express. Nothing is sent.

@@ -91,6 +91,14 @@ class AsyncProvider(ABC):
         """Return how many tokens messages and reply may have together, or None if that is not known."""
         return None
 
+    def reply_tokens(self, model: str) -> int | None:
+        """Return the longest reply, in tokens, to a request without `max_tokens`, or None if the server decides."""
+        return None
+
+    def remark(self, model: str) -> str:
+        """Return what a user should know before the first reply of a model, as a sentence; usually nothing."""
+        return ""
+
     def check(self, request: ChatRequest) -> None:
         """Refuse a request that this provider cannot send. Nothing is sent.
 
