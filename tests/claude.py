@@ -37,16 +37,16 @@ def ends(stop: str | None = "end_turn", usage: Any = None, **more: Any) -> str:
 STOP = event("message_stop")
 
 
-def claude(content: str) -> Answer:
-    """`content` as one message, or word by word when the request asks for a stream."""
+def claude(content: str, *, stop: str = "end_turn") -> Answer:
+    """`content` as one message, or word by word when the request asks for a stream; `stop` is its stop reason."""
 
     async def play(exchange: Exchange) -> bool:
         if not exchange.received.json.get("stream"):
-            return await payload(message(content)).play(exchange)
+            return await payload(message(content, stop=stop)).play(exchange)
         block = {"index": 0, "content_block": {"type": "text", "text": ""}}
         pieces = [piece(word) for word in re.findall(r"\S*\s*", content)[:-1]]
         opening = [begins(), event("content_block_start", **block), event("ping")]
-        closing = [event("content_block_stop", index=0), ends(), STOP]
+        closing = [event("content_block_stop", index=0), ends(stop), STOP]
         return await event_stream([*opening, *pieces, *closing]).play(exchange)
 
     return Answer(play)

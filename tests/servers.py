@@ -107,7 +107,9 @@ def chunked(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def completion(content: str, received: Received, *, model: str | None = None, usage: bool = True) -> dict[str, Any]:
+def completion(
+    content: str, received: Received, *, model: str | None = None, usage: bool = True, finish: str = "stop"
+) -> dict[str, Any]:
     """A chat.completion object."""
     message = {"role": "assistant", "content": content}
     value = {
@@ -115,7 +117,7 @@ def completion(content: str, received: Received, *, model: str | None = None, us
         "object": "chat.completion",
         "created": 1,
         "model": model or received.json.get("model", MODEL),
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
     }
     return value | ({"usage": usage_of(content, received)} if usage else {})
 
@@ -142,11 +144,11 @@ def _chunk(received: Received, model: str | None) -> dict[str, Any]:
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": named}
 
 
-def _stream(pieces: list[str], received: Received, model: str | None, usage: bool) -> list[bytes]:
+def _stream(pieces: list[str], received: Received, model: str | None, usage: bool, finish: str = "stop") -> list[bytes]:
     """All events of a whole stream, in order."""
     events = [_delta(received, model, {"role": "assistant", "content": ""}, None)]
     events += [_delta(received, model, {"content": piece}, None) for piece in pieces]
-    events.append(_delta(received, model, {}, "stop"))
+    events.append(_delta(received, model, {}, finish))
     if usage and (received.json.get("stream_options") or {}).get("include_usage"):
         totals = usage_of("".join(pieces), received)
         events.append(sse({**_chunk(received, model), "choices": [], "usage": totals}))
@@ -156,12 +158,14 @@ def _stream(pieces: list[str], received: Received, model: str | None, usage: boo
 # --- good answers
 
 
-def text(content: str, *, model: str | None = None, usage: bool = True, delay_s: float = 0) -> Answer:
+def text(
+    content: str, *, model: str | None = None, usage: bool = True, delay_s: float = 0, finish: str = "stop"
+) -> Answer:
     """`content` as one JSON object, or in pieces of a word when the request says ``"stream": true``.
 
-    `delay_s` is waited once, before the answer.
+    `delay_s` is waited once, before the answer; `finish` is the finish reason, such as ``"length"``.
     """
-    return chunks(re.findall(r"\S*\s*", content)[:-1], model=model, usage=usage, first_s=delay_s)
+    return chunks(re.findall(r"\S*\s*", content)[:-1], model=model, usage=usage, first_s=delay_s, finish=finish)
 
 
 def chunks(
@@ -171,6 +175,7 @@ def chunks(
     first_s: float = 0,
     model: str | None = None,
     usage: bool = True,
+    finish: str = "stop",
 ) -> Answer:
     """The pieces as a stream, `delay_s` between them; as one JSON object when no stream was asked for."""
     parts = list(pieces)
@@ -180,9 +185,9 @@ def chunks(
             await asyncio.sleep(first_s)
         received = exchange.received
         if not (received.body and received.json.get("stream")):
-            value = completion("".join(parts), received, model=model, usage=usage)
+            value = completion("".join(parts), received, model=model, usage=usage, finish=finish)
             return await payload(value).play(exchange)
-        return await event_stream(_stream(parts, received, model, usage), delay_s=delay_s).play(exchange)
+        return await event_stream(_stream(parts, received, model, usage, finish), delay_s=delay_s).play(exchange)
 
     return Answer(play)
 
@@ -360,6 +365,7 @@ class ChatServer:
         url: Base URL of the API: ``http://127.0.0.1:PORT/v1``.
         root: The same without ``/v1``.
         port: The port.
+        models: The list of models, as JSON.
         requests: Every request, in the order of arrival.
         connections: Connections accepted so far.
         open_connections: Connections open now.
@@ -376,6 +382,7 @@ class ChatServer:
     ) -> None:
         """`answer(received, attempt)` chooses; `attempt` counts equal requests from 1."""
         self.answer = answer or echo
+        self.models: Any = {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
         self.requests: list[Received] = []
         self.connections = 0
         self.in_flight = 0
@@ -479,7 +486,7 @@ class ChatServer:
     def _choose(self, received: Received) -> Answer:
         self.requests.append(received)
         if received.method == "GET" and received.path.partition("?")[0].endswith("/models"):
-            return payload({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+            return payload(self.models)
         identity = (received.method, received.path, received.body)
         self._attempts[identity] += 1
         return self.answer(received, self._attempts[identity])

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 from ..chat.api import Prompt, prompt_messages
 from ..chat.chat import Chat, shared_chat
 from ..chat.keywords import CallKeywords, document_keywords
+from ..chat.remarks import warn_of
 from ..core.errors import AichatError, BatchStoppedError, ChatInterrupt, PromptError
 from ..core.messages import Reply
 from ..core.options import CallOptions
@@ -51,14 +52,17 @@ async def batch_async(
     prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Unpack[BatchKeywords]
 ) -> list[Reply | AichatError | None]:
     """Do the same as `batch` in asynchronous code."""
-    source = chat or shared_chat()
-    runner = _runner(prompts, source, options)
+    chat = chat or shared_chat()
+    runner = _runner(prompts, chat, options)
     await runner.run()
+    if len(runner) and (line := chat.introductions.line(runner.call, is_relied_on=True)):
+        chat.say(line)
     if runner.stopped_by is not None:
         raise BatchStoppedError(
             f"The run stopped after {runner.progress().done:,} rows: {runner.stopped_by} The finished ones are kept.",
-            run=BatchRun(runner, lambda: _again(runner, prompts, source, options)),
+            run=BatchRun(runner, lambda: _again(runner, prompts, chat, options)),
         )
+    warn_of(runner.remarks)
     for line in replaced_line(runner.replaced):
         warnings.warn(line, UserWarning, stacklevel=2)
     return list(runner.outcomes())
@@ -76,9 +80,18 @@ async def batch_iter_async(
         AichatError: An error stopped the run; the rows that finished before have been yielded.
     """
     source = chat or shared_chat()
-    rows = iterate_rows(lambda on_row: _runner(prompts, source, {"progress": False, **options}, on_row))
-    async with contextlib.aclosing(rows) as results:
+    runners: list[BatchRunner] = []
+
+    def make(on_row: Callable[[RowResult], None]) -> BatchRunner:
+        runners.append(_runner(prompts, source, {"progress": False, **options}, on_row))
+        return runners[0]
+
+    n_told = 0
+    async with contextlib.aclosing(iterate_rows(make)) as results:
         async for result in results:
+            if len(remarks := list(runners[0].remarks)) > n_told:
+                warn_of(remarks[n_told:])
+                n_told = len(remarks)
             yield result
 
 

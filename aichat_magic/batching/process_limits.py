@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..core.settings import Endpoint
+from ..core.endpoints import Endpoint
 from .limiter import Home
 from .server_limit import Participant, ServerLimit
 

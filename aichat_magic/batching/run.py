@@ -38,16 +38,21 @@ class BatchRun:
     Attributes:
         replies: A `Reply` for each row, in order; None where there is none.
         errors: The error of each failed row, by position.
+        introduction: What to know of the model, if the process has not been told before; else empty.
     """
 
-    def __init__(self, runner: BatchRunner, again: Callable[[], BatchRun], index: Any = None) -> None:
+    def __init__(
+        self, runner: BatchRunner, again: Callable[[], BatchRun], index: Any = None, *, introduction: str = ""
+    ) -> None:
         """Create the result of a run.
 
         Args:
             runner: The runner of its rows.
             again: Runs the same rows again, without those that are done.
             index: Labels of the rows for `frame`; default: their positions.
+            introduction: What to know of the model.
         """
+        self.introduction = introduction
         self._runner = runner
         self._run_again = again
         self._index = index
@@ -158,9 +163,14 @@ class BatchRun:
         """Return the number of replies in which invalid characters were replaced: NULs and lone surrogates."""
         return self._runner.replaced
 
+    @property
+    def sent_otherwise(self) -> list[str]:
+        """Return what was sent otherwise than asked, one line each, such as an option that the server refused."""
+        return list(self._runner.remarks)
+
     def remarks(self) -> list[str]:
         """Return remarks on the replies for the user, one line each."""
-        return replaced_line(self.replaced)
+        return [*self.sent_otherwise, *replaced_line(self.replaced)]
 
     def stop_error(self) -> BatchStoppedError | None:
         """Return the error to raise if the run was stopped or no row was answered; else None."""
@@ -226,9 +236,13 @@ class BatchRun:
         lines = [f"<BatchRun {self.summary()}>"]
         if self.stopped_by is not None:
             lines.append(f"- stopped: {self.stopped_by}")
-        lines += [f"- {remark}" for remark in self.remarks()]
+        lines += [f"- {remark}" for remark in self._notes()]
         lines += [f"- {count:,} x {kind}: {text}" for kind, count, text in self._error_kinds()]
         return wrapped(terminal_text("\n".join(lines)), _WIDTH)
+
+    def _notes(self) -> list[str]:
+        """Return the remarks, after what to know of the model."""
+        return [*filter(None, (self.introduction,)), *self.remarks()]
 
     def _error_kinds(self) -> list[tuple[str, int, str]]:
         """Return the kinds of errors, the most frequent first, each with its count and its first message."""
@@ -260,7 +274,7 @@ class BatchRun:
             html.append(f"<div>{pictures}</div>")
         if self.stopped_by is not None:
             html.append(Note(f"Stopped: {self.stopped_by}")._repr_mimebundle_()["text/html"])
-        html += [Note(remark)._repr_mimebundle_()["text/html"] for remark in self.remarks()]
+        html += [Note(remark)._repr_mimebundle_()["text/html"] for remark in self._notes()]
         if kinds := self._error_kinds():
             table = Table("Errors", ("kind", "rows", "the first says"), tuple(kinds), "")
             html.append(table._repr_mimebundle_()["text/html"])
@@ -345,7 +359,8 @@ def run_rows(
     plan = options.plan(chat, given, budget)
     show = progress_bar(options.progress, n_rows)
     runner = BatchRunner(chat, plan, make_rows(), n_rows=n_rows, on_progress=show, known=known)
-    result = BatchRun(runner, again, index)
+    introduction = chat.introductions.line(plan.call, is_relied_on=True) if n_rows else ""
+    result = BatchRun(runner, again, index, introduction=introduction)
     keep(result)
     interrupt: ChatInterrupt | None = None
     try:

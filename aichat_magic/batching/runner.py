@@ -44,6 +44,7 @@ class BatchRunner:
 
     Attributes:
         stopped_by: The error that stopped the run before its last row, or None.
+        remarks: What was sent otherwise than asked, one line each, in order; the keys of a dict.
         calls: Requests sent, including retries.
         latencies_s: Latency of each reply, in seconds.
         finished_s: Arrival of each reply, in seconds since the run began.
@@ -106,11 +107,17 @@ class BatchRunner:
         self._changed = asyncio.Event()
         self._began_at = self._reported_at = 0.0
         self._tally = UsageSum()
+        self.remarks: dict[str, None] = {}
         self.calls = 0
         self.latencies_s = array("d")
         self.finished_s = array("d")
         self.elapsed_s = 0.0
         self.stopped_by: AichatError | None = None
+
+    @property
+    def call(self) -> Call:
+        """Return the call that each row's is made from."""
+        return self._plan.call
 
     @property
     def model(self) -> str:
@@ -397,6 +404,7 @@ class BatchRunner:
             self._report_progress()
             return
         self._tally.add(outcome.usage)
+        self.remarks |= dict.fromkeys(outcome.remarks)
         self.latencies_s.append(outcome.elapsed_s)
         self.finished_s.append(self._clock() - self._began_at)
         # A reply without an answer is charged all the same.

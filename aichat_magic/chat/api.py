@@ -14,6 +14,7 @@ from ..core.settings import Settings
 from ..core.sync import iterate, run
 from .chat import Call, Chat, shared_chat
 from .keywords import CallKeywords, document_keywords
+from .remarks import warn_of
 
 Prompt = str | Iterable[Message | Mapping[str, Any]]
 
@@ -69,7 +70,9 @@ def ask(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywo
 async def ask_async(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywords]) -> Reply:
     """Do the same as `ask` in asynchronous code."""
     chat = chat or shared_chat()
-    return await chat.ask(call_for(prompt, CallOptions.from_keywords(options), chat, chat.settings))
+    reply = await chat.ask(call_for(prompt, CallOptions.from_keywords(options), chat, chat.settings))
+    warn_of(reply.remarks)
+    return reply
 
 
 @document_keywords(CallKeywords)
@@ -103,6 +106,7 @@ async def stream_async(
     call = call_for(prompt, CallOptions.from_keywords(options), chat, chat.settings)
     async with contextlib.aclosing(chat.stream(call, PartialReply())) as chunks:
         async for chunk in chunks:
+            warn_of(chunk.remarks)
             if chunk.text:
                 yield chunk.text
 

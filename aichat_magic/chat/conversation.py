@@ -15,6 +15,7 @@ from ..core.settings import Settings
 from ..core.sync import iterate, run
 from .chat import Call, Chat, shared_chat
 from .keywords import CallKeywords, document_keywords
+from .remarks import warn_of
 
 # Tokens kept free for the reply if `max_tokens` is not set.
 _RESERVED_TOKENS = 512
@@ -126,6 +127,7 @@ class Conversation:
         """Do the same as `ask` in asynchronous code."""
         call = self._call(prompt, options)
         reply = await self._sender().ask(call)
+        warn_of(reply.remarks)
         self.keep(prompt, reply)
         return reply
 
@@ -147,6 +149,7 @@ class Conversation:
         call = self._call(prompt, options)
         draft = PartialReply()
         for chunk in iterate(self._sender().stream(call, draft)):
+            warn_of(chunk.remarks)
             if chunk.text:
                 yield chunk.text
         self.keep(prompt, draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages))
@@ -269,7 +272,7 @@ class Conversation:
         history = self.history(
             prompt,
             system=given.system or self.system or settings.system,
-            budget_tokens=history_budget(call, settings),
+            budget_tokens=history_budget(call, settings, chat.contexts.size(call)),
             place=place,
             images=images,
             # A conversation may go on with a model that takes no images.
@@ -282,18 +285,19 @@ class Conversation:
         return self._chat or shared_chat()
 
 
-def history_budget(call: Call, settings: Settings) -> int:
+def history_budget(call: Call, settings: Settings, context_tokens: int | None) -> int:
     """Return how many tokens the messages of a request may have: the user's limit, or less if the model takes less.
 
     Args:
         call: The call; its model and the length of its reply count.
         settings: The settings with the user's limit.
+        context_tokens: Tokens that messages and reply may have together, or None if that is not known.
 
     Returns:
         Tokens, >= 0.
     """
-    context = call.provider.context_tokens(call.request.model)
-    if context is None:
+    if context_tokens is None:
         return settings.max_history_tokens
-    reserved = min(call.request.options.max_tokens or _RESERVED_TOKENS, context // 2)
-    return min(settings.max_history_tokens, context - reserved)
+    request = call.request
+    reply = request.options.max_tokens or call.provider.reply_tokens(request.model) or _RESERVED_TOKENS
+    return min(settings.max_history_tokens, context_tokens - min(reply, context_tokens // 2))

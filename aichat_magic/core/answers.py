@@ -55,6 +55,25 @@ def no_answer(reply: Reply, options: Options, provider: str = "") -> EmptyReplyE
     return EmptyReplyError(words, provider=provider, finish_reason=reply.finish_reason)
 
 
+def incomplete(reply: Reply, options: Options) -> str:
+    """Return why the text of a reply is not the whole answer, to continue a sentence; empty if it is.
+
+    The same request would end the same way, so it is not worth asking again with the same limits.
+
+    Args:
+        reply: A reply with some text.
+        options: The sampling options of its request.
+    """
+    if reply.finish_reason == "length":
+        limit = "the token limit" if options.max_tokens is None else f"max_tokens={options.max_tokens}"
+        return f"the answer was cut at {limit}; raise max_tokens"
+    if reply.finish_reason == "content_filter":
+        return "the answer was cut by the provider's content filter; change the prompt"
+    if reply.finish_reason == "refusal":
+        return "the model refused to answer; change the prompt, or choose another model"
+    return ""
+
+
 def _length_advice(reply: Reply, options: Options) -> str:
     """Return in words what a reply has used up, and which limit to raise."""
     used, most = reply.usage.output_tokens, options.max_tokens

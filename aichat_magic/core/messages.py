@@ -133,6 +133,7 @@ class Chunk:
         usage: Totals of the whole reply, when the provider sends them.
         model: The model's name, as the provider reports it.
         logprobs: Log probabilities of the tokens of this chunk, as the server sends them, where they were asked for.
+        remarks: What was sent otherwise than asked, one line each, for the user.
     """
 
     text: str = ""
@@ -141,6 +142,7 @@ class Chunk:
     usage: Usage | None = None
     model: str | None = None
     logprobs: Any = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +163,10 @@ class Reply:
         thinking: The thinking that the model showed; no part of the text.
         model_version: The model's name as the server resolved it, such as ``gpt-5-mini-2025-08-07``; empty if unknown.
         logprobs: Log probabilities of its tokens, as the server sends them, where they were asked for.
+        remarks: What was sent otherwise than asked, one line each, such as an option that the server refused and that
+            was left out.
+        notice: What was cut of it or of its prompt other than by `max_tokens`, and what to do, for the user; else
+            empty.
     """
 
     text: str
@@ -174,6 +180,8 @@ class Reply:
     thinking: str = field(default="", repr=False)
     model_version: str = ""
     logprobs: Any = field(default=None, repr=False, compare=False)
+    remarks: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    notice: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         """Return the text."""
@@ -193,6 +201,8 @@ class Reply:
             thinking=self.thinking,
             model_version=self.model_version,
             logprobs=self.logprobs,
+            remarks=self.remarks,
+            notice=self.notice,
         )
 
     @property
@@ -243,6 +253,7 @@ class PartialReply:
         self._pieces: list[str] = []
         self._thinking: list[str] = []
         self._logprobs: list[Any] = []
+        self._remarks: tuple[str, ...] = ()
         self._model_version = ""
         self._usage: Usage | None = None
         self._finish_reason: FinishReason | None = None
@@ -256,6 +267,7 @@ class PartialReply:
         if chunk.logprobs:
             self._logprobs.append(chunk.logprobs)
         self._model_version = chunk.model or self._model_version
+        self._remarks = chunk.remarks or self._remarks
         if chunk.usage is not None:
             self._usage = chunk.usage
         if chunk.finish_reason is not None:
@@ -301,6 +313,7 @@ class PartialReply:
             thinking=self.thinking,
             model_version=self._model_version,
             logprobs=self._logprobs or None,
+            remarks=self._remarks,
         )
 
 

@@ -14,6 +14,7 @@ from ..batching.budget import Budget
 from ..batching.options import BatchOptions, Row
 from ..batching.run import BatchRun, run_rows
 from ..chat.chat import Chat
+from ..core.answers import incomplete
 from ..core.errors import AichatError, BadInputError
 from ..core.json_text import without_unfit
 from ..core.messages import Message, Reply
@@ -27,7 +28,7 @@ _RAW_COLUMN = "extract_raw"
 
 
 class TruncatedAnswerError(SchemaError):
-    """An answer truncated by a token limit or a content filter. A second question would be truncated, too."""
+    """An answer cut by a token limit or a content filter, or a refusal. A second question would end alike."""
 
 
 class Extraction:
@@ -57,7 +58,7 @@ class Extraction:
         self._options = options
         call = chat.call((Message("user", "-"),), given)
         self._is_enforced = call.provider.supports_schema
-        self._most_tokens = call.request.options.max_tokens
+        self._asked = call.request.options
         wire = {"name": schema.name, "strict": schema.is_strict, "schema": schema.json_schema}
         if (schema_text := json.dumps(wire, ensure_ascii=False)) != fit(schema_text):
             raise BadInputError(
@@ -90,6 +91,8 @@ class Extraction:
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
         first = self._run(lambda: self._prompted_rows(make_rows()), index, keep)
+        if first.introduction:
+            self._chat.say(first.introduction)
         if first.stopped_by is not None and (stopped := first.stop_error()) is not None:
             raise stopped
         answers = [self._validated(outcome) for outcome in first.outcomes()]
@@ -98,7 +101,7 @@ class Extraction:
             for row, (_, error) in enumerate(answers)
             if isinstance(error, SchemaError) and not isinstance(error, TruncatedAnswerError)
         }
-        replaced = self._replaced(first)
+        replaced, otherwise = self._replaced(first), dict.fromkeys(first.sent_otherwise)
         if wrong and first.budget.allows():
             texts = {row: text for row, text in enumerate(first.texts()) if row in wrong}
             # Even if it is stopped, its valid answers count; the other rows keep their first error.
@@ -107,7 +110,8 @@ class Extraction:
                 if row in wrong and isinstance(outcome, Reply):
                     answers[row] = self._validated(outcome)
             replaced += self._replaced(repaired)
-        for line in replaced_line(replaced):
+            otherwise |= dict.fromkeys(repaired.sent_otherwise)
+        for line in (*otherwise, *replaced_line(replaced)):
             warnings.warn(line, UserWarning, stacklevel=4)
         return self._columns(answers, index)
 
@@ -159,17 +163,8 @@ class Extraction:
         try:
             return self._schema.row(self._schema.parse(outcome.text)), None
         except SchemaError as error:
-            return outcome.text, self._truncation_error(outcome) or error
-
-    def _truncation_error(self, reply: Reply) -> TruncatedAnswerError | None:
-        """Return the error of a truncated answer, which explains why it is invalid; None for a complete one."""
-        if reply.finish_reason == "length":
-            most = self._most_tokens
-            limit = "at the token limit" if most is None else f"at max_tokens={most}"
-            return TruncatedAnswerError(f"the answer was cut {limit}; raise max_tokens")
-        if reply.finish_reason == "content_filter":
-            return TruncatedAnswerError("the answer was cut by the provider's content filter; change the prompt")
-        return None
+            reason = incomplete(outcome, self._asked)
+            return outcome.text, TruncatedAnswerError(reason) if reason else error
 
     def _replaced(self, run: BatchRun) -> int:
         """Count the replies with invalid characters, including those written as JSON escapes."""

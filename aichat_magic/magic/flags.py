@@ -150,7 +150,7 @@ def cell_parser() -> MagicLineParser:
     )
     reply.add_argument("--schema", default="", metavar="NAME", help="class or JSON schema that the reply must fit")
     reply.add_argument("--code", action="store_true", help="put the code into a new cell, without running")
-    reply.add_argument("--no-stream", action="store_true", help="show the reply only when it is complete")
+    reply.add_argument("--no-stream", action="store_true", help="ask for the whole reply at once")
     reply.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
     reply.add_argument("--debug", action="store_true", help="show the full traceback of an error")
     reply.add_argument("-h", "--help", action="store_true", help="show all flags, and send nothing")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..chat.chat import Call
+from ..core.answers import incomplete
 from ..core.errors import AichatError, BadInputError, UnknownNameError
 from ..core.json_text import SchemaError, values_in
 from ..core.messages import Message, Reply
@@ -127,6 +128,7 @@ async def reply_in_format(
     Returns:
         The reply with its `value` and an empty string; or the unchecked reply and a description of what is wrong with
         it, to continue a sentence. Usage and time include both requests. If asking again fails, it is the first reply.
+        A reply that was cut or refused is not asked for again: it would end the same way.
     """
     first = await ask(call)
     if not reply_format.is_checked:
@@ -135,6 +137,8 @@ async def reply_in_format(
         return dataclasses.replace(first, value=reply_format.value_of(first.text)), ""
     except SchemaError as error:
         problem = error
+    if reason := incomplete(first, call.request.options):
+        return first, f": {reason}"
     again = (Message("assistant", first.text or "-"), Message("user", reply_format.repair(problem)))
     try:
         second = await ask(call.with_messages((*call.request.messages, *again)))
@@ -149,4 +153,5 @@ async def reply_in_format(
     try:
         return dataclasses.replace(reply, value=reply_format.value_of(second.text)), ""
     except SchemaError as error:
-        return reply, f", twice: {error}"
+        reason = incomplete(second, call.request.options)
+        return reply, f": {reason}" if reason else f", twice: {error}"

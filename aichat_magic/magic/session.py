@@ -18,6 +18,7 @@ from ..core.options import CallOptions
 from ..core.settings import config_path, setting_names
 from ..core.sync import run
 from ..store.conversations import ConversationStore, MemoryConversations
+from ..text.reply_view import finish_mark
 from ..text.terminal import show
 from ..text.widgets import Note, Transcript
 from ..text.words import nearest, shorten
@@ -156,6 +157,7 @@ class Session:
             return None
         if arguments.batch:
             return self._batch(arguments, cell.removesuffix("\n"))
+        is_template = prompt is not None
         prompt = prompt or self._prompt(arguments, cell)
         data = included(
             arguments.include,
@@ -192,7 +194,10 @@ class Session:
             view.note(line)
         if name == MAIN and not arguments.is_without_history and (line := self._history.greeting()):
             view.note(line)
-        reply, problem = self._ask(call, view, reply_format, arguments.output)
+        is_relied_on = is_template or arguments.is_code or reply_format.is_checked
+        if line := self._chat.introductions.line(call, is_relied_on=is_relied_on):
+            view.note(line)
+        reply, problem = self._ask(call, view, reply_format, arguments.output, is_streamed=arguments.is_streamed)
         if problem:
             whereabouts = f"in {arguments.output}.text" if arguments.output else "above"
             raise SchemaError(f"The reply does not have the requested format{problem}. The text is {whereabouts}.")
@@ -296,7 +301,9 @@ class Session:
                 f"To send more: %aichat set max_history_tokens N; to start over: --new"
             )
 
-    def _ask(self, call: Call, view: ReplyView, reply_format: ReplyFormat, output: str) -> tuple[Reply, str]:
+    def _ask(
+        self, call: Call, view: ReplyView, reply_format: ReplyFormat, output: str, *, is_streamed: bool
+    ) -> tuple[Reply, str]:
         """Ask, show the reply while it grows, and return it with a description of what is wrong with its format.
 
         The reply is counted and assigned to the variable `output`. Text that arrived before an error or an interrupt
@@ -312,7 +319,11 @@ class Session:
                 view.update(reply_format.shown(text, is_notebook=is_notebook))
 
         def taken(reply: Reply) -> None:
-            view.finish(dataclasses.replace(reply, text=reply_format.shown(reply.text, is_notebook=is_notebook)))
+            new = [line for line in reply.remarks if line not in self._warned]
+            self._warned.update(new)
+            note = ". ".join(filter(None, [reply.notice or finish_mark(reply), *new])) if new else ""
+            shown = dataclasses.replace(reply, text=reply_format.shown(reply.text, is_notebook=is_notebook))
+            view.finish(shown, note=note)
             self._totals.count(reply.model, reply.usage)
             if output:
                 self._variables[output] = reply
@@ -324,7 +335,10 @@ class Session:
             loop = asyncio.get_running_loop()
             silence = loop.call_later(_SILENCE_S, view.status, f"Waiting for {call.model}")
             try:
-                reply = await self._chat.reply(call, draft, status=view.status, show=update)
+                if is_streamed:
+                    reply = await self._chat.reply(call, draft, status=view.status, show=update)
+                else:
+                    reply = await self._chat.ask(call, status=view.status, is_viewed=True)
                 first = first or reply
                 return reply
             finally:
@@ -352,7 +366,9 @@ class Session:
     def _show_dry_run(self, call: Call, history: History) -> None:
         """Show exactly what would be sent, and about how many tokens it has."""
         options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.shown().items())
-        address = call.provider.endpoint.base_url or "this process"
+        endpoint = call.provider.endpoint
+        origin = f", from {endpoint.origin}" if endpoint.origin else ""
+        address = f"{endpoint.base_url}{origin}" if endpoint.base_url else "this process"
         show(
             Transcript(
                 title=f"Would be sent to {call.model} ({address}); nothing was sent",

@@ -198,14 +198,14 @@ class TerminalView:
         if reply is not None:
             self._write_from(reply.text)
             # A complete reply becomes the cell's value, and the line for that value shows its summary.
-            note = note or ("" if reply.is_complete else finish_mark(reply))
+            note = note or reply.notice or ("" if reply.is_complete else finish_mark(reply))
         self._clear_status()
         self._write_piece(self._words.flush())
         if self._is_line_open:
             self._write("\n")
             self._is_line_open = False
         if note:
-            self._write(f"[{terminal_text(note)}]\n")
+            self._write(f"{wrapped(terminal_text(f'[{note}]'), self._width)}\n")
 
     def _write_from(self, text: str) -> None:
         """Write the part of `text` that has not been written yet."""

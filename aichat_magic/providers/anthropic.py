@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
+import json
 from collections.abc import Mapping
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from ..core.endpoints import Preset
 from ..core.errors import BadInputError, OptionError, PromptError
 from ..core.messages import ChatRequest, Chunk, FinishReason, Message, estimate_tokens
-from ..core.settings import Preset
+from ..core.urls import api_url
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
+from ..schema.modes import is_closed
 from .dialect import Dialect, StreamState, token_count
-from .wire_options import messages_options
+from .fitting import Fitting
+from .profile import SchemaMode
+from .wire_options import ANSWER_TOKENS, messages_options
 
 _VERSION = "2023-06-01"
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -54,15 +60,18 @@ class Anthropic(Dialect):
     url = "https://platform.claude.com/docs/en/api/messages"
     needs_auth = True
     supports_images = True
-    # The API has structured outputs, but they reject bounds, recursion, open objects and more than 16 unions, all of
-    # which our schemas may have ("Structured outputs", 2026-11). Described in the prompt and checked, any schema works.
-    supports_schema = False
+    supports_schema = True
+    thinking_forms = ("adaptive", "enabled")
     api = "Anthropic's messages API"
     chat_path = "messages"
     headers = (("anthropic-version", _VERSION),)
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
         {"anthropic": Preset(base_url="https://api.anthropic.com", key_env="ANTHROPIC_API_KEY", needs_key=True)}
     )
+
+    def reply_tokens(self, model: str) -> int:
+        """Return the `max_tokens` that is sent where none is given: this API insists on one."""
+        return ANSWER_TOKENS
 
     def check(self, request: ChatRequest) -> None:
         """Refuse a request that this API cannot express. Nothing is sent.
@@ -73,7 +82,7 @@ class Anthropic(Dialect):
         """
         super().check(request)
         sent = request.options.sent()
-        for name in ("presence_penalty", "frequency_penalty", "seed", "schema"):
+        for name in ("presence_penalty", "frequency_penalty", "seed"):
             if name in sent:
                 raise BadInputError(
                     f"Provider {self.name!r} has no option {name}. Leave out --{name.replace('_', '-')} ({name}), "
@@ -99,23 +108,36 @@ class Anthropic(Dialect):
 
     def _url(self, path: str) -> str:
         """Return the URL of a path of the API, whether or not the base URL ends in ``/v1``."""
-        return f"{self.endpoint.base_url.removesuffix('/v1')}/v1/{path}"
+        base, mark, query = self.endpoint.base_url.partition("?")
+        return api_url(f"{base.removesuffix('/v1')}/v1{mark}{query}", path)
 
     def _auth(self) -> Auth | None:
         """Return the header that carries the key, or None without a key."""
         key = self.endpoint.key
         return Auth(header="x-api-key", secret=key) if key is not None else None
 
-    def _body(self, request: ChatRequest, *, is_streamed: bool) -> dict[str, Any]:
-        """Return the JSON body of a chat request."""
+    def _schema_modes(self, schema: str | None) -> tuple[SchemaMode, ...]:
+        """Return the ways in which the API can be asked for a schema: it has no mode of mere JSON.
+
+        Its structured outputs take no bounds, recursion, open objects and more than 16 unions ("Structured outputs",
+        2026-11).
+        """
+        return ("plain_json_schema", "words") if schema is None or _is_closed(schema) else ("words",)
+
+    def _body(self, fitting: Fitting, *, is_streamed: bool) -> dict[str, Any]:
+        """Return the JSON body of a chat request as the user asked for it."""
+        request = fitting.request
         self.check(request)
-        if not _turn_messages(request):
+        if not _turn_messages(request.messages):
             raise PromptError("The prompt is empty: only the system message has text. Write the question.")
         body: dict[str, Any] = {
             "model": request.model,
-            **_wire_messages(request),
-            **messages_options(request.options, self.name, request.model),
+            **_wire_messages(fitting.messages),
+            **messages_options(fitting.options, self.name, request.model),
         }
+        if (schema := fitting.json_schema()) is not None:
+            form = {"type": "json_schema", "schema": schema["schema"]}
+            body["output_config"] = {"format": form, **body.get("output_config", {})}
         if is_streamed:
             body["stream"] = True
         return body
@@ -173,27 +195,27 @@ class Anthropic(Dialect):
         return "".join(texts)
 
 
-def _turn_messages(request: ChatRequest) -> list[Message]:
+@functools.lru_cache(maxsize=16)
+def _is_closed(schema: str) -> bool:
+    """Tell whether structured outputs can express a schema. Rows of a run share it."""
+    return is_closed(json.loads(schema)["schema"])
+
+
+def _turn_messages(messages: tuple[Message, ...]) -> list[Message]:
     """Return the messages of user and assistant, without empty ones (an interrupted reply): the API rejects those."""
-    return [
-        message
-        for message in request.messages
-        if message.role != "system" and (message.content.strip() or message.images)
-    ]
+    return [message for message in messages if message.role != "system" and (message.content.strip() or message.images)]
 
 
-def _wire_messages(request: ChatRequest) -> dict[str, Any]:
+def _wire_messages(messages: tuple[Message, ...]) -> dict[str, Any]:
     """Return one system message, alternating turns, and cache marks after the parts that later requests repeat.
 
     Two of the four allowed marks are used: one after the system message, which other conversations and the rows of a
     batch share, and one after the history, which the next turn reads and extends. The newest prompt is not marked, so
     that a cell that is run once does not pay for writing it.
     """
-    system_texts = [
-        message.content for message in request.messages if message.role == "system" and message.content.strip()
-    ]
+    system_texts = [message.content for message in messages if message.role == "system" and message.content.strip()]
     system = [Message("system", "\n\n".join(system_texts))] if system_texts else []
-    turns = [list(group) for _, group in groupby(_turn_messages(request), key=lambda message: message.role)]
+    turns = [list(group) for _, group in groupby(_turn_messages(messages), key=lambda message: message.role)]
     wire: dict[str, Any] = {
         "messages": [
             {"role": turn[0].role, "content": [block for message in turn for block in _blocks(message)]}

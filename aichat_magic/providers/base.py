@@ -13,13 +13,15 @@ from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from ..core.endpoints import Endpoint, Preset
 from ..core.errors import BadInputError, UnknownNameError
 from ..core.messages import ChatRequest, Chunk, Message, Reply, StatusCallback, messages_from
 from ..core.options import OPTION_NAMES, CallOptions
 from ..core.secrets import Secret
-from ..core.settings import Endpoint, Preset, load_settings
+from ..core.settings import load_settings
 from ..http.client import HttpClient
 from ..text.words import nearest
+from .profile import ModelProfiles
 from .wire_options import check_options, option_notes
 
 Messages = Iterable[Message | Mapping[str, Any]]
@@ -48,6 +50,7 @@ class AsyncProvider(ABC):
         supports_gpt_4: Whether it serves ``gpt-4``.
         default_model: The model that is asked when only the provider is named; empty if there is none.
         presets: The known servers by registered name; empty for a provider without a server.
+        profiles: What was learned of models from refusals; the registry shares it among providers.
     """
 
     url: ClassVar[str] = ""
@@ -72,6 +75,7 @@ class AsyncProvider(ABC):
             http: The client that sends the requests; shared by all providers.
         """
         self.endpoint = endpoint
+        self.profiles = ModelProfiles()
         self._http = http
 
     def __repr__(self) -> str:
@@ -86,6 +90,14 @@ class AsyncProvider(ABC):
     def context_tokens(self, model: str) -> int | None:
         """Return how many tokens messages and reply may have together, or None if that is not known."""
         return None
+
+    def reply_tokens(self, model: str) -> int | None:
+        """Return the longest reply, in tokens, to a request without `max_tokens`, or None if the server decides."""
+        return None
+
+    def remark(self, model: str) -> str:
+        """Return what a user should know before the first reply of a model, as a sentence; usually nothing."""
+        return ""
 
     def check(self, request: ChatRequest) -> None:
         """Refuse a request that this provider cannot send. Nothing is sent.
@@ -168,7 +180,7 @@ class AsyncProvider(ABC):
         schema = kwargs.pop("schema", None)
         given = CallOptions.from_keywords(kwargs)
         endpoint = load_settings(os.environ).endpoint(
-            name, cls.presets.get(name), base_url=given.base_url, proxy=secret_proxy
+            name, cls.presets.get(name), base_url=given.base_url, model=model, proxy=secret_proxy
         )
         request = ChatRequest(
             model=model,

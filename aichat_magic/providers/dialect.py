@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from abc import abstractmethod
@@ -10,14 +11,17 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..core.errors import AichatError, IncompleteReplyError, MalformedReplyError
-from ..core.messages import ChatRequest, Chunk, FinishReason, Reply
+from ..core.errors import AichatError, BadRequestError, IncompleteReplyError, MalformedReplyError, ProviderError
+from ..core.messages import ChatRequest, Chunk, FinishReason, PartialReply, Reply
 from ..core.usage import Usage
 from ..http.client import Auth, HttpRequest, ServerSentEvent, parse_json
 from ..http.errors import reported_error
 from ..http.rate_limits import rate_limits_from
+from ..text.characters import is_blank
 from ..text.words import shorten
 from .base import AsyncProvider
+from .fitting import Fitting
+from .profile import SCHEMA_MODES, SchemaMode, ThinkingForm
 
 # One encoder for all requests: `json.dumps` with arguments makes a new one for each value.
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -53,6 +57,7 @@ class Dialect(AsyncProvider):
         api: The name of the API, for errors: "an OpenAI-compatible API".
         chat_path: The path of a chat request, below the address of the server.
         headers: Headers that every request carries.
+        thinking_forms: Forms of the field `thinking` of which a model takes one; empty: there is one form.
     """
 
     supports_stream = True
@@ -60,11 +65,24 @@ class Dialect(AsyncProvider):
     api: ClassVar[str]
     chat_path: ClassVar[str]
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
+    thinking_forms: ClassVar[tuple[ThinkingForm, ...]] = ()
 
     async def complete(self, request: ChatRequest) -> Reply:
         """Return the whole reply at once. Raises the same errors as `AsyncProvider.complete` and `check`."""
-        response = await self._http.send(self._post(request, is_streamed=False))
-        chunk = self._read_response(self._object(response.json()))
+        return await self._complete(self._fitting(request))
+
+    async def _complete(self, fitting: Fitting) -> Reply:
+        """Return the whole reply; after a refusal from which something is learned, send the request again."""
+        request = fitting.request
+        while True:
+            try:
+                response = await self._http.send(self._post(fitting, is_streamed=False))
+                chunk = self._read_response(self._object(response.json()))
+                break
+            except BadRequestError as error:
+                fitting.learn(error)
+        fitting.keep()
+        chunk = _with_answer(chunk, request)
         return Reply(
             text=chunk.text,
             model=f"{self.name}/{request.model}",
@@ -74,17 +92,49 @@ class Dialect(AsyncProvider):
             thinking=chunk.thinking,
             model_version=chunk.model or "",
             logprobs=chunk.logprobs,
+            remarks=(*chunk.remarks, *fitting.remarks()),
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply in chunks. Raises the same errors as `AsyncProvider.stream` and `check`."""
+        fitting = self._fitting(request, wants_stream=True)
+        draft = PartialReply()
+        while fitting.streams:
+            has_begun = False
+            try:
+                async with contextlib.aclosing(self._stream(fitting)) as chunks:
+                    async for chunk in chunks:
+                        has_begun = True
+                        if request.options.schema is not None:
+                            draft.add(chunk)
+                        if chunk.finish_reason is not None:
+                            answer = _with_answer(Chunk(text=draft.text, thinking=draft.thinking), request)
+                            if answer.remarks:
+                                remarks = (*answer.remarks, *chunk.remarks)
+                                chunk = dataclasses.replace(chunk, text=answer.text, remarks=remarks)
+                        yield chunk
+                return
+            except BadRequestError as error:
+                if has_begun:
+                    raise
+                fitting.learn(error)
+        reply = await self._complete(fitting)
+        if reply.text or reply.thinking:
+            yield Chunk(text=reply.text, thinking=reply.thinking, model=reply.model_version or None)
+        yield Chunk(
+            finish_reason=reply.finish_reason, usage=reply.usage, logprobs=reply.logprobs, remarks=reply.remarks
+        )
+
+    async def _stream(self, fitting: Fitting) -> AsyncGenerator[Chunk, None]:
+        """Yield the reply of one attempt in chunks."""
         state = StreamState()
         try:
-            async with contextlib.aclosing(self._http.events(self._post(request, is_streamed=True))) as events:
+            async with contextlib.aclosing(self._http.events(self._post(fitting, is_streamed=True))) as events:
                 async for event in events:
                     if not event.data.strip():
                         continue
                     chunk = self._read_event(event, state)
+                    fitting.keep()
                     if state.is_done:
                         break
                     state.finish_reason = chunk.finish_reason or state.finish_reason
@@ -101,7 +151,7 @@ class Dialect(AsyncProvider):
                 provider=self.name,
             )
         finish_reason = "refusal" if state.is_refusal else state.finish_reason or "stop"
-        yield Chunk(finish_reason=finish_reason, usage=state.usage)
+        yield Chunk(finish_reason=finish_reason, usage=state.usage, remarks=fitting.remarks())
 
     @abstractmethod
     def _url(self, path: str) -> str:
@@ -112,8 +162,11 @@ class Dialect(AsyncProvider):
         """Return the header that carries the key, or None without a key."""
 
     @abstractmethod
-    def _body(self, request: ChatRequest, *, is_streamed: bool) -> dict[str, Any]:
-        """Return the JSON body of a chat request."""
+    def _body(self, fitting: Fitting, *, is_streamed: bool) -> dict[str, Any]:
+        """Return the JSON body of a chat request as the user asked for it.
+
+        A schema is asked for in the way of `fitting.schema_mode`; what the server has refused is left out afterwards.
+        """
 
     @abstractmethod
     def _read_response(self, content: dict[str, Any]) -> Chunk:
@@ -133,17 +186,34 @@ class Dialect(AsyncProvider):
             ProviderError: It reports an error.
         """
 
-    def _post(self, request: ChatRequest, *, is_streamed: bool) -> HttpRequest:
+    def _schema_modes(self, schema: str | None) -> tuple[SchemaMode, ...]:
+        """Return the ways in which this API can be asked for a schema, the best first."""
+        return SCHEMA_MODES
+
+    def _fitting(self, request: ChatRequest, *, wants_stream: bool = False) -> Fitting:
+        """Return a request under what is known of its model."""
+        return Fitting(
+            request,
+            self.profiles,
+            provider=self.name,
+            base_url=self.endpoint.base_url,
+            modes=self._schema_modes(request.options.schema),
+            thinking_forms=self.thinking_forms,
+            write=self._body,
+            wants_stream=wants_stream,
+        )
+
+    def _post(self, fitting: Fitting, *, is_streamed: bool) -> HttpRequest:
         """Return the HTTP request for a chat request."""
         accept = "text/event-stream" if is_streamed else "application/json"
         return HttpRequest(
             provider=self.name,
             url=self._url(self.chat_path),
-            body=encode_json(self._body(request, is_streamed=is_streamed)),
+            body=encode_json(fitting.body(is_streamed=is_streamed)),
             headers=(("accept", accept), *self.headers),
-            auth=self._auth(),
+            **self._secrets(),
             proxy=self.endpoint.proxy,
-            timeout_s=request.timeout_s,
+            timeout_s=fitting.request.timeout_s,
             start=self._start,
         )
 
@@ -154,13 +224,21 @@ class Dialect(AsyncProvider):
                 provider=self.name,
                 url=self._url(path),
                 headers=self.headers,
-                auth=self._auth(),
+                **self._secrets(),
                 proxy=self.endpoint.proxy,
                 timeout_s=_MODELS_TIMEOUT_S,
                 start=self._start,
             )
         )
         return response.json()
+
+    def _secrets(self) -> dict[str, Any]:
+        """Return the headers with secrets as `HttpRequest` takes them: the user's own replace the key of that name."""
+        auth = self._auth()
+        own = tuple(Auth(header=name.lower(), secret=value) for name, value in self.endpoint.headers)
+        if auth is not None and any(each.header == auth.header for each in own):
+            auth = None
+        return {"auth": auth, "secret_headers": own, "no_key": self.endpoint.no_key}
 
     @property
     def _start(self) -> str:
@@ -196,6 +274,28 @@ class Dialect(AsyncProvider):
             f"Is {shorten(self.endpoint.base_url, 80)} the address of {self.api}?",
             provider=self.name,
         )
+
+
+def _with_answer(chunk: Chunk, request: ChatRequest) -> Chunk:
+    """Return a reply with its thinking as its text, where that is the JSON that a schema asks for.
+
+    Some parsers of thinking (vLLM's among them) take all that a model writes under a grammar for thinking.
+    """
+    is_misplaced = bool(chunk.thinking) and is_blank(chunk.text)
+    if request.options.schema is None or not is_misplaced or not _is_object(chunk.thinking):
+        return chunk
+    remark = f"{request.model} sent its JSON as thinking; it counts as the answer."
+    return dataclasses.replace(chunk, text=chunk.thinking, thinking="", remarks=(remark,))
+
+
+def _is_object(text: str) -> bool:
+    """Tell whether a text is one JSON object."""
+    if not text.strip().startswith("{"):
+        return False
+    try:
+        return isinstance(parse_json(text.encode("utf-8", "replace")), dict)
+    except ProviderError:
+        return False
 
 
 def encode_json(content: dict[str, Any]) -> bytes:

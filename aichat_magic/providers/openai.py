@@ -9,15 +9,19 @@ from __future__ import annotations
 import base64
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar
 
+from ..core.endpoints import Preset
 from ..core.errors import IncompleteReplyError
-from ..core.messages import ChatRequest, Chunk, FinishReason, Message
-from ..core.settings import Preset
+from ..core.messages import Chunk, FinishReason, Message, StatusCallback
+from ..core.options import Options
+from ..core.secrets import Secret
+from ..core.urls import api_url
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
 from .dialect import Dialect, StreamState, token_count
+from .fitting import Fitting
+from .presets import PRESETS
 from .wire_options import chat_options
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -48,66 +52,69 @@ class OpenAI(Dialect):
     supports_gpt_4 = True
     api = "an OpenAI-compatible API"
     chat_path = "chat/completions"
-    presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
-        {
-            "openai": Preset(base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", needs_key=True),
-            "ollama": Preset(base_url="http://localhost:11434/v1", key_env="OLLAMA_API_KEY", start="ollama serve"),
-            "lmstudio": Preset(
-                base_url="http://localhost:1234/v1", key_env="LMSTUDIO_API_KEY", start="lms server start"
-            ),
-            "llamacpp": Preset(
-                base_url="http://localhost:8080/v1", key_env="LLAMACPP_API_KEY", start="llama-server -m MODEL.gguf"
-            ),
-            "vllm": Preset(base_url="http://localhost:8000/v1", key_env="VLLM_API_KEY", start="vllm serve MODEL"),
-            "openrouter": Preset(base_url="https://openrouter.ai/api/v1", key_env="OPENROUTER_API_KEY", needs_key=True),
-            "groq": Preset(base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY", needs_key=True),
-            "mistral": Preset(base_url="https://api.mistral.ai/v1", key_env="MISTRAL_API_KEY", needs_key=True),
-            "deepseek": Preset(base_url="https://api.deepseek.com/v1", key_env="DEEPSEEK_API_KEY", needs_key=True),
-            "gemini": Preset(
-                base_url="https://generativelanguage.googleapis.com/v1beta/openai",
-                key_env="GEMINI_API_KEY",
-                needs_key=True,
-            ),
-            "xai": Preset(base_url="https://api.x.ai/v1", key_env="XAI_API_KEY", needs_key=True),
-            "together": Preset(base_url="https://api.together.xyz/v1", key_env="TOGETHER_API_KEY", needs_key=True),
-        }
-    )
+    presets: ClassVar[Mapping[str, Preset]] = PRESETS
+    # A token that stands in for the key, as `prepare` has got it.
+    _token: Secret | None = None
+
+    async def prepare(self, status: StatusCallback | None = None) -> None:
+        """Get a token that is still valid, if one stands in for the key."""
+        if self.endpoint.tokens is not None:
+            self._token = await self.endpoint.tokens.token()
 
     async def models(self) -> list[str]:
         """Return the names of the models that the server offers, sorted."""
-        content = await self._get("models")
-        # Together answers with a bare list, all others with {"data": [...]}.
-        return sorted(self._model_names(content.get("data") if isinstance(content, dict) else content))
+        await self.prepare()
+        return sorted(self._model_names(self._listed(await self._get("models"))))
+
+    def _listed(self, content: Any) -> Any:
+        """Return the models in an answer: a list of objects with `id`.
+
+        Together answers with a bare list, some gateways with {"models": [...]}, all others with {"data": [...]}. It is
+        null where there is none, and an object may have `name` instead of `id`.
+        """
+        if isinstance(content, dict):
+            names = [name for name in ("data", "models") if name in content]
+            content = next((content[name] for name in names if content[name]), [] if names else None)
+        if not isinstance(content, list):
+            return content
+        return [{"id": item.get("id", item.get("name"))} if isinstance(item, dict) else item for item in content]
 
     def _url(self, path: str) -> str:
         """Return the URL of a path of the API."""
-        return f"{self.endpoint.base_url}/{path}"
+        return api_url(self.endpoint.base_url, path)
 
     def _auth(self) -> Auth | None:
         """Return the header that carries the key, or None without a key."""
-        key = self.endpoint.key
-        return Auth(header="authorization", prefix="Bearer ", secret=key) if key is not None else None
+        if self._token is not None:
+            return Auth(header="authorization", prefix="Bearer ", secret=self._token)
+        key, header = self.endpoint.key, self.endpoint.key_header
+        if key is None:
+            return None
+        return Auth(header=header, secret=key) if header else Auth(header="authorization", prefix="Bearer ", secret=key)
 
-    def _body(self, request: ChatRequest, *, is_streamed: bool) -> dict[str, Any]:
-        """Return the JSON body of a chat request."""
+    def _body(self, fitting: Fitting, *, is_streamed: bool) -> dict[str, Any]:
+        """Return the JSON body of a chat request as the user asked for it."""
+        request = fitting.request
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [_wire_message(message) for message in request.messages],
-            **self._wire_options(request),
+            "messages": [_wire_message(message) for message in fitting.messages],
+            **self._wire_options(fitting.options, request.model),
         }
         if is_streamed:
             body["stream"] = True
-            # Mistral reports the usage anyway and rejects fields that it does not know.
-            if self.name != "mistral":
-                body["stream_options"] = {"include_usage": True}
+            body["stream_options"] = {"include_usage": True}
+        if fitting.schema_mode == "json_object":
+            body.setdefault("response_format", {"type": "json_object"})
+        elif (schema := fitting.json_schema()) is not None:
+            body.setdefault("response_format", {"type": "json_schema", "json_schema": schema})
         return body
 
-    def _wire_options(self, request: ChatRequest) -> dict[str, Any]:
+    def _wire_options(self, options: Options, model: str) -> dict[str, Any]:
         """Return the options under the names that the server uses."""
         # Reasoning models there reject the old name; other servers may not know the new one.
         is_openai = self.endpoint.host == "https://api.openai.com:443"
         limit = "max_completion_tokens" if is_openai else "max_tokens"
-        return chat_options(request.options, self.name, request.model, token_limit_name=limit)
+        return chat_options(options, self.name, model, token_limit_name=limit)
 
     def _read_response(self, content: dict[str, Any]) -> Chunk:
         """Read a whole response."""

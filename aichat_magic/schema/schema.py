@@ -16,6 +16,7 @@ from ..core.errors import BadInputError
 from ..core.json_text import SchemaError, values_in
 from ..text.words import shorten
 from .columns import Field, cell_value, column_type
+from .modes import instructions
 from .tree import SchemaTree
 from .wire import WireTranslator, closed_object
 
@@ -111,10 +112,7 @@ class Schema:
 
     def instructions(self) -> str:
         """Return the instructions for a model that is held to the schema by nothing else."""
-        return (
-            "Answer with JSON only, without any other words, that satisfies this JSON schema:\n"
-            f"{json.dumps(self.json_schema, ensure_ascii=False)}"
-        )
+        return instructions(self.json_schema)
 
     def parse(self, text: str) -> Any:
         """Read the value in a model's answer.

@@ -60,6 +60,10 @@ class ReplyToShow(Protocol):
     def elapsed_s(self) -> float:
         """Return the seconds from sending to the last byte."""
 
+    @property
+    def notice(self) -> str:
+        """Return what was cut other than by `max_tokens`, and what to do."""
+
 
 def reply_html(
     text: str, *, header: Sequence[str] = (), footer: str = "", mark: str = "", is_growing: bool = False
@@ -94,11 +98,12 @@ def reply_bundle(reply: ReplyToShow, *, header: Sequence[str] = (), note: str = 
     Args:
         reply: The reply.
         header: Lines above it.
-        note: What is wrong with it; default: `finish_mark`.
+        note: What is wrong with it; default: its notice, or `finish_mark`.
 
     Returns:
         ``text/html``, with a line about the reply below it, and ``text/plain``.
     """
+    note = note or reply.notice
     mark = note or finish_mark(reply)
     return {
         "text/plain": terminal_text("\n".join([*header, reply.text, *([f"[{note}]"] if note else [])])),
@@ -108,6 +113,8 @@ def reply_bundle(reply: ReplyToShow, *, header: Sequence[str] = (), note: str = 
 
 def finish_mark(reply: ReplyToShow) -> str:
     """Return why a reply is not whole, in a few words; empty when it is."""
+    if reply.notice and reply.finish_reason == "length":
+        return "cut off"  # by something else, as the notice says
     return _FINISH_MARKS.get(reply.finish_reason, "")
 
 

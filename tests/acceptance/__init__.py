@@ -7,13 +7,16 @@ once it is taken out. `python tests/defences.py` takes them out one by one and w
 from __future__ import annotations
 
 from acceptance import (
+    addresses,
     descriptors,
     kernels,
     limits,
     limits_in_runs,
+    local_models,
     network,
     notebooks,
     outages,
+    profiles,
     replies,
     schemas,
     secrets,
@@ -27,14 +30,17 @@ ROWS: tuple[Row, ...] = (
     *stores.ROWS,
     *secrets.ROWS,
     *kernels.ROWS,
+    *local_models.ROWS,
     *descriptors.ROWS,
     *notebooks.ROWS,
     *outages.ROWS,
+    *profiles.ROWS,
     *replies.ROWS,
     *schemas.ROWS,
     *wire.ROWS,
     *limits.ROWS,
     *limits_in_runs.ROWS,
+    *addresses.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

@@ -172,6 +172,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         number=74,
+        part="r",
         fault="503 while the model is being loaded, in a run; no capacity at the tier that was asked for",
         outcome="all rows wait up to two minutes, the bar says so; without capacity they wait as at a limit, or go to "
         "the other tier where the user allows it",
@@ -271,7 +272,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         number=89,
-        fault='89b: `concurrency="auto"` on a server with few slots, whose queue is longer than the timeout',
+        part="b",
+        fault='`concurrency="auto"` on a server with few slots, whose queue is longer than the timeout',
         outcome="the first timeouts cut the window at once and do not count against the rows; all right",
         tests=(
             f"{_LIMITS}test_timeouts_of_a_full_queue_cost_no_row",

@@ -52,12 +52,12 @@ ROWS: tuple[Row, ...] = (
             ),
             Removal(
                 where="frames.extract:Extraction._validated",
-                what="self._truncation_error",
+                what="incomplete",
                 by="None",
                 tests=("core/test_answers.py::test_extraction_names_a_cut_and_a_refusal_and_does_not_ask_again",),
             ),
             Removal(
-                where="providers.dialect:Dialect.stream",
+                where="providers.dialect:Dialect._stream",
                 what="is_refusal",
                 by="False",
                 tests=("providers/test_openai.py::test_refusal_in_pieces_is_a_refusal",),

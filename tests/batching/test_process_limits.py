@@ -17,11 +17,12 @@ from aichat_magic.batching.process_limits import ProcessLimits
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.batching.server_limit import ServerLimit
 from aichat_magic.chat.chat import Chat
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import ProviderError, RateLimitError
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.options import CallOptions
 from aichat_magic.core.secrets import Secret
-from aichat_magic.core.settings import Endpoint, Settings
+from aichat_magic.core.settings import Settings
 from aichat_magic.store.memory import MemoryStore
 
 HERE = Endpoint(provider="vllm", base_url="http://127.0.0.1:8000/v1")

@@ -63,6 +63,11 @@ def test_measured_reply_differs_in_usage_and_time_only() -> None:
         messages=(Message("user", "q"),),
         value={"a": 1},
         rate_limits=RateLimits(),
+        thinking="hm",
+        model_version="y-2026",
+        logprobs=[{"token": "a", "logprob": -0.1}],
+        remarks=("x/y does not take temperature=0.2 (left out).",),
+        notice="cut",
     )
     measured = reply.measured(Usage(input_tokens=7), 2.0)
     changed = {"usage": Usage(input_tokens=7), "elapsed_s": 2.0}

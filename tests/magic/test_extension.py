@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from picky import no_temperature, picky
 from servers import ChatServer, Received, cut, hang, status, text
 from traitlets.config import Config
 
@@ -94,11 +95,48 @@ def test_system_flag_reaches_the_wire_and_stays_for_the_conversation(run: Cell) 
             assert received.json["messages"][0] == {"role": "system", "content": "Don't ; say 'no'"}
 
 
-def test_no_stream_flag_asks_all_the_same_and_shows_the_reply(run: Cell) -> None:
+def test_no_stream_flag_asks_for_the_whole_reply_and_shows_it(run: Cell) -> None:
     with ChatServer() as server:
-        _, printed = run(f"%%aichat {flags(server)} --no-stream\nhello")
-        assert len(server.requests) == 1
+        result, printed = run(f"%%aichat {flags(server)} --no-stream\nhello")
+        _, again = run(f"%%aichat {flags(server)} --no-stream -f code\nmore")
+        assert len(server.requests) == 2
+        assert not any(received.json.keys() & {"stream", "stream_options"} for received in server.requests)
+        assert [m["content"] for m in server.requests[1].json["messages"]] == ["hello", "echo: hello", "more"]
     assert printed.count("echo: hello") == 1
+    assert again.count("echo: more") == 1
+    assert result.result.usage.output_tokens == 2
+    assert result.result.elapsed_s > 0
+
+
+def test_no_stream_flag_tries_again_and_keeps_the_conversation_when_it_fails(run: Cell) -> None:
+    with ChatServer(lambda received, attempt: status(503) if attempt == 1 else text("hi")) as server:
+        _, printed = run(f"%%aichat {flags(server)} --no-stream\nhello")
+        assert len(server.requests) == 2
+    assert printed.count("hi") == 1
+    with ChatServer(lambda received, attempt: status(400)) as server:
+        result, _ = run(f"%%aichat {flags(server)} --no-stream\nmore")
+    assert isinstance(result.error_in_exec, AichatError)
+
+
+def test_option_that_the_server_refuses_is_told_under_the_reply_once(run: Cell) -> None:
+    line = "[openai/m does not take temperature=0.2 (left out).]"
+    with ChatServer(picky(no_temperature)) as server:
+        result, printed = run(f"%%aichat {flags(server)} -t 0.2\nhello")
+        _, again = run(f"%%aichat {flags(server)} -t 0.2 --no-stream\nhello")
+        _, other = run(f"%%aichat {flags(server)} -t 0.3\nhello")
+        assert len(server.requests) == 4
+    assert re.search(rf"as you like\s+{re.escape(line)}", printed)
+    assert "left out" not in again
+    assert "temperature=0.3 (left out)" in other
+    assert result.result.text == "as you like"
+
+
+def test_refused_option_and_cut_reply_are_both_told(run: Cell) -> None:
+    answer = text("as far as", finish="length")
+    with ChatServer(picky(no_temperature, answer=lambda received, attempt: answer)) as server:
+        _, printed = run(f"%%aichat {flags(server)} -t 0.2\nhello")
+    assert "cut after 3 tokens" in printed
+    assert "temperature=0.2 (left out)" in printed
 
 
 def test_timeout_flag_ends_a_hanging_request(run: Cell) -> None:
@@ -367,9 +405,26 @@ def test_models_lists_those_of_the_current_provider_or_the_named_one(run: Cell) 
     assert "lists no model" in run("%aichat models echo/zzz")[1]
 
 
+@pytest.mark.parametrize("answer", [{"object": "list", "data": None}, {"data": []}, {"models": None}])
+def test_server_that_lists_no_model_is_told_in_one_line(run: Cell, answer: Any) -> None:
+    with ChatServer() as server:
+        server.models = answer
+        run(f"%aichat use m --base-url {server.url}")
+        result, printed = run("%aichat models")
+    assert result.success
+    assert "openai lists no model." in printed
+
+
 def test_providers_tell_whether_there_is_a_key_and_not_which(run: Cell) -> None:
     _, printed = run("%aichat providers")
-    for part in ("openai", "present", "GROQ_API_KEY", "not working", "in this process"):
+    for part in (
+        "openai",
+        "from OPENAI_API_KEY",
+        "set GROQ_API_KEY",
+        "set AZURE_OPENAI_ENDPOINT",
+        "not working",
+        "in this process",
+    ):
         assert part in printed
     assert CANARY not in printed
 

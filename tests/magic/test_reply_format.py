@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from picky import no_response_format, picky
 from servers import Answer, ChatServer, Received, hang, status, text, usage_of
 from traitlets.config import Config
 
@@ -198,6 +199,39 @@ def test_provider_without_schemas_is_told_in_words(
     assert result.result.value == City("Lisbon", 545796)
     run("%%aichat\nmore")
     assert sent(server) == ["Largest?", LISBON, "more"]
+
+
+@pytest.mark.parametrize(
+    ("finish", "words"),
+    [("length", "cut at max_tokens=7; raise max_tokens"), ("content_filter", "content filter")],
+)
+def test_reply_that_was_cut_is_named_and_not_asked_for_again(
+    run: Cell, server: ChatServer, finish: str, words: str
+) -> None:
+    server.answer = lambda received, attempt: text('{"name": "Lis', finish=finish)
+    result, printed = run("%%aichat --schema City --max-tokens 7 -o answer\nLargest city of Portugal?")
+    assert isinstance(result.error_in_exec, SchemaError)
+    assert words in printed
+    assert "twice" not in printed
+    assert len(server.requests) == 1
+
+
+def test_second_reply_that_was_cut_is_named(run: Cell, server: ChatServer) -> None:
+    server.answer = lambda received, attempt: (
+        text("no") if len(server.requests) == 1 else text('{"name": "Lis', finish="length")
+    )
+    _, printed = run("%%aichat --schema City --max-tokens 7\nLargest city of Portugal?")
+    assert "cut at max_tokens=7" in printed
+
+
+def test_schema_that_a_server_does_not_take_is_asked_for_in_words_and_told(run: Cell, server: ChatServer) -> None:
+    server.answer = picky(no_response_format, answer=saying(LISBON, "next"))
+    result, printed = run("%%aichat --schema City\nLargest?")
+    assert result.result.value == City("Lisbon", 545796)
+    assert "asked for in words; every answer is checked" in printed
+    assert [m["role"] for m in server.bodies[-1]["messages"]] == ["system", "user"]
+    run("%%aichat\nmore")
+    assert sent(server) == ["Largest?", LISBON, "more"]  # the words do not enter the conversation
 
 
 def test_json_is_asked_for_checked_and_shown(run: Cell, server: ChatServer) -> None:

@@ -13,6 +13,7 @@ from servers import Answer, ChatServer, Received, event_stream, payload, status
 
 from aichat_magic.chat.chat import Call, Chat
 from aichat_magic.chat.retry import RetryPolicy
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import (
     BadInputError,
     BadRequestError,
@@ -30,7 +31,7 @@ from aichat_magic.core.errors import (
 from aichat_magic.core.messages import ChatRequest, Image, Message, PartialReply
 from aichat_magic.core.options import Options
 from aichat_magic.core.secrets import Secret
-from aichat_magic.core.settings import Endpoint, Settings
+from aichat_magic.core.settings import Settings
 from aichat_magic.core.usage import Usage
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.anthropic import Anthropic
@@ -159,7 +160,6 @@ async def test_images_go_before_the_text() -> None:
         ({"seed": 3}, BadInputError, "--seed"),
         ({"presence_penalty": 0}, BadInputError, "--presence-penalty"),
         ({"frequency_penalty": 1}, BadInputError, "--frequency-penalty"),
-        ({"schema": "{}"}, BadInputError, "--schema"),
     ],
 )
 @pytest.mark.parametrize("is_streamed", [True, False])

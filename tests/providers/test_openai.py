@@ -6,6 +6,7 @@ import httpx
 import pytest
 from servers import Answer, ChatServer, Received, cut, event_stream, payload, status, text
 
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import (
     BadRequestError,
     FlaggedPromptError,
@@ -24,7 +25,6 @@ from aichat_magic.core.errors import (
 from aichat_magic.core.messages import ChatRequest, Image, Message, PartialReply
 from aichat_magic.core.options import Options
 from aichat_magic.core.secrets import Secret
-from aichat_magic.core.settings import Endpoint
 from aichat_magic.core.usage import Usage
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.openai import OpenAI
@@ -98,8 +98,8 @@ def test_openai_itself_gets_the_new_name_for_max_tokens_and_others_the_old() -> 
     request = ChatRequest(model="m", messages=HELLO, options=Options(max_tokens=5))
     own = OpenAI(Endpoint(provider="openai", base_url="https://api.openai.com/v1"), HttpClient())
     other = OpenAI(Endpoint(provider="openai", base_url="http://localhost:1/v1"), HttpClient())
-    assert own._wire_options(request) == {"max_completion_tokens": 5}
-    assert other._wire_options(request) == {"max_tokens": 5}
+    assert own._wire_options(request.options, request.model) == {"max_completion_tokens": 5}
+    assert other._wire_options(request.options, request.model) == {"max_tokens": 5}
 
 
 async def test_schema_becomes_the_response_format() -> None:
@@ -332,10 +332,21 @@ async def test_status_error_tells_the_servers_words() -> None:
         await completed(answer)
 
 
-@pytest.mark.parametrize("value", [{"data": [{"id": "b"}, {"id": "a"}, {"name": "c"}, 3]}, [{"id": "b"}, {"id": "a"}]])
-async def test_models_are_listed(value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ({"data": [{"id": "b"}, {"id": "a"}, {"size": 1}, 3]}, ["a", "b"]),
+        ([{"id": "b"}, {"id": "a"}], ["a", "b"]),
+        ({"models": [{"name": "b"}, {"id": "a", "name": "long"}]}, ["a", "b"]),
+        ({"data": None, "models": [{"name": "a"}]}, ["a"]),
+        ({"object": "list", "data": None}, []),
+        ({"models": None}, []),
+        ({"data": []}, []),
+    ],
+)
+async def test_models_are_listed(value: Any, names: list[str]) -> None:
     http = HttpClient(mock=httpx.MockTransport(lambda request: httpx.Response(200, json=value)))
-    assert await OpenAI(Endpoint(provider="openai", base_url="http://x/v1"), http).models() == ["a", "b"]
+    assert await OpenAI(Endpoint(provider="openai", base_url="http://x/v1"), http).models() == names
 
 
 async def test_images_follow_the_text_as_data_urls_and_other_messages_stay_text() -> None:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
+from ...core.endpoints import Preset
 from ...core.errors import (
     BadInputError,
     ConfigError,
@@ -21,7 +22,7 @@ from ...core.errors import (
 from ...core.messages import ChatRequest, Reply
 from ...core.options import Options
 from ...core.secrets import Secret
-from ...core.settings import Preset, load_settings
+from ...core.settings import load_settings
 from ...http.client import Cookie, HttpClient, HttpRequest, HttpResponse
 from ...text.words import shorten
 from ..base import AsyncProvider, Messages
