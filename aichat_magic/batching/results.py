@@ -12,6 +12,9 @@ from ..core.messages import FinishReason, Reply
 from ..core.usage import Usage
 from ..text.characters import fit
 
+# Model, its version and finish_reason.
+_Source = tuple[str, str, FinishReason]
+
 _UNKNOWN: Final = -1
 _MAX_INT64: Final = 2**63 - 1
 
@@ -26,11 +29,12 @@ class BatchResults:
     def __init__(self) -> None:
         """Create an empty collection."""
         self._texts: list[str | None] = []
-        # Pairs of model and finish_reason: a run has few of them.
-        self._pair_numbers: dict[tuple[str, FinishReason], int] = {}
-        self._pairs: list[tuple[str, FinishReason]] = []
-        self._pair_of = array("L")
-        self._input, self._output, self._cached = array("q"), array("q"), array("q")
+        # Model, its version and finish_reason: a run has few different ones.
+        self._source_numbers: dict[_Source, int] = {}
+        self._sources: list[_Source] = []
+        self._source_of = array("L")
+        self._input, self._output, self._reasoning = array("q"), array("q"), array("q")
+        self._cached, self._written = array("q"), array("q")
         self._cost_usd, self._elapsed_s = array("d"), array("d")
         self._errors: dict[int, AichatError] = {}
         self.replaced = 0
@@ -42,10 +46,9 @@ class BatchResults:
     def add(self) -> int:
         """Add a request without a result, and return its number."""
         self._texts.append(None)
-        self._pair_of.append(0)
-        self._input.append(_UNKNOWN)
-        self._output.append(_UNKNOWN)
-        self._cached.append(_UNKNOWN)
+        self._source_of.append(0)
+        for column in (self._input, self._output, self._reasoning, self._cached, self._written):
+            column.append(_UNKNOWN)
         self._cost_usd.append(math.nan)
         self._elapsed_s.append(0.0)
         return len(self._texts) - 1
@@ -55,17 +58,19 @@ class BatchResults:
         self._errors[number] = error
 
     def set_reply(self, number: int, reply: Reply) -> None:
-        """Store the reply of a request, without its messages and rate limits.
+        """Store the reply of a request, without its messages, rate limits and log probabilities.
 
         Invalid characters are replaced, wherever the reply comes from: a single one would spoil the whole column.
         """
         usage = reply.usage
         self._texts[number] = text = fit(reply.text)
         self.replaced += text is not reply.text
-        self._pair_of[number] = self._pair_number(reply.model, reply.finish_reason)
+        self._source_of[number] = self._source_number((reply.model, reply.model_version, reply.finish_reason))
         self._input[number] = _to_column(usage.input_tokens)
         self._output[number] = _to_column(usage.output_tokens)
+        self._reasoning[number] = _to_column(usage.reasoning_tokens)
         self._cached[number] = _to_column(usage.cached_tokens)
+        self._written[number] = _to_column(usage.cache_write_tokens)
         if usage.cost_usd is not None:
             self._cost_usd[number] = usage.cost_usd
         self._elapsed_s[number] = reply.elapsed_s
@@ -75,15 +80,18 @@ class BatchResults:
         text = self._texts[number]
         if text is None:
             return self._errors.get(number)
-        model, finish_reason = self._pairs[self._pair_of[number]]
+        model, model_version, finish_reason = self._sources[self._source_of[number]]
         cost_usd = self._cost_usd[number]
         return Reply(
             text=text,
             model=model,
+            model_version=model_version,
             usage=Usage(
                 input_tokens=_from_column(self._input[number]),
                 output_tokens=_from_column(self._output[number]),
+                reasoning_tokens=_from_column(self._reasoning[number]),
                 cached_tokens=_from_column(self._cached[number]),
+                cache_write_tokens=_from_column(self._written[number]),
                 cost_usd=None if math.isnan(cost_usd) else cost_usd,
             ),
             finish_reason=finish_reason,
@@ -114,13 +122,13 @@ class BatchResults:
                 created[number] = found = self[number]
                 yield found
 
-    def _pair_number(self, model: str, finish_reason: FinishReason) -> int:
-        """Return the number of a pair of model and finish reason."""
-        pair = self._pair_numbers.get((model, finish_reason))
-        if pair is None:
-            pair = self._pair_numbers[model, finish_reason] = len(self._pairs)
-            self._pairs.append((model, finish_reason))
-        return pair
+    def _source_number(self, source: _Source) -> int:
+        """Return the number of a model, its version and finish reason."""
+        number = self._source_numbers.get(source)
+        if number is None:
+            number = self._source_numbers[source] = len(self._sources)
+            self._sources.append(source)
+        return number
 
 
 def _to_column(count: int | None) -> int:
