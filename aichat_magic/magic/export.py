@@ -26,6 +26,7 @@ from ..text.words import nearest, shorten
 FORMAT: Final = "aichat_magic conversation"
 VERSION: Final = 1
 
+_COUNTS: Final = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 _LARGEST_FILE: Final = 200_000_000
 _MOST_TURNS: Final = 100_000
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -75,12 +76,15 @@ def to_json(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
                 "prompt": turn.prompt,
                 "reply": turn.reply.text,
                 "model": turn.reply.model,
+                "model_version": turn.reply.model_version,
                 "finish_reason": turn.reply.finish_reason,
                 "elapsed_s": turn.reply.elapsed_s,
                 "usage": {
                     "input_tokens": turn.reply.usage.input_tokens,
                     "output_tokens": turn.reply.usage.output_tokens,
                     "cached_tokens": turn.reply.usage.cached_tokens,
+                    "cache_write_tokens": turn.reply.usage.cache_write_tokens,
+                    "reasoning_tokens": turn.reply.usage.reasoning_tokens,
                     "cost_usd": turn.reply.usage.cost_usd,
                 },
                 "created_s": turn.created,
@@ -265,8 +269,9 @@ def _turn(value: Any, where: str) -> TurnRecord:
     reply = Reply(
         text=_field(value, "reply", str, where),
         model=_field(value, "model", str, where, ""),
+        model_version=_field(value, "model_version", str, where, ""),
         usage=Usage(
-            **{name: _count(usage, name, where) for name in ("input_tokens", "output_tokens", "cached_tokens")},
+            **{name: _count(usage, name, where) for name in _COUNTS},
             cost_usd=_number(usage, "cost_usd", where),
         ),
         finish_reason=cast("FinishReason", reason),

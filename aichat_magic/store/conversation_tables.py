@@ -50,9 +50,15 @@ _NOTEBOOKS_OF_0_1: Final = (
     """,
 )
 
+# Version 3 knows the thinking and the cache writes in usage.
+_PARTS_OF_USAGE: Final = (
+    "ALTER TABLE spent ADD COLUMN cache_write_tokens INTEGER",
+    "ALTER TABLE spent ADD COLUMN reasoning_tokens INTEGER",
+)
+
 CONVERSATION_TABLES: Final = TableLayout(
     application_id=0x61694D32,
-    version=2,
+    version=3,
     create=(
         """
         CREATE TABLE said (
@@ -101,7 +107,9 @@ CONVERSATION_TABLES: Final = TableLayout(
             cached_tokens INTEGER,
             cost_usd REAL,
             replies INTEGER NOT NULL,
-            conversation INTEGER
+            conversation INTEGER,
+            cache_write_tokens INTEGER,
+            reasoning_tokens INTEGER
         )
         """,
         "CREATE INDEX said_by_time ON said (created_s)",
@@ -111,5 +119,5 @@ CONVERSATION_TABLES: Final = TableLayout(
         "CREATE INDEX spent_by_time ON spent (created_s)",
         *_NOTEBOOKS,
     ),
-    migrations={1: (*_NOTEBOOKS, *_NOTEBOOKS_OF_0_1)},
+    migrations={1: (*_NOTEBOOKS, *_NOTEBOOKS_OF_0_1), 2: _PARTS_OF_USAGE},
 )
