@@ -76,7 +76,6 @@ def to_json(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
                 "prompt": turn.prompt,
                 "reply": turn.reply.text,
                 "model": turn.reply.model,
-                "model_version": turn.reply.model_version,
                 "finish_reason": turn.reply.finish_reason,
                 "elapsed_s": turn.reply.elapsed_s,
                 "usage": {
@@ -87,6 +86,7 @@ def to_json(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
                     "reasoning_tokens": turn.reply.usage.reasoning_tokens,
                     "cost_usd": turn.reply.usage.cost_usd,
                 },
+                "model_version": turn.reply.model_version,
                 "created_s": turn.created,
                 "options": dict(turn.options),
                 "cell_id": turn.cell_id,
@@ -269,13 +269,13 @@ def _turn(value: Any, where: str) -> TurnRecord:
     reply = Reply(
         text=_field(value, "reply", str, where),
         model=_field(value, "model", str, where, ""),
-        model_version=_field(value, "model_version", str, where, ""),
         usage=Usage(
             **{name: _count(usage, name, where) for name in _COUNTS},
             cost_usd=_number(usage, "cost_usd", where),
         ),
         finish_reason=cast("FinishReason", reason),
         elapsed_s=_number(value, "elapsed_s", where) or 0.0,
+        model_version=_field(value, "model_version", str, where, ""),
     )
     turn = TurnRecord(
         prompt=_field(value, "prompt", str, where),
