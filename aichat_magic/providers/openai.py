@@ -28,16 +28,18 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "length": "length",
     "max_tokens": "length",
     "model_length": "length",  # Mistral
+    "model_context_window_exceeded": "length",  # Z.AI
     "content_filter": "content_filter",
     **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii"), "content_filter"),  # Gemini
+    "sensitive": "content_filter",  # Z.AI
     "refusal": "refusal",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
 }
 # Longer than any model's name, in characters.
 _LONGEST_NAME = 200
-# DeepSeek's finish reason for a reply that its servers broke off (API reference, 2026-11).
-_BROKEN_OFF = "insufficient_system_resource"
+# Finish reasons of DeepSeek and Z.AI for a reply that their servers broke off (API references, 2026-11).
+_BROKEN_OFF = ("insufficient_system_resource", "network_error")
 
 
 class OpenAI(Dialect):
@@ -150,9 +152,9 @@ class OpenAI(Dialect):
         # OpenRouter and others report a failure of the server behind them like this, with status 200.
         if choice.get("error") or str(reason).lower() == "error":
             raise self._reported_error(choice.get("error"))
-        if reason == _BROKEN_OFF:
+        if reason in _BROKEN_OFF:
             raise IncompleteReplyError(
-                f"Provider {self.name!r} broke its reply off: {_BROKEN_OFF.replace('_', ' ')}. Run the cell again.",
+                f"Provider {self.name!r} broke its reply off: {reason.replace('_', ' ')}. Run the cell again.",
                 provider=self.name,
             )
         return Chunk(
