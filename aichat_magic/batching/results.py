@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from ..core.errors import AichatError
 from ..core.messages import FinishReason, Reply
 from ..core.usage import Usage
 from ..text.characters import fit
-
-# Model, its version and finish_reason.
-_Source = tuple[str, str, FinishReason]
 
 _UNKNOWN: Final = -1
 _MAX_INT64: Final = 2**63 - 1
@@ -24,20 +21,25 @@ class BatchResults:
 
     Attributes:
         replaced: Number of replies in which invalid characters were replaced.
+        cut: Numbers of the requests whose reply was cut by a limit of its tokens.
     """
 
     def __init__(self) -> None:
         """Create an empty collection."""
         self._texts: list[str | None] = []
-        # Model, its version and finish_reason: a run has few different ones.
-        self._source_numbers: dict[_Source, int] = {}
-        self._sources: list[_Source] = []
-        self._source_of = array("L")
-        self._input, self._output, self._reasoning = array("q"), array("q"), array("q")
-        self._cached, self._written = array("q"), array("q")
+        # Model, its version and finish_reason: a run has few combinations of them.
+        self._kind_numbers: dict[tuple[str, str, FinishReason], int] = {}
+        self._kinds: list[tuple[str, str, FinishReason]] = []
+        self._kind_of = array("L")
+        self._input, self._output, self._cached = array("q"), array("q"), array("q")
+        self._reasoning, self._written = array("q"), array("q")
+        # By number, for the requests that have them: in most runs none has.
+        self._thinking: dict[int, str] = {}
+        self._logprobs: dict[int, Any] = {}
         self._cost_usd, self._elapsed_s = array("d"), array("d")
         self._errors: dict[int, AichatError] = {}
         self.replaced = 0
+        self.cut: set[int] = set()
 
     def __len__(self) -> int:
         """Return how many requests were added."""
@@ -46,9 +48,12 @@ class BatchResults:
     def add(self) -> int:
         """Add a request without a result, and return its number."""
         self._texts.append(None)
-        self._source_of.append(0)
-        for column in (self._input, self._output, self._reasoning, self._cached, self._written):
-            column.append(_UNKNOWN)
+        self._kind_of.append(0)
+        self._input.append(_UNKNOWN)
+        self._output.append(_UNKNOWN)
+        self._cached.append(_UNKNOWN)
+        self._reasoning.append(_UNKNOWN)
+        self._written.append(_UNKNOWN)
         self._cost_usd.append(math.nan)
         self._elapsed_s.append(0.0)
         return len(self._texts) - 1
@@ -58,44 +63,54 @@ class BatchResults:
         self._errors[number] = error
 
     def set_reply(self, number: int, reply: Reply) -> None:
-        """Store the reply of a request, without its messages, rate limits and log probabilities.
+        """Store the reply of a request, without its messages and rate limits.
 
         Invalid characters are replaced, wherever the reply comes from: a single one would spoil the whole column.
         """
         usage = reply.usage
         self._texts[number] = text = fit(reply.text)
         self.replaced += text is not reply.text
-        self._source_of[number] = self._source_number((reply.model, reply.model_version, reply.finish_reason))
+        self._kind_of[number] = self._kind_number(reply.model, reply.model_version, reply.finish_reason)
         self._input[number] = _to_column(usage.input_tokens)
         self._output[number] = _to_column(usage.output_tokens)
-        self._reasoning[number] = _to_column(usage.reasoning_tokens)
         self._cached[number] = _to_column(usage.cached_tokens)
-        self._written[number] = _to_column(usage.cache_write_tokens)
+        if usage.reasoning_tokens is not None:
+            self._reasoning[number] = _to_column(usage.reasoning_tokens)
+        if usage.cache_write_tokens is not None:
+            self._written[number] = _to_column(usage.cache_write_tokens)
         if usage.cost_usd is not None:
             self._cost_usd[number] = usage.cost_usd
         self._elapsed_s[number] = reply.elapsed_s
+        if reply.finish_reason == "length":
+            self.cut.add(number)
+        if reply.thinking:
+            self._thinking[number] = reply.thinking
+        if reply.logprobs is not None:
+            self._logprobs[number] = reply.logprobs
 
     def __getitem__(self, number: int) -> Reply | AichatError | None:
         """Return the reply or the error of a request; None while there is none."""
         text = self._texts[number]
         if text is None:
             return self._errors.get(number)
-        model, model_version, finish_reason = self._sources[self._source_of[number]]
+        model, model_version, finish_reason = self._kinds[self._kind_of[number]]
         cost_usd = self._cost_usd[number]
         return Reply(
             text=text,
             model=model,
-            model_version=model_version,
             usage=Usage(
                 input_tokens=_from_column(self._input[number]),
                 output_tokens=_from_column(self._output[number]),
-                reasoning_tokens=_from_column(self._reasoning[number]),
                 cached_tokens=_from_column(self._cached[number]),
                 cache_write_tokens=_from_column(self._written[number]),
+                reasoning_tokens=_from_column(self._reasoning[number]),
                 cost_usd=None if math.isnan(cost_usd) else cost_usd,
             ),
             finish_reason=finish_reason,
             elapsed_s=self._elapsed_s[number],
+            thinking=self._thinking.get(number, ""),
+            model_version=model_version,
+            logprobs=self._logprobs.get(number),
         )
 
     def text(self, number: int) -> str | None:
@@ -122,13 +137,13 @@ class BatchResults:
                 created[number] = found = self[number]
                 yield found
 
-    def _source_number(self, source: _Source) -> int:
-        """Return the number of a model, its version and finish reason."""
-        number = self._source_numbers.get(source)
-        if number is None:
-            number = self._source_numbers[source] = len(self._sources)
-            self._sources.append(source)
-        return number
+    def _kind_number(self, model: str, version: str, finish_reason: FinishReason) -> int:
+        """Return the number of a combination of model, version and finish reason."""
+        kind = self._kind_numbers.get((model, version, finish_reason))
+        if kind is None:
+            kind = self._kind_numbers[model, version, finish_reason] = len(self._kinds)
+            self._kinds.append((model, version, finish_reason))
+        return kind
 
 
 def _to_column(count: int | None) -> int:
