@@ -241,7 +241,7 @@ SHAPES: dict[str, Shape] = {
     # Thinking is outside of the completion.
     "xai": Shape(
         usage=inside(completion_tokens=SPOKEN, num_sources_used=0, cost_in_usd_ticks=123_000_000),
-        cost_usd=0.0123, message=in_field("reasoning_content"), flex="flex",
+        cost_usd=0.0123, message=in_field("reasoning_content"),
     ),
     "together": Shape(
         usage={**PLAIN, "cached_tokens": CACHED}, tells=CACHED_ONLY, place="reason", message=in_field("reasoning"),
@@ -264,9 +264,9 @@ SHAPES: dict[str, Shape] = {
     "databricks": Shape(usage=PLAIN, tells=NOTHING, message=in_summary, flex="flex"),
     "moonshot": Shape(
         usage={**PLAIN, "cached_tokens": CACHED}, tells=CACHED_ONLY, place="choice",
-        message=in_field("reasoning_content"), flex="flex",
+        message=in_field("reasoning_content"),
     ),
-    "zai": Shape(place="reason", message=in_field("reasoning_content"), filtered="sensitive", flex="flex"),
+    "zai": Shape(place="reason", message=in_field("reasoning_content"), filtered="sensitive"),
     "anthropic": Shape(
         usage={
             "input_tokens": PROMPT - CACHED - WRITTEN,
