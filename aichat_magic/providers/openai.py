@@ -179,10 +179,11 @@ class OpenAI(Dialect):
     def _choice(self, content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the choice of a response or an event that is read, and its message or the piece of one."""
         choices = content.get("choices")
-        choices = choices if isinstance(choices, list) else []
-        if not all(isinstance(choice, dict) for choice in choices):
+        if not isinstance(choices, list) or not choices:
+            return {}, {}
+        choice = choices[0] if len(choices) == 1 else first_choice(choices)
+        if not isinstance(choice, dict):
             raise self._malformed("a choice is not an object")
-        choice = first_choice(choices) or (choices[0] if choices else {})
         part = choice.get("delta") or choice.get("message") or {}
         if not isinstance(part, dict):
             raise self._malformed("a message is not an object")

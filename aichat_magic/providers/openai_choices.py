@@ -13,9 +13,18 @@ from typing import Any
 from .dialect import StreamState
 
 
-def first_choice(choices: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the choice with index 0, wherever it stands in the list; a choice without an index has index 0."""
-    return next((choice for choice in choices if not choice.get("index")), None)
+def first_choice(choices: Sequence[Any]) -> Any:
+    """Return the choice with index 0, wherever it stands; without any, the one that stands first.
+
+    Args:
+        choices: At least one choice, of any content.
+    """
+    return next((choice for choice in choices if _is_first(choice)), choices[0])
+
+
+def _is_first(choice: Any) -> bool:
+    """Tell whether a choice has index 0, or no index."""
+    return isinstance(choice, dict) and not choice.get("index")
 
 
 def single_delta(content: dict[str, Any], state: StreamState) -> dict[str, Any]:
@@ -29,11 +38,11 @@ def single_delta(content: dict[str, Any], state: StreamState) -> dict[str, Any]:
         The same event where it has this form, or is no event of the dialect at all.
     """
     choices = content.get("choices")
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+    if not isinstance(choices, list) or not choices:
         return content
     choice = first_choice(choices)
-    if choice is None:
-        return {**content, "choices": []} if choices else content
+    if not _is_first(choice):
+        return {**content, "choices": []} if isinstance(choice, dict) else content
     delta, message = choice.get("delta"), choice.get("message")
     piece = delta if isinstance(delta, dict) else {}
     if isinstance(message, dict):
@@ -43,8 +52,8 @@ def single_delta(content: dict[str, Any], state: StreamState) -> dict[str, Any]:
         content = {**content, "choices": [{**choice, "delta": piece, "message": None, "logprobs": logprobs}]}
     elif len(choices) > 1:
         content = {**content, "choices": [choice]}
-    if isinstance(delta, dict):
-        state.has_delta = state.has_delta or any(value for name, value in delta.items() if name != "role")
+    if not state.has_delta and isinstance(delta, dict):
+        state.has_delta = any(value for name, value in delta.items() if name != "role")
     if text := _text_of(piece):
         state.pieces.append(text)
     return content

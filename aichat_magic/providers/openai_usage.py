@@ -15,7 +15,7 @@ Two facts decide what a reply costs:
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..core.usage import Usage
@@ -24,13 +24,21 @@ from .dialect import token_count
 # xAI, "Cost tracking" (2026-11).
 _TICKS_PER_USD = 10**10
 
-_INPUT = ("prompt_tokens", "input_tokens")
-_OUTPUT = ("completion_tokens", "output_tokens")
-# Below the usage itself, and below the details of the input: OpenAI and most others; Mistral; DeepSeek; LiteLLM.
-_CACHED = ("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
-# OpenRouter; LiteLLM and Databricks.
-_WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
-_REASONING = ("reasoning_tokens", "thinking_tokens")
+# What a count is, by its name in the usage or in its details. Servers that know several names of one count fill one of
+# them, and put 0 elsewhere: the largest is taken.
+_COUNTS: Mapping[str, str] = {
+    **dict.fromkeys(("prompt_tokens", "input_tokens"), "input"),
+    **dict.fromkeys(("completion_tokens", "output_tokens"), "output"),
+    "total_tokens": "total",
+    # OpenAI and most others; Mistral; DeepSeek; LiteLLM.
+    **dict.fromkeys(
+        ("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens"), "cached"
+    ),
+    # OpenRouter; LiteLLM and Databricks.
+    **dict.fromkeys(("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens"), "written"),
+    **dict.fromkeys(("reasoning_tokens", "thinking_tokens"), "reasoning"),
+}
+_DETAILS = ("prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details")
 
 
 def reported_usage(content: Mapping[str, Any]) -> Usage | None:
@@ -42,44 +50,57 @@ def reported_usage(content: Mapping[str, Any]) -> Usage | None:
     Returns:
         The counts and the cost that can be used; what is no whole number, negative or too large is left out.
     """
-    found = None
-    for usage in _places(content):
-        read = _usage_in(usage)
-        found = read if found is None else found.grown(read)
-    return found if found is not None else _llamacpp_usage(content.get("timings"))
+    usage = content.get("usage")
+    if not isinstance(usage, dict):
+        usage = _usage_elsewhere(content)
+    return _llamacpp_usage(content.get("timings")) if usage is None else _usage_in(usage)
 
 
-def _places(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the usage objects: at the top, in Groq's place for streams, and in Moonshot's, which is a choice."""
+def _usage_elsewhere(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the usage object in Groq's place for streams, or in Moonshot's, which is a choice."""
     groq, choices = content.get("x_groq"), content.get("choices")
-    for place in (content, groq, *(choices if isinstance(choices, list) else ())):
+    for place in (groq, *(choices if isinstance(choices, list) else ())):
         usage = place.get("usage") if isinstance(place, dict) else None
         if isinstance(usage, dict):
-            yield usage
+            return usage
+    return None
 
 
 def _usage_in(usage: dict[str, Any]) -> Usage:
     """Read one usage object."""
-    input_details, output_details = _details(usage, _INPUT), _details(usage, _OUTPUT)
-    input_tokens = _largest(_INPUT, usage)
+    counts: dict[str, int] = {}
+    _collect(usage, counts)
+    for name in _DETAILS:
+        if isinstance(details := usage.get(name), dict):
+            _collect(details, counts)
+    input_tokens, output_tokens, reasoning = counts.get("input"), counts.get("output"), counts.get("reasoning")
     if input_tokens is None:
         input_tokens = _sum(usage, "prompt_cache_hit_tokens", "prompt_cache_miss_tokens")  # DeepSeek
-    counted, reasoning = _largest(_OUTPUT, usage), _largest(_REASONING, output_details, usage)
-    total, output_tokens = token_count(usage.get("total_tokens")), counted
-    if total is not None and input_tokens is not None and total - input_tokens >= (counted or 0):
+    total, counted = counts.get("total"), output_tokens or 0
+    if total is not None and input_tokens is not None and total - input_tokens >= counted:
+        if reasoning is None and output_tokens is not None and total - input_tokens > counted:
+            reasoning = total - input_tokens - counted
         output_tokens = total - input_tokens
-        if reasoning is None and counted is not None and output_tokens > counted:
-            reasoning = output_tokens - counted
     if reasoning is not None and output_tokens is not None and reasoning > output_tokens:
-        output_tokens = token_count((counted or 0) + reasoning)
+        output_tokens = token_count(counted + reasoning)
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cached_tokens=_largest(_CACHED, input_details, usage),
-        cache_write_tokens=_largest(_WRITTEN, input_details, usage),
+        cached_tokens=counts.get("cached"),
+        cache_write_tokens=counts.get("written"),
         reasoning_tokens=reasoning,
-        cost_usd=_cost_usd(usage),
+        cost_usd=_cost_usd(usage) if "cost" in usage or "cost_in_usd_ticks" in usage else None,
     )
+
+
+def _collect(place: dict[str, Any], counts: dict[str, int]) -> None:
+    """Add the counts of an object, the larger one of those that mean the same."""
+    # One look at each entry, because a run does this for every row.
+    for name, value in place.items():
+        kind = _COUNTS.get(name)
+        # As `token_count`, without a call.
+        if kind is not None and type(value) is int and counts.get(kind, 0) <= value < 2**63:
+            counts[kind] = value
 
 
 def _cost_usd(usage: dict[str, Any]) -> float | None:
@@ -112,18 +133,6 @@ def _llamacpp_usage(timings: Any) -> Usage | None:
         output_tokens=token_count(timings.get("predicted_n")),
         cached_tokens=token_count(timings.get("cache_n")),
     )
-
-
-def _details(usage: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the object that details a count; empty where there is none."""
-    found = (usage.get(f"{name}_details") for name in names)
-    return next((details for details in found if isinstance(details, dict)), {})
-
-
-def _largest(names: tuple[str, ...], *places: dict[str, Any]) -> int | None:
-    """Return the largest of the counts with these names: servers that know several fill one, and put 0 elsewhere."""
-    counts = (token_count(place.get(name)) for place in places for name in names)
-    return max((count for count in counts if count is not None), default=None)
 
 
 def _sum(counts: dict[str, Any], first: str, second: str) -> int | None:
