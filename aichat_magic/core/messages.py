@@ -160,7 +160,7 @@ class Reply:
         thinking: The thinking that the model showed; no part of the text.
         model_version: The model's name as the server resolved it, such as ``gpt-5-mini-2025-08-07``; empty if unknown.
         logprobs: Log probabilities where they were asked for (``options={"logprobs": True}``): a list of dictionaries
-            with ``token`` and ``logprob``, one for each token; None for a reply from the store.
+            with ``token`` and ``logprob``, one for each token. The store keeps none: ``fresh=True`` asks again.
     """
 
     text: str
