@@ -18,6 +18,7 @@ from acceptance import (
     schemas,
     secrets,
     stores,
+    usage,
     wire,
 )
 from acceptance.rows import Removal, Row
@@ -33,6 +34,7 @@ ROWS: tuple[Row, ...] = (
     *profiles.ROWS,
     *replies.ROWS,
     *schemas.ROWS,
+    *usage.ROWS,
     *wire.ROWS,
     *limits.ROWS,
 )
