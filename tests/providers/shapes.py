@@ -304,6 +304,33 @@ def broken(shape: Shape, story: Story) -> Answer:
     return event_stream(events[: 3 + len(shape.opening)])
 
 
+def limited(shape: Shape) -> Answer:
+    """Return the refusal for pace."""
+    code, headers, body = shape.limited
+    return payload(body, code=code, headers=headers)
+
+
+def picky(shape: Shape, story: Story) -> Callable[[Received, int], Answer]:
+    """Return `answer`, of a server that refuses the ways to ask for JSON that it does not have."""
+    tell = answer(shape, story)
+
+    def choose(received: Received, attempt: int) -> Answer:
+        form = json_form(received.json)
+        if form in ("", *shape.schemas):
+            return tell(received, attempt)
+        message = "This response_format type is unavailable now"
+        return payload({"error": {"message": message, "type": "invalid_request_error", "code": None}}, code=400)
+
+    return choose
+
+
+def json_form(body: Fields) -> str:
+    """Return how a request asks for JSON: the type of `response_format`, "output_config", or nothing."""
+    if "format" in body.get("output_config", {}):
+        return "output_config"
+    return str(body.get("response_format", {}).get("type", ""))
+
+
 def whole(shape: Shape, story: Story) -> Fields:
     """Return the body of a whole response."""
     return _message(shape, story) if shape is SHAPES["anthropic"] else _completion(shape, story)

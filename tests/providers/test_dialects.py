@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from providers.shapes import SHAPES, TEXT, Shape, Story, answer, broken, whole
+from providers.shapes import (
+    SHAPES,
+    TEXT,
+    THINKING,
+    Shape,
+    Story,
+    answer,
+    broken,
+    json_form,
+    limited,
+    nowhere,
+    picky,
+    whole,
+)
 from servers import ChatServer
 
 from aichat_magic.batching.api import batch_async
 from aichat_magic.chat.chat import Chat
-from aichat_magic.core.errors import EmptyReplyError, IncompleteReplyError
+from aichat_magic.core.errors import EmptyReplyError, IncompleteReplyError, OptionError, RateLimitError
 from aichat_magic.core.messages import ChatRequest, Message, PartialReply, Reply
-from aichat_magic.core.options import CallOptions
+from aichat_magic.core.options import CallOptions, Options
 from aichat_magic.core.secrets import Secret
 from aichat_magic.core.settings import Endpoint, Settings
 from aichat_magic.http.client import HttpClient
@@ -53,8 +67,8 @@ async def served(name: str, story: Story) -> AsyncGenerator[tuple[AsyncProvider,
             yield PRESETS[name](endpoint, http), server
 
 
-async def read(provider: AsyncProvider, *, is_streamed: bool) -> Reply:
-    request = ChatRequest(model="m", messages=HELLO, timeout_s=60)
+async def read(provider: AsyncProvider, *, is_streamed: bool, options: Options | None = None) -> Reply:
+    request = ChatRequest(model="m", messages=HELLO, options=options or Options(), timeout_s=60)
     if not is_streamed:
         return await provider.complete(request)
     draft = PartialReply()
@@ -134,3 +148,59 @@ async def test_row_without_an_answer_is_an_error_that_says_why(name: str, finish
         row.finish_reason
         == {"cut": "length", "filtered": "refusal" if name == "anthropic" else "content_filter"}[finish]
     )
+
+
+# --- thinking, schemas, tiers, limits
+
+
+async def test_thinking_is_told_apart_and_no_part_of_the_text(name: str, shape: Shape) -> None:
+    reply = await told(name, Story(thinking=THINKING))
+    shows = shape.message is not nowhere or name == "anthropic"
+    assert (reply.text, reply.thinking) == (TEXT, THINKING if shows else "")
+    assert reply.usage == shape.expected
+
+
+async def test_thinking_that_used_up_the_limit_is_not_the_text(name: str) -> None:
+    reply = await told(name, Story(text="", thinking=THINKING, finish="cut"))
+    assert (reply.text, reply.finish_reason) == ("", "length")
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_schema_is_asked_for_in_the_best_way_that_the_server_has(
+    name: str, shape: Shape, is_streamed: bool
+) -> None:
+    inner = {
+        "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False,
+    }  # fmt: skip
+    schema = json.dumps({"name": "reply", "strict": True, "schema": inner})
+    async with served(name, Story()) as (provider, server):
+        server.answer = picky(shape, Story(text='{"n": 42}'))
+        reply = await read(provider, is_streamed=is_streamed, options=Options(schema=schema))
+        assert json.loads(reply.text) == {"n": 42}
+        assert json_form(server.bodies[-1]) == shape.schemas[0]
+        assert "n" in json.dumps(server.bodies[-1])
+        sent = len(server.bodies)
+        await read(provider, is_streamed=is_streamed, options=Options(schema=schema))
+        assert len(server.bodies) == sent + 1  # learned
+
+
+async def test_tier_is_the_servers_word_for_it(name: str, shape: Shape) -> None:
+    async with served(name, Story()) as (provider, server):
+        if not shape.flex:
+            request = ChatRequest(model="m", messages=HELLO, options=Options(tier="flex"))
+            with pytest.raises(OptionError, match="flex"):
+                provider.check(request)
+            return
+        await read(provider, is_streamed=False, options=Options(tier="flex"))
+        assert server.bodies[0]["service_tier"] == shape.flex
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_wait_that_a_server_asks_for_is_found(name: str, shape: Shape, is_streamed: bool) -> None:
+    async with served(name, Story()) as (provider, server):
+        server.answer = lambda received, attempt: limited(shape)
+        with pytest.raises(RateLimitError) as caught:
+            await read(provider, is_streamed=is_streamed)
+    assert caught.value.retry_after_s == pytest.approx(42, abs=2)
+    assert caught.value.is_retryable
+    assert not caught.value.is_fatal
