@@ -53,7 +53,10 @@ class Progress:
             ("rows", f"{self.done:,}" + (f" of {self.rows:,}" if self.rows not in (None, self.done) else "")),
             ("time", f"{self.elapsed_s:.1f} s, {rate:,.{0 if rate >= 100 else 1}f} rows/s"),
             ("calls", f"{self.calls:,}"),
-            ("tokens", f"{usage.input_tokens or 0:,} + {usage.output_tokens or 0:,}"),
+            (
+                "tokens",
+                f"{usage.input_tokens or 0:,} + {usage.output_tokens or 0:,}{usage.details and f' ({usage.details})'}",
+            ),
             ("cost", cost),
         ]
         others = (("hits", self.hits), ("missing", self.missing), ("errors", self.errors))

@@ -191,7 +191,11 @@ class BatchRun:
         return self._run_again()
 
     def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with reply, error, model, finish_reason, tokens, cost and seconds of each row."""
+        """Return a DataFrame with reply, error, model, finish_reason, tokens, cost and seconds of each row.
+
+        `model_version` is the model's name as the server resolved it; `reasoning_tokens` are a part of `output_tokens`,
+        `cached_tokens` and `cache_write_tokens` of `input_tokens`.
+        """
         import pandas as pd
 
         outcomes = list(self.outcomes())
@@ -206,9 +210,13 @@ class BatchRun:
                 "reply": column("string", lambda reply: reply.text),
                 "error": pd.array(errors, dtype="string"),
                 "model": column("string", lambda reply: reply.model),
+                "model_version": column("string", lambda reply: reply.model_version or None),
                 "finish_reason": column("string", lambda reply: reply.finish_reason),
                 "input_tokens": column("Int64", lambda reply: reply.usage.input_tokens),
                 "output_tokens": column("Int64", lambda reply: reply.usage.output_tokens),
+                "reasoning_tokens": column("Int64", lambda reply: reply.usage.reasoning_tokens),
+                "cached_tokens": column("Int64", lambda reply: reply.usage.cached_tokens),
+                "cache_write_tokens": column("Int64", lambda reply: reply.usage.cache_write_tokens),
                 "cost_usd": column("Float64", lambda reply: reply.usage.cost_usd),
                 "elapsed_s": column("Float64", lambda reply: reply.elapsed_s),
             },

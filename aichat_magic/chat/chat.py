@@ -19,7 +19,6 @@ from ..core.options import CallOptions
 from ..core.prices import PriceList
 from ..core.secrets import Secret
 from ..core.settings import Settings, changed, is_reset, load_settings, setting_name
-from ..core.urls import host_of
 from ..core.usage import Usage
 from ..http.client import HttpClient
 from ..providers.base import AsyncProvider
@@ -63,10 +62,8 @@ class Call:
         """
         self.provider.check(self.request)
         if self.is_at_home is None:
-            endpoint = self.provider.endpoint
-            preset = self.provider.presets.get(endpoint.provider)
-            is_at_home = preset is not None and host_of(preset.base_url) == endpoint.host
-            object.__setattr__(self, "is_at_home", is_at_home)  # as the __init__ of a frozen class does
+            # As the __init__ of a frozen class does.
+            object.__setattr__(self, "is_at_home", self.provider.is_at_home)
 
     @property
     def model(self) -> str:

@@ -132,7 +132,7 @@ class Chunk:
         finish_reason: Why the reply ended; only the last chunk has one.
         usage: Totals of the whole reply, when the provider sends them.
         model: The model's name, as the provider reports it.
-        logprobs: Log probabilities of the tokens of this chunk, as the server sends them, where they were asked for.
+        logprobs: Log probabilities where they were asked for: a list of dictionaries, one for each token of this chunk.
         remarks: What was sent otherwise than asked, one line each, for the user.
     """
 
@@ -162,7 +162,8 @@ class Reply:
         rate_limits: The rate limits that the server sent with it.
         thinking: The thinking that the model showed; no part of the text.
         model_version: The model's name as the server resolved it, such as ``gpt-5-mini-2025-08-07``; empty if unknown.
-        logprobs: Log probabilities of its tokens, as the server sends them, where they were asked for.
+        logprobs: Log probabilities where they were asked for (``options={"logprobs": True}``): a list of dictionaries
+            with ``token`` and ``logprob``, one for each token. The store keeps none: ``fresh=True`` asks again.
         remarks: What was sent otherwise than asked, one line each, such as an option that the server refused and that
             was left out.
         notice: What was cut of it or of its prompt other than by `max_tokens`, and what to do, for the user; else
@@ -265,7 +266,7 @@ class PartialReply:
         if chunk.thinking:
             self._thinking.append(chunk.thinking)
         if chunk.logprobs:
-            self._logprobs.append(chunk.logprobs)
+            self._logprobs.extend(chunk.logprobs)
         self._model_version = chunk.model or self._model_version
         self._remarks = chunk.remarks or self._remarks
         if chunk.usage is not None:

@@ -160,7 +160,6 @@ class Anthropic(Dialect):
             state.is_done = True
             return Chunk()
         chunk = self._chunk(content)
-        state.usage = _larger_counts(state.usage, chunk.usage)
         if chunk.text or state.has_text:
             return chunk
         return dataclasses.replace(chunk, text=_explanation(content.get("delta")))
@@ -259,24 +258,19 @@ def _usage(usage: Any) -> Usage | None:
     """Return the token counts. The API counts cache reads and writes apart; both are input."""
     if not isinstance(usage, dict):
         return None
-    parts = [token_count(usage.get(f"{part}input_tokens")) for part in ("", "cache_creation_", "cache_read_")]
-    return Usage(
-        input_tokens=None if parts[0] is None else sum(part or 0 for part in parts),
-        output_tokens=token_count(usage.get("output_tokens")),
-        cached_tokens=parts[2],
+    fresh, written, cached = (
+        token_count(usage.get(f"{part}input_tokens")) for part in ("", "cache_creation_", "cache_read_")
     )
-
-
-def _larger_counts(known: Usage | None, new: Usage | None) -> Usage | None:
-    """Return the larger of each count: counts grow during a stream, and an event that does not know one may say 0."""
-    if known is None or new is None:
-        return known or new
-
-    def larger(a: int | None, b: int | None) -> int | None:
-        return b if a is None else a if b is None else max(a, b)
-
+    lifetimes, output_details = usage.get("cache_creation"), usage.get("output_tokens_details")
     return Usage(
-        input_tokens=larger(known.input_tokens, new.input_tokens),
-        output_tokens=larger(known.output_tokens, new.output_tokens),
-        cached_tokens=larger(known.cached_tokens, new.cached_tokens),
+        input_tokens=None if fresh is None else token_count(fresh + (written or 0) + (cached or 0)),
+        output_tokens=token_count(usage.get("output_tokens")),
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=token_count(lifetimes.get("ephemeral_1h_input_tokens"))
+        if isinstance(lifetimes, dict)
+        else None,
+        reasoning_tokens=token_count(output_details.get("thinking_tokens"))
+        if isinstance(output_details, dict)
+        else None,
     )

@@ -8,7 +8,7 @@ import json
 import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..core.errors import AichatError, BadRequestError, IncompleteReplyError, MalformedReplyError, ProviderError
@@ -34,17 +34,23 @@ class StreamState:
 
     Attributes:
         finish_reason: Why the reply ended; None until an event says so.
-        usage: The token counts so far; None until an event reports some.
+        usage: The largest counts so far; None until an event reports some.
+        model: The model's name, as the latest event that has one reports it.
         has_text: Whether any text has arrived.
         is_refusal: Whether the text explains why there is no reply.
         is_done: Whether the server has announced the end of the stream.
+        pieces: The text so far as the server sent it, where a dialect needs it to read the next event.
+        has_delta: Whether a piece of the reply has arrived as such, and not as a whole message.
     """
 
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    model: str | None = None
     has_text: bool = False
     is_refusal: bool = False
     is_done: bool = False
+    pieces: list[str] = field(default_factory=list)
+    has_delta: bool = False
 
 
 class Dialect(AsyncProvider):
@@ -91,7 +97,7 @@ class Dialect(AsyncProvider):
             rate_limits=rate_limits_from(response.headers, time.time()),
             thinking=chunk.thinking,
             model_version=chunk.model or "",
-            logprobs=chunk.logprobs,
+            logprobs=chunk.logprobs if _wants_logprobs(request) else None,
             remarks=(*chunk.remarks, *fitting.remarks()),
         )
 
@@ -127,7 +133,7 @@ class Dialect(AsyncProvider):
 
     async def _stream(self, fitting: Fitting) -> AsyncGenerator[Chunk, None]:
         """Yield the reply of one attempt in chunks."""
-        state = StreamState()
+        state, wants_logprobs = StreamState(), _wants_logprobs(fitting.request)
         try:
             async with contextlib.aclosing(self._http.events(self._post(fitting, is_streamed=True))) as events:
                 async for event in events:
@@ -138,9 +144,13 @@ class Dialect(AsyncProvider):
                     if state.is_done:
                         break
                     state.finish_reason = chunk.finish_reason or state.finish_reason
-                    if chunk.text:
-                        state.has_text = True
-                        yield Chunk(text=chunk.text, model=chunk.model)
+                    state.model = chunk.model or state.model
+                    if chunk.usage is not None:
+                        state.usage = chunk.usage if state.usage is None else state.usage.grown(chunk.usage)
+                    logprobs = chunk.logprobs if wants_logprobs else None
+                    if chunk.text or logprobs:
+                        state.has_text = state.has_text or bool(chunk.text)
+                        yield Chunk(text=chunk.text, model=chunk.model, logprobs=logprobs)
         except IncompleteReplyError:
             # Once its finish reason is known, the reply is whole; at most the usage after it is lost.
             if state.finish_reason is None:
@@ -151,7 +161,7 @@ class Dialect(AsyncProvider):
                 provider=self.name,
             )
         finish_reason = "refusal" if state.is_refusal else state.finish_reason or "stop"
-        yield Chunk(finish_reason=finish_reason, usage=state.usage, remarks=fitting.remarks())
+        yield Chunk(finish_reason=finish_reason, usage=state.usage, model=state.model, remarks=fitting.remarks())
 
     @abstractmethod
     def _url(self, path: str) -> str:
@@ -179,7 +189,7 @@ class Dialect(AsyncProvider):
 
     @abstractmethod
     def _read_event(self, event: ServerSentEvent, state: StreamState) -> Chunk:
-        """Read one event of a stream, and update `usage`, `is_refusal` and `is_done` of the state.
+        """Read one event of a stream, and update `is_refusal` and `is_done` of the state.
 
         Raises:
             MalformedReplyError: It is not an event of this API.
@@ -303,6 +313,12 @@ def encode_json(content: dict[str, Any]) -> bytes:
     return _JSON.encode(content).encode("utf-8", "replace")
 
 
+def _wants_logprobs(request: ChatRequest) -> bool:
+    """Tell whether log probabilities were asked for; some servers send them unasked."""
+    extra = request.options.extra
+    return extra is not None and "logprobs" in extra and bool(request.options.extra_options.get("logprobs"))
+
+
 def token_count(value: Any) -> int | None:
-    """Return a token count as a server reports it, or None if it is not a whole number >= 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """Return a token count as a server reports it, or None if it is not a whole number from 0 to 2**63 - 1."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None

@@ -33,6 +33,10 @@ class UsageToShow(Protocol):
         """Return the tokens of the reply."""
 
     @property
+    def details(self) -> str:
+        """Return the tokens that are a part of the others, in words: cached, written to the cache, thinking."""
+
+    @property
     def cost_usd(self) -> float | None:
         """Return the cost in US dollars."""
 
@@ -47,6 +51,10 @@ class ReplyToShow(Protocol):
     @property
     def model(self) -> str:
         """Return the ``provider/model`` that answered."""
+
+    @property
+    def model_version(self) -> str:
+        """Return the model's name as the server resolved it; empty if unknown."""
 
     @property
     def usage(self) -> UsageToShow:
@@ -126,14 +134,25 @@ def summary_line(reply: ReplyToShow) -> str:
 def _facts(reply: ReplyToShow) -> list[str]:
     """List model, tokens, cost and time of a reply, as far as they are known."""
     usage = reply.usage
-    facts = [printable_line(reply.model)] if reply.model else []
+    facts = [printable_line(f"{reply.model}{_other_version(reply)}")] if reply.model else []
+    details = f" ({usage.details})" if usage.details else ""
     if usage.input_tokens is not None and usage.output_tokens is not None:
-        facts.append(f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens")
+        facts.append(f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens{details}")
     elif usage.input_tokens is not None or usage.output_tokens is not None:
         kind = "tokens" if usage.input_tokens is None else "input tokens"
-        facts.append(f"{usage.output_tokens if usage.input_tokens is None else usage.input_tokens:,} {kind}")
+        count = usage.output_tokens if usage.input_tokens is None else usage.input_tokens
+        facts.append(f"{count:,} {kind}{details}")
     if usage.cost_usd is not None:
         facts.append(money(usage.cost_usd))
     if reply.elapsed_s > 0:
         facts.append(f"{reply.elapsed_s:.1f} s")
     return facts
+
+
+def _other_version(reply: ReplyToShow) -> str:
+    """Return the version that the server chose, in parentheses; empty if it is unknown or the name asked for."""
+    version, asked = reply.model_version, reply.model.partition("/")[2]
+    # Gemini and Fireworks put a path before the name: models/gemini-2.5-flash.
+    if not version or version == asked or version.endswith(f"/{asked}"):
+        return ""
+    return f" ({version.removeprefix(f'{asked} ')})"

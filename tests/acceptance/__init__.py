@@ -20,6 +20,7 @@ from acceptance import (
     schemas,
     secrets,
     stores,
+    usage,
     wire,
 )
 from acceptance.rows import Removal, Row
@@ -36,6 +37,7 @@ ROWS: tuple[Row, ...] = (
     *profiles.ROWS,
     *replies.ROWS,
     *schemas.ROWS,
+    *usage.ROWS,
     *wire.ROWS,
     *limits.ROWS,
     *addresses.ROWS,
