@@ -51,8 +51,16 @@ def no_answer(reply: Reply, options: Options, provider: str = "") -> EmptyReplyE
             f"{model} answered without any text, and gave no reason. Run it again; if an empty answer can be "
             f"right, let the prompt ask for a word such as NONE."
         )
-        return BlankReplyError(words, provider=provider, finish_reason=reply.finish_reason)
-    return EmptyReplyError(words, provider=provider, finish_reason=reply.finish_reason)
+        return BlankReplyError(words, provider=provider, finish_reason=reply.finish_reason, reply=reply)
+    return EmptyReplyError(words, provider=provider, finish_reason=reply.finish_reason, reply=reply)
+
+
+def cut_note(reply: Reply, options: Options) -> str:
+    """Return that `max_tokens` has cut the text of a reply, and what to do; empty if it has not."""
+    most, used = options.max_tokens, reply.usage.output_tokens
+    if reply.finish_reason != "length" or most is None or (used is not None and used < most):
+        return ""
+    return f"cut at max_tokens={most}: raise max_tokens (--max-tokens) for the rest"
 
 
 def _length_advice(reply: Reply, options: Options) -> str:

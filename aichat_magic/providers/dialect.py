@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..core.errors import IncompleteReplyError, MalformedReplyError
@@ -17,6 +18,7 @@ from ..http.client import Auth, HttpRequest, ServerSentEvent, parse_json
 from ..http.rate_limits import rate_limits_from
 from ..text.words import shorten
 from .base import AsyncProvider
+from .thinking import ThinkingBlocks, ThinkingReader, whole
 
 # One encoder for all requests: `json.dumps` with arguments makes a new one for each value.
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -33,6 +35,7 @@ class StreamState:
         has_text: Whether any text has arrived.
         is_refusal: Whether the text explains why there is no reply.
         is_done: Whether the server has announced the end of the stream.
+        thinking_blocks: Blocks of thinking so far, where the API has them.
     """
 
     finish_reason: FinishReason | None = None
@@ -40,6 +43,7 @@ class StreamState:
     has_text: bool = False
     is_refusal: bool = False
     is_done: bool = False
+    thinking_blocks: ThinkingBlocks = field(default_factory=ThinkingBlocks)
 
 
 class Dialect(AsyncProvider):
@@ -63,7 +67,7 @@ class Dialect(AsyncProvider):
     async def complete(self, request: ChatRequest) -> Reply:
         """Return the whole reply at once. Raises the same errors as `AsyncProvider.complete` and `check`."""
         response = await self._http.send(self._post(request, is_streamed=False))
-        chunk = self._read_response(self._object(response.json()))
+        chunk = whole(self._read_response(self._object(response.json())))
         return Reply(
             text=chunk.text,
             model=f"{self.name}/{request.model}",
@@ -71,25 +75,28 @@ class Dialect(AsyncProvider):
             finish_reason=chunk.finish_reason or "stop",
             rate_limits=rate_limits_from(response.headers, time.time()),
             thinking=chunk.thinking,
+            thinking_blocks=chunk.thinking_blocks,
             model_version=chunk.model or "",
             logprobs=chunk.logprobs,
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply in chunks. Raises the same errors as `AsyncProvider.stream` and `check`."""
-        state = StreamState()
+        state, thinking = StreamState(), ThinkingReader()
         try:
             async with contextlib.aclosing(self._http.events(self._post(request, is_streamed=True))) as events:
                 async for event in events:
                     if not event.data.strip():
                         continue
-                    chunk = self._read_event(event, state)
+                    chunk = thinking.read(self._read_event(event, state))
                     if state.is_done:
                         break
                     state.finish_reason = chunk.finish_reason or state.finish_reason
-                    if chunk.text:
-                        state.has_text = True
-                        yield Chunk(text=chunk.text, model=chunk.model)
+                    if chunk.text or chunk.thinking:
+                        state.has_text = state.has_text or bool(chunk.text)
+                        yield Chunk(
+                            text=chunk.text, thinking=chunk.thinking, replaces=chunk.replaces, model=chunk.model
+                        )
         except IncompleteReplyError:
             # Once its finish reason is known, the reply is whole; at most the usage after it is lost.
             if state.finish_reason is None:
@@ -100,7 +107,10 @@ class Dialect(AsyncProvider):
                 provider=self.name,
             )
         finish_reason = "refusal" if state.is_refusal else state.finish_reason or "stop"
-        yield Chunk(finish_reason=finish_reason, usage=state.usage)
+        last = thinking.end(finish_reason)
+        yield dataclasses.replace(
+            last, finish_reason=finish_reason, usage=state.usage, thinking_blocks=state.thinking_blocks.texts()
+        )
 
     @abstractmethod
     def _url(self, path: str) -> str:

@@ -20,6 +20,7 @@ from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
 from ..text.words import shorten
 from .dialect import Dialect, StreamState, token_count
+from .thinking import THINKING_PARTS, is_thought, thinking_in
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -151,8 +152,10 @@ class OpenAI(Dialect):
                 f"Provider {self.name!r} broke its reply off: {_BROKEN_OFF.replace('_', ' ')}. Run the cell again.",
                 provider=self.name,
             )
+        text = part["refusal"] if self._is_refusal(content) else self._text(part.get("content"))
         return Chunk(
-            text=part["refusal"] if self._is_refusal(content) else self._text(part.get("content")),
+            text="" if "extra_content" in part and is_thought(part) else text,
+            thinking=thinking_in(part),
             finish_reason=_finish_reason(reason),
             usage=_usage(content),
             model=content["model"] if isinstance(content.get("model"), str) else None,
@@ -181,9 +184,8 @@ class OpenAI(Dialect):
         if isinstance(content, str):
             return content
         if isinstance(content, list):
-            return "".join(
-                part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
-            )
+            parts = [part for part in content if isinstance(part, dict) and part.get("type") not in THINKING_PARTS]
+            return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
         raise self._malformed("the content of a message is not text")
 
     def _reported_error(self, error: Any) -> StreamError:

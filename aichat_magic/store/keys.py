@@ -65,11 +65,12 @@ def request_key(*, provider: str, host: str, request: ChatRequest) -> bytes:
 
 
 def _canonical_form(message: Message) -> tuple[object, ...]:
-    """Return the parts of a message that count. Images come third, if any, so that keys without them stay the same."""
-    if not message.images:
+    """Return the parts of a message that count. Images come third, if any, so that keys without them stay the same;
+    then blocks of thinking."""
+    if not message.images and not message.thinking_blocks:
         return message.role, message.content
     images = [(image.media_type, sha256(image.data).hexdigest()) for image in message.images]
-    return message.role, message.content, images
+    return message.role, message.content, images, *message.thinking_blocks
 
 
 def _canonical_number(value: object) -> object:
