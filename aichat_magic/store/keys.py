@@ -9,7 +9,8 @@ from hashlib import sha256
 from ..core.messages import ChatRequest, Message
 from ..core.options import Options
 
-# Raised when the canonical form below or the layout of the file changes. Old files still open.
+# Raised when the canonical form below changes. It stays where only the layout of the file does (`rows.LAYOUT`): the
+# replies in it keep their keys.
 SCHEMA = 1
 
 # Not escaped to ASCII: an escaped pair of lone surrogates would equal the character that they make together.

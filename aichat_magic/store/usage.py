@@ -13,6 +13,10 @@ from ..core.usage import Usage
 from .conversation_tables import FIND_CONVERSATION, Key
 from .rows import from_blob, reply_from, row_from, to_blob
 
+_COLUMNS = (
+    "created_s, model, input_tokens, output_tokens, cached_tokens, cost_usd, reasoning_tokens, cache_write_tokens"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
@@ -53,10 +57,10 @@ class UsageRow:
 
 
 def usage_values(model: str, usage: Usage, now_s: float) -> tuple[Any, ...]:
-    """Return the time, the model and the four numbers of a usage, as columns; invalid numbers are left out."""
+    """Return the values of `_COLUMNS`; invalid numbers are left out."""
     row = row_from(Reply(text="", model=model, usage=usage), max(0.0, now_s))
     row = row or row_from(Reply(text="", model=model), max(0.0, now_s)) or ()
-    return (row[0], *row[2:7])
+    return (row[0], *row[2:7], *row[8:10])
 
 
 def record_usage(connection: sqlite3.Connection, key: Key | None, replies: int, values: tuple[Any, ...]) -> None:
@@ -69,20 +73,20 @@ def record_usage(connection: sqlite3.Connection, key: Key | None, replies: int, 
         values: Values from `usage_values`.
     """
     connection.execute(
-        "INSERT INTO spent (created_s, model, input_tokens, output_tokens, cached_tokens, cost_usd, replies, "
-        f"conversation) VALUES (?, ?, ?, ?, ?, ?, ?, ({FIND_CONVERSATION}))",
+        f"INSERT INTO spent ({_COLUMNS}, replies, conversation) "
+        f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ({FIND_CONVERSATION}))",
         (*values, replies, *(map(to_blob, key) if key else (None, None))),
     )
 
 
 def usage_records(connection: sqlite3.Connection, since_s: float) -> Iterator[UsageRecord]:
     """Yield the rows from a time on, in seconds since 1970. A row with invalid values is left out."""
-    sql = """
-        SELECT created_s, model, input_tokens, output_tokens, cached_tokens, cost_usd, replies, name
+    sql = f"""
+        SELECT {_COLUMNS}, replies, name
         FROM spent LEFT JOIN conversations ON conversations.id = spent.conversation WHERE created_s >= ?
     """
-    for created_s, model, *numbers, replies, name in connection.execute(sql, (since_s,)).fetchall():
-        reply = reply_from((created_s, b"stop", model, *numbers, 0.0, b""))
+    for created_s, model, *numbers, reasoning, written, replies, name in connection.execute(sql, (since_s,)).fetchall():
+        reply = reply_from((created_s, b"stop", model, *numbers, 0.0, reasoning, written, None, None, None, b""))
         if reply is not None and type(replies) is int and 0 <= replies < 2**63:
             yield UsageRecord(created_s, reply.model, from_blob(name) or "", replies, reply.usage)
 
