@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from ..core.answers import no_answer
 from ..core.errors import AichatError, UnexpectedError
 from ..core.messages import ChatRequest, Chunk, Message, PartialReply, Reply, StatusCallback
 from ..core.options import CallOptions
@@ -208,18 +209,28 @@ class Chat:
             The reply.
 
         Raises:
+            EmptyReplyError: The reply holds no answer; the error has it.
             AichatError: The last error, if trying again cannot help or did not.
         """
         begin = self._clock()
         attempt = 0
+        spent: Usage | None = None
         while True:
             attempt += 1
+            failed: AichatError | None = None
             try:
                 reply = await self.attempt(call, status=status)
             except AichatError as error:
                 failed = error
             else:
-                return dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
+                # A reply without an answer is paid for, too.
+                spent = reply.usage if spent is None else spent + reply.usage
+                reply = dataclasses.replace(
+                    reply, usage=spent, elapsed_s=self._clock() - begin, messages=call.request.messages
+                )
+                failed = no_answer(reply, call.request.options, call.provider.name)
+            if failed is None:
+                return reply
             await self._wait_or_raise(failed, call, attempt, status)
 
     async def attempt(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
@@ -250,6 +261,8 @@ class Chat:
     ) -> AsyncGenerator[Chunk, None]:
         """Yield the reply in chunks and add each to `draft`. There is no retry after the first text.
 
+        After mere thinking there is one, and `draft` begins anew.
+
         Args:
             call: The request and its provider.
             draft: Collects the chunks; it belongs to the caller, so that an interrupt loses nothing.
@@ -259,8 +272,10 @@ class Chat:
             The chunks as they arrive.
 
         Raises:
+            EmptyReplyError: The reply has arrived and holds no answer; the error has it.
             AichatError: The last error; `draft` has everything that arrived before it.
         """
+        begin = self._clock()
         attempt = 0
         while True:
             attempt += 1
@@ -276,21 +291,32 @@ class Chat:
             except Exception as error:
                 failed = error
             if failed is None:
-                return
-            if draft.text:
+                reply = draft.reply(
+                    model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages
+                )
+                failed = no_answer(reply, call.request.options, call.provider.name)
+                if failed is None:
+                    return
+            elif draft.text:
                 raise _as_aichat_error(failed, call)
             await self._wait_or_raise(failed, call, attempt, status)
+            draft.restart()
 
     async def reply(
-        self, call: Call, draft: PartialReply, *, status: StatusCallback | None = None, show: Callable[[str], None]
+        self,
+        call: Call,
+        draft: PartialReply,
+        *,
+        status: StatusCallback | None = None,
+        show: Callable[[PartialReply], None],
     ) -> Reply:
-        """Stream the reply, show its text as it grows, and return the whole.
+        """Stream the reply, show it as it grows, and return the whole.
 
         Args:
             call: The request and its provider.
             draft: Collects the chunks.
             status: Called with the progress: ``(text, done, total)``.
-            show: Called with the text so far after each chunk.
+            show: Called with `draft` after each chunk of text or thinking.
 
         Returns:
             The reply.
@@ -301,8 +327,8 @@ class Chat:
         begin = self._clock()
         async with contextlib.aclosing(self.stream(call, draft, status=status)) as chunks:
             async for chunk in chunks:
-                if chunk.text:
-                    show(draft.text)
+                if chunk.text or chunk.thinking:
+                    show(draft)
         return draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
 
     async def _wait_or_raise(self, failed: Exception, call: Call, attempt: int, status: StatusCallback | None) -> None:

@@ -66,7 +66,9 @@ def cut_note(reply: Reply, options: Options) -> str:
 def _length_advice(reply: Reply, options: Options) -> str:
     """Return in words what a reply has used up, and which limit to raise."""
     used, most = reply.usage.output_tokens, options.max_tokens
+    has_thought = bool(reply.thinking or reply.usage.reasoning_tokens)
+    by, less = ("by", ", let it think less (reasoning)") if has_thought else ("perhaps by", "")
     if most is not None:
-        return f"max_tokens={most} is used up, perhaps by thinking. Raise max_tokens."
+        return f"max_tokens={most} is used up, {by} thinking. Raise max_tokens{less.replace(',', ' or', 1)}."
     spent = f"{used:,} tokens are" if used else "its limit of tokens is"
-    return f"{spent} used up, perhaps by thinking. Set max_tokens higher, or shorten a prompt that fills the context."
+    return f"{spent} used up, {by} thinking. Set max_tokens higher{less}, or shorten a prompt that fills the context."

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from ..batching.run import BatchRun, check_columns
 from ..chat.chat import Call, Chat
 from ..chat.conversation import Conversation, History, Turn
-from ..core.errors import AichatError, BadInputError, ChatInterrupt, UnknownNameError
+from ..core.answers import cut_note
+from ..core.errors import AichatError, BadInputError, ChatInterrupt, EmptyReplyError, UnknownNameError
 from ..core.json_text import SchemaError
 from ..core.messages import FinishReason, Message, PartialReply, Reply, estimate_tokens
 from ..core.options import CallOptions
 from ..core.settings import config_path, setting_names
 from ..core.sync import run
 from ..store.conversations import ConversationStore, MemoryConversations
+from ..text.reply_view import finish_mark
 from ..text.terminal import show
 from ..text.widgets import Note, Transcript
 from ..text.words import nearest, shorten
@@ -305,12 +307,15 @@ class Session:
         first: Reply | None = None
         failed: BaseException | None = None
 
-        def update(text: str) -> None:
-            if reply_format.is_streamed:
-                view.update(reply_format.shown(text, is_notebook=is_notebook))
+        def update(draft: PartialReply) -> None:
+            if not draft.text:
+                view.think(draft.thinking)
+            elif reply_format.is_streamed:
+                view.update(reply_format.shown(draft.text, is_notebook=is_notebook))
 
-        def taken(reply: Reply) -> None:
-            view.finish(dataclasses.replace(reply, text=reply_format.shown(reply.text, is_notebook=is_notebook)))
+        def taken(reply: Reply, note: str = "") -> None:
+            shown = dataclasses.replace(reply, text=reply_format.shown(reply.text, is_notebook=is_notebook))
+            view.finish(shown, note=note or cut_note(reply, call.request.options))
             self._totals.count(reply.model, reply.usage)
             if output:
                 self._variables[output] = reply
@@ -336,7 +341,11 @@ class Session:
             reason: FinishReason = "interrupted" if isinstance(failed, ChatInterrupt) else "truncated"
             if first is not None:
                 taken(first)
-            elif draft.text:
+            elif isinstance(failed, EmptyReplyError) and failed.reply is not None:
+                # It has been paid for, and is shown as what it is, but it is no turn of the conversation.
+                taken(failed.reply, " · ".join(filter(None, ("no answer", finish_mark(failed.reply)))))
+                self._history.store.record_run(call.model, failed.reply.usage, 1)
+            elif draft.text or draft.thinking:
                 view.finish(
                     draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages, finish_reason=reason)
                 )
