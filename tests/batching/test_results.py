@@ -63,6 +63,10 @@ def test_measured_reply_differs_in_usage_and_time_only() -> None:
         messages=(Message("user", "q"),),
         value={"a": 1},
         rate_limits=RateLimits(),
+        thinking="hm",
+        thinking_blocks=("{}",),
+        model_version="y-1",
+        logprobs=[0.5],
     )
     measured = reply.measured(Usage(input_tokens=7), 2.0)
     changed = {"usage": Usage(input_tokens=7), "elapsed_s": 2.0}
