@@ -291,9 +291,7 @@ class Chat:
             except Exception as error:
                 failed = error
             if failed is None:
-                reply = draft.reply(
-                    model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages
-                )
+                reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
                 failed = no_answer(reply, call.request.options, call.provider.name)
                 if failed is None:
                     return

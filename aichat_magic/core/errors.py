@@ -33,6 +33,7 @@
         ├── StreamError                    an error inside a response with status 200
         └── StatusError                    an HTTP status of 400 or more
             ├── BadRequestError            400, 405, 406, 413, 415, 422 and other 4xx
+            │   └── ContextLengthError     more tokens than the model takes
             ├── AuthenticationError      F 401
             ├── PermissionDeniedError    F 403
             ├── NotFoundError            F 404
@@ -252,6 +253,10 @@ class StatusError(ProviderError):
 
 class BadRequestError(StatusError):
     """A request that the server does not accept (400, 413, 422 and other 4xx)."""
+
+
+class ContextLengthError(BadRequestError):
+    """A request with more tokens than the model, or the account, takes at once. Another request may be short enough."""
 
 
 class AuthenticationError(StatusError):

@@ -12,7 +12,14 @@ from ..batching.run import BatchRun, check_columns
 from ..chat.chat import Call, Chat
 from ..chat.conversation import Conversation, History, Turn
 from ..core.answers import cut_note
-from ..core.errors import AichatError, BadInputError, ChatInterrupt, EmptyReplyError, UnknownNameError
+from ..core.errors import (
+    AichatError,
+    BadInputError,
+    ChatInterrupt,
+    ContextLengthError,
+    EmptyReplyError,
+    UnknownNameError,
+)
 from ..core.json_text import SchemaError
 from ..core.messages import FinishReason, Message, PartialReply, Reply, estimate_tokens
 from ..core.options import CallOptions
@@ -192,7 +199,12 @@ class Session:
             view.note(line)
         if name == MAIN and not arguments.is_without_history and (line := self._history.greeting()):
             view.note(line)
-        reply, problem = self._ask(call, view, reply_format, arguments.output)
+        try:
+            reply, problem = self._ask(call, view, reply_format, arguments.output)
+        except ContextLengthError as error:
+            advice = history.length_advice((*data.tokens, *prompt.tokens), is_cell=True)
+            error.args = (f"{error} {advice}", *error.args[1:])
+            raise
         if problem:
             whereabouts = f"in {arguments.output}.text" if arguments.output else "above"
             raise SchemaError(f"The reply does not have the requested format{problem}. The text is {whereabouts}.")

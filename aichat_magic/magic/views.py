@@ -128,9 +128,7 @@ class NotebookView:
             return
         self._show(_final_bundle(self._text, reply, note, self._notes))
 
-    def _bundle(
-        self, text: str, *, fold: str = "", footer: str = "", is_growing: bool = False
-    ) -> dict[str, str]:
+    def _bundle(self, text: str, *, fold: str = "", footer: str = "", is_growing: bool = False) -> dict[str, str]:
         """Return a MIME bundle of the notes, and below them thinking, a growing text or a status."""
         return {
             "text/plain": terminal_text("\n".join([*self._notes, text or footer])),
@@ -218,7 +216,11 @@ class TerminalView:
 
     def status(self, text: str, done: int = 0, total: int = 0) -> None:
         """Rewrite the status line; if the stream is not a terminal, write one line for each new text."""
-        if self._n_written or self._n_thought or (text == self._status and done < total and self._clock() < self._next_s):
+        if (
+            self._n_written
+            or self._n_thought
+            or (text == self._status and done < total and self._clock() < self._next_s)
+        ):
             return
         line = _status_line(text, done, total)
         is_terminal = sys.stderr.isatty()

@@ -26,7 +26,9 @@ from .writer import StoreLimits, Writer
 
 _KEYS_PER_CALL: Final = 10_000  # of a thread
 _KEYS_PER_QUERY: Final = 512  # a block of a run; SQLite before 3.32 takes 999 parameters
-_SELECT: Final = f"SELECT key, {', '.join(REPLY_COLUMNS)} FROM replies WHERE key IN ({', '.join('?' * _KEYS_PER_QUERY)})"
+_SELECT: Final = (
+    f"SELECT key, {', '.join(REPLY_COLUMNS)} FROM replies WHERE key IN ({', '.join('?' * _KEYS_PER_QUERY)})"
+)
 _BUSY_TIMEOUT_S: Final = 0.25
 _PATIENCE_S: Final = 5.0
 
