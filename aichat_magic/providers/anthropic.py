@@ -259,7 +259,7 @@ def _wire_messages(request: ChatRequest) -> dict[str, Any]:
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
-    """Return the content of a message as blocks: thinking, as it came; images, as the vision guide advises; the text."""
+    """Return the content of a message as blocks: thinking as it came, then images, as the vision guide advises."""
     blocks: list[dict[str, Any]] = [json.loads(block) for block in message.thinking_blocks]
     blocks += [
         {

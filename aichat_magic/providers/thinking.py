@@ -1,7 +1,7 @@
 """Thinking, wherever a server puts it: in fields, parts and blocks of its own, or between tags in the text.
 
-Sources: API references of DeepSeek (`reasoning_content`), OpenRouter (`reasoning`, `reasoning_details`), Mistral (parts of
-type ``thinking``), Google ("OpenAI compatibility": `extra_content.google.thought`, ``<thought>``) and Anthropic
+Sources: API references of DeepSeek (`reasoning_content`), OpenRouter (`reasoning`, `reasoning_details`), Mistral (parts
+of type ``thinking``), Google ("OpenAI compatibility": `extra_content.google.thought`, ``<thought>``) and Anthropic
 ("Extended thinking"); vLLM and llama.cpp for ``<think>`` without a parser (all read 2026-11).
 """
 
@@ -34,6 +34,8 @@ _BEGUN: Final = re.compile(
 )
 _CLOSER: Final = re.compile("|".join(map(re.escape, _CLOSING_TAGS)))
 _FENCE: Final = re.compile(r"^ {0,3}(?:```|~~~)", re.M)
+# Between thinking and the answer; the indentation of the answer may be code's.
+_BLANK_LINES: Final = re.compile(r"\A(?:[^\S\n]*\n)+")
 THINKING_PARTS: Final = ("thinking", "reasoning")
 _FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
 
@@ -94,13 +96,14 @@ class ThinkingBlocks:
             part: The block or the piece.
 
         Returns:
-            Whether it begins a second block, or one after it.
+            Whether it begins a block of thinking after another one.
         """
         if not isinstance(index, int) or not isinstance(part, dict):
             return False
-        if part.get("type") in ("thinking", "redacted_thinking"):
+        if (kind := part.get("type")) in ("thinking", "redacted_thinking"):
+            is_next = kind == "thinking" and any(block["type"] == kind for block in self._blocks.values())
             self._blocks[index] = dict(part)
-            return len(self._blocks) > 1
+            return is_next
         if (block := self._blocks.get(index)) is not None:
             for name in ("thinking", "signature"):
                 if isinstance(piece := part.get(name), str):
@@ -142,6 +145,7 @@ class ThinkingReader:
         self._step: Callable[[str, bool], str] | None = self._at_start
         self._held = ""
         self._closing = ""
+        self._is_inside = False  # and not only at the beginning of thinking
         # What this piece adds.
         self._thinking: list[str] = []
         self._text: list[str] = []
@@ -156,6 +160,9 @@ class ThinkingReader:
         """Return a chunk with the thinking of its text moved to `thinking`. Some of it may come with a later one."""
         if chunk.thinking:
             self._may_be_unopened = False
+            if self._is_inside and self._held:
+                chunk = dataclasses.replace(chunk, thinking=self._held + chunk.thinking)
+                self._held = ""
             self._all_thinking.append(chunk.thinking)
         if not chunk.text:
             return chunk
@@ -210,20 +217,23 @@ class ThinkingReader:
             if tag in _CLOSING:
                 self._step = self._in_thinking
                 self._thinking += ["\n\n"] if self._all_thinking or self._thinking else []
-            return bare[len(tag) :].lstrip()
+            return bare[len(tag) :]
         if not is_last and any(tag.startswith(bare) for tag in _ALL_TAGS):
             self._held = rest
             return ""
         self._step = self._in_text
-        return bare if self._all_thinking or self._thinking or self._closing else rest
+        return _BLANK_LINES.sub("", rest) if self._closing else rest
 
     def _in_thinking(self, rest: str, is_last: bool) -> str:
         """Take thinking up to its closing tag."""
+        if not self._is_inside:
+            rest = rest.lstrip()
+            self._is_inside = bool(rest)
         at = rest.find(self._closing)
         if at >= 0:
             self._thinking.append(rest[:at].rstrip())
-            self._step = self._at_start
-            return rest[at + len(self._closing) :].lstrip()
+            self._step, self._is_inside = self._at_start, False
+            return rest[at + len(self._closing) :]
         begun = _BEGUN.search(rest)
         until = len(rest) if is_last or not begun else begun.start()
         until = len(rest[:until].rstrip())  # white space before the closing tag is no thinking
@@ -253,7 +263,7 @@ class ThinkingReader:
         space = rest[tag.end() : len(rest) - len(answer)]
         if answer and _is_unopened(before, space):
             self._thinking, self._text, self._replaces = [before.strip()], [], True
-            return answer
+            return _BLANK_LINES.sub("", rest[tag.end() :])
         return rest
 
     def _take_text(self, text: str) -> None:

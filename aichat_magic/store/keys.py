@@ -66,8 +66,10 @@ def request_key(*, provider: str, host: str, request: ChatRequest) -> bytes:
 
 
 def _canonical_form(message: Message) -> tuple[object, ...]:
-    """Return the parts of a message that count. Images come third, if any, so that keys without them stay the same;
-    then blocks of thinking."""
+    """Return the parts of a message that count: role, content, and images and blocks of thinking, if there are any.
+
+    So keys without those stay the same.
+    """
     if not message.images and not message.thinking_blocks:
         return message.role, message.content
     images = [(image.media_type, sha256(image.data).hexdigest()) for image in message.images]
