@@ -79,10 +79,8 @@ class RowLedger:
 
     def cut_rows(self) -> list[int]:
         """Return the rows whose reply was cut by a limit of its tokens."""
-        if not self.cut:
-            return []
-        is_cut = self._results.is_cut
-        return [row for row, number in enumerate(self._request_of_row) if number != _MISSING and is_cut(number)]
+        cut = self._results.cut
+        return [row for row, number in enumerate(self._request_of_row) if number in cut] if cut else []
 
     @property
     def replaced(self) -> int:
@@ -152,7 +150,7 @@ class RowLedger:
             self.errors += 1
         else:
             self.hits += is_hit
-            self.cut += self._results.is_cut(number)
+            self.cut += number in self._results.cut
         if self._on_row is not None:  # most runs need no object for each row
             outcome = self._results[number]
             reply = outcome if isinstance(outcome, Reply) else None

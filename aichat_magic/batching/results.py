@@ -21,6 +21,7 @@ class BatchResults:
 
     Attributes:
         replaced: Number of replies in which invalid characters were replaced.
+        cut: Numbers of the requests whose reply was cut by a limit of its tokens.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,7 @@ class BatchResults:
         self._cost_usd, self._elapsed_s = array("d"), array("d")
         self._errors: dict[int, AichatError] = {}
         self.replaced = 0
+        self.cut: set[int] = set()
 
     def __len__(self) -> int:
         """Return how many requests were added."""
@@ -79,6 +81,8 @@ class BatchResults:
         if usage.cost_usd is not None:
             self._cost_usd[number] = usage.cost_usd
         self._elapsed_s[number] = reply.elapsed_s
+        if reply.finish_reason == "length":
+            self.cut.add(number)
         if reply.thinking:
             self._thinking[number] = reply.thinking
         if reply.logprobs is not None:
@@ -108,10 +112,6 @@ class BatchResults:
             model_version=model_version,
             logprobs=self._logprobs.get(number),
         )
-
-    def is_cut(self, number: int) -> bool:
-        """Tell whether a reply was cut by a limit of its tokens."""
-        return self._texts[number] is not None and self._kinds[self._kind_of[number]][2] == "length"
 
     def text(self, number: int) -> str | None:
         """Return the text of a reply; None if there is none."""

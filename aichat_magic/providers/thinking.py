@@ -45,12 +45,22 @@ def thinking_in(message: Mapping[str, Any]) -> str:
 
     Some servers send it in several fields at once; it is taken from one of them.
     """
+    get = message.get
+    content = get("content")
+    # Written out, because a run does this for every row: most messages have none of these.
+    if type(content) is str and not (
+        get("reasoning_content")
+        or get("reasoning")
+        or get("thinking")
+        or get("reasoning_details")
+        or "extra_content" in message
+    ):
+        return ""
     for name in _FIELDS:
-        if isinstance(found := message.get(name), str) and found:
+        if isinstance(found := get(name), str) and found:
             return found
     if "reasoning_details" in message:
         return "".join(_texts(message["reasoning_details"]))
-    content = message.get("content")
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, dict) and part.get("type") in THINKING_PARTS]
         return "".join(text for part in parts for text in _texts(part.get("thinking") or part.get("summary") or part))
@@ -118,8 +128,12 @@ class ThinkingBlocks:
 def whole(chunk: Chunk) -> Chunk:
     """Return a whole reply with its thinking apart from its text."""
     text = chunk.text
-    # Written out, because a run does this for every row.
-    if not chunk.thinking and text[:1] not in _BEGINNINGS and not any(tag in text for tag in _CLOSING_TAGS):
+    # Written out, because a run does this for every row: no text with a closing tag has none of these words.
+    if (
+        not chunk.thinking
+        and text[:1] not in _BEGINNINGS
+        and not ("think" in text or "</thought>" in text or "[/THINK]" in text)
+    ):
         return chunk
     reader = ThinkingReader()
     first, last = reader.read(chunk), reader.end(chunk.finish_reason or "stop")
