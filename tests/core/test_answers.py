@@ -268,7 +268,9 @@ def test_run_counts_and_names_the_rows_that_were_cut(chat: Chat) -> None:
             assert made.cut == [1, 3, *range(5, 14)]
             assert made.progress.cut == bars[-1].cut == 11
             assert "11 cut" in made.summary()
-            assert "11 of 14 replies were cut at max_tokens=64: rows 1, 3, 5, 6, 7, ..." in repr(made).replace("\n", " ")
+            assert "11 of 14 replies were cut at max_tokens=64: rows 1, 3, 5, 6, 7, ..." in repr(made).replace(
+                "\n", " "
+            )
             assert "were cut at max_tokens=64" in made._repr_mimebundle_()["text/html"]
             assert made.frame()["finish_reason"].eq("length").sum() == 11
             assert made.stop_error() is None
