@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,8 +288,12 @@ def test_run_counts_and_names_the_rows_that_were_cut(chat: Chat) -> None:
 def test_bar_shows_how_many_rows_were_cut(chat: Chat) -> None:
     file = io.StringIO()
     bar = ProgressBar(3, file=file)
-    bar(Progress(rows=3, done=3, cut=2, is_last=True))
+    bar(Progress(rows=3, done=1, cut=1))
+    time.sleep(0.6)  # no bar is drawn for a run that ends at once
+    bar(Progress(rows=3, done=2, cut=2))
     assert "2 cut" in file.getvalue()
+    bar(Progress(rows=3, done=3, cut=2, is_last=True))
+    assert "2 cut" in file.getvalue().splitlines()[-1]
 
 
 def test_note_of_a_cut_names_the_limit_that_cut() -> None:
