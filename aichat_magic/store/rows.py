@@ -36,6 +36,18 @@ LAYOUT: Final = 2
 # stored, only their hash. Texts are BLOBs: a lone surrogate and a NUL are no valid TEXT. The text comes last: a column
 # behind a long text would have to be fetched from other pages. Only in files of release 0.1, in which the columns of
 # layout 2 are behind it: to write all of them again would take minutes.
+# Release 0.1 stored thinking between tags as part of the text: `<think>` and `</think>`, as bytes.
+_OPENING, _CLOSING = "x'3c7468696e6b3e'", "x'3c2f7468696e6b3e'"
+_THINKING_OF_0_1: Final = (
+    f"""
+    UPDATE replies SET thinking = substr(text, 8, instr(text, {_CLOSING}) - 8),
+    text = CAST(ltrim(substr(text, instr(text, {_CLOSING}) + 8), char(10, 13)) AS BLOB)
+    WHERE substr(text, 1, 7) = {_OPENING} AND instr(text, {_CLOSING})
+    """,
+    # Without an end it is no answer, and is asked for again.
+    f"UPDATE replies SET thinking = substr(text, 8), text = x'' WHERE substr(text, 1, 7) = {_OPENING}",
+)
+
 REPLY_TABLES: Final = TableLayout(
     application_id=0x61694D31,
     version=LAYOUT,
@@ -68,6 +80,7 @@ REPLY_TABLES: Final = TableLayout(
             "ALTER TABLE replies ADD COLUMN model_version BLOB",
             "ALTER TABLE replies ADD COLUMN logprobs BLOB",
             "ALTER TABLE replies ADD COLUMN thinking BLOB",
+            *_THINKING_OF_0_1,
         )
     },
 )

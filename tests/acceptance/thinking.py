@@ -75,6 +75,7 @@ ROWS: tuple[Row, ...] = (
             f"{_ANSWERS}::test_into_a_column_goes_no_thinking_and_no_answer_that_is_none",
             f"{_STORE}::test_thinking_and_all_else_that_a_reply_has_come_back",
             f"{_STORE}::test_file_of_0_1_is_brought_up_to_date_and_loses_nothing",
+            f"{_STORE}::test_thinking_that_0_1_stored_as_text_is_none_any_more",
             "store/test_prune.py::test_thinking_counts_for_the_size",
             f"{_VIEWS}::test_notebook_shows_thinking_open_while_there_is_nothing_else_then_folded",
             f"{_VIEWS}::test_thinking_is_sent_as_seldom_as_text_and_never_much_of_it",
@@ -173,6 +174,11 @@ ROWS: tuple[Row, ...] = (
                 where="store.rows:LAYOUT",
                 by="1",
                 tests=(f"{_STORE}::test_file_of_0_1_is_brought_up_to_date_and_loses_nothing",),
+            ),
+            Removal(
+                where="store.rows:_THINKING_OF_0_1",
+                by="()",
+                tests=(f"{_STORE}::test_thinking_that_0_1_stored_as_text_is_none_any_more",),
             ),
             Removal(
                 where="store.rows:LENGTH_SQL",

@@ -140,6 +140,29 @@ async def test_file_of_0_1_is_brought_up_to_date_and_loses_nothing(store: Sqlite
     assert is_intact(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        ("<think>Hm.\n</think>\n\nFour \x00é.", "Hm.\n", "Four \x00é."),
+        ("<think></think>    x = 1", "", "    x = 1"),
+        ("<think>Hm.", "", None),
+        ("<think>Hm.</think>\n", "", None),
+        ("Write <think>Hm.</think>", "", "Write <think>Hm.</think>"),
+    ],
+)
+async def test_thinking_that_0_1_stored_as_text_is_none_any_more(
+    store: SqliteStore, path: Path, text: str, thinking: str, answer: str | None
+) -> None:
+    as_0_1_left_it(path)
+    with other_program(path) as connection:
+        connection.execute("UPDATE replies SET text = ?", (text.encode(),))
+    found = await store.get([KEY])
+    if answer is None:
+        assert found == {}
+    else:
+        assert (found[KEY].text, found[KEY].thinking) == (answer, thinking)
+
+
 @pytest.mark.parametrize("reply", [Reply(text=""), Reply(text=" \n\u200b"), Reply(text="No.", finish_reason="refusal")])
 async def test_reply_without_an_answer_is_not_stored(store: SqliteStore, path: Path, reply: Reply) -> None:
     await store.put(KEY, reply)
