@@ -213,8 +213,11 @@ def _is_valid(row: StoredRow, oldest_s: float = -math.inf) -> bool:
 
 def size_of(row: StoredRow) -> int:
     """Return about how many bytes the row takes in the file and in memory."""
-    logprobs, thinking, text = row[-3:]
-    return len(text) + (len(thinking) if thinking else 0) + (len(logprobs) if logprobs else 0) + OVERHEAD_BYTES
+    size = len(row[-1]) + OVERHEAD_BYTES
+    for value in row[-3:-1]:  # most rows have neither log probabilities nor thinking
+        if value is not None:
+            size += len(value)
+    return size
 
 
 def _json_bytes(value: Any) -> bytes | None:
