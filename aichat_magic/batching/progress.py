@@ -20,6 +20,7 @@ class Progress:
         hits: Rows answered from the store, and duplicates of another row of this run.
         errors: Rows that failed.
         missing: Rows with a missing value: they send nothing.
+        cut: Rows whose reply was cut by a limit of its tokens, such as `max_tokens`.
         calls: Requests sent, including retries.
         in_flight: Requests in flight now.
         concurrency: Current limit of requests in flight.
@@ -35,6 +36,7 @@ class Progress:
     hits: int = 0
     errors: int = 0
     missing: int = 0
+    cut: int = 0
     calls: int = 0
     in_flight: int = 0
     concurrency: int = 0
@@ -59,7 +61,7 @@ class Progress:
             ),
             ("cost", cost),
         ]
-        others = (("hits", self.hits), ("missing", self.missing), ("errors", self.errors))
+        others = (("hits", self.hits), ("missing", self.missing), ("cut", self.cut), ("errors", self.errors))
         return (*found, *((name, f"{count:,}") for name, count in others if count))
 
     def __str__(self) -> str:

@@ -155,7 +155,14 @@ class AsyncProvider(ABC):
             ProviderError: The provider or the connection to it failed; `IncompleteReplyError` if the stream broke off.
         """
         reply = await self.complete(request)
-        yield Chunk(text=reply.text, finish_reason=reply.finish_reason, usage=reply.usage, model=reply.model)
+        yield Chunk(
+            text=reply.text,
+            thinking=reply.thinking,
+            thinking_blocks=reply.thinking_blocks,
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+            model=reply.model,
+        )
 
     async def models(self) -> list[str]:
         """Return the names of the models that the server offers, sorted; empty if it has no list."""

@@ -11,17 +11,17 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ..core.errors import AichatError, BadRequestError, IncompleteReplyError, MalformedReplyError, ProviderError
-from ..core.messages import ChatRequest, Chunk, FinishReason, PartialReply, Reply
+from ..core.errors import AichatError, BadRequestError, IncompleteReplyError, MalformedReplyError
+from ..core.messages import ChatRequest, Chunk, FinishReason, Reply
 from ..core.usage import Usage
 from ..http.client import Auth, HttpRequest, ServerSentEvent, parse_json
 from ..http.errors import reported_error
 from ..http.rate_limits import rate_limits_from
-from ..text.characters import is_blank
 from ..text.words import shorten
 from .base import AsyncProvider
 from .fitting import Fitting
 from .profile import SCHEMA_MODES, SchemaMode, ThinkingForm
+from .thinking import ThinkingBlocks, ThinkingReader, whole
 
 # One encoder for all requests: `json.dumps` with arguments makes a new one for each value.
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -41,6 +41,7 @@ class StreamState:
         is_done: Whether the server has announced the end of the stream.
         pieces: The text so far as the server sent it, where a dialect needs it to read the next event.
         has_delta: Whether a piece of the reply has arrived as such, and not as a whole message.
+        thinking_blocks: Blocks of thinking so far, where the API has them.
     """
 
     finish_reason: FinishReason | None = None
@@ -51,6 +52,7 @@ class StreamState:
     is_done: bool = False
     pieces: list[str] = field(default_factory=list)
     has_delta: bool = False
+    thinking_blocks: ThinkingBlocks = field(default_factory=ThinkingBlocks)
 
 
 class Dialect(AsyncProvider):
@@ -83,12 +85,11 @@ class Dialect(AsyncProvider):
         while True:
             try:
                 response = await self._http.send(self._post(fitting, is_streamed=False))
-                chunk = self._read_response(self._object(response.json()))
+                chunk = whole(self._read_response(self._object(response.json())))
                 break
             except BadRequestError as error:
                 fitting.learn(error)
         fitting.keep()
-        chunk = _with_answer(chunk, request)
         return Reply(
             text=chunk.text,
             model=f"{self.name}/{request.model}",
@@ -96,6 +97,7 @@ class Dialect(AsyncProvider):
             finish_reason=chunk.finish_reason or "stop",
             rate_limits=rate_limits_from(response.headers, time.time()),
             thinking=chunk.thinking,
+            thinking_blocks=chunk.thinking_blocks,
             model_version=chunk.model or "",
             logprobs=chunk.logprobs if _wants_logprobs(request) else None,
             remarks=(*chunk.remarks, *fitting.remarks()),
@@ -104,20 +106,12 @@ class Dialect(AsyncProvider):
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply in chunks. Raises the same errors as `AsyncProvider.stream` and `check`."""
         fitting = self._fitting(request, wants_stream=True)
-        draft = PartialReply()
         while fitting.streams:
             has_begun = False
             try:
                 async with contextlib.aclosing(self._stream(fitting)) as chunks:
                     async for chunk in chunks:
                         has_begun = True
-                        if request.options.schema is not None:
-                            draft.add(chunk)
-                        if chunk.finish_reason is not None:
-                            answer = _with_answer(Chunk(text=draft.text, thinking=draft.thinking), request)
-                            if answer.remarks:
-                                remarks = (*answer.remarks, *chunk.remarks)
-                                chunk = dataclasses.replace(chunk, text=answer.text, remarks=remarks)
                         yield chunk
                 return
             except BadRequestError as error:
@@ -128,18 +122,22 @@ class Dialect(AsyncProvider):
         if reply.text or reply.thinking:
             yield Chunk(text=reply.text, thinking=reply.thinking, model=reply.model_version or None)
         yield Chunk(
-            finish_reason=reply.finish_reason, usage=reply.usage, logprobs=reply.logprobs, remarks=reply.remarks
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+            logprobs=reply.logprobs,
+            thinking_blocks=reply.thinking_blocks,
+            remarks=reply.remarks,
         )
 
     async def _stream(self, fitting: Fitting) -> AsyncGenerator[Chunk, None]:
         """Yield the reply of one attempt in chunks."""
-        state, wants_logprobs = StreamState(), _wants_logprobs(fitting.request)
+        state, thinking, wants_logprobs = StreamState(), ThinkingReader(), _wants_logprobs(fitting.request)
         try:
             async with contextlib.aclosing(self._http.events(self._post(fitting, is_streamed=True))) as events:
                 async for event in events:
                     if not event.data.strip():
                         continue
-                    chunk = self._read_event(event, state)
+                    chunk = thinking.read(self._read_event(event, state))
                     fitting.keep()
                     if state.is_done:
                         break
@@ -148,9 +146,15 @@ class Dialect(AsyncProvider):
                     if chunk.usage is not None:
                         state.usage = chunk.usage if state.usage is None else state.usage.grown(chunk.usage)
                     logprobs = chunk.logprobs if wants_logprobs else None
-                    if chunk.text or logprobs:
+                    if chunk.text or chunk.thinking or logprobs:
                         state.has_text = state.has_text or bool(chunk.text)
-                        yield Chunk(text=chunk.text, model=chunk.model, logprobs=logprobs)
+                        yield Chunk(
+                            text=chunk.text,
+                            thinking=chunk.thinking,
+                            replaces=chunk.replaces,
+                            model=chunk.model,
+                            logprobs=logprobs,
+                        )
         except IncompleteReplyError:
             # Once its finish reason is known, the reply is whole; at most the usage after it is lost.
             if state.finish_reason is None:
@@ -161,7 +165,15 @@ class Dialect(AsyncProvider):
                 provider=self.name,
             )
         finish_reason = "refusal" if state.is_refusal else state.finish_reason or "stop"
-        yield Chunk(finish_reason=finish_reason, usage=state.usage, model=state.model, remarks=fitting.remarks())
+        last = thinking.end(finish_reason)
+        yield dataclasses.replace(
+            last,
+            finish_reason=finish_reason,
+            usage=state.usage,
+            model=state.model,
+            thinking_blocks=state.thinking_blocks.texts(),
+            remarks=(*last.remarks, *fitting.remarks()),
+        )
 
     @abstractmethod
     def _url(self, path: str) -> str:
@@ -284,28 +296,6 @@ class Dialect(AsyncProvider):
             f"Is {shorten(self.endpoint.base_url, 80)} the address of {self.api}?",
             provider=self.name,
         )
-
-
-def _with_answer(chunk: Chunk, request: ChatRequest) -> Chunk:
-    """Return a reply with its thinking as its text, where that is the JSON that a schema asks for.
-
-    Some parsers of thinking (vLLM's among them) take all that a model writes under a grammar for thinking.
-    """
-    is_misplaced = bool(chunk.thinking) and is_blank(chunk.text)
-    if request.options.schema is None or not is_misplaced or not _is_object(chunk.thinking):
-        return chunk
-    remark = f"{request.model} sent its JSON as thinking; it counts as the answer."
-    return dataclasses.replace(chunk, text=chunk.thinking, thinking="", remarks=(remark,))
-
-
-def _is_object(text: str) -> bool:
-    """Tell whether a text is one JSON object."""
-    if not text.strip().startswith("{"):
-        return False
-    try:
-        return isinstance(parse_json(text.encode("utf-8", "replace")), dict)
-    except ProviderError:
-        return False
 
 
 def encode_json(content: dict[str, Any]) -> bytes:

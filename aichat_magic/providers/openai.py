@@ -25,6 +25,7 @@ from .fitting import Fitting
 from .openai_choices import first_choice, single_delta, token_logprobs
 from .openai_usage import reported_usage
 from .presets import PRESETS
+from .thinking import THINKING_PARTS, is_thought, thinking_in
 from .wire_options import chat_options
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -159,8 +160,10 @@ class OpenAI(Dialect):
                 f"Provider {self.name!r} broke its reply off: {reason.replace('_', ' ')}. Run the cell again.",
                 provider=self.name,
             )
+        text = part["refusal"] if self._is_refusal(content) else self._text(part.get("content"))
         return Chunk(
-            text=part["refusal"] if self._is_refusal(content) else self._text(part.get("content")),
+            text="" if "extra_content" in part and is_thought(part) else text,
+            thinking=thinking_in(part),
             finish_reason=_finish_reason(reason),
             usage=self._usage(content),
             model=_model_version(content),
@@ -203,9 +206,8 @@ class OpenAI(Dialect):
         if isinstance(content, str):
             return content
         if isinstance(content, list):
-            return "".join(
-                part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
-            )
+            parts = [part for part in content if isinstance(part, dict) and part.get("type") not in THINKING_PARTS]
+            return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
         raise self._malformed("the content of a message is not text")
 
 

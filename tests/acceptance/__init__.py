@@ -20,6 +20,7 @@ from acceptance import (
     schemas,
     secrets,
     stores,
+    thinking,
     usage,
     wire,
 )
@@ -41,6 +42,7 @@ ROWS: tuple[Row, ...] = (
     *wire.ROWS,
     *limits.ROWS,
     *addresses.ROWS,
+    *thinking.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

@@ -74,6 +74,7 @@ def test_measured_reply_differs_in_usage_and_time_only() -> None:
         value={"a": 1},
         rate_limits=RateLimits(),
         thinking="hm",
+        thinking_blocks=("{}",),
         model_version="y-2026",
         logprobs=[{"token": "a", "logprob": -0.1}],
         remarks=("x/y does not take temperature=0.2 (left out).",),
