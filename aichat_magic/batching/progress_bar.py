@@ -72,7 +72,11 @@ class ProgressBar:
         usage = progress.usage
         facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens"]
         facts += [money(usage.cost_usd)] if usage.cost_usd is not None else []
-        facts += [f"{n:,} {name}" for name, n in (("hits", progress.hits), ("errors", progress.errors)) if n]
+        facts += [
+            f"{n:,} {name}"
+            for name, n in (("hits", progress.hits), ("cut", progress.cut), ("errors", progress.errors))
+            if n
+        ]
         is_outage, was_outage = progress.away_s >= 1 or bool(progress.pause_reason), self._is_outage
         self._is_outage = is_outage
         if self._n_rows is not None:

@@ -125,6 +125,11 @@ class BatchRunner:
         return self._plan.call.model
 
     @property
+    def max_tokens(self) -> int | None:
+        """Return the user's limit of the tokens of each reply; None without one."""
+        return self._plan.call.request.options.max_tokens
+
+    @property
     def usage(self) -> Usage:
         """Return the usage of this run's replies."""
         return self._tally.total
@@ -161,6 +166,10 @@ class BatchRunner:
         """Return the error of each failed row, by the row's position."""
         return self._rows.errors_by_row()
 
+    def cut_rows(self) -> list[int]:
+        """Return the rows whose reply was cut by a limit of its tokens."""
+        return self._rows.cut_rows()
+
     @property
     def pending(self) -> int:
         """Return the number of rows that were read and are not done."""
@@ -186,6 +195,7 @@ class BatchRunner:
             hits=rows.hits,
             errors=rows.errors,
             missing=rows.missing,
+            cut=rows.cut,
             calls=self.calls,
             in_flight=self._in_flight,
             concurrency=self._plan.limiter.concurrency,

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from ..core.answers import no_answer
 from ..core.errors import AichatError, NoCapacityError, UnexpectedError
 from ..core.keys import KeyRing
 from ..core.messages import ChatRequest, Chunk, Message, PartialReply, Reply, StatusCallback
@@ -19,7 +20,6 @@ from ..core.options import CallOptions
 from ..core.prices import PriceList
 from ..core.secrets import Secret
 from ..core.settings import Settings, changed, is_reset, load_settings, setting_name
-from ..core.urls import host_of
 from ..core.usage import Usage
 from ..http.client import HttpClient
 from ..providers.base import AsyncProvider
@@ -63,10 +63,8 @@ class Call:
         """
         self.provider.check(self.request)
         if self.is_at_home is None:
-            endpoint = self.provider.endpoint
-            preset = self.provider.presets.get(endpoint.provider)
-            is_at_home = preset is not None and host_of(preset.base_url) == endpoint.host
-            object.__setattr__(self, "is_at_home", is_at_home)  # as the __init__ of a frozen class does
+            # As the __init__ of a frozen class does.
+            object.__setattr__(self, "is_at_home", self.provider.is_at_home)
 
     @property
     def model(self) -> str:
@@ -254,18 +252,27 @@ class Chat:
             The reply.
 
         Raises:
+            EmptyReplyError: The reply holds no answer; the error has it.
             AichatError: The last error, if trying again cannot help or did not.
         """
         begin = self._clock()
         attempt = 0
+        spent: Usage | None = None
         while True:
             attempt += 1
+            failed: AichatError | None = None
             try:
                 reply = await self.attempt(call, status=status)
             except AichatError as error:
                 failed = error
             else:
-                reply = dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
+                # A reply without an answer is paid for, too.
+                spent = reply.usage if spent is None else spent + reply.usage
+                reply = dataclasses.replace(
+                    reply, usage=spent, elapsed_s=self._clock() - begin, messages=call.request.messages
+                )
+                failed = no_answer(reply, call.request.options, call.provider.name)
+            if failed is None:
                 if not is_viewed:
                     self._introduce(call)
                 return self._with_notice(reply, call, is_viewed=is_viewed)
@@ -302,6 +309,8 @@ class Chat:
     ) -> AsyncGenerator[Chunk, None]:
         """Yield the reply in chunks and add each to `draft`. There is no retry after the first text.
 
+        After mere thinking there is one, and `draft` begins anew.
+
         Args:
             call: The request and its provider.
             draft: Collects the chunks; it belongs to the caller, so that an interrupt loses nothing.
@@ -311,6 +320,7 @@ class Chat:
             The chunks as they arrive.
 
         Raises:
+            EmptyReplyError: The reply has arrived and holds no answer; the error has it.
             AichatError: The last error; `draft` has everything that arrived before it.
         """
         begin = self._clock()
@@ -326,6 +336,7 @@ class Chat:
         self, call: Call, draft: PartialReply, status: StatusCallback | None
     ) -> AsyncGenerator[Chunk, None]:
         """Yield the chunks of `stream`, and say nothing."""
+        begin = self._clock()
         attempt = 0
         while True:
             attempt += 1
@@ -341,24 +352,34 @@ class Chat:
             except Exception as error:
                 failed = error
             if failed is None:
-                return
-            if isinstance(failed, NoCapacityError) and not draft.text and (normal := call.without_flex()) is not None:
-                call = _at_normal_tier(normal, attempt, status)
-                continue
-            if draft.text:
+                reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
+                failed = no_answer(reply, call.request.options, call.provider.name)
+                if failed is None:
+                    return
+            elif draft.text:
                 raise _as_aichat_error(failed, call)
+            if isinstance(failed, NoCapacityError) and (normal := call.without_flex()) is not None:
+                call = _at_normal_tier(normal, attempt, status)
+                draft.restart()
+                continue
             await self._wait_or_raise(failed, call, attempt, status)
+            draft.restart()
 
     async def reply(
-        self, call: Call, draft: PartialReply, *, status: StatusCallback | None = None, show: Callable[[str], None]
+        self,
+        call: Call,
+        draft: PartialReply,
+        *,
+        status: StatusCallback | None = None,
+        show: Callable[[PartialReply], None],
     ) -> Reply:
-        """Stream the reply, show its text as it grows, and return the whole.
+        """Stream the reply, show it as it grows, and return the whole.
 
         Args:
             call: The request and its provider.
             draft: Collects the chunks.
             status: Called with the progress: ``(text, done, total)``.
-            show: Called with the text so far after each chunk.
+            show: Called with `draft` after each chunk of text or thinking.
 
         Returns:
             The reply.
@@ -369,8 +390,8 @@ class Chat:
         begin = self._clock()
         async with contextlib.aclosing(self._chunks(call, draft, status)) as chunks:
             async for chunk in chunks:
-                if chunk.text:
-                    show(draft.text)
+                if chunk.text or chunk.thinking:
+                    show(draft)
         reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
         return self._with_notice(reply, call, is_viewed=True)
 

@@ -102,7 +102,8 @@ _FLAGS: Mapping[str, str] = {
     "base_url": "For example http://localhost:8000/v1. A key is never sent to an address that it does not belong to.",
     "proxy": "For this cell only. Without it, the environment decides (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
     "timeout": "From the connection to the last word. Whatever has arrived by then stays visible.",
-    "max_tokens": "A reply that reaches the limit is marked as cut.",
+    "max_tokens": "A reply that reaches the limit is marked as cut. The thinking of a model counts; if it uses all of "
+    "them, there is no answer, and the error says so.",
     "temperature": "unset: not sent, whatever the settings say. Some models take none.",
     "reasoning": "Each provider gets its own words for it (reasoning_effort, thinking, ...). A level that the model "
     "lacks becomes the nearest, and a line says so. Thinking counts as output: it takes time and costs money, and "
@@ -135,7 +136,8 @@ _FLAGS: Mapping[str, str] = {
     "Repeatable.",
     "attach": "The text of a file or PDF is sent; images need a model that accepts them. Repeatable.",
     "raw": "For prompts about LaTeX, JSON or template languages.",
-    "output": "str(NAME) is the text; NAME.code, .json, .value, .usage and .finish_reason tell the rest.",
+    "output": "str(NAME) is the text; NAME.code, .json, .value, .thinking, .usage and .finish_reason tell "
+    "the rest.",
     "format": "code shows only the code of the reply; json checks that the reply is JSON, and asks once more if not.",
     "schema": "NAME is a variable of the notebook: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an "
     "Enum or a JSON schema as a dict. The reply is checked, and asked for once more if it does not fit; _.value is "

@@ -19,6 +19,7 @@ from ..core.messages import ChatRequest, Chunk, Message, Reply, StatusCallback, 
 from ..core.options import OPTION_NAMES, CallOptions
 from ..core.secrets import Secret
 from ..core.settings import load_settings
+from ..core.urls import host_of
 from ..http.client import HttpClient
 from ..text.words import nearest
 from .profile import ModelProfiles
@@ -87,6 +88,12 @@ class AsyncProvider(ABC):
         """Return the name it was chosen by, such as ``"groq"``."""
         return self.endpoint.provider
 
+    @property
+    def is_at_home(self) -> bool:
+        """Tell whether the address is the provider's own server, whose prices may be known."""
+        preset = self.presets.get(self.endpoint.provider)
+        return preset is not None and host_of(preset.base_url) == self.endpoint.host
+
     def context_tokens(self, model: str) -> int | None:
         """Return how many tokens messages and reply may have together, or None if that is not known."""
         return None
@@ -148,7 +155,14 @@ class AsyncProvider(ABC):
             ProviderError: The provider or the connection to it failed; `IncompleteReplyError` if the stream broke off.
         """
         reply = await self.complete(request)
-        yield Chunk(text=reply.text, finish_reason=reply.finish_reason, usage=reply.usage, model=reply.model)
+        yield Chunk(
+            text=reply.text,
+            thinking=reply.thinking,
+            thinking_blocks=reply.thinking_blocks,
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+            model=reply.model,
+        )
 
     async def models(self) -> list[str]:
         """Return the names of the models that the server offers, sorted; empty if it has no list."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import PurePath
 
 from ..core.endpoints import Endpoint
-from ..core.errors import AichatError, BadRequestError
+from ..core.errors import AichatError, BadRequestError, ContextLengthError
 from ..core.messages import ChatRequest, Chunk, Reply, StatusCallback
 from ..core.usage import Usage
 from ..http.client import HttpClient
@@ -155,9 +155,9 @@ def _clear_errors(request: ChatRequest, engine: Engine) -> Iterator[None]:
     except BadRequestError as error:
         if "available context size" not in str(error):
             raise
-        raise BadRequestError(
+        raise ContextLengthError(
             f"The messages are longer than the {engine.context_tokens:,} tokens that local/{request.model} can take. "
-            f"Shorten them, start again with --new, or choose another model.",
+            f"Shorten them, or choose another model.",
             status=error.status,
             provider=error.provider,
         ) from None

@@ -21,6 +21,8 @@ from acceptance import (
     schemas,
     secrets,
     stores,
+    thinking,
+    usage,
     wire,
 )
 from acceptance.rows import Removal, Row
@@ -37,10 +39,12 @@ ROWS: tuple[Row, ...] = (
     *profiles.ROWS,
     *replies.ROWS,
     *schemas.ROWS,
+    *usage.ROWS,
     *wire.ROWS,
     *limits.ROWS,
     *limits_in_runs.ROWS,
     *addresses.ROWS,
+    *thinking.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

@@ -283,7 +283,7 @@ async def test_json_that_was_streamed_as_thinking_is_the_answer() -> None:
             provider = ThinksAloud(Endpoint(provider="vllm", base_url=server.url), http)
             reply = await said(provider, request(Review), True)
             unasked = await said(provider, ChatRequest(model="m", messages=(Message("user", "hello"),)), True)
-    assert (reply.text, reply.remarks) == (FITS, ("m sent its JSON as thinking; it counts as the answer.",))
+    assert (reply.text, reply.remarks) == (FITS, ("The model sent its JSON as thinking; it counts as the answer.",))
     assert unasked.text == ""
 
 
