@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from traitlets import Bool, Dict, Enum, Float, Integer, TraitError, TraitType, Unicode, Union, observe, validate
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ _TRAITS = (
 )  # fmt: skip
 # Compiled on first use, by `re` itself.
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_QUESTION = r"(\s*)%aichat\s+((?:ask|run|search)\s.*\?)\s*"
 
 
 @magics_class
@@ -110,12 +109,15 @@ class AIChat(Magics):
         shared_chat().set(change.name, _as_setting(change.new))
 
     @no_var_expand
+    @needs_local_scope  # type: ignore[untyped-decorator]  # IPython's own
     @line_cell_magic
-    def aichat(self, line: str, cell: str | None = None) -> Reply | BatchRun | None:
+    def aichat(
+        self, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None
+    ) -> Reply | BatchRun | None:
         """Ask a model. `%aichat help` shows the commands and flags."""
         with _short_errors(is_debug="--debug" in line.split()):
             session = self._session or self._begin()
-            return session.command(line) if cell is None else session.cell(line, cell)
+            return session.command(line, local_ns or {}) if cell is None else session.cell(line, cell)
 
     def _begin(self) -> Session:
         """Create the session. Cells, columns and `ask` share one `Chat`, and with it the settings."""
@@ -344,26 +346,20 @@ def load(shell: Any) -> None:
     shell.events.register("pre_run_cell", magics.see_cell)
     if shell.Completer is not None:  # a shell without a terminal may lack it
         shell.Completer.custom_matchers.append(magics.matcher)
-    shell.input_transformers_cleanup.append(keep_questions)
+    shell.input_transformers_cleanup.append(lines_as_calls)
 
 
-def keep_questions(lines: list[str]) -> list[str]:
-    """Let `%aichat ask Why?` be a question to the model: IPython takes a final question mark as a request for help.
+def lines_as_calls(lines: list[str]) -> list[str]:
+    """Turn each `%aichat TEXT` in a cell of Python into its call, before IPython looks at it: see `line_calls`.
 
     Args:
         lines: The lines of a cell, each with its line end.
-
-    Returns:
-        The lines, with each such line replaced by the call that it stands for.
     """
-    if lines and lines[0].startswith("%%"):
+    if not any("%aichat" in line for line in lines):
         return lines
-    return [
-        f"{found[1]}get_ipython().run_line_magic('aichat', {found[2]!r})\n"
-        if (found := re.fullmatch(_QUESTION, line))
-        else line
-        for line in lines
-    ]
+    from .line_calls import with_calls
+
+    return with_calls(lines)
 
 
 def unload(shell: Any) -> None:
@@ -373,7 +369,7 @@ def unload(shell: Any) -> None:
         return
     magics.leave()
     shell.input_transformers_cleanup[:] = [
-        known for known in shell.input_transformers_cleanup if known is not keep_questions
+        known for known in shell.input_transformers_cleanup if known is not lines_as_calls
     ]
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("aichat", None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..batching.run import BatchRun, check_columns
@@ -95,11 +97,12 @@ class Session:
         self._see_last_error()
         return self._cell(parse_cell(line), cell)
 
-    def command(self, line: str) -> Reply | BatchRun | None:
+    def command(self, line: str, local: Mapping[str, Any] = MappingProxyType({})) -> Reply | BatchRun | None:
         """Run one `%aichat` line.
 
         Args:
             line: The text after ``%aichat``.
+            local: The variables of the function that the line is in; those of the notebook come after them.
 
         Returns:
             The reply of `ask` and of the template commands; None for every other command.
@@ -110,7 +113,8 @@ class Session:
         self._see_last_error()
         name, rest = parse_command(line)
         if name == "ask":
-            return self._cell(CellArguments(given=CallOptions()), rest, is_line=True)
+            prompt = fill(rest, ChainMap({**local}, self._variables))
+            return self._cell(CellArguments(given=CallOptions()), rest, is_line=True, prompt=prompt)
         if name in TEMPLATE_COMMANDS:
             return self._template_command(name, rest)
         self._commands.run(name, rest)
@@ -285,7 +289,10 @@ class Session:
         parts = {
             "included": data.remarks,
             "filled": prompt.remarks,
-            "left as text": tuple(f"{{{name}}}" for name in prompt.left),
+            "left as text": (
+                *(f"{{{name}}}" for name in prompt.left),
+                *(f"{{{name}}} in a formula" for name in prompt.in_formulas),
+            ),
         }
         if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
             yield line

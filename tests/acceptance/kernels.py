@@ -350,7 +350,7 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                where="magic.arguments:split_line",
+                where="magic.line_words:split_line",
                 what="shlex.split",
                 by="str.split(line)",
                 tests=("magic/test_extension_in_kernels.py::test_a_line_is_parsed_as_a_shell_would",),

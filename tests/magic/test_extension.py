@@ -12,7 +12,7 @@ from traitlets.config import Config
 import aichat_magic.chat.chat
 from aichat_magic.chat.chat import Chat
 from aichat_magic.core import sync as bridge
-from aichat_magic.core.errors import AichatError, BadInputError
+from aichat_magic.core.errors import AichatError, BadInputError, PromptError
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.settings import Settings
 from aichat_magic.store.memory import MemoryStore
@@ -325,6 +325,58 @@ def test_question_mark_in_a_prompt_below_a_cell_magic_stays(run: Cell) -> None:
     with ChatServer() as server:
         run(f"%%aichat {flags(server)}\n%aichat ask why?")
         assert server.requests[0].last_message == "%aichat ask why?"
+
+
+@pytest.mark.parametrize("question", ["Why?", "What's wrong (if anything", "Is it 'so'?? "])
+def test_question_is_a_value_in_functions_and_loops(run: Cell, shell: InteractiveShell, question: str) -> None:
+    """Row 96."""
+    with ChatServer(lambda received, attempt: text(f"<{received.last_message}>")) as server:
+        run(f"%aichat set base_url {server.url}")
+        run("%aichat use openai/m")
+        result, _ = run(
+            f"def ask(thing):\n    x = '''\n%aichat ask Why?\n'''\n    return %aichat ask {question}\n"
+            f"answers = []\nfor thing in range(2):\n    q = %aichat ask {question}\n    answers.append(q)\n"
+            f"answers.append(ask(1))"
+        )
+        assert result.success
+        assert [received.last_message for received in server.requests] == [question.strip()] * 3
+    assert [type(answer) for answer in shell.user_ns["answers"]] == [Reply] * 3
+    assert str(shell.user_ns["q"]) == f"<{question.strip()}>"
+
+
+def test_placeholder_of_ask_is_filled_from_the_function_it_is_in(run: Cell) -> None:
+    run("city = 'Rome'\ndef f(city):\n    return %aichat ask Where is {city} ({country})?\ncountry = 'Italy'")
+    assert str(run("f('Oslo')")[0].result) == "Where is Oslo (Italy)?"
+    assert str(run("q = %aichat ask Where is {city}?\nq")[0].result) == "Where is Rome?"
+
+
+def test_slip_in_a_placeholder_sends_nothing(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["df"] = [1]
+    with ChatServer() as server:
+        for cell in (f"%%aichat {flags(server)}\nExplain {{dff}}.", "%aichat ask Explain {dff}."):
+            result, printed = run(cell)
+            assert isinstance(result.error_in_exec, PromptError)
+            assert "Did you mean {df}? Nothing was sent." in " ".join(printed.split())
+        assert server.requests == []
+        run(f"%%aichat {flags(server)} --raw\nExplain {{dff}}.")
+        assert server.requests[0].last_message == "Explain {dff}."
+
+
+def test_formula_goes_out_as_it_is_and_a_line_says_so(run: Cell, shell: InteractiveShell) -> None:
+    """Row 95."""
+    shell.user_ns.update(x="CANARY", n="CANARY")
+    formula = r"Is $\mathbf{x} = x_{n}$ right for x_{n}?"
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)}\n{formula}")
+        assert server.requests[0].last_message == formula
+    assert "left as text: {x} in a formula, {n} in a formula" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("line", ["%aichat what is it?", "q = %aichat what's up?", "%aichat modls"])
+def test_line_that_is_no_command_sends_nothing_and_says_how_to_ask(run: Cell, line: str) -> None:
+    result, printed = run(line)
+    assert isinstance(result.error_in_exec, BadInputError)
+    assert "Did you mean: %aichat" in " ".join(printed.split())
 
 
 def test_use_changes_the_model_and_refuses_an_unknown_one(run: Cell) -> None:
