@@ -46,10 +46,14 @@ class History:
     Attributes:
         messages: System message, the turns that fit the budget, the new prompt.
         left_out: Number of turns, the oldest, that did not fit.
+        images_again: Number of images of earlier turns among the messages.
+        images_left_out: Number of images of the turns among the messages that are not sent again.
     """
 
     messages: tuple[Message, ...]
     left_out: int
+    images_again: int = 0
+    images_left_out: int = 0
 
 
 class Conversation:
@@ -164,7 +168,7 @@ class Conversation:
         budget_tokens: int,
         place: int | None = None,
         images: tuple[Image, ...] = (),
-        has_past_images: bool = True,
+        image_turns: int = 1,
     ) -> History:
         """Return the messages for the next prompt, within a budget.
 
@@ -176,7 +180,7 @@ class Conversation:
             budget_tokens: Most tokens of all messages together, as `estimate_tokens` counts them.
             place: Position of a turn to ask again: only the turns before it are sent. None: a new turn.
             images: Images of the prompt.
-            has_past_images: Whether the images of earlier turns are sent again.
+            image_turns: Number of turns before the prompt whose images are sent again, >= 0.
 
         Returns:
             The messages, and how many turns were left out.
@@ -188,15 +192,18 @@ class Conversation:
         kept: list[Message] = []
         count = 0
         before = self._turns[:place]
+        again = left_behind = 0
         for turn in reversed(before):
-            past_images = turn.images if has_past_images else ()
+            past_images = turn.images if count < image_turns else ()
             pair = (Message("user", turn.prompt, past_images), Message("assistant", turn.reply.text))
             left -= estimate_tokens(pair)
             if left < 0:
                 break
             kept[:0] = pair
             count += 1
-        return History((*head, *kept, *tail), len(before) - count)
+            again += len(past_images)
+            left_behind += len(turn.images) - len(past_images)
+        return History((*head, *kept, *tail), len(before) - count, again, left_behind)
 
     def keep(self, prompt: str, reply: Reply, images: tuple[Image, ...] = ()) -> None:
         """Add a turn if its reply is complete."""
@@ -272,10 +279,18 @@ class Conversation:
             budget_tokens=history_budget(call, settings),
             place=place,
             images=images,
-            # A conversation may go on with a model that takes no images.
-            has_past_images=call.provider.supports_images,
+            image_turns=settings.max_history_images if self.has_shown_images_to(call.model, place) else 0,
         )
         return call.with_messages(history.messages), history
+
+    def has_shown_images_to(self, model: str, place: int | None = None) -> bool:
+        """Tell whether a model has answered a turn with images: others may take none.
+
+        Args:
+            model: ``provider/model``.
+            place: Position of a turn to ask again, as in `history`.
+        """
+        return any(turn.images and turn.reply.model == model for turn in self._turns[:place])
 
     def _sender(self) -> Chat:
         """Return the chat that sends the requests."""

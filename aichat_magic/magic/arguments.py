@@ -74,7 +74,11 @@ def parse_cell(line: str) -> CellArguments:
         ArgumentError: An unknown flag (the nearest is named), a missing or wrong value, an open quote.
         OptionError: A sampling option outside its range.
     """
-    words = split_line(line)
+    return parse_cell_words(split_line(line))
+
+
+def parse_cell_words(words: list[str]) -> CellArguments:
+    """Parse the words of a `%%aichat` line, as `parse_cell` does."""
     if "-h" in words or "--help" in words:
         return CellArguments(given=CallOptions(), is_help=True)
     got = cell_parser().parse_words(words)
@@ -229,7 +233,9 @@ COMMANDS = (
             "Without arguments it lists all settings."),
     Command("config", "", "show where config.toml is and what goes into it", "settings"),
     Command("chats", "", "list the conversations", "conversations"),
-    Command("show", "[NAME]", "show a conversation", "conversations"),
+    Command("show", "[NAME | --next]", "show a conversation, or what goes out next", "conversations",
+            "--next, with any flags of a cell, shows what the next cell would send: messages, data, pictures, tokens, "
+            "and what is left out. Nothing is sent.", ("--next",)),
     Command("switch", "NAME", "use this conversation from now on", "conversations",
             "A new name starts a new conversation. For one cell: %%aichat -c NAME. A name such as main@..., which "
             "chats and search show, belongs to another notebook: main continues here with a copy of it."),

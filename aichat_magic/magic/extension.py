@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MAX_ERROR_LINES = 5
 _TRAITS = (
     "model", "base_url", "proxy", "system", "temperature", "top_p", "max_tokens", "timeout", "max_history_tokens",
-    "max_retries", "reasoning", "tier", "options", "strict_options",
+    "max_history_images", "max_retries", "reasoning", "tier", "options", "strict_options",
 )  # fmt: skip
 # Compiled on first use, by `re` itself.
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -63,6 +63,9 @@ class AIChat(Magics):
     )
     max_history_tokens: TraitType[Any, Any] = Integer(
         None, allow_none=True, help="token budget of the conversation that is sent"
+    ).tag(config=True)
+    max_history_images: TraitType[Any, Any] = Integer(
+        None, allow_none=True, help="number of turns before the prompt whose images are sent again"
     ).tag(config=True)
     max_retries: TraitType[Any, Any] = Integer(
         None, allow_none=True, help="maximum number of retries of a request"
@@ -109,7 +112,7 @@ class AIChat(Magics):
         shared_chat().set(change.name, _as_setting(change.new))
 
     @no_var_expand
-    @needs_local_scope  # type: ignore[untyped-decorator]  # IPython's own
+    @needs_local_scope
     @line_cell_magic
     def aichat(
         self, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None

@@ -1,8 +1,8 @@
 """Input transformer: turns `%aichat TEXT` in a cell of Python into the call that it stands for.
 
-IPython takes a question mark at the end of a line for a request for help, and knows `%aichat` only at the beginning of a
-statement and after an assignment. Here it may stand wherever Python expects a value, outside of brackets: nothing else
-can begin with a percent sign there. Its text is the rest of the line::
+IPython takes a question mark at the end of a line for a request for help, and knows `%aichat` only at the beginning of
+a statement and after an assignment. Here it may stand wherever Python expects a value, outside of brackets: nothing
+else can begin with a percent sign there. Its text is the rest of the line::
 
     q = %aichat ask Why?
     return %aichat ask What's wrong (if anything)?

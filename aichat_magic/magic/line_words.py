@@ -1,7 +1,7 @@
 r"""The words of a magic line, with the quotes of a shell and the backslashes of a path.
 
-A backslash is kept, because paths on Windows have them. Only before a quote or a blank it makes that a part of the word,
-between double quotes only before such a quote, and between single quotes never::
+A backslash is kept, because paths on Windows have them. Only before a quote or a blank it makes that a part of the
+word, between double quotes only before such a quote, and between single quotes never::
 
     C:\data\x.csv    \\server\share    My\ File.txt    "say \"hi\""    'C:\My Data\'
 """

@@ -23,13 +23,15 @@ from ..store.conversations import ConversationStore, MemoryConversations
 from ..text.terminal import show
 from ..text.widgets import Note, Transcript
 from ..text.words import nearest, shorten
-from .arguments import CellArguments, parse_cell, parse_command
+from .arguments import CellArguments, parse_cell, parse_cell_words, parse_command
 from .commands import Commands
+from .context.earlier_turns import has_lost_data, image_lines, left_out_line
 from .context.include import IncludedData, included
 from .context.placeholders import FilledPrompt, fill
 from .context.templates import PromptTemplate, prompt_templates
 from .help import cell_help
 from .history import ChatHistory
+from .line_words import split_line
 from .notebook_identity import MAIN, CellLocation, Files
 from .reply_format import ReplyFormat, reply_format_of, reply_in_format
 from .template_commands import TEMPLATE_COMMANDS, Notebook, put_code_below, template_command
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from .completion import CompletionSources
 
 _SILENCE_S = 1.0
+_NEXT_PROMPT = "(the prompt of the next cell)"
 
 
 class Session:
@@ -112,6 +115,9 @@ class Session:
         """
         self._see_last_error()
         name, rest = parse_command(line)
+        if name == "show" and "--next" in (words := split_line(rest)):
+            arguments = parse_cell_words([word for word in words if word != "--next"])
+            return self._cell(dataclasses.replace(arguments, is_dry_run=True), _NEXT_PROMPT, is_line=True)
         if name == "ask":
             prompt = fill(rest, ChainMap({**local}, self._variables))
             return self._cell(CellArguments(given=CallOptions()), rest, is_line=True, prompt=prompt)
@@ -186,13 +192,17 @@ class Session:
         else:
             conversation = kept
         call, history = conversation.call(asked, given, images=images, place=position)
+        settings = self._chat.settings
+        notes = [*_context_lines(prompt, data), *image_lines(conversation, history, call, settings, place=position)]
+        if history.left_out and (has_lost_data(conversation, history) or name not in self._warned):
+            notes.append(left_out_line(conversation, history, call, settings))
         if arguments.is_dry_run:
-            self._show_dry_run(call, history)
+            self._show_dry_run(call, history, [*call.notes, *notes])
             return None
         view = self._view(arguments.is_streamed and reply_format.is_streamed)
-        notes = [line for line in call.notes if line not in self._warned]
-        self._warned.update(notes)
-        for line in (*notes, *self._notes(prompt, data, history, name)):
+        notes[:0] = [line for line in call.notes if line not in self._warned]
+        self._warned.update(call.notes, [name] if history.left_out else [])
+        for line in notes:
             view.note(line)
         if name == MAIN and not arguments.is_without_history and (line := self._history.greeting()):
             view.note(line)
@@ -284,25 +294,6 @@ class Session:
         if error is not None and not isinstance(error, (AichatError, ChatInterrupt)):
             self._last_error = error
 
-    def _notes(self, prompt: FilledPrompt, data: IncludedData, history: History, name: str) -> Iterator[str]:
-        """Yield notes about the prompt to show above the reply."""
-        parts = {
-            "included": data.remarks,
-            "filled": prompt.remarks,
-            "left as text": (
-                *(f"{{{name}}}" for name in prompt.left),
-                *(f"{{{name}}} in a formula" for name in prompt.in_formulas),
-            ),
-        }
-        if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
-            yield line
-        if history.left_out and name not in self._warned:
-            self._warned.add(name)
-            yield (
-                f"The {history.left_out} oldest turns of {name!r} no longer fit and are not sent. "
-                f"To send more: %aichat set max_history_tokens N; to start over: --new"
-            )
-
     def _ask(self, call: Call, view: ReplyView, reply_format: ReplyFormat, output: str) -> tuple[Reply, str]:
         """Ask, show the reply while it grows, and return it with a description of what is wrong with its format.
 
@@ -356,15 +347,29 @@ class Session:
         self._shown(reply)
         return reply, problem
 
-    def _show_dry_run(self, call: Call, history: History) -> None:
-        """Show exactly what would be sent, and about how many tokens it has."""
+    def _show_dry_run(self, call: Call, history: History, notes: list[str]) -> None:
+        """Show exactly what would be sent, about how many tokens it has, and the notes on it."""
         options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.shown().items())
         address = call.provider.endpoint.base_url or "this process"
         show(
             Transcript(
                 title=f"Would be sent to {call.model} ({address}); nothing was sent",
                 messages=history.messages,
-                note=f"about {estimate_tokens(history.messages)} tokens" + (f" · {options}" if options else ""),
+                note=" · ".join(filter(None, [f"about {estimate_tokens(history.messages)} tokens", options, *notes])),
                 is_exact=True,
             )
         )
+
+
+def _context_lines(prompt: FilledPrompt, data: IncludedData) -> Iterator[str]:
+    """Yield the line that says what was put into a prompt, and what was left in it."""
+    parts = {
+        "included": data.remarks,
+        "filled": prompt.remarks,
+        "left as text": (
+            *(f"{{{name}}}" for name in prompt.left),
+            *(f"{{{name}}} in a formula" for name in prompt.in_formulas),
+        ),
+    }
+    if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
+        yield line

@@ -29,7 +29,7 @@ def nearest_name(name: str, known: Iterable[str], *, least: float = 0.6) -> str:
 
 
 def is_slip_of(name: str, known: str) -> bool:
-    """Tell whether `name` is `known` with a letter too many, too few, wrong, or swapped with the next, or in other case.
+    """Tell whether `name` is `known` with a letter too many, too few, wrong or swapped with the next, or in other case.
 
     Args:
         name: What the user wrote.

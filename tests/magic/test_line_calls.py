@@ -64,7 +64,9 @@ def test_question_is_asked_whole(cell: str) -> None:
 
 
 def test_several_in_one_cell_are_asked_in_order() -> None:
-    cell = "%aichat ask one?\nq = %aichat ask it's (two\nif q:\n    %aichat use x\n    %aichat ask 'three?\nprint('%aichat no?')"
+    cell = (
+        "%aichat ask one?\nq = %aichat ask it's (two\nif q:\n    %aichat use x\n    %aichat ask 'three?\n'%aichat no?'"
+    )
     assert asked(cell) == ["ask one?", "ask it's (two", "use x", "ask 'three?"]
 
 

@@ -143,9 +143,9 @@ def _refuse_slips(template: str, left: Iterable[str], values: Mapping[str, Any])
         return
     is_code = _within([match.span() for match in _CODE.finditer(template)])
     for match, is_formula in _braces(template):
-        if (close := meant.get(match[1])) and not is_formula and not is_code(match.start()):
+        if match[1] in meant and not is_formula and not is_code(match.start()):
             raise PromptError(
-                f"There is no variable {match[1]!r}. Did you mean {{{close}}}? Nothing was sent. "
+                f"There is no variable {match[1]!r}. Did you mean {{{meant[match[1]]}}}? Nothing was sent. "
                 f"To send {match[0]} as text, double its braces, {{{match[0]}}}, or use --raw."
             )
 

@@ -207,5 +207,5 @@ def test_what_is_no_slip_stays_as_text(text: str) -> None:
 
 
 def test_slip_outside_of_code_counts_beside_one_inside() -> None:
-    with pytest.raises(PromptError, match="Did you mean {df}"):
+    with pytest.raises(PromptError, match=r"Did you mean \{df\}"):
         fill("`{dff}` and {dff}", {"df": 1})
