@@ -273,13 +273,14 @@ class Conversation:
         settings = chat.settings
         # The budget depends on the model of the call, so the call is made first and its messages are set afterwards.
         call = chat.call((Message("user", prompt, images),), given, settings)
+        takes_images = call.provider.supports_images and self.has_shown_images_to(call.model, place)
         history = self.history(
             prompt,
             system=given.system or self.system or settings.system,
             budget_tokens=history_budget(call, settings),
             place=place,
             images=images,
-            image_turns=settings.max_history_images if self.has_shown_images_to(call.model, place) else 0,
+            image_turns=settings.max_history_images if takes_images else 0,
         )
         return call.with_messages(history.messages), history
 

@@ -279,7 +279,7 @@ def parse_command(line: str) -> tuple[str, str]:
     names = [command.name for command in COMMANDS]
     if name in ("-h", "--help"):
         return "help", ""
-    if name.endswith("?") and not rest and name.rstrip("?") in names:
+    if name.endswith("?") and not rest and name.rstrip("?") in ("", *names):
         return "help", name.rstrip("?")
     if name and name not in names:
         raise _unknown_command(line.strip(), name, names)

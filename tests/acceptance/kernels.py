@@ -351,8 +351,7 @@ ROWS: tuple[Row, ...] = (
         removals=(
             Removal(
                 where="magic.line_words:split_line",
-                what="shlex.split",
-                by="str.split(line)",
+                by="str.split",
                 tests=("magic/test_extension_in_kernels.py::test_a_line_is_parsed_as_a_shell_would",),
             ),
             Removal(

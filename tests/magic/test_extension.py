@@ -770,8 +770,7 @@ def test_attachment_that_no_longer_fits_is_told_each_time(run: Cell, tmp_path: A
                 in printed
             )
             assert "include it in this cell again, whole or in part" in printed
-        assert (ways := re.search(r"%aichat set max_history_tokens (\d+)", printed))
-        run(ways[0])
+        run(re.findall(r"%aichat set max_history_tokens \d+", printed)[0])
         _, printed = run(f"%%aichat {flags(server)}\nAnd now?")
         assert "no longer fit" not in printed
         assert "word word" in server.requests[-1].json["messages"][0]["content"]

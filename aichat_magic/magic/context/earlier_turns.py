@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 
 from ...chat.chat import Call
@@ -12,6 +13,8 @@ from ...core.settings import Settings
 from .include import names_included
 
 _MOST_NAMES = 3
+# The place of an image in a prompt: of a placeholder, or of what was included.
+_IMAGE = re.compile(r"\[image: (?:[^\W\d]\w*|(?:png|jpeg|gif|webp), [\d,]+ bytes)\]")
 # The tokens of more turns than these are not counted, because each cell would count them again.
 _MOST_TURNS = 100
 
@@ -40,6 +43,13 @@ def image_lines(
         parts.append(
             f"not sent again: {_images(history.images_left_out)} of earlier turns ({why}). "
             f"To show one, include it in this cell"
+        )
+    turns = conversation.turns[:place]
+    lost = [turn for turn in turns[max(0, len(turns) - settings.max_history_images) :] if _has_lost_images(turn)]
+    if lost and history.left_out < len(turns):
+        parts.append(
+            "not sent again: images that were sent before the kernel was restarted. "
+            "To show one, include it in this cell"
         )
     if parts:
         yield " · ".join(parts)
@@ -91,6 +101,11 @@ def _limit_for(turns: tuple[Turn, ...], history: History, call: Call, settings: 
     limit = -(-needed // 1_000) * 1_000
     fits = history_budget(call, dataclasses.replace(settings, max_history_tokens=limit)) >= needed
     return str(limit) if fits else ""
+
+
+def _has_lost_images(turn: Turn) -> bool:
+    """Tell whether a turn was sent with images that are no longer known."""
+    return not turn.images and _IMAGE.search(turn.prompt) is not None
 
 
 def _images(count: int) -> str:

@@ -47,7 +47,7 @@ _CELLS = re.compile(r"cells:(\d+)\Z")
 _SCHEMA = re.compile(r"([^\W\d]\w*):schema\Z")
 # An `%aichat` cell as IPython stores it; it is part of the conversation already.
 _OUR_CELL = re.compile(r"\s*(?:[\w., ]+=\s*)?(get_ipython\(\)\.run_(cell|line)_magic\('aichat'|%%?aichat\b)")
-_BLOCK = re.compile(r"\n\n### (?P<name>.+) \([^()\n]*\)\n(?P<fence>`{3,})\n.*?\n(?P=fence)(?=\n|\Z)", re.DOTALL)
+_BLOCK = re.compile(r"\n\n### (?P<name>[^\n]+) \([^()\n]*\)\n(?P<fence>`{3,})\n.*?\n(?P=fence)(?=\n|\Z)", re.DOTALL)
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")
 
 
@@ -261,9 +261,9 @@ def _read(path: str) -> bytes:
             file = file.expanduser()
         info = file.stat()
         if stat.S_ISDIR(info.st_mode):
-            raise BadInputError(f"--attach takes files, and {shorten(path, 80)!r} is a directory. Name a file in it.")
+            raise BadInputError(f"--attach takes files, and '{shorten(path, 80)}' is a directory. Name a file in it.")
         if not stat.S_ISREG(info.st_mode):
-            raise BadInputError(f"--attach takes files, and {shorten(path, 80)!r} is a device or a pipe.")
+            raise BadInputError(f"--attach takes files, and '{shorten(path, 80)}' is a device or a pipe.")
         if info.st_size > MAX_FILE_BYTES:
             raise _too_large(path, info.st_size)
         with file.open("rb") as stream:
@@ -274,17 +274,17 @@ def _read(path: str) -> bytes:
     except FileNotFoundError:
         near = nearest(file.name, _names_beside(file))
         here = shorten(str(Path.cwd()), 80)
-        problem = f"There is no file {shorten(path, 80)!r}.{near} A relative path begins at {here!r}."
+        problem = f"There is no file '{shorten(path, 80)}'.{near} A relative path begins at '{here}'."
     except BadInputError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: there is no home directory of this user
-        problem = f"The file {shorten(path, 80)!r} cannot be read: {shorten(str(error), 100)}"
+        problem = f"The file '{shorten(path, 80)}' cannot be read: {shorten(str(error), 100)}"
     raise BadInputError(problem)
 
 
 def _too_large(path: str, size: int) -> BadInputError:
     return BadInputError(
-        f"The file {shorten(path, 80)!r} has {size / 1e6:,.1f} MB; --attach takes at most "
+        f"The file '{shorten(path, 80)}' has {size / 1e6:,.1f} MB; --attach takes at most "
         f"{MAX_FILE_BYTES // 1_000_000} MB. Attach a part of it."
     )
 
