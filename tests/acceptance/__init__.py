@@ -6,7 +6,19 @@ once it is taken out. `python tests/defences.py` takes them out one by one and w
 
 from __future__ import annotations
 
-from acceptance import descriptors, kernels, network, notebooks, outages, replies, schemas, secrets, stores, wire
+from acceptance import (
+    descriptors,
+    kernels,
+    network,
+    notebooks,
+    outages,
+    replies,
+    schemas,
+    secrets,
+    stores,
+    typing_lines,
+    wire,
+)
 from acceptance.rows import Removal, Row
 
 ROWS: tuple[Row, ...] = (
@@ -19,6 +31,7 @@ ROWS: tuple[Row, ...] = (
     *outages.ROWS,
     *replies.ROWS,
     *schemas.ROWS,
+    *typing_lines.ROWS,
     *wire.ROWS,
 )
 

@@ -45,7 +45,7 @@ def asked(cell: str) -> list[str]:
         "for x in 'ab': %aichat {}",
         "x = 1; %aichat {}",
         "class A:\n\tq = %aichat {}",
-        "!echo it's (\nx = !echo it's (\n%aichat {}",
+        "!echo it's (\nx = !echo it's (\nif x: %aichat {}",
         "print?\n%aichat {}",
         "%timeit it's\n%aichat {}",
         "# it's (\nq = %aichat {}",
