@@ -13,7 +13,7 @@ _SHELL = "magic/test_extension.py"
 ROWS: tuple[Row, ...] = (
     Row(
         number=95,
-        fault=r"LaTeX with variables of these names: \mathbf{x}, \frac{a}{n}, x_{n}, ^{n}, $\{a\}$, \begin{x}; ${price}",
+        fault=r"LaTeX and variables of its names: \mathbf{x}, \frac{a}{n}, x_{n}, ^{n}, $\{a\}$, \begin{x}; ${price}",
         outcome="formulas are no placeholders and go out byte for byte, and a line says so; amounts, paths, names of "
         "files, code and JSON are filled as ever",
         tests=(
