@@ -119,8 +119,7 @@ class Session:
             arguments = parse_cell_words([word for word in words if word != "--next"])
             return self._cell(dataclasses.replace(arguments, is_dry_run=True), _NEXT_PROMPT, is_line=True)
         if name == "ask":
-            prompt = fill(rest, ChainMap({**local}, self._variables))
-            return self._cell(CellArguments(given=CallOptions()), rest, is_line=True, prompt=prompt)
+            return self._cell(CellArguments(given=CallOptions()), rest, is_line=True, local=local)
         if name in TEMPLATE_COMMANDS:
             return self._template_command(name, rest)
         self._commands.run(name, rest)
@@ -159,6 +158,7 @@ class Session:
         is_line: bool = False,
         prompt: FilledPrompt | None = None,
         fixed_cell: str | None = None,
+        local: Mapping[str, Any] = MappingProxyType({}),
     ) -> Reply | BatchRun | None:
         """Ask for one turn of a conversation, or start the run of `--batch`."""
         if arguments.is_help:
@@ -166,7 +166,7 @@ class Session:
             return None
         if arguments.batch:
             return self._batch(arguments, cell.removesuffix("\n"))
-        prompt = prompt or self._prompt(arguments, cell)
+        prompt = prompt or self._prompt(arguments, cell, local)
         data = included(
             arguments.include,
             self._variables,
@@ -192,10 +192,7 @@ class Session:
         else:
             conversation = kept
         call, history = conversation.call(asked, given, images=images, place=position)
-        settings = self._chat.settings
-        notes = [*_context_lines(prompt, data), *image_lines(conversation, history, call, settings, place=position)]
-        if history.left_out and (has_lost_data(conversation, history) or name not in self._warned):
-            notes.append(left_out_line(conversation, history, call, settings))
+        notes = [*self._notes(prompt, data, history, conversation, call, position)]
         if arguments.is_dry_run:
             self._show_dry_run(call, history, [*call.notes, *notes])
             return None
@@ -276,12 +273,12 @@ class Session:
             raise failed
         return result
 
-    def _prompt(self, arguments: CellArguments, cell: str) -> FilledPrompt:
-        """Return the cell's text with its placeholders filled from the notebook."""
+    def _prompt(self, arguments: CellArguments, cell: str, local: Mapping[str, Any]) -> FilledPrompt:
+        """Return the cell's text with its placeholders filled, from a function's own variables or the notebook's."""
         text = cell.removesuffix("\n")
         if arguments.is_raw:
             return FilledPrompt(text, (), ())
-        return fill(text, self._variables, is_strict=arguments.is_strict)
+        return fill(text, ChainMap({**local}, self._variables), is_strict=arguments.is_strict)
 
     def _in_format(self, reply_format: ReplyFormat, prompt: str, given: CallOptions) -> tuple[str, CallOptions]:
         """Return the prompt and the options that ask for a format. Words added for it do not enter the conversation."""
@@ -293,6 +290,31 @@ class Session:
         error: BaseException | None = getattr(sys, "last_value", None)
         if error is not None and not isinstance(error, (AichatError, ChatInterrupt)):
             self._last_error = error
+
+    def _notes(
+        self,
+        prompt: FilledPrompt,
+        data: IncludedData,
+        history: History,
+        conversation: Conversation,
+        call: Call,
+        position: int | None,
+    ) -> Iterator[str]:
+        """Yield notes to show above the reply: about the prompt, and about what earlier turns have to do with it."""
+        parts = {
+            "included": data.remarks,
+            "filled": prompt.remarks,
+            "left as text": (
+                *(f"{{{name}}}" for name in prompt.left),
+                *(f"{{{name}}} in a formula" for name in prompt.in_formulas),
+            ),
+        }
+        if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
+            yield line
+        settings = self._chat.settings
+        yield from image_lines(conversation, history, call, settings, place=position)
+        if history.left_out and (has_lost_data(conversation, history) or conversation.name not in self._warned):
+            yield left_out_line(conversation, history, call, settings)
 
     def _ask(self, call: Call, view: ReplyView, reply_format: ReplyFormat, output: str) -> tuple[Reply, str]:
         """Ask, show the reply while it grows, and return it with a description of what is wrong with its format.
@@ -359,17 +381,3 @@ class Session:
                 is_exact=True,
             )
         )
-
-
-def _context_lines(prompt: FilledPrompt, data: IncludedData) -> Iterator[str]:
-    """Yield the line that says what was put into a prompt, and what was left in it."""
-    parts = {
-        "included": data.remarks,
-        "filled": prompt.remarks,
-        "left as text": (
-            *(f"{{{name}}}" for name in prompt.left),
-            *(f"{{{name}}} in a formula" for name in prompt.in_formulas),
-        ),
-    }
-    if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
-        yield line

@@ -48,7 +48,7 @@ ROWS: tuple[Row, ...] = (
                 tests=(f"{_FILL}::test_what_is_no_formula_is_filled_as_ever",),
             ),
             Removal(
-                where="magic.session:_context_lines",
+                where="magic.session:Session._notes",
                 what="prompt.in_formulas",
                 by="()",
                 tests=(f"{_SHELL}::test_formula_goes_out_as_it_is_and_a_line_says_so",),
