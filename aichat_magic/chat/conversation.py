@@ -45,15 +45,15 @@ class History:
 
     Attributes:
         messages: System message, the turns that fit the budget, the new prompt.
-        left_out: Number of turns, the oldest, that did not fit.
         images_again: Number of images of earlier turns among the messages.
         images_left_out: Number of images of the turns among the messages that are not sent again.
+        left_out: Number of turns, the oldest, that did not fit.
     """
 
     messages: tuple[Message, ...]
+    images_again: int
+    images_left_out: int
     left_out: int
-    images_again: int = 0
-    images_left_out: int = 0
 
 
 class Conversation:
@@ -203,7 +203,7 @@ class Conversation:
             count += 1
             again += len(past_images)
             left_behind += len(turn.images) - len(past_images)
-        return History((*head, *kept, *tail), len(before) - count, again, left_behind)
+        return History((*head, *kept, *tail), again, left_behind, len(before) - count)
 
     def keep(self, prompt: str, reply: Reply, images: tuple[Image, ...] = ()) -> None:
         """Add a turn if its reply is complete."""

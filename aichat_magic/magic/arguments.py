@@ -290,10 +290,10 @@ def _unknown_command(line: str, name: str, names: list[str]) -> ArgumentError:
     """Return the error for a line that begins with no command: a misspelt one, flags, or a question."""
     if name.startswith("-"):
         return ArgumentError(
-            f"%aichat has no flags. With {shorten(name, 40)}, ask in a cell: "
-            f"%%aichat {shorten(line, 80)}, and the prompt below that line."
+            f"%aichat begins with a command, not with {shorten(name, 40)!r}. With flags, ask in a cell: "
+            f"%%aichat {shorten(name, 40)} ..., and the prompt below that line."
         )
-    found = "" if line.endswith("?") else nearest_name(name, names)
+    found = "" if line.endswith("?") else nearest_name(name, names, least=0.75)
     meant = [f"%aichat ask {shorten(line, 80)}"]
     if found and " " not in line:
         meant = [f"%aichat {found}"]

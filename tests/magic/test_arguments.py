@@ -114,15 +114,17 @@ def test_unknown_command_names_the_nearest() -> None:
     ("line", "meant"),
     [
         ("what is it?", "Did you mean: %aichat ask what is it?"),
+        ("what's it", "lists them. Did you mean: %aichat ask what's it"),
         ("Why", "Did you mean: %aichat ask Why"),
         ("modls openai", "Did you mean: %aichat ask modls openai, or: %aichat models openai"),
-        ("-m openai/x why", "%%aichat -m openai/x why"),
+        ("-m openai/x why", "ask in a cell: %%aichat -m ..."),
     ],
 )
 def test_words_that_are_no_command_are_met_with_how_to_ask(line: str, meant: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         parse_command(line)
     assert meant in str(caught.value)
+    assert " chats" not in str(caught.value)
 
 
 def test_command_with_a_question_mark_asks_for_its_help() -> None:

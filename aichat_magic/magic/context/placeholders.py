@@ -36,17 +36,17 @@ class FilledPrompt:
         text: The prompt.
         filled: Names that were replaced, in order of first use.
         left: Names in single braces without a variable; they stay as text.
+        in_formulas: Names of variables that stay as text because their braces are LaTeX's: ``x_{n}``.
         images: Figures and pictures among the values, in the same order; the text has ``[image: name]`` for each.
         remarks: The names in `filled`, each with how its value was cut, if it was: ``"df (first 20 of 90 rows)"``.
-        in_formulas: Names of variables that stay as text because their braces are LaTeX's: ``x_{n}``.
     """
 
     text: str
     filled: tuple[str, ...]
     left: tuple[str, ...]
+    in_formulas: tuple[str, ...] = ()
     images: tuple[Image, ...] = ()
     remarks: tuple[str, ...] = ()
-    in_formulas: tuple[str, ...] = ()
 
 
 def fill(
@@ -102,9 +102,9 @@ def fill(
         text,
         tuple(filled),
         tuple(left),
+        tuple(formulas),
         images=tuple(image for value in filled.values() for image in value.images),
         remarks=tuple(f"{name} ({value.cut})" if value.cut else name for name, value in filled.items()),
-        in_formulas=tuple(formulas),
     )
 
 
