@@ -198,7 +198,8 @@ class Command:
 COMMANDS = (
     Command("ask", "TEXT", "ask in one line", "asking",
             "Everything after ask is the prompt, word for word: no flags, no quotes; {name} is filled in as in a cell. "
-            "It becomes a turn of the conversation. It is a value, too, in functions and loops: q = %aichat ask Why?"),
+            "It becomes a turn of the conversation. It is a value, too, in functions and loops: q = %aichat ask Why? "
+            "For this, an earlier cell must have loaded the extension."),
     Command("fix", "[flags]", "explain the last exception and fix its cell", "asking",
             "The fixed cell is put below, and not run. The question stays out of the conversation unless -c NAME says "
             "which one it belongs to."),

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 # No formula is longer: a delimiter without its partner must not cost the length of the text each time.
-_MOST: Final = 4_000
+_MOST: Final = 2_000
 _ENVIRONMENTS: Final = (
     "equation|align|aligned|alignat|gather|gathered|multline|eqnarray|math|displaymath|split|cases|array"
     "|[pbBvV]?matrix|smallmatrix"
@@ -44,35 +44,36 @@ def formula_spans(text: str) -> list[tuple[int, int]]:
         text: Any text.
     """
     spans: list[tuple[int, int]] = []
+    groups: dict[int, int] | None = None
     at = 0
     while found := _START.search(text, at):
         at = found.end()
         if found["command"] or found["script"]:
-            at = _end_of_arguments(text, at)
-        if found["text"] is None and at > found.start():
+            groups = _groups(text) if groups is None else groups
+            at = _end_of_arguments(text, at, groups)
+        if found["text"] is None:
             spans.append((found.start(), at))
     return spans
 
 
-def _end_of_arguments(text: str, at: int) -> int:
+def _groups(text: str) -> dict[int, int]:
+    """Return the end of each group in braces by its beginning; those that are not closed are left out."""
+    groups: dict[int, int] = {}
+    opened: list[int] = []
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif brace[0] == "}" and opened:
+            groups[opened.pop()] = brace.end()
+    return groups
+
+
+def _end_of_arguments(text: str, at: int, groups: dict[int, int]) -> int:
     """Return where the arguments and indices of a command end: groups in brackets and braces, one after the other."""
     while True:
-        if text.startswith("{", at):
-            end = _end_of_group(text, at)
+        if end := groups.get(at):
+            at = end
         elif found := _OPTION.match(text, at) or _SCRIPT.match(text, at):
-            end = found.end()
+            at = found.end()
         else:
             return at
-        if end == at:
-            return at
-        at = end
-
-
-def _end_of_group(text: str, at: int) -> int:
-    """Return the position after the brace that closes the one at a position; the same position if there is none."""
-    depth = 0
-    for brace in _BRACE.finditer(text, at, at + _MOST):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0 and brace[0] == "}":
-            return brace.end()
-    return at

@@ -38,7 +38,7 @@ ROWS: tuple[Row, ...] = (
             ),
             Removal(
                 where="text.formulas:_end_of_arguments",
-                by="lambda text, at: at",
+                by="lambda text, at, groups: at",
                 tests=(f"{_FILL}::test_formula_stays_byte_for_byte_whatever_the_variables",),
             ),
             # The other way round: whatever looks a little like a formula is one.

@@ -46,7 +46,7 @@ _PATH = re.compile(r"[~./]|.*\\|.*\.(?:csv|tsv|txt|md|json|pdf|png|jpe?g|gif|web
 _CELLS = re.compile(r"cells:(\d+)\Z")
 _SCHEMA = re.compile(r"([^\W\d]\w*):schema\Z")
 # An `%aichat` cell as IPython stores it; it is part of the conversation already.
-_OUR_CELL = re.compile(r"\s*(?:[\w., ]+=\s*)?(get_ipython\(\)\.run_(cell|line)_magic\('aichat'|%%?aichat\b)")
+_OUR_CELL = re.compile(r"\s*(get_ipython\(\)\.run_(cell|line)_magic\('aichat'|%%?aichat\b)")
 _BLOCK = re.compile(r"\n\n### (?P<name>[^\n]+) \([^()\n]*\)\n(?P<fence>`{3,})\n.*?\n(?P=fence)(?=\n|\Z)", re.DOTALL)
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")
 
