@@ -34,6 +34,9 @@ def with_calls(lines: list[str]) -> list[str]:
 
     Returns:
         The lines; the same list if nothing was replaced.
+
+    Raises:
+        SyntaxError: One stands in brackets, where no text can end.
     """
     if not any("%aichat" in line for line in lines) or lines[0].startswith("%%"):
         return lines
@@ -64,22 +67,37 @@ def _call(rows: list[str], column: int) -> str:
 
 
 def _first_sign(rows: list[str]) -> tuple[int, int] | None:
-    """Return row and column, from 0, of the first sign of IPython's at the beginning of a statement or value."""
+    """Return row and column, from 0, of the first sign of IPython's at the beginning of a statement or value.
+
+    Raises:
+        SyntaxError: Before it, `%aichat` stands in brackets.
+    """
     before: tokenize.TokenInfo | None = None
     depth = 0
+    in_brackets: int | None = None
     try:
         for token in tokenize.generate_tokens(iter(rows).__next__):
             if token.type == tokenize.ERRORTOKEN and token.string.isspace():
                 continue  # Python 3.11 has one before a sign that it does not know
             is_statement = before is None or before.type in _STATEMENT_ENDS
             signs = _SIGNS_OF_STATEMENT if is_statement else _SIGNS_OF_VALUE
-            if depth == 0 and token.string in signs and (is_statement or _expects_value(before)):
-                return token.start[0] - 1, token.start[1]
+            if token.string in signs and (is_statement or _expects_value(before)):
+                row, column = token.start[0] - 1, token.start[1]
+                if depth == 0:
+                    return row, column
+                if not is_statement and _OURS.match(rows[row], column):
+                    in_brackets = row
+                    break
             if token.type == tokenize.OP:
                 depth = max(0, depth + (token.string in "([{") - (token.string in ")]}"))
             before = token
     except (tokenize.TokenError, SyntaxError):
         pass  # the rest is no Python, or the cell is not complete yet
+    if in_brackets is not None:
+        raise SyntaxError(
+            f"%aichat cannot stand in brackets, because its text is the rest of the line "
+            f"(line {in_brackets + 1} of the cell). Assign it first: q = %aichat ..."
+        )
     return None
 
 

@@ -65,6 +65,7 @@ ROWS: tuple[Row, ...] = (
             f"{_CALLS}::test_question_is_asked_whole",
             f"{_CALLS}::test_several_in_one_cell_are_asked_in_order",
             f"{_CALLS}::test_line_that_goes_on_is_put_together",
+            f"{_CALLS}::test_line_in_brackets_is_met_with_what_to_do",
             f"{_CALLS}::test_unprintable_line_ends_of_the_text_stay_in_it",
             f"{_CALLS}::test_what_is_no_line_of_ours_stays_byte_for_byte",
             f"{_CALLS}::test_any_python_without_our_lines_stays_byte_for_byte",
@@ -118,6 +119,12 @@ ROWS: tuple[Row, ...] = (
                 what="depth",
                 by="0",
                 tests=(f"{_CALLS}::test_what_is_no_line_of_ours_stays_byte_for_byte",),
+            ),
+            Removal(
+                where="magic.line_calls:_first_sign",
+                what="_OURS.match",
+                by="None",
+                tests=(f"{_CALLS}::test_line_in_brackets_is_met_with_what_to_do",),
             ),
             Removal(
                 where="magic.line_calls:_SIGNS_OF_STATEMENT",

@@ -1,6 +1,7 @@
 """`%aichat` in cells of Python: row 96. What is transformed must be Python, and all else stay byte for byte."""
 
 import ast
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -96,7 +97,8 @@ def test_unprintable_line_ends_of_the_text_stay_in_it() -> None:
         "x[0] %aichat",
         "None %aichat",
         "... %aichat",
-        "print(%aichat ask Why?)",
+        "print(q %aichat)",
+        "x = [\n    7\n    %aichat]",
         "text = '''\n%aichat ask Why?\n'''",
         'text = """\nq = %aichat ask Why?\n"""',
         "text = '%aichat ask Why?'",
@@ -112,6 +114,14 @@ def test_unprintable_line_ends_of_the_text_stay_in_it() -> None:
 def test_what_is_no_line_of_ours_stays_byte_for_byte(cell: str) -> None:
     lines = cell.splitlines(keepends=True)
     assert with_calls(lines) is lines
+
+
+@pytest.mark.parametrize(
+    "cell", ["x = 1\nprint(%aichat ask Why?)", "x = 1\nq = [1, %aichat ask it's]", "\nx = {'a': %aichat ask (}"]
+)
+def test_line_in_brackets_is_met_with_what_to_do(cell: str) -> None:
+    with pytest.raises(SyntaxError, match=r"line 2 of the cell.*q = %aichat"):
+        with_calls(cell.splitlines(keepends=True))
 
 
 # Python that holds the words of our lines in literals and comments only.
@@ -170,4 +180,5 @@ def test_line_among_any_python_is_asked_whole_and_nothing_else_changes(
 @given(st.lists(st.one_of(st.text(max_size=8), st.sampled_from(["%aichat ask ", "'''", "\n", "\\\n", "=", "(", "!"]))))
 def test_any_text_ends_and_is_complete_or_not(parts: list[str]) -> None:
     text = "".join(parts)
-    with_calls(text.splitlines(keepends=True))
+    with contextlib.suppress(SyntaxError):
+        with_calls(text.splitlines(keepends=True))

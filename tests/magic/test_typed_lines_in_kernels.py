@@ -99,6 +99,7 @@ def test_help_of_ipython_stays(server: ChatServer, kernel: Kernel) -> None:
     [
         ("%aichat what is it?", "Did you mean: %aichat ask what is it?"),
         ("q = %aichat what's it", "Did you mean: %aichat ask what's it"),
+        ("print(%aichat ask Why?)", "Assign it first: q = %aichat"),
         ("%%aichat -temperature 0.7\nhi", "Did you mean '--temperature'?"),
         ("%%aichat what is it?\nhi", "To ask in one line: %aichat ask TEXT"),
         ("%%aichat\nExplain {dff}", "Did you mean {df}? Nothing was sent."),
