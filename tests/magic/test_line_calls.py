@@ -92,6 +92,7 @@ def test_unprintable_line_ends_of_the_text_stay_in_it() -> None:
         "x = 7\naichat = 3\nx %aichat",
         "x = 7 %aichat",
         "x = (7\n%aichat)",
+        "x = (7\n%aichat )",
         "x = 7 \\\n%aichat",
         "f(x)%aichat",
         "x[0] %aichat",
