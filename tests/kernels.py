@@ -144,11 +144,13 @@ class Kernel:
         python: str = sys.executable,
         env: Mapping[str, str] | None = None,
         arguments: Iterable[str] = (),
+        module: str = "ipykernel_launcher",
     ) -> None:
-        """Prepare; `env` is added to a clean environment; `arguments` to the kernel's command line."""
+        """Prepare; `env` is added to a clean environment; `arguments` to the command line of the kernel's `module`."""
         self._python = python
         self._env = env
         self._arguments = tuple(arguments)
+        self._module = module
         self._outcomes: dict[str, Outcome] = {}
         self._replies: dict[str, dict[str, Any]] = {}
 
@@ -156,7 +158,7 @@ class Kernel:
         self.home = Path(tempfile.mkdtemp(prefix="kernel-"))
         try:
             connection_file, _ = write_connection_file(str(self.home / "kernel.json"))
-            command = [self._python, "-m", "ipykernel_launcher", "-f", connection_file, *self._arguments]
+            command = [self._python, "-m", self._module, "-f", connection_file, *self._arguments]
             self._log = open(self.home / "log", "wb")  # closed in __exit__
             self.process = subprocess.Popen(
                 command,

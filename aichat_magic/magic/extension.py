@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..batching.run import BatchRun
     from ..core.errors import AichatError
     from ..core.messages import Reply
+    from ..text.front_end import FrontEnd
     from .completion import CompletionSources
     from .notebook_identity import CellLocation
     from .session import Session
@@ -116,20 +117,24 @@ class AIChat(Magics):
         from .template_commands import Notebook
         from .views import view_for
 
-        self._shown = ShownReplies(self.shell)
+        self._shown = ShownReplies(self.shell, self._front_end)
         self._shown.install()
         self._session = Session(
             shared_chat(),
             self._user_ns,
-            view=lambda is_streamed: view_for(
-                self.shell, is_streamed=is_streamed, has_notebook=bool(self._notebook_path()[0])
-            ),
+            view=lambda is_streamed: view_for(self.shell, self._front_end(), is_streamed=is_streamed),
             shown=self._shown.mark,
             location=self._location,
             store=lambda: open_conversations(environ=os.environ),
             notebook=Notebook(cells=self._cells, number_of=self._number_of, put_below=self._put_below),
         )
         return self._session
+
+    def _front_end(self) -> FrontEnd:
+        """Return the kind of front end that shows the running cell."""
+        from ..text.front_end import front_end
+
+        return front_end(self.shell, has_notebook=bool(self._notebook_path()[0]))
 
     def _cells(self) -> list[str]:
         """Return the sources of all cells before the running one, as written; their index is their number."""

@@ -224,17 +224,17 @@ class StreamedView:
             self._is_line_open = not piece.endswith("\n")
 
 
-def live_view(shell: Any, *, has_notebook: bool = False) -> LiveView:
+def live_view(shell: Any, kind: FrontEnd | None = None) -> LiveView:
     """Create the view that suits where a cell runs.
 
     Args:
         shell: The IPython shell.
-        has_notebook: Whether a Jupyter server has started the kernel for a notebook.
+        kind: Kind of its front end; default: as the request says.
 
     Returns:
         A view for one output.
     """
-    kind = front_end(shell, has_notebook=has_notebook)
+    kind = kind or front_end(shell)
     publish = _publisher(shell)
     if kind is FrontEnd.NOTEBOOK:
         return UpdatedView(publish)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..core.messages import Reply
@@ -21,9 +22,15 @@ class ShownReplies:
     same execution is suppressed: in a notebook entirely, in terminals and consoles except for one line about the reply.
     """
 
-    def __init__(self, shell: Any) -> None:
-        """Keep the shell; it is not changed before `install`."""
+    def __init__(self, shell: Any, kind: Callable[[], FrontEnd] | None = None) -> None:
+        """Keep the shell; it is not changed before `install`.
+
+        Args:
+            shell: The IPython shell.
+            kind: Returns the kind of front end of the running cell; default: as the request says.
+        """
         self._shell = shell
+        self._kind = kind or partial(front_end, shell)
         self._fresh: Reply | None = None
         self._execution_count = -1
         self._replaced: Callable[[Reply], object] | None = None
@@ -72,7 +79,7 @@ class ShownReplies:
             self._fresh = None
         elif is_fresh and self._is_value():
             self._fresh = None
-            kind = front_end(self._shell)
+            kind = self._kind()
             if kind is FrontEnd.TERMINAL:
                 width = terminal_width() - len(f"Out[{self._shell.displayhook.prompt_count}]: ")
                 write_stdout(f"{wrapped(summary_line(reply), width)}\n")

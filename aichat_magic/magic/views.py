@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ..core.messages import Reply
 from ..text.characters import terminal_text
+from ..text.front_end import FrontEnd
 from ..text.reply_view import finish_mark, folded_thinking_html, growing_thinking_html, reply_bundle, reply_html
 from .live import Bundle, LiveView, live_view
 
@@ -113,18 +114,18 @@ class LiveReply:
         }
 
 
-def view_for(shell: Any, *, is_streamed: bool = True, has_notebook: bool = False) -> ReplyView:
+def view_for(shell: Any, kind: FrontEnd | None = None, *, is_streamed: bool = True) -> ReplyView:
     """Create the view that suits where a cell runs.
 
     Args:
         shell: The IPython shell.
+        kind: Kind of its front end; default: as the request says.
         is_streamed: Whether the text is shown before it is complete.
-        has_notebook: Whether a Jupyter server has started the kernel for a notebook.
 
     Returns:
         A view for one reply.
     """
-    return LiveReply(live_view(shell, has_notebook=has_notebook), is_streamed=is_streamed)
+    return LiveReply(live_view(shell, kind), is_streamed=is_streamed)
 
 
 def _final_bundle(text: str, reply: Reply | None, note: str, notes: list[str]) -> dict[str, str]:
