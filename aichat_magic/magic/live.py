@@ -37,7 +37,7 @@ _MAX_BYTES_PER_S = 250_000
 _RENDER_SHARE = 4.0
 # SGR codes (ECMA-48): dim in a terminal; grey and italic in consoles, because qtconsole knows no dim.
 _DIM = ("\x1b[2m", "\x1b[22m")
-_GREY = ("\x1b[3;90m", "\x1b[0m")
+_GREY = ("\x1b[3;38;5;244m", "\x1b[0m")
 
 
 class LiveView(Protocol):

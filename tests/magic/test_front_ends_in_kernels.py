@@ -12,7 +12,7 @@ from servers import ChatServer
 
 pytestmark = pytest.mark.kernel
 
-GREY = "\x1b[3;90m"
+GREY = "\x1b[3;38;5;244m"
 
 
 @pytest.fixture(scope="module")
