@@ -6,7 +6,19 @@ once it is taken out. `python tests/defences.py` takes them out one by one and w
 
 from __future__ import annotations
 
-from acceptance import descriptors, kernels, network, notebooks, outages, replies, schemas, secrets, stores, wire
+from acceptance import (
+    descriptors,
+    front_ends,
+    kernels,
+    network,
+    notebooks,
+    outages,
+    replies,
+    schemas,
+    secrets,
+    stores,
+    wire,
+)
 from acceptance.rows import Removal, Row
 
 ROWS: tuple[Row, ...] = (
@@ -20,6 +32,7 @@ ROWS: tuple[Row, ...] = (
     *replies.ROWS,
     *schemas.ROWS,
     *wire.ROWS,
+    *front_ends.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]
