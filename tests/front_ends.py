@@ -38,6 +38,8 @@ def answer(received: Received, attempt: int) -> Answer:
         return event_stream([*(f"data: {json.dumps(event)}\n\n" for event in events), "data: [DONE]\n\n"], delay_s=0.02)
     if word == "busy" and attempt == 1:
         return status(503, headers={"retry-after": "2"})
+    if word == "slow":  # a run shows no bar before half a second
+        return text("done", delay_s=1)
     if word == "break":
         return cut(abrupt=True)
     return text(f"echo: {received.last_message}")

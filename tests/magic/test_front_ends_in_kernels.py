@@ -121,8 +121,9 @@ def test_console_gets_notes_once(kernel: Kernel) -> None:
 
 
 def test_console_gets_the_bar_of_a_run_as_text(kernel: Kernel) -> None:
-    code = "import pandas as pd\n_ = pd.Series(['a', 'b']).aichat.complete()\nprint('after')"
+    code = "import pandas as pd\n_ = pd.Series(['a', 'slow']).aichat.complete()\nprint('after')"
     outcome = console(kernel, code)
+    assert "100 %|" in outcome.stdout
     assert re.fullmatch(r"2 rows · .*\nafter\n", screen(outcome.stdout))
     assert (outcome.outputs, outcome.stderr) == ([], "")
 
@@ -172,7 +173,7 @@ def test_program_keeps_thinking_folded_and_no_status(kernel: Kernel) -> None:
 
 
 def test_program_keeps_the_last_line_of_a_run_and_no_bar(kernel: Kernel) -> None:
-    outcome = program(kernel, "import pandas as pd\n_ = pd.Series(['c', 'long']).aichat.complete()")
+    outcome = program(kernel, "import pandas as pd\n_ = pd.Series(['c', 'so slow']).aichat.complete()")
     assert re.fullmatch(r"2 rows · [^\r\n]*\n", outcome.stdout)
     assert outcome.stderr == ""
 
