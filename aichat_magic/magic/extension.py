@@ -240,6 +240,8 @@ class AIChat(Magics):
 
     def _cell_id(self) -> str:
         """Return the front end's id of the running cell; empty if it sends none."""
+        if getattr(self.shell, "kernel", None) is None:  # no request, and nothing to import for it
+            return ""
         from ..text.front_end import cell_id
 
         return cell_id(self.shell)
