@@ -9,6 +9,7 @@ from __future__ import annotations
 from acceptance import (
     addresses,
     descriptors,
+    front_ends,
     kernels,
     limits,
     limits_in_runs,
@@ -47,6 +48,7 @@ ROWS: tuple[Row, ...] = (
     *limits_in_runs.ROWS,
     *addresses.ROWS,
     *thinking.ROWS,
+    *front_ends.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

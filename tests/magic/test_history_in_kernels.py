@@ -156,9 +156,9 @@ def test_notebook_in_vs_code_goes_on_by_its_file_and_not_by_the_names_of_its_win
 def test_front_end_without_cell_ids_asks_the_same_twice_as_two_turns(server: ChatServer, tmp_path: Path) -> None:
     """Row 92: qtconsole, jupyter-console, nbclient."""
     with notebook(server, tmp_path) as kernel:
-        kernel.run("%%aichat\nmore")
-        kernel.run("%%aichat\nmore")
-        kernel.run("%%aichat\nmore")
+        kernel.run("%%aichat\nmore", cell_id=None)
+        kernel.run("%%aichat\nmore", cell_id=None)
+        kernel.run("%%aichat\nmore", cell_id=None)
     assert sent(server)[::2] == ["more", "more", "more"]
 
 
