@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..text.code_blocks import blocks
 from .errors import MalformedReplyError, OptionError, PromptError
 from .options import Options
+from .sharing import remakes
 from .usage import Usage
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ class Chunk:
     logprobs: Any = None
 
 
+@remakes("messages")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A model's answer. `str(reply)` is its text.
