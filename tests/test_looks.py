@@ -4,14 +4,17 @@ import base64
 import io
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pexpect
 import pytest
+from effort import PATIENCE_S
 from kernels import clean_environment
 from servers import Answer, ChatServer, Received, status, text
 
@@ -230,6 +233,29 @@ def test_bar_of_a_run_fits_into_the_terminal(columns: int, monkeypatch: pytest.M
     bar(Progress(rows=250_000, done=250_000, errors=1_234, calls=1, usage=usage, elapsed_s=99, is_last=True))
     assert "%|" in screen.text
     assert max(text_width(line) for line in re.split(r"[\r\n]", screen.text)) < columns
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])
+def test_terminal_of_any_encoding_shows_everything_with_replacements(encoding: str, tmp_path: Path) -> None:
+    """Row 101."""
+    environment = {
+        **clean_environment(tmp_path, {"AICHAT_MODEL": "echo/echo", "PYTHONIOENCODING": encoding}),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    lines = (
+        "%load_ext aichat_magic", "%aichat ask caf\u00e9 \u2192 \u03c0",
+        "_", "%aichat show", "%aichat chats", "%aichat search caf", "%aichat models", "%aichat help", "%aichat doctor",
+        "%aichat set model \u03c0\u2192", "%aichat use nobody/\u03c0", "%aichat \u2192", "print('the end')",
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-m", "IPython", "--no-banner", "--colors=NoColor", "-c", "\n".join(lines)],
+        env=environment, capture_output=True, timeout=PATIENCE_S * 2,
+    )  # fmt: skip
+    shown = done.stdout.decode(encoding)
+    assert "UnicodeEncodeError" not in shown + done.stderr.decode("ascii", "replace")
+    assert shown.count("->") >= 4
+    assert "\\u03c0" in shown
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from ..providers.base import AsyncProvider
 from ..providers.llama.weights import SMOLLM2, default_cache_dir, inspect
 from ..store.base import SOFT_LIMIT_BYTES, large_store_note
 from ..store.inspect import inspect_file
-from ..text.characters import terminal_text
+from ..text.characters import shown_text, terminal_text
 from ..text.widgets import Table
 from ..text.words import nearest, shorten
 from .notebook_identity import CellLocation
@@ -90,7 +90,7 @@ class Report:
             for finding in self.findings
         )
         table = Table(self._title(), ("", "", "found", "what to do"), rows)
-        return {"text/plain": str(self), "text/html": table._repr_mimebundle_()["text/html"]}
+        return {"text/plain": shown_text(str(self)), "text/html": table._repr_mimebundle_()["text/html"]}
 
     def _title(self) -> str:
         counts = {state: sum(finding.state == state for finding in self.findings) for state in _MARKS}

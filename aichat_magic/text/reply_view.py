@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from .characters import is_blank, printable_line, terminal_text
+from .characters import is_blank, printable_line, shown_text, terminal_text
 from .html_parts import fold_html, output_html, small_html, warning_html
 from .markdown import markdown_html
 from .numbers import money
@@ -148,7 +148,7 @@ def reply_bundle(reply: ReplyToShow, *, header: Sequence[str] = (), note: str = 
     """
     mark = note or finish_mark(reply)
     return {
-        "text/plain": terminal_text("\n".join([*header, reply.text, *([f"[{note}]"] if note else [])])),
+        "text/plain": shown_text(terminal_text("\n".join([*header, reply.text, *([f"[{note}]"] if note else [])]))),
         "text/html": reply_html(
             reply.text,
             header=header,

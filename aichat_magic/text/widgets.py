@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Protocol
 
-from .characters import printable_line, terminal_text
+from .characters import printable_line, shown_text, terminal_text
 from .html_parts import cell_tag, output_html, plain_html, small_html
 from .markdown import markdown_html
 from .numbers import decimals
@@ -33,7 +33,7 @@ class Note:
         """Return what notebooks and terminals show."""
         lines = escape(str(self))
         html = f'<pre style="white-space:pre-wrap">{lines}</pre>' if "\n" in lines else f"<p>{lines}</p>"
-        return {"text/plain": str(self), "text/html": output_html(html)}
+        return {"text/plain": shown_text(str(self)), "text/html": output_html(html)}
 
 
 class MessageToShow(Protocol):
@@ -82,7 +82,7 @@ class Transcript:
             f"<p><strong>{message.role}</strong></p>\n{as_html(_with_images(message))}" for message in self.messages
         )
         title = f"<p>{escape(printable_line(self.title))}</p>\n"
-        return {"text/plain": str(self), "text/html": output_html(title + body + note)}
+        return {"text/plain": shown_text(str(self)), "text/html": output_html(title + body + note)}
 
 
 def _with_images(message: MessageToShow) -> str:
@@ -137,7 +137,7 @@ class Table:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return what notebooks and terminals show."""
-        return {"text/plain": str(self), "text/html": self._html()}
+        return {"text/plain": shown_text(str(self)), "text/html": self._html()}
 
     def _html(self) -> str:
         """Return the table as HTML."""
