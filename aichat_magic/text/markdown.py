@@ -1,7 +1,8 @@
 """Markdown to safe HTML.
 
-Tags in the text of a model are escaped, images are shown as text and not fetched, links lead to http, https and mailto
-only, and every tag, attribute and style in the HTML is one of those written in this package.
+Tags in the text of a model are escaped, except a few without attributes (`markdown_extras`); images are shown as text
+and not fetched, links lead to http, https and mailto only, and every tag, attribute and style in the HTML is one of
+those written in this package.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .characters import terminal_text
 from .html_parts import BLUE, GRAY, GREEN, ORANGE, PURPLE, RED, TEAL, cell_tag, code_html, plain_html
+from .markdown_extras import add_extras
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -108,7 +110,7 @@ def markdown_html(text: str) -> str:
 
 
 def _parser() -> MarkdownIt:
-    """Create a parser of CommonMark with tables, strikethrough and formulas; without HTML."""
+    """Create a parser of CommonMark with tables, strikethrough, formulas and `markdown_extras`; without HTML."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING})
@@ -121,6 +123,7 @@ def _parser() -> MarkdownIt:
     parser.core.ruler.before("inline", "bracket_limit", _limit_brackets)
     for name, rule in _RULES.items():
         parser.add_render_rule(name, rule)
+    add_extras(parser)
     return parser
 
 
