@@ -852,7 +852,15 @@ def test_everyday_markdown_is_shown_and_readable(everyday: Notebook, theme: str)
     reply = everyday.replies(1)
     for words in ("<br>", "<sub>", "[x]", "[^1]", "<details>", "<kbd>"):
         assert words not in reply.inner_text()
-    for element in ("td br", "sub", "sup", "kbd", "mark", "details summary", "a[href='https://pandas.pydata.org/docs/']"):
+    for element in (
+        "td br",
+        "sub",
+        "sup",
+        "kbd",
+        "mark",
+        "details summary",
+        "a[href='https://pandas.pydata.org/docs/']",
+    ):
         assert reply.locator(element).count(), element
     inside = reply.get_by_text("With fillna")
     if not inside.is_visible():

@@ -78,7 +78,7 @@ _WORD = re.compile(r"[^\W\d_]{3}")
 _TEX_SIGN = re.compile(r"[\\^_={}+<>|]")
 # Commands that carry links, styles, ids or HTML, or that change the formulas of the whole page (MathJax 4's list of
 # supported commands, 2026-11). `\label` is left out of formulas instead: it makes an id, and errors when seen twice.
-_UNSAFE_TEX = re.compile(
+UNSAFE_TEX = re.compile(
     r"\\(?:[hH]ref|[hH]yper\w*|url|nolinkurl|html\w*|class|cssId|style|data|require|includegraphics|mmlToken|bbox|"
     r"texttip|mathtip|tooltip|toggle|mathtoggle|enclose|menclose|fcolorbox|definecolor|ref|eqref|unicode|"
     r"[gex]?def|let|futurelet|(?:re)?new[a-z]*|providecommand|Declare\w*|Newextarrow|csname|catcode|input|include|"
@@ -115,7 +115,7 @@ def _parser() -> MarkdownIt:
 
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING})
     parser.enable(["table", "strikethrough"])
-    parser.validateLink = _is_safe_link  # type: ignore[method-assign]  # as the documentation of the parser says
+    parser.validateLink = is_safe_link  # type: ignore[method-assign]  # as the documentation of the parser says
     parser.inline.ruler.before("escape", "math_inline", _inline_math)
     parser.block.ruler.before(
         "fence", "math_block", _block_math, {"alt": ["paragraph", "reference", "blockquote", "list"]}
@@ -137,7 +137,7 @@ def _limit_brackets(state: StateCore) -> None:
                 token.type = "prose"
 
 
-def _is_safe_link(url: str) -> bool:
+def is_safe_link(url: str) -> bool:
     """Tell whether a link may lead there; the parser has decoded its entities and escapes."""
     return _LINK.match(url) is not None
 
@@ -234,7 +234,7 @@ def _highlighted(code: str, language: str) -> str:
 def _formula(tex: str, opener: str, closer: str, *, tag: str) -> str:
     """Return a formula for the front end to typeset, or as code when it holds a command that could do more."""
     shown = escape(f"{opener}{_TEX_LABEL.sub('', tex)}{closer}")
-    if _UNSAFE_TEX.search(tex) or len(tex) > _MAX_TEX_CHARS or (opener == "$$" and "$$" in tex):
+    if UNSAFE_TEX.search(tex) or len(tex) > _MAX_TEX_CHARS or (opener == "$$" and "$$" in tex):
         return code_html(shown) if tag == "div" else f"<code>{shown}</code>"
     return f'<{tag} class="{_MATH}">{shown}</{tag}>' + ("\n" if tag == "div" else "")
 

@@ -1,7 +1,8 @@
 """What models write beyond CommonMark, as rules of the parser: a few HTML elements, folds, tasks, footnotes, bare URLs.
 
 Elements are recognised without any attribute, except ``<details open>``, and are written anew by the renderer. Every
-other tag, also one without its counterpart, stays text. Footnotes have no anchors: an id would be one of the whole page.
+other tag, also one without its counterpart, stays text. Footnotes have no anchors, because an id would be one of the
+whole page.
 """
 
 from __future__ import annotations
