@@ -7,6 +7,7 @@ those written in this package.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from html import escape
@@ -97,16 +98,29 @@ def markdown_html(text: str) -> str:
         The body of an HTML element.
     """
     text = terminal_text(text.replace("\0", "\ufffd"))
-    if len(text) <= MAX_CHARS:
-        # Whatever a hostile text sets off in the parser (too deep a recursion, say), the reply must still be shown.
-        try:
-            parser = _parser()
-            tokens = parser.parse(text)
-            if all(token.level < MAX_NESTING - 1 for token in tokens):
-                return str(parser.renderer.render(tokens, parser.options, {}))
-        except Exception:
-            pass
+    # Whatever a hostile text sets off in the parser (too deep a recursion, say), the reply must still be shown.
+    with contextlib.suppress(Exception):
+        parser = _parser()
+        return str(parser.renderer.render(parsed(text, parser), parser.options, {}))
     return plain_html(text)
+
+
+def parsed(text: str, parser: MarkdownIt | None = None) -> Sequence[Token]:
+    """Return the tokens of Markdown.
+
+    Args:
+        text: Any text.
+        parser: The parser; default: one that is made.
+
+    Raises:
+        ValueError: It is too long, or nested too deeply. Other exceptions are the parser's, for hostile texts.
+    """
+    if len(text) > MAX_CHARS:
+        raise ValueError("too long")
+    tokens = (parser or _parser()).parse(text)
+    if any(token.level >= MAX_NESTING - 1 for token in tokens):
+        raise ValueError("too deep")
+    return tokens
 
 
 def _parser() -> MarkdownIt:

@@ -42,8 +42,7 @@ def add_extras(parser: MarkdownIt) -> None:
     Args:
         parser: A parser that allows no HTML.
     """
-    terminates = {"alt": ["paragraph", "reference", "blockquote", "list"]}
-    parser.block.ruler.before("fence", "details", _details, terminates)
+    parser.block.ruler.before("fence", "details", _details, {"alt": ["paragraph", "reference", "blockquote", "list"]})
     parser.block.ruler.before("reference", "footnote", _footnote, {"alt": ["paragraph", "reference"]})
     parser.inline.ruler.before("autolink", "tag", _tag)
     parser.inline.ruler.before("link", "footnote_mark", _footnote_mark)

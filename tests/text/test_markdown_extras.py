@@ -35,7 +35,8 @@ def test_a_few_elements_without_attributes_are_shown() -> None:
     [
         "a </sub> b", "a <sub> b", "<sub>*a</sub>*", '<sub class="x">a</sub>', "<sub onclick=x>a</sub>", "<p>a</p>",
         "<span>a</span>", "<font>a</font>", "<br class=x>", "<a href=https://example.org>a</a>", "<h1>a</h1>",
-        "<summary>a</summary>", "</details>", "<details class=x>", "<details ontoggle=x>", "<!-- a -->", "<kbd/x>a</kbd>",
+        "<summary>a</summary>", "</details>", "<details class=x>", "<details ontoggle=x>", "<!-- a -->",
+        "<kbd/x>a</kbd>",
     ],
 )  # fmt: skip
 def test_every_other_tag_and_one_without_its_counterpart_is_text(text: str) -> None:
