@@ -1,8 +1,8 @@
 r"""Markdown to LaTeX that only typesets, for notebooks that are converted to LaTeX and PDF.
 
 Front ends show HTML, and prefer it to LaTeX; nbconvert's LaTeX and PDF take ``text/latex``, and without it would print
-the Markdown as it was written. All commands are written here, except those in formulas: there, only commands of
-`_MATH_COMMANDS` are kept, and a formula with any other is printed as code.
+the Markdown as it was written. All commands are written here, except those in formulas, which are printed as code where
+`latex_math` does not know them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from .characters import terminal_text
+from .latex_math import OUTER_ENVIRONMENTS, checked_formula
 from .markdown import parsed
 
 if TYPE_CHECKING:
@@ -44,33 +45,6 @@ _MARKS: Final = {
     **dict.fromkeys(("u", "ins"), "\\underline{"),
     "small": "{\\small ",
 }
-_COMMAND: Final = re.compile(r"\\(?:([A-Za-z]+)|(.)|\Z)", re.DOTALL)
-_ENVIRONMENT: Final = re.compile(r"\\(begin|end)\{([^{}]*)\}")
-_OUTER: Final = "equation multline gather align alignat flalign eqnarray".split()
-_INNER: Final = "aligned gathered split cases array matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix".split()
-_MATH_COMMANDS: Final = frozenset(
-    """
-    alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi varpi rho varrho
-    sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega
-    ell hbar imath jmath Re Im aleph nabla partial infty emptyset varnothing forall exists nexists neg lnot top bot
-    angle triangle prime frac dfrac tfrac cfrac binom dbinom tbinom sqrt sum prod coprod int iint iiint oint bigcup
-    bigcap bigoplus bigotimes bigvee bigwedge lim limsup liminf sup inf max min arg det dim exp ln log lg sin cos
-    tan cot sec csc arcsin arccos arctan sinh cosh tanh coth deg gcd hom ker Pr mod bmod pmod operatorname limits
-    nolimits cdot cdots ldots dots vdots ddots times div pm mp ast star circ bullet oplus ominus otimes odot cup cap
-    setminus wedge vee land lor sqcup sqcap uplus amalg dagger ddagger le leq ge geq ne neq equiv sim simeq approx
-    cong propto ll gg prec succ preceq succeq subset supset subseteq supseteq in ni notin not mid parallel perp
-    vdash dashv models leqslant geqslant lesssim gtrsim triangleq to gets mapsto leftarrow rightarrow leftrightarrow
-    Leftarrow Rightarrow Leftrightarrow longrightarrow longleftarrow Longrightarrow Longleftrightarrow implies iff
-    uparrow downarrow updownarrow nearrow searrow hookrightarrow xrightarrow left right middle big Big bigg Bigg
-    bigl bigr Bigl Bigr biggl biggr Biggl Biggr langle rangle lceil rceil lfloor rfloor lvert rvert lVert rVert vert
-    Vert lbrace rbrace lbrack rbrack hat bar tilde vec dot ddot check breve acute grave widehat widetilde overline
-    underline overbrace underbrace overrightarrow overset underset stackrel substack boxed mathrm mathbf mathit
-    mathsf mathtt mathcal mathbb mathfrak mathscr boldsymbol text textbf textit textrm displaystyle textstyle
-    scriptstyle scriptscriptstyle quad qquad hline begin end because therefore square blacksquare checkmark Box
-    Diamond
-    """.split()
-)
-_MATH_SIGNS: Final = frozenset("\\,;:! {}|%&#_$()[]")
 
 
 def markdown_latex(text: str) -> str:
@@ -211,7 +185,7 @@ def _inline(block: Token) -> str:
                 parts.append(f"\\textsuperscript{{{_escaped(token.content)}}}")
             case "math_inline":
                 style = "\\displaystyle " if token.markup in ("$$", "\\[") else ""
-                formula = _checked(token.content)
+                formula = checked_formula(token.content)
                 parts.append(f"${style}{formula}$" if formula else _code(token.content))
             case _:
                 parts.append(_escaped(token.content))
@@ -270,46 +244,8 @@ def _table(tokens: Sequence[Token]) -> str:
 def _display(tex: str, opener: str) -> str:
     """Return a formula on lines of its own, or as code."""
     outer = re.match(r"\\begin\{([a-z]+)\*?\}", tex) if not opener else None
-    is_outer = outer is not None and outer[1] in _OUTER
-    formula = _checked(tex, is_outer=is_outer)
+    is_outer = outer is not None and outer[1] in OUTER_ENVIRONMENTS
+    formula = checked_formula(tex, is_outer=is_outer)
     if not formula:
         return _code(tex)
     return f"\n{formula}\n" if is_outer else f"\\[{formula}\\]\n"
-
-
-def _checked(tex: str, *, is_outer: bool = False) -> str:
-    """Return a formula that LaTeX can typeset, and that does nothing else; empty where it is not certain.
-
-    Args:
-        tex: The formula, without delimiters.
-        is_outer: Whether it is an environment that is no part of a formula.
-    """
-    depth = 0
-    plain = _COMMAND.sub("", tex)
-    names = [found[1] for found in _COMMAND.finditer(tex)]
-    for found in _COMMAND.finditer(tex):
-        if found[1] not in _MATH_COMMANDS if found[1] else found[2] not in _MATH_SIGNS:
-            return ""
-    if re.search(r"[$%#~\"]|[\^_]\s*(?:[\^_]|\Z)", plain) or names.count("left") != names.count("right"):
-        return ""
-    for char in plain:
-        depth += (char == "{") - (char == "}")
-        if depth < 0:
-            return ""
-    opened: list[str] = []
-    for kind, name in _ENVIRONMENT.findall(tex):
-        is_first = kind == "begin" and is_outer and not opened
-        if name.rstrip("*") not in (
-            _OUTER if is_first or (kind == "end" and len(opened) == 1 and is_outer) else _INNER
-        ):
-            return ""
-        if kind == "begin":
-            opened.append(name)
-        elif not opened or opened.pop() != name:
-            return ""
-    n_environments = len(_ENVIRONMENT.findall(tex))
-    if opened or depth or tex.count("\\begin") + tex.count("\\end") != n_environments:
-        return ""
-    if not n_environments and ("&" in plain or "\\\\" in tex):
-        return ""
-    return re.sub(r"\s*\n\s*", "\n", tex.strip())

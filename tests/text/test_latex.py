@@ -9,8 +9,8 @@ from safe_html import HOSTILE, MARKDOWN
 
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.usage import Usage
-from aichat_magic.text import latex
 from aichat_magic.text.latex import markdown_latex
+from aichat_magic.text.latex_math import INNER_ENVIRONMENTS, MATH_COMMANDS, OUTER_ENVIRONMENTS, checked_formula
 from aichat_magic.text.reply_view import reply_bundle
 
 # All that is written outside of formulas.
@@ -20,7 +20,7 @@ OURS = set(
     "textasciicircum textasciitilde textless textgreater textbar textquotesingle textasciigrave char "
     "displaystyle".split()
 )
-ENVIRONMENTS = {"itemize", "quote", "tabular", *latex._OUTER, *latex._INNER}
+ENVIRONMENTS = {"itemize", "quote", "tabular", *OUTER_ENVIRONMENTS, *INNER_ENVIRONMENTS}
 
 
 def parts(written: str) -> Iterator[re.Match[str]]:
@@ -32,7 +32,7 @@ def check(written: str) -> None:
     depth = 0
     for part in parts(written):
         if part[1]:
-            assert part[1] in OURS | latex._MATH_COMMANDS, part[1]
+            assert part[1] in OURS | MATH_COMMANDS, part[1]
         depth += {"{": 1, "}": -1}.get(part[3] or "", 0)
         assert depth >= 0
     assert depth == 0
@@ -76,11 +76,14 @@ def test_any_text_gives_only_commands_of_ours(text: str) -> None:
         "a % b",
         r"\frac{a", "a}{b", r"\left( a", r"a \\ b", "a & b", "x^", "x^_2", r"\begin{pmatrix} a",
         r"\begin{verbatim}x\end{verbatim}",
-        r"\unknowncommand", "^^5cinput{x}", r"\end{pmatrix}\begin{pmatrix}",
+        r"\unknowncommand", "^^5cinput{x}", r"\frac", r"\frac{a}", r"\hat", "x^a^b", "x^2'", r"x\limits_a",
+        r"\left a \right)",
+        r"{\left( a} \right)", r"\sqrt[\input]{x}", r"\text{\input{x}}", r"\begin{array}{@{}c}a\end{array}",
+        r"\mathbb{$}", r"\end{pmatrix}\begin{pmatrix}",
     ],
 )  # fmt: skip
 def test_formula_that_could_fail_or_do_more_is_printed_as_code(tex: str) -> None:
-    assert latex._checked(tex) == ""
+    assert checked_formula(tex) == ""
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,8 @@ def test_formula_that_could_fail_or_do_more_is_printed_as_code(tex: str) -> None
     [
         r"x_1^2 + \frac{a}{b}", r"\sum_{i=1}^{n} x_i", r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}",
         r"\left( \hat{\beta} \right)", r"\mathbb{R}^n \to \mathbb{R}", r"P(A \mid B) = \text{a b}", r"96\,\%",
+        r"x'^2 + x_a^b", r"\sum\limits_{i} \sqrt[3]{x} \frac12", r"x_\text{max}",
+        r"\begin{array}{lc} a & b \end{array}",
     ],
 )  # fmt: skip
 def test_formulas_are_kept(tex: str) -> None:
