@@ -9,6 +9,7 @@ from __future__ import annotations
 from acceptance import (
     descriptors,
     kernels,
+    looks,
     network,
     notebooks,
     outages,
@@ -33,6 +34,7 @@ ROWS: tuple[Row, ...] = (
     *schemas.ROWS,
     *wire.ROWS,
     *thinking.ROWS,
+    *looks.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]
