@@ -3,8 +3,8 @@
     python benchmarks/conversations.py
 
 Cells of `%%aichat` on the echo provider, run by IPython's own shell, in a process of its own for each line of the
-tables, with all replies kept, as a notebook keeps them in `Out`. CPU of a cell is the median of 20; the first cell, which
-reads all turns from the file, is a column of its own.
+tables, with all replies kept, as a notebook keeps them in `Out`. CPU of a cell is the median of 20; the first cell,
+which reads all turns from the file, is a column of its own.
 """
 
 from __future__ import annotations

@@ -255,18 +255,22 @@ def test_terminal_of_any_encoding_shows_everything_with_replacements(encoding: s
         **clean_environment(tmp_path, {"AICHAT_MODEL": "echo/echo", "PYTHONIOENCODING": encoding}),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
+    magic = "get_ipython().run_line_magic('aichat', '{}')"  # all in ASCII, which every encoding has
     lines = (
-        "%load_ext aichat_magic", "%aichat ask caf\u00e9 \u2192 \u03c0",
-        "_", "%aichat show", "%aichat chats", "%aichat search caf", "%aichat models", "%aichat help", "%aichat doctor",
-        "%aichat set model \u03c0\u2192", "%aichat use nobody/\u03c0", "%aichat \u2192", "print('the end')",
+        "%load_ext aichat_magic", magic.format(r"ask caf\u00e9 \u2192 \u03c0"), "_", "%aichat show", "%aichat chats",
+        "%aichat search caf", "%aichat models", "%aichat help", "%aichat doctor",
+        magic.format(r"set model \u03c0\u2192"), magic.format(r"\u2192\u2192"), magic.format(r"switch \u03c0"),
+        magic.format(r"import \u2192.json"), "'the end'",
     )  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-X", "utf8=0", "-m", "IPython", "--no-banner", "--colors=NoColor", "-c", "\n".join(lines)],
-        env=environment, capture_output=True, timeout=PATIENCE_S * 2,
+        [sys.executable, "-m", "IPython", "--no-banner", "--colors=NoColor", "--simple-prompt"],
+        input="\n".join(lines).encode(), env=environment, capture_output=True, timeout=PATIENCE_S * 2,
     )  # fmt: skip
     shown = done.stdout.decode(encoding)
     assert "UnicodeEncodeError" not in shown + done.stderr.decode("ascii", "replace")
-    assert shown.count("->") >= 4
+    assert "the end" in shown
+    assert "no command '->->'" in shown
+    assert shown.count("->") >= 8
     assert "\\u03c0" in shown
 
 

@@ -152,7 +152,7 @@ ROWS: tuple[Row, ...] = (
             Removal(
                 where="text.latex:_ESCAPES",
                 by="{}",
-                tests=(f"{_LATEX}::test_hostile_text_is_only_typeset",),
+                tests=(f"{_LATEX}::test_any_text_gives_only_commands_of_ours",),
             ),
             Removal(
                 where="text.reply_view:reply_bundle",
