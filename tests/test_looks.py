@@ -181,8 +181,15 @@ def test_notebook_as_markdown_keeps_code_in_replies_code(views: dict[str, Any]) 
 @pytest.mark.filterwarnings("default")  # other people's
 def test_notebook_as_latex_is_readable(views: dict[str, Any]) -> None:
     """Row 102: without `text/latex` it would be the Markdown, letter by letter."""
-    page = converted("Latex", {"reply": views["reply"]}).partition("\\begin{document}")[2]
-    for words in ("\\textbf{Gaps}", "\\texttt{isna()}", "\\begin{tabular}{lr}", "\\href{https://example.org}{it}"):
+    talk = Transcript(title="Conversation", messages=(Message("user", "**Why?**"), Message("assistant", "- so")))
+    page = converted("Latex", {"reply": views["reply"], "talk": talk}).partition("\\begin{document}")[2]
+    for words in (
+        "\\textbf{Gaps}",
+        "\\texttt{isna()}",
+        "\\begin{tabular}{lr}",
+        "\\href{https://example.org}{it}",
+        "\\textbf{Why?}",
+    ):
         assert words in page
     for words in ("## Gaps", "```", "|---"):
         assert words not in page

@@ -64,8 +64,8 @@ def markdown_latex(text: str) -> str:
 
 
 def latex_line(line: str) -> str:
-    """Return a line of plain text as a small paragraph of LaTeX."""
-    return f"{{\\footnotesize {_escaped(line)}\\par}}"
+    """Return a line of plain text as a small paragraph of LaTeX; an empty one is empty."""
+    return line and f"{{\\footnotesize {_escaped(line)}\\par}}"
 
 
 def _escaped(text: str) -> str:

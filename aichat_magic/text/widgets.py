@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 from .characters import printable_line, shown_text, terminal_text
 from .html_parts import cell_tag, output_html, plain_html, small_html
+from .latex import latex_line, markdown_latex
 from .markdown import markdown_html
 from .numbers import decimals
 from .wrap import text_width, wrapped
@@ -82,7 +84,15 @@ class Transcript:
             f"<p><strong>{message.role}</strong></p>\n{as_html(_with_images(message))}" for message in self.messages
         )
         title = f"<p>{escape(printable_line(self.title))}</p>\n"
-        return {"text/plain": shown_text(str(self)), "text/html": output_html(title + body + note)}
+        bundle = {"text/plain": shown_text(str(self)), "text/html": output_html(title + body + note)}
+        said = [] if self.is_exact else [markdown_latex(_with_images(message)) for message in self.messages]
+        if said and all(said):
+            roles = [latex_line(f"{message.role}:") for message in self.messages]
+            parts = itertools.chain.from_iterable(zip(roles, said, strict=True))
+            bundle["text/latex"] = "\n".join(
+                [latex_line(self.title), *parts, *([latex_line(self.note)] if self.note else [])]
+            )
+        return bundle
 
 
 def _with_images(message: MessageToShow) -> str:
