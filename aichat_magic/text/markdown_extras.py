@@ -95,6 +95,10 @@ def _pair_html(renderer: Any, tokens: Sequence[Token], index: int, options: Any,
     return f"<{tokens[index].markup}{tokens[index].tag}>"
 
 
+def _break_html(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    return "<br>\n"
+
+
 # Folds
 
 
@@ -162,7 +166,8 @@ def _push_inline(state: StateBlock, content: str, line: int) -> None:
 
 
 def _details_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    return f'<details{" open" * bool(tokens[index].info)} style="margin-bottom:0.7em">'
+    is_open = ' open=""' if tokens[index].info else ""
+    return f'<details{is_open} style="margin-bottom:0.7em">'
 
 
 def _summary_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
@@ -260,6 +265,7 @@ def _bare_url(state: StateInline, silent: bool) -> bool:
 
 _RULES: Final = {
     "pair": _pair_html,
+    "hardbreak": _break_html,
     "details_open": _details_open,
     "summary_open": _summary_open,
     "footnote_open": _footnote_open,
