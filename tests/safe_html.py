@@ -7,16 +7,18 @@ from html.parser import HTMLParser
 
 from hypothesis import strategies as st
 
+from aichat_magic.text.html_parts import COPY_SCRIPT
+
 TAGS = set(
     "div p br hr h1 h2 h3 h4 h5 h6 strong em s code pre span ul ol li blockquote a table thead tbody tr th td "
-    "details summary".split()
+    "details summary sub sup kbd mark b i u del ins small".split()
 )
 ATTRIBUTES = {
     "class": re.compile(r"(aichat-reply )?tex2jax_ignore mathjax_ignore|tex2jax_process mathjax_process"),
     "style": re.compile(
         r"(color:#[0-9a-f]{6}(;font-style:italic)?|text-align:(left|right|center);padding:0\.2em 0\.7em"
         r"(;vertical-align:top;(white-space:nowrap|min-width:12em;overflow-wrap:anywhere))?|"
-        r"font-size:smaller|margin-left:0|white-space:pre-wrap|"
+        r"position:relative|cursor:pointer|margin-bottom:0\.7em|font-size:smaller|margin-left:0|white-space:pre-wrap|"
         r"opacity:0\.7;font-size:smaller|overflow-x:auto;overflow-y:hidden|"
         r"opacity:0\.7;cursor:pointer|font-size:smaller;margin-bottom:0\.7em|"
         r"border-left:2px solid #[0-9a-f]{6};padding-left:0\.8em;opacity:0\.7|"
@@ -30,6 +32,7 @@ ATTRIBUTES = {
     "rel": re.compile("noopener noreferrer nofollow"),
     "start": re.compile(r"\d+"),
     "open": re.compile(""),
+    "onmouseenter": re.compile(re.escape(COPY_SCRIPT)),
 }
 VOID = {"br", "hr"}
 
@@ -116,6 +119,18 @@ HOSTILE = [
     "&lt;script&gt; &#60;script&#62; &#x3c;img src=x&#x3e;",
     "[a]: javascript:alert(1)\n\n[a] [a][a]",
     '<a href="javascript:alert(1)">x</a>',
+    '<sub onclick=alert(1)>x</sub><kbd style="x">y</kbd><mark/onmouseover=alert(1)>z</mark>',
+    "<details ontoggle=alert(1) open><summary onclick=alert(1)>x</summary>y</details>",
+    "<details open><summary><img src=x onerror=alert(1)></summary><script>alert(1)</script></details>",
+    "<details><summary>a</summary><details><summary>[x](javascript:alert(1))</summary>b</details></details> <svg>",
+    "> <details>\n> <summary>a</summary>\n>\n> b\n\nc</details>",
+    "- <details><summary>a</summary>b\n- c</details>",
+    "<sub>*a</sub>* **<sup>b**</sup> [<mark>c](https://example.org)</mark> </kbd><kbd>",
+    '[^1] [^"><img>]\n\n[^1]: <script>\n\n    more\n\n[^"><img>]: y',
+    "- [ ] <img src=x>\n- [x] y",
+    'https://example.org/"onmouseover="alert(1) (https://example.org/a_(b)). https://<script>',
+    "|a|\n|-|\n|x<br>y<BR/><br onclick=alert(1)>|",
+    "<!-- hidden --> <sub><!-- --></sub>",
 ]
 
 
@@ -124,6 +139,10 @@ MARKDOWN = st.lists(
         st.sampled_from(
             [*HOSTILE, *"[]()<>*_`~$\\#|-+=!&;:\"'", "\n", "\n\n", "    ", "> ", "- ", "1. ", "```", "$$", "\\(", "\\]"]
         ),
+        st.sampled_from(
+            ["<sub>", "</sub>", "<b>", "</b>", "<br>", "<details>", "<details open>", "</details>", "<summary>"]
+        ),
+        st.sampled_from(["</summary>", "[^1]", "\n[^1]: ", "\n\n    ", "[ ] ", "[x] ", "<kbd", "~~~", "**", "://"]),
         st.sampled_from(
             ["javascript:", "data:", "https://a.b/", "\\href{", "\\begin{align}", "\\end{align}", "python", "math"]
         ),

@@ -134,6 +134,32 @@ TICKETS = ("The parcel came a day early, thank you!", "Third reminder, still no 
            "The hinge broke after a week.", "Lovely colour, and it fits.")  # fmt: skip
 
 
+# What models write beyond CommonMark.
+EVERYDAY = """| input | meaning |
+|---|---|
+| H<sub>2</sub>O<br>and x<sup>2</sup> | <kbd>Ctrl</kbd>+<kbd>C</kbd>, <mark>marked</mark> |
+
+- [x] load the table
+- [ ] fill the gaps
+
+<details>
+<summary>How it is done</summary>
+
+With `fillna`[^1].
+
+</details>
+
+See https://pandas.pydata.org/docs/ for more.
+
+```python
+table = load("a_file_with_a_long_name.csv").dropna(subset=["a", "b"]).sort_values("a").reset_index(drop=True)
+print(table)
+```
+
+[^1]: Since pandas 1.0.
+"""
+
+
 class Gate:
     """A stream that waits after each piece of text, or of a message, until the test has looked."""
 
@@ -211,6 +237,7 @@ class Servers:
             "gate": self.gate.answer,
             "hang": hang,
             "hostile": lambda: chunks(re.findall(r".{1,40}", self.hostile, re.DOTALL)),
+            "everyday": lambda: text(EVERYDAY),
             "rich": lambda: chunks(re.findall(r".{1,9}", RICH, re.DOTALL), delay_s=0.002),
             "long": lambda: chunks([f"word{number} " for number in range(5000)], delay_s=0.02),
             "600": lambda: chunks([f"t{number} " for number in range(600)], delay_s=0.005),
@@ -530,7 +557,7 @@ def test_hostile_reply_neither_runs_nor_fetches(open_notebook: Open, servers: Se
 
     saved = json.loads((lab.root / "hostile.ipynb").read_text())
     kinds = {kind for cell in saved["cells"] for output in cell["outputs"] for kind in output.get("data", ())}
-    assert kinds == {"text/plain", "text/html"}  # what is no output but an error has no kind
+    assert kinds == {"text/plain", "text/html", "text/latex"}  # what is no output but an error has no kind
 
     trusted = open_notebook("hostile.ipynb")
     assert trusted.is_trusted(1)
@@ -803,6 +830,80 @@ def test_long_lines_of_code_are_not_broken(rich: Notebook) -> None:
         assert rich.replies(1).locator("pre").first.evaluate("pre => pre.scrollWidth > pre.clientWidth")
     finally:
         rich.page.set_viewport_size({"width": 1000, "height": 1500})
+
+
+@pytest.fixture(scope="module")
+def everyday(lab: Lab, context: BrowserContext, servers: Servers) -> Iterator[Notebook]:
+    lab.write("everyday.ipynb", ["%load_ext aichat_magic", servers.cell("everyday")])
+    notebook = Notebook.open(lab, context, "everyday.ipynb")
+    notebook.run_all()
+    notebook.wait_until_done(1)
+    notebook.replies(1).locator("pre").wait_for()
+    notebook.save()
+    yield notebook
+    notebook.close()
+    assert notebook.problems == []
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
+def test_everyday_markdown_is_shown_and_readable(everyday: Notebook, theme: str) -> None:
+    """Row 103."""
+    everyday.theme(theme)
+    reply = everyday.replies(1)
+    for words in ("<br>", "<sub>", "[x]", "[^1]", "<details>", "<kbd>"):
+        assert words not in reply.inner_text()
+    for element in (
+        "td br",
+        "sub",
+        "sup",
+        "kbd",
+        "mark",
+        "details summary",
+        "a[href='https://pandas.pydata.org/docs/']",
+    ):
+        assert reply.locator(element).count(), element
+    inside = reply.get_by_text("With fillna")
+    if not inside.is_visible():
+        reply.get_by_text("How it is done").click()
+    inside.wait_for(state="visible")
+    contrasts = reply.evaluate(_CONTRASTS)
+    assert [(round(contrast, 2), words) for contrast, words in contrasts if contrast < 3.5] == []
+    code = reply.locator("pre")
+    assert code.evaluate("pre => pre.scrollWidth > pre.clientWidth")
+    assert code.evaluate("pre => { pre.scrollLeft = 50; return pre.scrollLeft }") == 50
+    assert reply.evaluate("reply => reply.scrollWidth <= reply.clientWidth")
+    code.hover()
+    reply.locator("button").wait_for()
+    everyday.photograph(f"everyday-{theme.split()[-1].lower()}", 1)
+
+
+def test_button_copies_the_code_and_nothing_else(everyday: Notebook, context: BrowserContext) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    reply = everyday.replies(1)
+    reply.locator("pre").hover()
+    assert reply.locator("button").count() == 1
+    reply.locator("button").click()
+    reply.get_by_text("Copied").wait_for()
+    copied = everyday.page.evaluate("() => navigator.clipboard.readText()")
+    assert copied.splitlines() == EVERYDAY.partition("```python\n")[2].partition("\n```")[0].splitlines()
+
+
+def test_cleaned_output_of_an_untrusted_notebook_is_shown_without_the_button(
+    open_notebook: Open, everyday: Notebook, lab: Lab
+) -> None:
+    saved = json.loads((lab.root / "everyday.ipynb").read_text())
+    saved["cells"][1]["source"] += " from elsewhere"
+    (lab.root / "everyday-elsewhere.ipynb").write_text(json.dumps(saved))
+    again = open_notebook("everyday-elsewhere.ipynb")
+    assert not again.is_trusted(1)
+    reply = again.replies(1)
+    for element in ("td br", "sub", "sup", "kbd", "mark", "details summary", "pre"):
+        assert reply.locator(element).count(), element
+    reply.locator("pre").hover()
+    assert reply.locator("button").count() == 0
+    assert reply.locator("[onmouseenter]").count() == 0
+    code = reply.locator("pre")
+    assert code.evaluate("pre => pre.scrollWidth > pre.clientWidth")
 
 
 def test_tables_align_their_columns(rich: Notebook) -> None:

@@ -4,14 +4,17 @@ import base64
 import io
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pexpect
 import pytest
+from effort import PATIENCE_S
 from kernels import clean_environment
 from servers import Answer, ChatServer, Received, status, text
 
@@ -109,7 +112,9 @@ def test_no_view_needs_scripts_styles_or_elements_that_cleaners_drop(views: dict
     for name, view in views.items():
         cleaned = Cleaned(bundle(view)["text/html"])
         assert set(cleaned.tags) <= KEPT, name
-        assert not [pair for pair in cleaned.attributes if pair[1].startswith("on") or pair[1] == "id"]
+        # The button that copies code is an extra, and a cleaner leaves nothing of it.
+        scripts = {pair for pair in cleaned.attributes if pair[1].startswith("on") or pair[1] == "id"}
+        assert scripts <= {("div", "onmouseenter")}
 
 
 def test_views_read_well_without_styles(views: dict[str, Any]) -> None:
@@ -171,6 +176,23 @@ def test_notebook_as_markdown_keeps_code_in_replies_code(views: dict[str, Any]) 
     assert "![x](https://example.org/pixel.png)" in page
     assert not re.search(r"<img[^>]*example\.org", page)
     assert ">sex</td>" in page
+
+
+@pytest.mark.filterwarnings("default")  # other people's
+def test_notebook_as_latex_is_readable(views: dict[str, Any]) -> None:
+    """Row 102: without `text/latex` it would be the Markdown, letter by letter."""
+    talk = Transcript(title="Conversation", messages=(Message("user", "**Why?**"), Message("assistant", "- so")))
+    page = converted("Latex", {"reply": views["reply"], "talk": talk}).partition("\\begin{document}")[2]
+    for words in (
+        "\\textbf{Gaps}",
+        "\\texttt{isna()}",
+        "\\begin{tabular}{lr}",
+        "\\href{https://example.org}{it}",
+        "\\textbf{Why?}",
+    ):
+        assert words in page
+    for words in ("## Gaps", "```", "|---"):
+        assert words not in page
 
 
 # Plain text ------------------------------------------------------------------------------------------------------
@@ -246,6 +268,33 @@ def test_bar_of_a_run_fits_into_the_terminal(columns: int, monkeypatch: pytest.M
     bar(Progress(rows=250_000, done=250_000, errors=1_234, calls=1, usage=usage, elapsed_s=99, is_last=True))
     assert "%|" in screen.text
     assert max(text_width(line) for line in re.split(r"[\r\n]", screen.text)) < columns
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])
+def test_terminal_of_any_encoding_shows_everything_with_replacements(encoding: str, tmp_path: Path) -> None:
+    """Row 101."""
+    environment = {
+        **clean_environment(tmp_path, {"AICHAT_MODEL": "echo/echo", "PYTHONIOENCODING": encoding}),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    magic = "get_ipython().run_line_magic('aichat', '{}')"  # all in ASCII, which every encoding has
+    lines = (
+        "%load_ext aichat_magic", magic.format(r"ask caf\u00e9 \u2192 \u03c0"), "_", "%aichat show", "%aichat chats",
+        "%aichat search caf", "%aichat models", "%aichat help", "%aichat doctor",
+        magic.format(r"set model \u03c0\u2192"), magic.format(r"\u2192\u2192"), magic.format(r"switch \u03c0"),
+        magic.format(r"import \u2192.json"), "'the end'",
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "--colors=NoColor", "--simple-prompt"],
+        input="\n".join(lines).encode(), env=environment, capture_output=True, timeout=PATIENCE_S * 2,
+    )  # fmt: skip
+    shown = done.stdout.decode(encoding)
+    assert "UnicodeEncodeError" not in shown + done.stderr.decode("ascii", "replace")
+    assert "the end" in shown
+    assert "no command '->->'" in shown
+    assert shown.count("->") >= 8
+    assert "\\u03c0" in shown
 
 
 @pytest.mark.slow

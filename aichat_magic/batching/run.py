@@ -13,7 +13,7 @@ from ..core.messages import Reply
 from ..core.options import CallOptions
 from ..core.sync import run
 from ..core.usage import Usage
-from ..text.characters import fit, replaced_line, terminal_text
+from ..text.characters import fit, replaced_line, shown_text, terminal_text
 from ..text.svg import histogram, image, line, quantile
 from ..text.widgets import Note, Table
 from ..text.wrap import wrapped
@@ -310,7 +310,7 @@ class BatchRun:
         if kinds := self._error_kinds():
             table = Table("Errors", ("kind", "rows", "the first says"), tuple(kinds), "")
             html.append(table._repr_mimebundle_()["text/html"])
-        return {"text/plain": repr(self), "text/html": "".join(html)}
+        return {"text/plain": shown_text(repr(self)), "text/html": "".join(html)}
 
 
 def check_columns(frame: pd.DataFrame, column: str) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Unpack
 
 from ..core.errors import BadInputError, ContextLengthError
 from ..core.messages import Image, Message, PartialReply, Reply, estimate_tokens
 from ..core.options import CallOptions, Options
 from ..core.settings import Settings
+from ..core.sharing import Remade
 from ..core.sync import iterate, run
 from .chat import Call, Chat, shared_chat
 from .keywords import CallKeywords, document_keywords
@@ -41,6 +44,74 @@ class Turn:
     cell_id: str = ""
     number: int = 0
     images: tuple[Image, ...] = ()
+
+    def messages(self, *, has_images: bool = True) -> tuple[Message, Message]:
+        """Return the two messages of the turn, with its images or without."""
+        return Message("user", self.prompt, self.images if has_images else ()), Message("assistant", self.reply.text)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """A turn and all turns before it. Conversations and replies share it: each turn only points to the one before.
+
+    Attributes:
+        turn: The turn.
+        before: What came before it; None: it is the first.
+        count: Number of the turns.
+        messages: The messages of the turn, with its images.
+        n_tokens: Their tokens, as `estimate_tokens` counts them.
+    """
+
+    turn: Turn
+    before: Past | None = field(repr=False)
+    count: int
+    messages: tuple[Message, Message] = field(repr=False)
+    n_tokens: int
+
+    @classmethod
+    def after(cls, past: Past | None, turns: Iterable[Turn]) -> Past | None:
+        """Return a past with further turns after it."""
+        for turn in turns:
+            messages = turn.messages()
+            past = cls(turn, past, past.count + 1 if past else 1, messages, estimate_tokens(messages))
+        return past
+
+    def back(self, count: int) -> Past | None:
+        """Return the first `count` turns of it."""
+        past: Past | None = self
+        while past is not None and past.count > count:
+            past = past.before
+        return past
+
+    def newest_first(self) -> Iterator[Past]:
+        """Yield each turn with what came before it, from the newest on."""
+        past: Past | None = self
+        while past is not None:
+            yield past
+            past = past.before
+
+
+def _sent(
+    head: tuple[Message, ...], past: Past | None, count: int, tail: tuple[Message, ...], image_turns: int
+) -> Remade[Message]:
+    """Return the messages of a request, as a tuple that a reply keeps as little more than these arguments.
+
+    Args:
+        head: The messages before the turns.
+        past: The turns.
+        count: How many of them are sent, the newest.
+        tail: The messages after them.
+        image_turns: Number of turns, the newest, whose images are sent.
+    """
+    newest = list(itertools.islice(past.newest_first(), count)) if past else []
+    pairs = (
+        one.messages if place < image_turns or not one.turn.images else one.turn.messages(has_images=False)
+        for place, one in reversed([*enumerate(newest)])
+    )
+    return Remade.of(
+        (*head, *itertools.chain.from_iterable(pairs), *tail),
+        functools.partial(_sent, head, past, count, tail, image_turns),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +176,7 @@ class Conversation:
         options: Options | None = None,
         chat: Chat | None = None,
         turns: Iterable[Turn] = (),
+        past: Past | None = None,
     ) -> None:
         """Create a conversation.
 
@@ -115,26 +187,30 @@ class Conversation:
             options: Sampling options for its turns.
             chat: The chat that sends its requests; default: the one that the process shares.
             turns: Earlier turns, oldest first.
+            past: What came before these turns.
         """
         self.name = name
         self.model = model
         self.system = system
         self.options = options or Options()
         self._chat = chat
-        self._turns: tuple[Turn, ...] = tuple(turns)
+        self._past = Past.after(past, turns)
 
     def __repr__(self) -> str:
         """Show name, model and number of turns."""
-        return f"<Conversation {self.name!r} {self.model or 'default model'} turns={len(self._turns)}>"
+        return f"<Conversation {self.name!r} {self.model or 'default model'} turns={len(self)}>"
 
     def __len__(self) -> int:
         """Return the number of turns."""
-        return len(self._turns)
+        return self._past.count if self._past else 0
 
     @property
     def turns(self) -> tuple[Turn, ...]:
         """Return all turns, oldest first."""
-        return self._turns
+        return tuple(past.turn for past in self._newest_first())[::-1]
+
+    def _newest_first(self) -> Iterator[Past]:
+        return self._past.newest_first() if self._past else iter(())
 
     @document_keywords(CallKeywords)
     def ask(self, prompt: str, **options: Unpack[CallKeywords]) -> Reply:
@@ -188,8 +264,8 @@ class Conversation:
 
     def place_of(self, cell_id: str) -> int | None:
         """Return the position, from 0, of the turn that a cell has made; None if it has made none."""
-        places = (place for place, turn in enumerate(self._turns) if cell_id and turn.cell_id == cell_id)
-        return next(places, None)
+        found = [past.count - 1 for past in self._newest_first() if cell_id and past.turn.cell_id == cell_id]
+        return found[-1] if found else None
 
     def history(
         self,
@@ -220,26 +296,24 @@ class Conversation:
         head = (Message("system", system),) if system else ()
         tail = (Message("user", prompt, images),)
         left = budget_tokens - estimate_tokens(head + tail)
-        kept: list[Message] = []
+        past = self._past if self._past is None or place is None else self._past.back(place)
         count = 0
-        before = self._turns[:place]
         again = left_behind = 0
-        for turn in reversed(before):
-            past_images = turn.images if count < image_turns else ()
-            pair = (Message("user", turn.prompt, past_images), Message("assistant", turn.reply.text))
-            left -= estimate_tokens(pair)
+        for one in past.newest_first() if past else ():
+            has_fewer = bool(one.turn.images) and count >= image_turns
+            left -= estimate_tokens(one.turn.messages(has_images=False)) if has_fewer else one.n_tokens
             if left < 0:
                 break
-            kept[:0] = pair
             count += 1
-            again += len(past_images)
-            left_behind += len(turn.images) - len(past_images)
-        return History((*head, *kept, *tail), again, left_behind, len(before) - count)
+            again += 0 if has_fewer else len(one.turn.images)
+            left_behind += len(one.turn.images) if has_fewer else 0
+        messages = _sent(head, past, count, tail, image_turns)
+        return History(messages, again, left_behind, (past.count if past else 0) - count)
 
     def keep(self, prompt: str, reply: Reply, images: tuple[Image, ...] = ()) -> None:
         """Add a turn if its reply is complete."""
         if reply.is_complete:
-            self._turns = (*self._turns, Turn(prompt, reply, images=images))
+            self._past = Past.after(self._past, [Turn(prompt, reply, images=images)])
 
     def undo(self, count: int = 1) -> int:
         """Remove the last turns.
@@ -255,13 +329,13 @@ class Conversation:
         """
         if count < 1:
             raise BadInputError(f"undo takes a number of turns from 1, not {count}.")
-        before = len(self._turns)
-        self._turns = self._turns[:-count]
-        return before - len(self._turns)
+        before = len(self)
+        self._past = self._past.back(before - count) if self._past else None
+        return before - len(self)
 
     def reset(self) -> None:
         """Remove all turns. The system message stays."""
-        self._turns = ()
+        self._past = None
 
     def fork(self, name: str) -> Conversation:
         """Return a conversation of another name with the same turns."""
@@ -271,7 +345,7 @@ class Conversation:
             system=self.system,
             options=self.options,
             chat=self._chat,
-            turns=self._turns,
+            past=self._past,
         )
 
     def _call(self, prompt: str, keywords: CallKeywords) -> tuple[Call, History]:
@@ -322,7 +396,7 @@ class Conversation:
             model: ``provider/model``.
             place: Position of a turn to ask again, as in `history`.
         """
-        return any(turn.images and turn.reply.model == model for turn in self._turns[:place])
+        return any(turn.images and turn.reply.model == model for turn in self.turns[:place])
 
     def _sender(self) -> Chat:
         """Return the chat that sends the requests."""

@@ -11,6 +11,7 @@ from ..text.code_blocks import blocks
 from .errors import MalformedReplyError, OptionError, PromptError
 from .options import Options
 from .rate_limits import RateLimits as RateLimits  # it is read from here, too
+from .sharing import remakes
 from .usage import Usage
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class Chunk:
     remarks: tuple[str, ...] = ()
 
 
+@remakes("messages")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A model's answer. `str(reply)` is its text.

@@ -34,7 +34,7 @@ from ..providers.llama.weights import SMOLLM2, default_cache_dir, inspect
 from ..providers.registry import ResolvedModel
 from ..store.base import SOFT_LIMIT_BYTES, large_store_note
 from ..store.inspect import inspect_file
-from ..text.characters import terminal_text
+from ..text.characters import shown_text, terminal_text
 from ..text.numbers import byte_size
 from ..text.widgets import Table
 from ..text.words import nearest, shorten
@@ -98,7 +98,7 @@ class Report:
             for finding in self.findings
         )
         table = Table(self._title(), ("", "", "found", "what to do"), rows)
-        return {"text/plain": str(self), "text/html": table._repr_mimebundle_()["text/html"]}
+        return {"text/plain": shown_text(str(self)), "text/html": table._repr_mimebundle_()["text/html"]}
 
     def _title(self) -> str:
         counts = {state: sum(finding.state == state for finding in self.findings) for state in _MARKS}

@@ -330,10 +330,11 @@ def _renderer(error: AichatError) -> Callable[[], list[str]]:
     """Return the function that IPython calls for the lines of an error."""
 
     def lines() -> list[str]:
+        from ..text.characters import shown_text
         from ..text.terminal import terminal_width
         from ..text.wrap import wrapped
 
-        lines = f"{type(error).__name__}: {error}".splitlines()[:_MAX_ERROR_LINES]
+        lines = shown_text(f"{type(error).__name__}: {error}").splitlines()[:_MAX_ERROR_LINES]
         return wrapped("\n".join(lines), terminal_width()).split("\n")
 
     return lines

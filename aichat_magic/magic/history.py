@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ..chat.chat import Chat
-from ..chat.conversation import Conversation, Turn
+from ..chat.conversation import Conversation, Past, Turn
 from ..core.errors import BadInputError, UnknownNameError
 from ..core.messages import Image
 from ..store.conversations import (
@@ -61,6 +61,8 @@ class ChatHistory:
         # Images are sent again with later turns, but not written to the file. The key is time and prompt, because a
         # turn gets a new number when one before it is replaced.
         self._images: dict[tuple[float, str], tuple[Image, ...]] = {}
+        # By scope and name, as last loaded: the turns of a conversation are made once, not again for each cell.
+        self._pasts: dict[tuple[str, str], Past | None] = {}
         # Conversation and cell id of the turns that the running execution of a cell has stored, and how many it began.
         self._execution = 0
         self._made: set[tuple[str, str]] = set()
@@ -138,18 +140,21 @@ class ChatHistory:
         self.current = MAIN
         if scope != own:
             self._identity.settle()
-            for number, turn in enumerate(stored.turns):
+            records = []
+            for turn in stored.turns:
                 cell = cell_of(turn, scope)
-                record = TurnRecord(
-                    prompt=turn.prompt,
-                    reply=turn.reply,
-                    options=turn.options,
-                    cell_id=f"{own}#{turn.cell_id.removeprefix(f'{scope}#')}" if cell else turn.cell_id,
-                    notebook=turn.notebook,
-                    created=turn.created,
-                    origin=self._origin(cell if self._identity.stands_here(cell) else ""),
+                records.append(
+                    TurnRecord(
+                        prompt=turn.prompt,
+                        reply=turn.reply,
+                        options=turn.options,
+                        cell_id=f"{own}#{turn.cell_id.removeprefix(f'{scope}#')}" if cell else turn.cell_id,
+                        notebook=turn.notebook,
+                        created=turn.created,
+                        origin=self._origin(cell if self._identity.stands_here(cell) else ""),
+                    )
                 )
-                self.store.append(own, MAIN, record, system=stored.system, is_new=number == 0)
+            self.store.append_all(own, MAIN, records, system=stored.system, is_new=True)
         return len(self.load(MAIN))
 
     def lifetime_text(self) -> str:
@@ -166,7 +171,7 @@ class ChatHistory:
         return "kept until this terminal ends; one with another name stays"
 
     def import_turns(self, name: str, system: str, records: Iterable[TurnRecord]) -> None:
-        """Append turns from a file to a conversation.
+        """Append turns from a file to a conversation: all of them, or none if it is stopped halfway.
 
         Args:
             name: Name of the conversation.
@@ -174,8 +179,9 @@ class ChatHistory:
             records: The turns.
         """
         self._identity.settle()
-        for record in records:
-            self.store.append(*self.key(name), dataclasses.replace(record, origin=self._origin("")), system=system)
+        origin = self._origin("")
+        turns = [dataclasses.replace(record, origin=origin) for record in records]
+        self.store.append_all(*self.key(name), turns, system=system)
 
     def name_with_owner(self, found: SearchHit) -> str:
         """Return a name for the conversation of a search hit; for another owner's `main`, with the owner."""
@@ -194,11 +200,27 @@ class ChatHistory:
         stored = self.store.load(*self.key(name))
         if stored is None:
             return Conversation(name=name, chat=self._chat)
-        turns = (
-            Turn(turn.prompt, turn.reply, turn.cell_id, turn.id, self._images.get((turn.created, turn.prompt), ()))
-            for turn in stored.turns
+        past = self._pasts[self.key(name)] = self._past(self._pasts.get(self.key(name)), stored.turns)
+        return Conversation(name=name, system=stored.system, chat=self._chat, past=past)
+
+    def _past(self, past: Past | None, stored: tuple[StoredTurn, ...]) -> Past | None:
+        """Return stored turns, made from those that are known as far as they are the same.
+
+        Args:
+            past: The turns that are known. The store returns the same values as long as it has the same turns.
+            stored: All turns as they are stored now.
+        """
+        past = past and past.back(len(stored))
+        while past is not None and past.turn.reply is not stored[past.count - 1].reply:
+            past = past.before
+        new = stored[past.count if past else 0 :]
+        return Past.after(
+            past,
+            (
+                Turn(turn.prompt, turn.reply, turn.cell_id, turn.id, self._images.get((turn.created, turn.prompt), ()))
+                for turn in new
+            ),
         )
-        return Conversation(name=name, system=stored.system, chat=self._chat, turns=turns)
 
     def existing(self, name: str) -> Conversation:
         """Return a stored conversation, or the current one.

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -51,6 +51,8 @@ __all__ = [
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 1.0
+# Conversations that a store remembers as it has read them last.
+_MOST_KNOWN: Final = 4
 
 
 class ConversationStore(Protocol):
@@ -78,6 +80,11 @@ class ConversationStore(Protocol):
         Raises:
             BadInputError: The reply is incomplete.
         """
+
+    def append_all(
+        self, scope: str, name: str, turns: Iterable[TurnRecord], *, system: str = "", is_new: bool = False
+    ) -> None:
+        """Do the same with several turns: all of them are added, or none."""
 
     def replace(self, scope: str, name: str, turn_id: int, turn: TurnRecord, *, system: str = "") -> StoredTurn:
         """Put another turn in the place of one; later turns stay, with new ids. Append it if that one is not there.
@@ -158,6 +165,9 @@ class _TreeConversations:
 
     _clock: Callable[[], float]
 
+    def __init__(self) -> None:
+        self._known: dict[Key, StoredConversation] = {}
+
     def _change(self, task: Callable[[TurnTree], T], *, may_create: bool = False) -> T:
         """Change the tree. Where there is no file yet, one is created only with `may_create`."""
         raise NotImplementedError
@@ -167,26 +177,35 @@ class _TreeConversations:
         raise NotImplementedError
 
     def load(self, scope: str, name: str) -> StoredConversation | None:
-        """Return a conversation, None when there is none."""
-        return self._read(lambda tree: tree.load((scope, name)))
+        """Return a conversation, None when there is none. Only turns that are new since the last time are read."""
+        key = (scope, name)
+        known = self._known.pop(key, None)
+        if (found := self._read(lambda tree: tree.load(key, known))) is not None:
+            self._known[key] = found
+            for other in list(self._known)[:-_MOST_KNOWN]:
+                self._known.pop(other, None)
+        return found
 
     def append(self, scope: str, name: str, turn: TurnRecord, *, system: str = "", is_new: bool = False) -> StoredTurn:
         """Add a turn after the newest one that is stored now."""
-        key, now_s = (scope, name), self._clock()
+        (stored,) = self._append((scope, name), [turn], system, is_new)
+        return stored
 
-        def append(tree: TurnTree, row: TurnRow) -> int:
-            return tree.append(key, row, system=system, is_new=is_new, now_s=now_s)
-
-        return self._store_turn(key, turn, now_s, append)
+    def append_all(
+        self, scope: str, name: str, turns: Iterable[TurnRecord], *, system: str = "", is_new: bool = False
+    ) -> None:
+        """Add several turns, or none of them."""
+        self._append((scope, name), turns, system, is_new)
 
     def replace(self, scope: str, name: str, turn_id: int, turn: TurnRecord, *, system: str = "") -> StoredTurn:
         """Put another turn in the place of one; later turns stay."""
         key, now_s = (scope, name), self._clock()
 
-        def replace(tree: TurnTree, row: TurnRow) -> int:
-            return tree.replace(key, turn_id, row, system=system, now_s=now_s)
+        def replace(tree: TurnTree, rows: list[TurnRow]) -> list[int]:
+            return [tree.replace(key, turn_id, row, system=system, now_s=now_s) for row in rows]
 
-        return self._store_turn(key, turn, now_s, replace)
+        (stored,) = self._store_turns(key, [turn], now_s, replace)
+        return stored
 
     def drop(self, scope: str, name: str, turn_ids: Collection[int]) -> None:
         """Leave turns out; those after them stay."""
@@ -235,24 +254,37 @@ class _TreeConversations:
         since_s = -math.inf if since is None else since
         return usage_by_day(self._read(lambda tree: list(usage_records(tree.connection, since_s))))
 
-    def _store_turn(
-        self, key: Key, turn: TurnRecord, now_s: float, task: Callable[[TurnTree, TurnRow], int]
-    ) -> StoredTurn:
-        """Store a turn, its notebook and its usage."""
-        row = turn_row(turn, now_s)
-        used = None if turn.created is not None else usage_values(turn.reply.model, turn.reply.usage, now_s)
+    def _append(self, key: Key, turns: Iterable[TurnRecord], system: str, is_new: bool) -> list[StoredTurn]:
+        """Store turns after the newest one; with `is_new`, as a new branch."""
+        now_s = self._clock()
 
-        def change(tree: TurnTree) -> int:
-            turn_id = task(tree, row)
-            if turn.origin is not None:
-                record_origin(tree.connection, turn.origin, now_s)
-            if used is not None:
-                record_usage(tree.connection, key, 1, used)
-            return turn_id
+        def append(tree: TurnTree, rows: list[TurnRow]) -> list[int]:
+            return [
+                tree.append(key, row, system=system, is_new=is_new and number == 0, now_s=now_s)
+                for number, row in enumerate(rows)
+            ]
 
-        stored = turn_from(self._change(change, may_create=True), row)
-        assert stored is not None  # `turn_row` makes only rows that can be read again
-        return stored
+        return self._store_turns(key, turns, now_s, append)
+
+    def _store_turns(
+        self, key: Key, turns: Iterable[TurnRecord], now_s: float, task: Callable[[TurnTree, list[TurnRow]], list[int]]
+    ) -> list[StoredTurn]:
+        """Store turns, their notebooks and their usage, in one change."""
+        turns = list(turns)
+        rows = [turn_row(turn, now_s) for turn in turns]
+
+        def change(tree: TurnTree) -> list[int]:
+            ids = task(tree, rows)
+            for turn in turns:
+                if turn.origin is not None:
+                    record_origin(tree.connection, turn.origin, now_s)
+                if turn.created is None:
+                    record_usage(tree.connection, key, 1, usage_values(turn.reply.model, turn.reply.usage, now_s))
+            return ids
+
+        ids = self._change(change, may_create=True)
+        stored = [turn_from(turn_id, row) for turn_id, row in zip(ids, rows, strict=True)]
+        return [turn for turn in stored if turn is not None]  # all: `turn_row` makes only rows that can be read again
 
 
 class MemoryConversations(_TreeConversations):
@@ -264,6 +296,7 @@ class MemoryConversations(_TreeConversations):
         Args:
             clock: Seconds since 1970.
         """
+        super().__init__()
         self._clock = clock
         connection = in_memory(CONVERSATION_TABLES)
         self._finalizer = weakref.finalize(self, connection.close)
@@ -274,8 +307,16 @@ class MemoryConversations(_TreeConversations):
         """Do nothing: there is no file."""
 
     def _change(self, task: Callable[[TurnTree], T], *, may_create: bool = False) -> T:
+        execute = self._tree.connection.execute
         with self._locks.setdefault(os.getpid(), threading.Lock()):
-            return task(self._tree)
+            execute("SAVEPOINT change")  # all or nothing, as in the file
+            try:
+                return task(self._tree)
+            except BaseException:
+                execute("ROLLBACK TO change")
+                raise
+            finally:
+                execute("RELEASE change")
 
     _read = _change
 
@@ -304,6 +345,7 @@ class SqliteConversations(_TreeConversations):
             busy_timeout_s: Longest wait for a file that another process has locked, in seconds.
             max_pages: Largest number of SQLite pages; None for SQLite's own limit.
         """
+        super().__init__()
         self._path = Path(os.path.abspath(path))
         self._clock = clock
         self._busy_timeout_s = busy_timeout_s

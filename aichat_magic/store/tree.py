@@ -208,16 +208,32 @@ class TurnTree:
 
     # Reading
 
-    def load(self, key: Key) -> StoredConversation | None:
-        """Return a conversation with its turns, without those that have invalid values; None when there is none."""
+    def load(self, key: Key, known: StoredConversation | None = None) -> StoredConversation | None:
+        """Return a conversation with its turns, without those that have invalid values; None when there is none.
+
+        Args:
+            key: Scope and name.
+            known: The conversation as it was read before. What is still the same is taken from it, and not read again.
+        """
         record = self._record(key)
         if record is None:
             return None
-        # CROSS JOIN: SQLite reads the tables in this order.
+        old = known.turns if known else ()
+        places = {turn.id: place for place, turn in enumerate(old)}
+        # CROSS JOIN: SQLite reads the tables in this order, from the newest turn on, a row at a time.
         sql = f"{_BRANCH} SELECT branch.id, {_CONTENT} FROM branch CROSS JOIN said ON said.id = branch.said"
-        rows = sorted(self._execute(sql, (record.head,)).fetchall(), key=lambda row: int(row[0]))
-        turns = (turn_from(row[0], row[1:]) for row in rows)
-        return StoredConversation(system=record.system, turns=tuple(turn for turn in turns if turn is not None))
+        n_same, new = 0, []
+        with contextlib.closing(self._execute(sql, (record.head,))) as rows:
+            for turn_id, *row in rows:
+                place = places.get(turn_id)
+                # Ids are not used again in a file, but another file may have taken its place.
+                if place is not None and old[place].created == row[0]:
+                    n_same = place + 1
+                    break
+                if (turn := turn_from(turn_id, tuple(row))) is not None:
+                    new.append(turn)
+        turns = old if n_same == len(old) and not new else (*old[:n_same], *reversed(new))
+        return StoredConversation(system=record.system, turns=turns)
 
     def summaries(self, scope: str) -> list[ConversationSummary]:
         """Return the conversations of a scope and the shared ones."""

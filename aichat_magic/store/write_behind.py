@@ -90,16 +90,19 @@ class WriteBehindLog:
         if not (may_create or self._waiting or self._is_there()):
             with contextlib.closing(in_memory(CONVERSATION_TABLES)) as empty:
                 return task(TurnTree(empty))
-        self._waiting.append(_Change(next(self._numbers), task))
-        results = self._flush()
-        if results is None:
-            results = self._read_ahead(lambda _, results: results)
+        change = _Change(next(self._numbers), task)
+        self._waiting.append(change)
+        try:
+            results = self._flush()
+            if results is None:
+                results = self._read_ahead(lambda _, results: results)
+            else:
+                self._warn_of_refusals(results[:-1])
             if isinstance(results[-1], AichatError):
-                self._waiting.pop()
-        else:
-            self._warn_of_refusals(results[:-1])
-        if isinstance(results[-1], AichatError):
-            raise results[-1]
+                raise results[-1]
+        except BaseException:  # refused or interrupted: the caller takes it that nothing was changed
+            self._waiting = [one for one in self._waiting if one is not change]
+            raise
         result: T = results[-1]
         return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Final
 
 # Halves of surrogate pairs have no form in UTF-8: Arrow, Parquet, CSV and SQL refuse the whole column. NUL ends a text
@@ -18,6 +19,13 @@ _FORBIDDEN: Final[dict[int, str | None]] = {
     **dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)), None),
 }
 del _FORBIDDEN[0x09], _FORBIDDEN[0x0A]
+# What is written for letters that a terminal lacks. Plain text of this package has the same ones.
+_PLAIN: Final = {
+    **{"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2026": "...", "\u00a0": " ", "\u202f": " "},
+    **{"\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2014": "--", "\u2212": "-", "\u2022": "*", "\u00b7": "|"},
+    **{"\u2192": "->", "\u2190": "<-", "\u21d2": "=>", "\u2264": "<=", "\u2265": ">=", "\u2260": "!=", "\u00d7": "x"},
+    **{"\u26a0": "(!)", "\u2713": "v", "\u2610": "[ ]", "\u2611": "[x]", "\u2502": "|", "\u2500": "-"},
+}
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -60,6 +68,37 @@ def terminal_text(text: str) -> str:
         surrogates replaced by U+FFFD. Applied piece by piece, it gives the same as at once.
     """
     return _SURROGATE.sub("\ufffd", text.translate(_FORBIDDEN))
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """Return a text as a stream can write it: with replacements for the characters that its encoding lacks.
+
+    Args:
+        text: Any text.
+        encoding: The encoding; None: it takes every character.
+
+    Returns:
+        `text` itself where nothing is lacking; else with plain letters for typographic ones, and escapes for others.
+    """
+    try:
+        if encoding is not None:
+            text.encode(encoding)
+        return text
+    except (UnicodeEncodeError, LookupError):
+        return text.translate({ord(char): _replacement(char, encoding or "") for char in set(text)})
+
+
+def _replacement(char: str, encoding: str) -> str:
+    """Return a character, or what is written where the encoding lacks it."""
+    try:
+        return char.encode(encoding).decode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return _PLAIN.get(char) or char.encode("ascii", "backslashreplace").decode()
+
+
+def shown_text(text: str) -> str:
+    """Return a text as the present `sys.stdout` can write it, for views that IPython prints there itself."""
+    return encodable(text, getattr(sys.stdout, "encoding", None))
 
 
 def printable_line(text: str) -> str:

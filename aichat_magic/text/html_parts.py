@@ -24,7 +24,15 @@ _PRE = (
     '<pre dir="ltr" style="overflow-x:auto;margin:0.7em 0;padding:0.6em 0.8em;word-break:normal;'
     'background-color:rgba(128, 128, 128, 0.1)"><code style="background-color:rgba(0, 0, 0, 0);white-space:{space}">'
 )
-_CODE = _PRE.format(space="pre")
+# Makes a button that copies the code, once the pointer comes. It is the only script of ours, and always the same; where
+# a cleaner removes it, nothing is left of it. `execCommand` works without HTTPS, too, unlike `navigator.clipboard`.
+COPY_SCRIPT = (
+    "if(!this.b){let c=this.querySelector('code'),b=this.b=document.createElement('button');"
+    "b.type='button';b.textContent='Copy';b.style.cssText='position:absolute;top:0.4em;right:0.4em;cursor:pointer';"
+    "b.onclick=function(){getSelection().selectAllChildren(c);"
+    "b.textContent=document.execCommand('copy')?'Copied':'Press Ctrl+C'};this.append(b)}"
+)
+_CODE = f'<div style="position:relative" onmouseenter="{COPY_SCRIPT}">' + _PRE.format(space="pre")
 _PLAIN = _PRE.format(space="pre-wrap")
 # A notebook that is converted to Markdown keeps this HTML, and in Markdown a blank line ends HTML: code in a reply
 # would be parsed again, and its images fetched. A line feed as a character reference looks the same and ends nothing.
@@ -43,12 +51,12 @@ def output_html(body: str, css_class: str = "") -> str:
 
 
 def code_html(body: str) -> str:
-    """Put HTML into a code block, whose lines are not wrapped.
+    """Put HTML into a code block, whose lines are not wrapped, and which has a button that copies it.
 
     Args:
         body: Escaped code, perhaps coloured.
     """
-    return f"{_CODE}{body}</code></pre>\n"
+    return f"{_CODE}{body}</code></pre></div>\n"
 
 
 def plain_html(text: str) -> str:

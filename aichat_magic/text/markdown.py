@@ -1,11 +1,13 @@
 """Markdown to safe HTML.
 
-Tags in the text of a model are escaped, images are shown as text and not fetched, links lead to http, https and mailto
-only, and every tag, attribute and style in the HTML is one of those written in this package.
+Tags in the text of a model are escaped, except a few without attributes (`markdown_extras`); images are shown as text
+and not fetched, links lead to http, https and mailto only, and every tag, attribute and style in the HTML is one of
+those written in this package.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from html import escape
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .characters import terminal_text
 from .html_parts import BLUE, GRAY, GREEN, ORANGE, PURPLE, RED, TEAL, cell_tag, code_html, plain_html
+from .markdown_extras import add_extras
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -76,7 +79,7 @@ _WORD = re.compile(r"[^\W\d_]{3}")
 _TEX_SIGN = re.compile(r"[\\^_={}+<>|]")
 # Commands that carry links, styles, ids or HTML, or that change the formulas of the whole page (MathJax 4's list of
 # supported commands, 2026-11). `\label` is left out of formulas instead: it makes an id, and errors when seen twice.
-_UNSAFE_TEX = re.compile(
+UNSAFE_TEX = re.compile(
     r"\\(?:[hH]ref|[hH]yper\w*|url|nolinkurl|html\w*|class|cssId|style|data|require|includegraphics|mmlToken|bbox|"
     r"texttip|mathtip|tooltip|toggle|mathtoggle|enclose|menclose|fcolorbox|definecolor|ref|eqref|unicode|"
     r"[gex]?def|let|futurelet|(?:re)?new[a-z]*|providecommand|Declare\w*|Newextarrow|csname|catcode|input|include|"
@@ -95,25 +98,38 @@ def markdown_html(text: str) -> str:
         The body of an HTML element.
     """
     text = terminal_text(text.replace("\0", "\ufffd"))
-    if len(text) <= MAX_CHARS:
-        # Whatever a hostile text sets off in the parser (too deep a recursion, say), the reply must still be shown.
-        try:
-            parser = _parser()
-            tokens = parser.parse(text)
-            if all(token.level < MAX_NESTING - 1 for token in tokens):
-                return str(parser.renderer.render(tokens, parser.options, {}))
-        except Exception:
-            pass
+    # Whatever a hostile text sets off in the parser (too deep a recursion, say), the reply must still be shown.
+    with contextlib.suppress(Exception):
+        parser = _parser()
+        return str(parser.renderer.render(parsed(text, parser), parser.options, {}))
     return plain_html(text)
 
 
+def parsed(text: str, parser: MarkdownIt | None = None) -> Sequence[Token]:
+    """Return the tokens of Markdown.
+
+    Args:
+        text: Any text.
+        parser: The parser; default: one that is made.
+
+    Raises:
+        ValueError: It is too long, or nested too deeply. Other exceptions are the parser's, for hostile texts.
+    """
+    if len(text) > MAX_CHARS:
+        raise ValueError("too long")
+    tokens = (parser or _parser()).parse(text)
+    if any(token.level >= MAX_NESTING - 1 for token in tokens):
+        raise ValueError("too deep")
+    return tokens
+
+
 def _parser() -> MarkdownIt:
-    """Create a parser of CommonMark with tables, strikethrough and formulas; without HTML."""
+    """Create a parser of CommonMark with tables, strikethrough, formulas and `markdown_extras`; without HTML."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING})
     parser.enable(["table", "strikethrough"])
-    parser.validateLink = _is_safe_link  # type: ignore[method-assign]  # as the documentation of the parser says
+    parser.validateLink = is_safe_link  # type: ignore[method-assign]  # as the documentation of the parser says
     parser.inline.ruler.before("escape", "math_inline", _inline_math)
     parser.block.ruler.before(
         "fence", "math_block", _block_math, {"alt": ["paragraph", "reference", "blockquote", "list"]}
@@ -121,6 +137,7 @@ def _parser() -> MarkdownIt:
     parser.core.ruler.before("inline", "bracket_limit", _limit_brackets)
     for name, rule in _RULES.items():
         parser.add_render_rule(name, rule)
+    add_extras(parser)
     return parser
 
 
@@ -134,7 +151,7 @@ def _limit_brackets(state: StateCore) -> None:
                 token.type = "prose"
 
 
-def _is_safe_link(url: str) -> bool:
+def is_safe_link(url: str) -> bool:
     """Tell whether a link may lead there; the parser has decoded its entities and escapes."""
     return _LINK.match(url) is not None
 
@@ -231,7 +248,7 @@ def _highlighted(code: str, language: str) -> str:
 def _formula(tex: str, opener: str, closer: str, *, tag: str) -> str:
     """Return a formula for the front end to typeset, or as code when it holds a command that could do more."""
     shown = escape(f"{opener}{_TEX_LABEL.sub('', tex)}{closer}")
-    if _UNSAFE_TEX.search(tex) or len(tex) > _MAX_TEX_CHARS or (opener == "$$" and "$$" in tex):
+    if UNSAFE_TEX.search(tex) or len(tex) > _MAX_TEX_CHARS or (opener == "$$" and "$$" in tex):
         return code_html(shown) if tag == "div" else f"<code>{shown}</code>"
     return f'<{tag} class="{_MATH}">{shown}</{tag}>' + ("\n" if tag == "div" else "")
 

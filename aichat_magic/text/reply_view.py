@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from .characters import is_blank, printable_line, terminal_text
+from .characters import is_blank, printable_line, shown_text, terminal_text
 from .html_parts import fold_html, output_html, small_html, warning_html
+from .latex import latex_line, markdown_latex
 from .markdown import markdown_html
 from .numbers import money
 
@@ -155,21 +156,29 @@ def reply_bundle(reply: ReplyToShow, *, header: Sequence[str] = (), note: str = 
         note: What is wrong with it; default: its notice, or `finish_mark`.
 
     Returns:
-        ``text/html``, with the thinking folded above the text and a line about the reply below it, and ``text/plain``,
-        which has no thinking.
+        ``text/html``, with the thinking folded above the text and a line about the reply below it; ``text/plain`` and,
+        for notebooks that are converted, ``text/latex``, which have no thinking.
     """
     note = note or reply.notice
     mark = note or finish_mark(reply)
-    return {
-        "text/plain": terminal_text("\n".join([*header, reply.text, *([f"[{note}]"] if note else [])])),
+    facts = " · ".join(_facts(reply))
+    latex = markdown_latex(reply.text)
+    bundle = {
+        "text/plain": shown_text(terminal_text("\n".join([*header, reply.text, *([f"[{note}]"] if note else [])]))),
         "text/html": reply_html(
             reply.text,
             header=header,
             fold=folded_thinking_html(reply.thinking, reply.usage.reasoning_tokens),
-            footer=" · ".join(_facts(reply)),
+            footer=facts,
             mark=mark,
         ),
     }
+    # Front ends prefer HTML to LaTeX. Markdown would be another matter, because some of them run the HTML in it.
+    if latex:
+        bundle["text/latex"] = "\n".join(
+            [*map(latex_line, header), latex, *map(latex_line, filter(None, (mark, facts)))]
+        )
+    return bundle
 
 
 def finish_mark(reply: ReplyToShow) -> str:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from typing import Any, TextIO
 
+from .characters import encodable
 from .front_end import is_kernel_stream
 from .widgets import Note, Transcript
 from .wrap import wrapped
@@ -89,10 +90,6 @@ def write_stdout(text: str) -> None:
 
 
 def write_to(stream: Any, text: str) -> None:
-    """Write and flush; characters that the stream's encoding lacks are written as escapes."""
-    try:
-        stream.write(text)
-    except UnicodeEncodeError:
-        encoding = stream.encoding or "ascii"
-        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    """Write and flush, with replacements for characters that the stream's encoding lacks."""
+    stream.write(encodable(text, getattr(stream, "encoding", None)))
     stream.flush()

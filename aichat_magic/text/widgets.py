@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Protocol
 
-from .characters import printable_line, terminal_text
+from .characters import printable_line, shown_text, terminal_text
 from .html_parts import cell_tag, output_html, plain_html, small_html
+from .latex import latex_line, markdown_latex
 from .markdown import markdown_html
 from .numbers import decimals
 from .wrap import text_width, wrapped
@@ -38,7 +40,7 @@ class Note:
         """Return what notebooks and terminals show."""
         lines = escape(str(self))
         html = f'<pre style="white-space:pre-wrap">{lines}</pre>' if "\n" in lines else f"<p>{lines}</p>"
-        return {"text/plain": str(self), "text/html": output_html(html)}
+        return {"text/plain": shown_text(str(self)), "text/html": output_html(html)}
 
 
 class MessageToShow(Protocol):
@@ -89,7 +91,15 @@ class Transcript:
             for message in self.messages
         )
         title = f"<p>{escape(printable_line(self.title))}</p>\n"
-        return {"text/plain": str(self), "text/html": output_html(title + body + note)}
+        bundle = {"text/plain": shown_text(str(self)), "text/html": output_html(title + body + note)}
+        said = [] if self.is_exact else [markdown_latex(_with_images(message)) for message in self.messages]
+        if said and all(said):
+            roles = [latex_line(f"{message.role}:") for message in self.messages]
+            parts = itertools.chain.from_iterable(zip(roles, said, strict=True))
+            bundle["text/latex"] = "\n".join(
+                [latex_line(self.title), *parts, *([latex_line(self.note)] if self.note else [])]
+            )
+        return bundle
 
 
 def _with_images(message: MessageToShow) -> str:
@@ -153,7 +163,7 @@ class Table:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return what notebooks and terminals show."""
-        return {"text/plain": str(self), "text/html": self._html()}
+        return {"text/plain": shown_text(str(self)), "text/html": self._html()}
 
     def _html(self) -> str:
         """Return the table as HTML."""

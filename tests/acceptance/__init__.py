@@ -14,6 +14,7 @@ from acceptance import (
     limits,
     limits_in_runs,
     local_models,
+    looks,
     network,
     notebooks,
     outages,
@@ -49,6 +50,7 @@ ROWS: tuple[Row, ...] = (
     *addresses.ROWS,
     *thinking.ROWS,
     *front_ends.ROWS,
+    *looks.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

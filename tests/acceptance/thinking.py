@@ -203,13 +203,13 @@ ROWS: tuple[Row, ...] = (
                 tests=(f"{_VIEWS}::test_thinking_is_sent_as_seldom_as_text_and_never_much_of_it",),
             ),
             Removal(
-                where="magic.views:TerminalView.think",
+                where="magic.live:StreamedView.update",
                 what="terminal_text",
-                by="thinking_so_far[self._n_thought :]",
+                by="text[len(self._text) :]",
                 tests=(f"{_VIEWS}::test_terminal_writes_thinking_dim_above_the_text",),
             ),
             Removal(
-                where="magic.views:TerminalView.__init__",
+                where="magic.live:StreamedView.__init__",
                 what="has_dim_text",
                 by="True",
                 tests=(f"{_VIEWS}::test_thinking_is_written_to_terminals_that_can_dim_only",),

@@ -1,7 +1,12 @@
+import copy
+import dataclasses
+import pickle
+
 import pytest
+from effort import calls_of, peak_bytes_of
 
 from aichat_magic.chat.chat import Chat
-from aichat_magic.chat.conversation import Conversation, history_budget
+from aichat_magic.chat.conversation import Conversation, Turn, history_budget
 from aichat_magic.core.errors import BadInputError, UnknownNameError
 from aichat_magic.core.messages import Message, Reply
 from aichat_magic.core.options import CallOptions, Options
@@ -74,6 +79,56 @@ def test_failed_ask_keeps_nothing() -> None:
     with pytest.raises(UnknownNameError):
         conversation.ask("x", model="nobody/x")
     assert len(conversation) == 1
+
+
+def many(cells: int) -> list[Reply]:
+    """The replies of so many small cells, as a notebook keeps them."""
+    conversation = Conversation(chat=Chat(settings=lambda: Settings(model="echo/echo", max_history_tokens=10**9)))
+    return [conversation.ask(f"Cell {number}?") for number in range(cells)]
+
+
+def test_memory_of_replies_grows_with_their_number_and_not_with_its_square() -> None:
+    """Row 100. With a history for each, twice as many cells take four times as much."""
+    many(5)
+    few, twice = (peak_bytes_of(lambda n=n: many(n)) for n in (300, 600))  # type: ignore[misc]  # bound at once
+    assert twice < 2.6 * few
+
+
+def test_messages_of_a_reply_are_a_tuple_however_it_is_kept() -> None:
+    reply = many(20)[-1]
+    sent = [message.content for message in reply.messages]
+    assert sent == [*(f"Cell {n}?" for n in range(19) for _ in range(2)), "Cell 19?"]
+    assert isinstance(reply.messages, tuple)
+    assert reply.messages[:2] == (Message("user", "Cell 0?"), Message("assistant", "Cell 0?"))
+    for twin in (pickle.loads(pickle.dumps(reply)), copy.deepcopy(reply), dataclasses.replace(reply, text="x")):
+        assert twin.messages == reply.messages
+        assert hash(twin.messages) == hash(reply.messages)
+    assert type(pickle.loads(pickle.dumps(reply.messages))) is tuple
+    assert dataclasses.replace(reply, text=reply.text) == reply
+    assert Reply(text="", messages=(Message("user", "x"),)).messages == (Message("user", "x"),)
+
+
+def test_messages_of_a_reply_stay_what_was_sent_whatever_becomes_of_its_conversation() -> None:
+    conversation = talk(3)
+    reply = conversation.ask("now")
+    before = reply.messages
+    conversation.undo(3)
+    conversation.keep("another", Reply(text="turn"))
+    conversation.reset()
+    assert reply.messages == before
+    assert [message.content for message in before][-3:] == ["question 2", "answer 2", "now"]
+
+
+def test_history_costs_what_is_sent_and_not_what_was_said() -> None:
+    short, long = talk(50), talk(5000)
+    cost = [calls_of(lambda one=one: one.history("next", budget_tokens=200)) for one in (short, long)]  # type: ignore[misc]  # bound at once
+    assert cost[1] <= cost[0] + 5
+
+
+def test_conversation_of_any_length_is_freed() -> None:
+    conversation = Conversation(turns=[Turn("q", Reply(text="a"))] * 100_000, chat=Chat(settings=Settings))
+    assert len(conversation) == 100_000
+    del conversation
 
 
 def test_undo_takes_the_last_turns() -> None:

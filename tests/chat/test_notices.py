@@ -28,7 +28,8 @@ from aichat_magic.core.sync import run
 from aichat_magic.http.client import HttpClient
 from aichat_magic.magic.notebook_identity import CellLocation
 from aichat_magic.magic.session import Session
-from aichat_magic.magic.views import NotebookView, TerminalView
+from aichat_magic.magic.live import StreamedView, UpdatedView
+from aichat_magic.magic.views import LiveReply
 from aichat_magic.providers.llama import engine
 from aichat_magic.providers.llama.engine import close_all
 from aichat_magic.providers.llama.weights import SMOLLM2
@@ -219,9 +220,9 @@ def test_reply_cut_by_the_limit_of_the_embedded_model_says_how_to_raise_it(embed
     assert "cut after 256 tokens" in reply.notice
     assert "--max-tokens N" in reply.notice
     shown: list[dict[str, str]] = []
-    NotebookView(lambda bundle, display_id, is_update: shown.append(bundle)).finish(reply)
+    LiveReply(UpdatedView(lambda bundle, display_id, is_update: shown.append(bundle))).finish(reply)
     written: list[str] = []
-    TerminalView(written.append, width=0).finish(reply)
+    LiveReply(StreamedView(written.append, width=0)).finish(reply)
     for place in (shown[-1]["text/html"], shown[-1]["text/plain"], "".join(written), reply_bundle(reply)["text/html"]):
         assert "cut after 256 tokens" in place
         assert "max_tokens" in place

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ def turn(prompt: str = "Hi", text: str = "Hello", **changes: Any) -> StoredTurn:
 
 
 def parts_of(markdown: str, kind: str) -> list[Any]:
-    """The tokens of a kind, as a viewer that knows HTML sees them."""
-    tokens = MarkdownIt("commonmark", {"html": True, "maxNesting": 100}).enable("table").parse(markdown)
+    """The tokens of a kind, as a viewer that knows HTML and follows every link sees them."""
+    viewer = MarkdownIt("commonmark", {"html": True, "maxNesting": 100}).enable("table")
+    viewer.validateLink = lambda url: True  # type: ignore[method-assign]  # as its documentation says
+    tokens = viewer.parse(markdown)
     flat = [token for block in tokens for token in (block, *(block.children or ()))]
     return [token for token in flat if token.type == kind]
 
@@ -101,6 +104,84 @@ def test_open_code_block_of_a_reply_is_closed(text: str) -> None:
 def test_no_reply_becomes_markup(text: str) -> None:
     for shown in (to_markdown("n", "", [turn("p", text)]), notebook_of(turn("p", text)).cells[-1].source):
         assert parts_of(shown, "html_block") + parts_of(shown, "html_inline") + parts_of(shown, "image") == []
+
+
+def targets(markdown: str) -> list[str]:
+    return [str(token.attrGet("href")) for token in parts_of(markdown, "link_open")]
+
+
+SAFE = re.compile(r"(https?://|mailto:)\S+", re.IGNORECASE)
+SCHEMES = ("javascript:x", "JAVASCRIPT:x", "&#106;avascript:x", "command:x", "vscode://x", "file:///etc/passwd",
+           "data:text/html,x", "vbscript:x", "/lab", "x.ipynb", "#x", "//example.org")  # fmt: skip
+
+
+@pytest.mark.parametrize("target", SCHEMES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[x]({})", "[x](<{}> 'title')", "<{}>", "[x]\n\n[x]: {}", "[x][y] [y][]\n\n> [y]: {}", "- [*x*\n  y]({})",
+        "# [x]({})", "|a|\n|-|\n|[x]({})|", "[![x](https://a.b)]({})", "\\\\[x]({})", "\\[[x]({})", "`a` [`b`]({}) `c`",
+        "` [x]({}) ``", "1. a\n\n       code\n\n   [x]({})", "[a [x]({}) b](https://a.b)", "[x](\n{}\n)",
+    ],
+)  # fmt: skip
+def test_links_to_scripts_commands_and_files_are_text_in_every_export(text: str, target: str) -> None:
+    """Row 102."""
+    said = turn("p", text.replace("{}", target))
+    for shown in (to_markdown("n", "", [said]), notebook_of(said).cells[-1].source):
+        assert [href for href in targets(shown) if not SAFE.fullmatch(href)] == []
+        assert target in shown.replace("&lt;", "<")
+
+
+def test_links_to_the_web_and_to_mail_are_kept() -> None:
+    text = (
+        "[x](https://example.org) <https://example.org/y> [m](mailto:a@b.c)\n\n[bad](javascript:x) `[c](javascript:x)`"
+    )
+    shown = to_markdown("n", "", [turn("p", text)])
+    assert targets(shown) == ["https://example.org", "https://example.org/y", "mailto:a@b.c"]
+    assert "`[c](javascript:x)`" in shown
+
+
+def test_elements_without_attributes_are_kept_where_they_end_in_their_line() -> None:
+    text = "|a|\n|-|\n|x<br>y H<sub>2</sub>O <kbd>C</kbd>|"
+    assert text in to_markdown("n", "", [turn("p", text)])
+    for bad in ("<sub onclick=x>a</sub>", "<sub>a", "a</sub>", "<sub>![x](y)</sub>", "<b>x</b>", "<br x>", "<details>"):
+        shown = to_markdown("n", "", [turn("p", bad)])
+        assert [token.content for token in parts_of(shown, "html_inline") if token.content not in KEPT] == []
+        assert parts_of(shown, "html_block") + parts_of(shown, "image") == []
+
+
+def test_commands_in_formulas_that_do_more_than_typeset_are_text() -> None:
+    text = r"$\href{javascript:x}{y}$ \\href $\\\href{z}$ $\frac{a}{b}$ `\href`"
+    shown = to_markdown("n", "", [turn("p", text)])
+    assert r"$\\href{javascript:x}{y}$ \\href $\\\\href{z}$ $\frac{a}{b}$ `\href`" in shown
+
+
+def test_names_and_models_are_no_links() -> None:
+    reply = Reply(text="a", model="[x](javascript:y) \\[x](javascript:y)")
+    shown = to_markdown("[x](command:y) \\[z](command:y)", "", [turn(reply=reply)])
+    assert targets(shown) == []
+
+
+KEPT = ("<br>", "<sub>", "</sub>", "<sup>", "</sup>", "<kbd>", "</kbd>", "<mark>", "</mark>")
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from([*SCHEMES, *KEPT, *"`[]()<>\\!*|", "](", "]: ", "\n", "\n\n", "> ", "- ", "[x]"]),
+            st.sampled_from(SCHEMES).map("[x]({})".format),
+            st.sampled_from(SCHEMES).map("\n\n[x]: {}\n\n".format),
+            st.text(st.sampled_from("ab `"), max_size=3),
+        ),
+        max_size=12,
+    ).map("".join)
+)
+def test_any_reply_gives_links_to_the_web_and_mail_only(text: str) -> None:
+    shown = to_markdown("n", "", [turn("p", text), turn("p", "[x] [x][x]")])
+    assert [href for href in targets(shown) if not SAFE.fullmatch(href)] == []
+    assert [token.content for token in parts_of(shown, "html_inline") if token.content not in KEPT] == []
+    assert parts_of(shown, "html_block") + parts_of(shown, "image") == []
 
 
 @settings(deadline=None)

@@ -1,7 +1,9 @@
 """Conversations that last, and cells that are run again: a session without a shell, on the echo provider."""
 
+import itertools
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from desks import Disk, Kernel, View
@@ -14,7 +16,8 @@ from aichat_magic.core.settings import Settings
 from aichat_magic.magic.history import ChatHistory
 from aichat_magic.magic.notebook_identity import CellLocation
 from aichat_magic.magic.session import Session
-from aichat_magic.store.conversations import ConversationStore, MemoryConversations
+from aichat_magic.store.conversations import ConversationStore, MemoryConversations, SqliteConversations
+from aichat_magic.store.tree import TurnTree
 
 Show = pytest.CaptureFixture[str]
 
@@ -271,6 +274,53 @@ def test_images_of_later_turns_stay_when_an_earlier_one_is_replaced(store: Memor
         history.add_turn(history.load("plan"), turn, options={})
     history.add_turn(history.load("plan"), Turn("c", Reply(text="C"), "one"), options={}, position=0)
     assert [(turn.prompt, turn.images) for turn in history.load("plan").turns] == [("c", ()), ("b", (image,))]
+
+
+def test_cells_share_the_turns_of_their_conversation(store: MemoryConversations) -> None:
+    """Row 100. Each cell loads its conversation; what it knows is not made again."""
+    chat = Chat(settings=lambda: Settings(model="echo/echo"))
+    history = ChatHistory(chat, location=lambda: CellLocation(is_notebook=True, execution=1), store=lambda: store)
+    loaded = []
+    for prompt in "abcd":
+        history.add_turn(history.load("plan"), Turn(prompt, Reply(text=prompt.upper())), options={})
+        loaded.append(history.load("plan").turns)
+    for before, after in itertools.pairwise(loaded):
+        assert len(after) == len(before) + 1
+        assert all(one is other for one, other in zip(before, after, strict=False))
+    store.drop("", "plan", [loaded[-1][1].number])
+    assert [turn.prompt for turn in history.load("plan").turns] == ["a", "c", "d"]
+    store.rewind("", "plan", loaded[-1][2].number)
+    assert [turn.prompt for turn in history.load("plan").turns] == ["a", "b", "c"]
+    store.delete("", "plan")
+    assert history.load("plan").turns == ()
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_import_that_is_interrupted_leaves_nothing(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 101."""
+    store = MemoryConversations() if kind == "memory" else SqliteConversations(tmp_path / "c.sqlite3")
+    notebook = Notebook(store)
+    for number in range(4):
+        notebook.run(f"cell{number}", f"q{number}")
+    path = tmp_path / "talk.json"
+    notebook.session.command(f"export '{path}'")
+    add, count = TurnTree.append, 0
+
+    def stopped(self: TurnTree, *args: Any, **keywords: Any) -> int:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return add(self, *args, **keywords)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TurnTree, "append", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            notebook.session.command(f"import '{path}' copy")
+    assert store.load("", "copy") is None
+    notebook.session.command(f"import '{path}' copy")
+    assert prompts(store, "copy", "") == ["q0", "q1", "q2", "q3"]
+    store.close()
 
 
 def test_system_message_of_a_rerun_stays(notebook: Notebook, store: MemoryConversations) -> None:

@@ -234,7 +234,7 @@ def test_captured_cell_keeps_the_text_before_an_error() -> None:
 THOUGHT = Reply(text="Four.", thinking="Hm, 2 + 2.", model="echo/echo", elapsed_s=0.5)
 
 
-def test_notebook_shows_dim_open_while_there_is_nothing_else_then_folded() -> None:
+def test_notebook_shows_thinking_open_while_there_is_nothing_else_then_folded() -> None:
     clock, screen = Clock(), Screen()
     view = notebook_view(screen.publish, clock=clock)
     view.think("Hm,")
@@ -277,7 +277,7 @@ def test_status_gives_way_to_thinking() -> None:
     assert len(screen.sent) == 1
 
 
-def test_view_that_does_not_stream_shows_dim_with_the_reply_only() -> None:
+def test_view_that_does_not_stream_shows_thinking_with_the_reply_only() -> None:
     screen = Screen()
     view = notebook_view(screen.publish, clock=Clock(), is_streamed=False)
     view.think("Hm")

@@ -33,6 +33,7 @@ from aichat_magic.store.conversations import (
     TurnRecord,
     open_conversations,
 )
+from aichat_magic.store.tree import TurnTree
 
 
 class Clock:
@@ -519,20 +520,82 @@ def test_file_that_is_deleted_under_our_feet_is_made_again(file_store: SqliteCon
     assert prompts(file_store) == "b"
 
 
-def test_thousand_turns_are_loaded_by_a_few_statements_and_a_few_calls_each(file_store: SqliteConversations) -> None:
+def test_thousand_turns_are_loaded_by_a_few_statements_and_a_few_calls_each(
+    file_store: SqliteConversations, path: Path
+) -> None:
     """19 calls a turn: about 6 ms for all."""
     append_words(file_store, "word " * 1000)
-    found = file_store.load(SCOPE, "main")
-    assert found is not None
-    assert len(found.turns) == 1000
-    assert calls_of(lambda: file_store.load(SCOPE, "main")) <= 25 * 1000
-    database = file_store._log()._database
+    other = SqliteConversations(path)  # another kernel, which has read nothing yet
+    assert other.load("", "x") is None
+    database = other._log()._database
     assert database is not None
     statements: list[str] = []
     database.connection.set_trace_callback(statements.append)
-    file_store.load(SCOPE, "main")
+    assert calls_of(lambda: other.load(SCOPE, "main")) <= 25 * 1000
     database.connection.set_trace_callback(None)
+    found = other.load(SCOPE, "main")
+    assert found is not None
+    assert len(found.turns) == 1000
     assert 0 < len(statements) <= 10
+    other.close()
+
+
+def test_only_turns_that_are_new_are_read_again(store: ConversationStore) -> None:
+    """Row 100: 5,000 turns cost a cell no more than a few do."""
+    store.append_all(SCOPE, "main", [a_turn(f"word{number}", created=float(number)) for number in range(1000)])
+    before = store.load(SCOPE, "main")
+    assert before is not None
+    append_words(store, "new")
+    if isinstance(store, SqliteConversations) and store._log()._waiting:
+        return  # each reading makes all that waits anew
+    assert calls_of(lambda: store.load(SCOPE, "main")) <= 200
+    after = store.load(SCOPE, "main")
+    assert after is not None
+    assert [turn.prompt for turn in after.turns] == [*(turn.prompt for turn in before.turns), "new"]
+    assert all(one is other for one, other in zip(before.turns, after.turns, strict=False))
+
+
+def test_turns_of_another_file_in_the_place_of_one_are_not_taken_for_its_turns(path: Path, tmp_path: Path) -> None:
+    one, two = SqliteConversations(path, clock=Clock()), SqliteConversations(tmp_path / "other", clock=Clock(5.0))
+    append_words(one, "a b c")
+    append_words(two, "d e f")  # the same ids
+    assert prompts(one) == "a b c"
+    one.close()
+    two.close()
+    os.replace(tmp_path / "other", path)
+    assert prompts(one) == "d e f"
+    one.close()
+
+
+def test_several_turns_are_added_or_none(store: ConversationStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 101: an interrupt halfway."""
+    append_words(store, "a")
+    add, count = TurnTree.append, 0
+
+    def stopped(self: TurnTree, *args: Any, **keywords: Any) -> int:
+        nonlocal count
+        count += 1
+        if count > 5:
+            raise KeyboardInterrupt
+        return add(self, *args, **keywords)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TurnTree, "append", stopped)
+        for name in ("main", "other"):
+            count = 0
+            with pytest.raises(KeyboardInterrupt):
+                store.append_all(SCOPE, name, [a_turn(word) for word in "bcdefghij"])
+    assert prompts(store) == "a"
+    assert store.load(SCOPE, "other") is None
+    append_words(store, "z")
+    assert prompts(store) == "a z"
+    store.append_all(SCOPE, "main", [a_turn("x"), a_turn("y")], is_new=True, system="S")
+    assert prompts(store) == "x y"
+    with pytest.raises(BadInputError):
+        store.append_all(
+            SCOPE, "main", [a_turn("p"), TurnRecord(prompt="q", reply=Reply(text="", finish_reason="truncated"))]
+        )
+    assert prompts(store) == "x y"
 
 
 # Many at once

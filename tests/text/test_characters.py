@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +25,13 @@ from aichat_magic.chat import chat as chat_module
 from aichat_magic.chat.chat import Chat
 from aichat_magic.core.errors import BadInputError
 from aichat_magic.core.json_text import values_in, without_unfit
+from aichat_magic.core.messages import Message, Reply
 from aichat_magic.core.settings import Settings
 from aichat_magic.core.sync import run
 from aichat_magic.store.sqlite import SqliteStore
-from aichat_magic.text.characters import fit, is_blank, terminal_text
+from aichat_magic.text.characters import encodable, fit, is_blank, terminal_text
+from aichat_magic.text.terminal import write_stdout
+from aichat_magic.text.widgets import Note, Table, Transcript
 
 UNFIT = ["a\ud83db", "a\udc00b", "a\0b", "\ud800"]
 TAG = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"  # the flag of England
@@ -241,3 +246,37 @@ def test_terminal_text_is_clean_and_the_same_in_pieces(pieces: list[str]) -> Non
     whole = terminal_text("".join(pieces))
     assert not FORBIDDEN.search(whole)
     assert "".join(map(terminal_text, pieces)) == whole
+
+
+@given(st.text(), st.sampled_from(["cp1252", "ascii", "latin-1", "cp437", "utf-8", "utf-16", "no-such-encoding", None]))
+def test_any_text_can_be_written_to_a_terminal_of_any_encoding(text: str, encoding: str | None) -> None:
+    shown = encodable(terminal_text(text), encoding)
+    shown.encode("ascii" if encoding == "no-such-encoding" else encoding or "utf-8")
+    if encoding in ("utf-8", "utf-16", None):
+        assert shown == terminal_text(text)
+
+
+def test_letters_that_a_terminal_lacks_have_readable_replacements() -> None:
+    text = "\u201cna\u00efve\u201d \u2013 5 \u2264 6 \u2192 \u2026 \u03c0 \U0001f642"
+    assert encodable(text, "ascii") == '"na\\xefve" - 5 <= 6 -> ... \\u03c0 \\U0001f642'
+    assert encodable(text, "cp1252") == ("\u201cna\u00efve\u201d \u2013 5 <= 6 -> \u2026 \\u03c0 \\U0001f642")
+
+
+def test_views_are_made_for_the_encoding_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 101. IPython prints them itself, and would raise."""
+    text = "caf\u00e9 \u2192 \u03c0"
+    views = (
+        Reply(text=text),
+        Note(text),
+        Table(text, ("a",), ((text,),)),
+        Transcript(title=text, messages=(Message("user", text),)),
+    )
+    for encoding in ("cp1252", "ascii", "latin-1"):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        for view in views:
+            bundle = view._repr_mimebundle_()
+            bundle["text/plain"].encode(encoding)
+            assert "->" in bundle["text/plain"]
+            assert "\u2192" in bundle["text/html"]
+            write_stdout(text)
+        sys.stdout.flush()

@@ -223,6 +223,10 @@ def test_commands_with_a_similar_name_are_typeset() -> None:
         "[" * 80_000, "![" * 40_000, ">" * 80_000, "*" * 80_000, "*a" * 40_000, "`a" * 40_000, "[a](" * 20_000,
         "$a " * 26_000, "\\[x\n" * 20_000, "\\(" * 40_000, "\\begin{align}\n" * 5_000, "- " * 40_000, "[a][" * 20_000,
         "".join("  " * depth + "- a\n" for depth in range(250)), "|" * 80_000, "<a " * 26_000, "\\" * 80_000,
+        "<sub>" * 16_000, "<sub>x</sub>" * 6_600, "<details>\n" * 8_000, "<details></details>\n" * 4_000,
+        "<details><summary>" * 4_400, "[^1]: " * 13_000, "[^1]: x\n" * 10_000, "https://a " * 8_000,
+        "- [ ] x\n" * 10_000, "https://a" + ")" * 70_000, "> <details>\n" * 6_000, "x:" * 40_000,
+        "<details>\n```\n" * 5_000,
     ],
 )  # fmt: skip
 def test_pathological_text_costs_little_more_than_ordinary_text_of_its_length(text: str) -> None:

@@ -61,7 +61,7 @@ def test_summary_line_says_what_is_known(reply: Reply, line: str) -> None:
 
 def test_bundle_has_safe_html_with_a_footer_and_plain_text() -> None:
     bundle = reply_bundle(REPLY)
-    assert set(bundle) == {"text/plain", "text/html"}
+    assert set(bundle) == {"text/plain", "text/html", "text/latex"}
     assert bundle["text/plain"] == "Hello **you**"
     assert "<strong>you</strong>" in bundle["text/html"]
     assert Checked(bundle["text/html"]).text.endswith(summary_line(REPLY))
