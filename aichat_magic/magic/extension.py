@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,7 @@ class AIChat(Magics):
         """Ask a model. `%aichat help` shows the commands and flags."""
         with _short_errors(is_debug="--debug" in line.split()):
             session = self._session or self._begin()
+            self._show_prompt(line, cell)
             return session.command(line) if cell is None else session.cell(line, cell)
 
     def _begin(self) -> Session:
@@ -137,6 +139,19 @@ class AIChat(Magics):
             notebook=Notebook(cells=self._cells, number_of=self._number_of, put_below=self._put_below),
         )
         return self._session
+
+    def _show_prompt(self, line: str, cell: str | None) -> None:
+        """Write a prompt that comes from a file above its reply: in a terminal, nobody else has written it there."""
+        shell: Any = self.shell
+        # IPython names the notebook or script here while it runs, for `ipython FILE` and `%run FILE` alike.
+        is_file = str(self._user_ns.get("__file__", "")).endswith((".ipynb", ".ipy"))
+        if is_file and getattr(shell, "kernel", None) is None:
+            from ..text.characters import terminal_text
+            from ..text.terminal import write_stdout
+
+            source = f"%aichat {line}" if cell is None else f"%%aichat {line}".rstrip() + f"\n{cell}"
+            lines = terminal_text(source).rstrip().split("\n")
+            write_stdout("\nIn: " + "\n    ".join(lines) + "\n")
 
     def _cells(self) -> list[str]:
         """Return the sources of all cells before the running one, as written; their index is their number."""
@@ -345,6 +360,12 @@ def load(shell: Any) -> None:
     if shell.Completer is not None:  # a shell without a terminal may lack it
         shell.Completer.custom_matchers.append(magics.matcher)
     shell.input_transformers_cleanup.append(keep_questions)
+    # IPython runs a typed cell magic only after a second empty line. Nobody types in pipes, kernels and files.
+    is_typed = getattr(shell, "simple_prompt", True) is False and "__file__" not in shell.user_ns
+    if is_typed and sys.stdout.isatty():
+        from ..text.terminal import write_stdout
+
+        write_stdout("Below a %%aichat line, three Enters send the prompt. In one line: %aichat ask TEXT\n")
 
 
 def keep_questions(lines: list[str]) -> list[str]:

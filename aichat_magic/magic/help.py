@@ -18,7 +18,8 @@ _TERM = 14
 TOPICS: Mapping[str, str] = {
     "asking": """\
 A %%aichat cell is a prompt. It is sent with the conversation so far. The reply streams in below the cell and is its
-value: str(_) is the text; _.code, _.json, _.usage, _.model and _.finish_reason tell the rest.
+value: str(_) is the text; _.code, _.json, _.usage, _.model and _.finish_reason tell the rest. In a terminal, press
+Enter three times after the prompt to send it: IPython waits for two empty lines.
 
 When you run a cell of a notebook again, its new turn replaces the old one; later turns stay as they are. This needs a
 front end that sends cell ids, such as JupyterLab or VS Code.""",

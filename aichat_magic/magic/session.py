@@ -231,6 +231,12 @@ class Session:
     def _batch(self, arguments: CellArguments, template: str) -> BatchRun | None:
         """Run a prompt over the rows of a table. Finished rows are in the column, also when the run is stopped."""
         frame: Any = self._variables.get(arguments.batch)
+        if not arguments.batch.isidentifier():
+            value = shorten(arguments.batch, 60)
+            raise BadInputError(
+                f"--batch takes the name of a DataFrame, and nothing is evaluated. Assign it to a variable first: "
+                f"rows = {value}; then --batch rows"
+            )
         if not hasattr(frame, "columns") or not hasattr(frame, "aichat"):
             known = [name for name, value in self._variables.items() if hasattr(value, "columns") and name[0] != "_"]
             raise UnknownNameError(
@@ -293,7 +299,8 @@ class Session:
         if history.left_out and name not in self._warned:
             self._warned.add(name)
             yield (
-                f"The {history.left_out} oldest turns of {name!r} no longer fit and are not sent. "
+                f"The {'oldest turn' if history.left_out == 1 else f'{history.left_out} oldest turns'} of {name!r} no "
+                f"longer {'fits and is' if history.left_out == 1 else 'fit and are'} not sent. "
                 f"To send more: %aichat set max_history_tokens N; to start over: --new"
             )
 
