@@ -26,8 +26,8 @@ from report import Report, Table, arguments
 from server import serving
 
 from aichat_magic import Reply, batch
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.messages import ChatRequest, Message
-from aichat_magic.core.settings import Endpoint
 from aichat_magic.http.client import HttpClient, HttpRequest
 from aichat_magic.providers.openai import OpenAI
 

@@ -81,7 +81,7 @@ def main(words: list[str]) -> int:
     with ThreadPoolExecutor(max_workers=2) as pool:
         for (row, removal), (missed, said) in zip(pairs, pool.map(lambda pair: is_missed(*pair), pairs), strict=True):
             useless += not missed
-            print(f"{'red ' if missed else 'GREEN'} row {row.number:2}  {removal}", flush=True)
+            print(f"{'red ' if missed else 'GREEN'} row {row.number:2}{row.part}  {removal}", flush=True)
             if not missed:
                 print(said)
     print(f"{len(pairs)} defences taken out in {time.monotonic() - began:.0f} s; {useless} of them went unnoticed")

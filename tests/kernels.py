@@ -251,14 +251,16 @@ class Kernel:
 
     # --- cells
 
-    def start(self, code: str, *, cell_id: str | None = None, subshell: str | None = None) -> str:
-        """Send a cell and return at once with its key."""
+    def start(
+        self, code: str, *, cell_id: str | None = None, subshell: str | None = None, can_type: bool = False
+    ) -> str:
+        """Send a cell and return at once with its key; `can_type`: it may ask the user (see `type`)."""
         content = {
             "code": code,
             "silent": False,
             "store_history": True,
             "user_expressions": {},
-            "allow_stdin": False,
+            "allow_stdin": can_type,
             "stop_on_error": True,
         }
         metadata = {} if cell_id is None else {"cellId": cell_id}
@@ -269,6 +271,12 @@ class Kernel:
         self._outcomes[key] = Outcome()
         self._client.shell_channel.send(message)
         return key
+
+    def type(self, text: str, timeout: float = PATIENCE_S) -> dict[str, Any]:
+        """Wait until a cell asks the user, answer, and return the content of its request."""
+        content: dict[str, Any] = self._client.get_stdin_msg(timeout=timeout)["content"]
+        self._client.input(text)
+        return content
 
     def begun(self, key: str, timeout: float = PATIENCE_S) -> None:
         """Wait until the kernel has started the cell."""

@@ -365,6 +365,7 @@ class ChatServer:
         url: Base URL of the API: ``http://127.0.0.1:PORT/v1``.
         root: The same without ``/v1``.
         port: The port.
+        models: The list of models, as JSON.
         requests: Every request, in the order of arrival.
         connections: Connections accepted so far.
         open_connections: Connections open now.
@@ -381,6 +382,7 @@ class ChatServer:
     ) -> None:
         """`answer(received, attempt)` chooses; `attempt` counts equal requests from 1."""
         self.answer = answer or echo
+        self.models: Any = {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
         self.requests: list[Received] = []
         self.connections = 0
         self.in_flight = 0
@@ -484,7 +486,7 @@ class ChatServer:
     def _choose(self, received: Received) -> Answer:
         self.requests.append(received)
         if received.method == "GET" and received.path.partition("?")[0].endswith("/models"):
-            return payload({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+            return payload(self.models)
         identity = (received.method, received.path, received.body)
         self._attempts[identity] += 1
         return self.answer(received, self._attempts[identity])

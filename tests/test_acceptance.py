@@ -29,13 +29,13 @@ def names_in(path: str) -> frozenset[str]:
 
 
 def by_number(row: Row) -> str:
-    return str(row.number)
+    return f"{row.number}{row.part}"
 
 
 def test_every_row_is_there_once() -> None:
-    numbers = [row.number for row in ROWS]
-    assert len(set(numbers)) == len(numbers)
-    assert set(range(1, 69)) <= set(numbers)
+    names = [by_number(row) for row in ROWS]
+    assert len(set(names)) == len(names)
+    assert set(range(1, 69)) <= {row.number for row in ROWS}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=by_number)

@@ -29,9 +29,10 @@ REPLY = Reply(
     usage=Usage(input_tokens=12, output_tokens=34),
     elapsed_s=1.5,
 )
-# What GitHub leaves of the HTML in a saved notebook: tables, code, links; no style, no class, no script.
+# What GitHub leaves of the HTML in a saved notebook: tables, code, links, folds; no style, no class, no script.
 KEPT = set(
-    "a b br code div em h1 h2 h3 h4 h5 h6 hr img li ol p pre s span strong table tbody td th thead tr ul".split()
+    "a b br code details div em h1 h2 h3 h4 h5 h6 hr img li ol p pre s span strong summary table tbody td th thead tr "
+    "ul".split()
 )
 
 
@@ -84,6 +85,7 @@ def views(server: ChatServer) -> dict[str, Any]:
     return {
         "reply": REPLY,
         "broken": Reply(text="It began", finish_reason="truncated"),
+        "thinking": Reply(text="Four.", thinking="**Hm**, 2 + 2.", usage=Usage(reasoning_tokens=1200)),
         "run": frame.aichat.run("Say {x}", **options),
         "preview": frame.aichat.preview("Say {x}", n=3, **options),
         "usage": Table("Usage", ("model", "replies", "cost"), (("openai/test-model", 3, "unknown"),)),
@@ -115,6 +117,9 @@ def test_views_read_well_without_styles(views: dict[str, Any]) -> None:
     assert ["column", "missing"] in reply
     assert ["sex", "11"] in reply
     assert reply[-1] == ["openai/test-model · 12 + 34 tokens · 1.5 s"]  # a line of its own
+    thinking = Cleaned(bundle(views["thinking"])["text/html"])
+    assert "".join(map(str, thinking.shown)).startswith("['Thinking (1,200 tokens)")
+    assert ("details", "open") not in thinking.attributes
     assert Cleaned(bundle(views["broken"])["text/html"]).shown[-1] == ["⚠ broke off before its end"]
     run = Cleaned(bundle(views["run"])["text/html"]).shown
     assert ["rows", "4"] in run

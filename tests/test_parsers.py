@@ -32,11 +32,12 @@ from kernels import clean_environment
 from safe_html import HOSTILE, MARKDOWN, Checked
 from servers import Answer, ChatServer, Received, chunks, payload, text
 
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import AichatError, BadInputError, ConfigError, MalformedReplyError, TooLargeError
 from aichat_magic.core.json_text import SchemaError, values_in
 from aichat_magic.core.messages import ChatRequest, Message, Reply
 from aichat_magic.core.secrets import Secret
-from aichat_magic.core.settings import Endpoint, Settings, load_settings
+from aichat_magic.core.settings import Settings, load_settings
 from aichat_magic.core.usage import Usage
 from aichat_magic.http.client import HttpClient
 from aichat_magic.http.rate_limits import rate_limits_from

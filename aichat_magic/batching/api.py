@@ -52,8 +52,11 @@ async def batch_async(
     prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Unpack[BatchKeywords]
 ) -> list[Reply | AichatError | None]:
     """Do the same as `batch` in asynchronous code."""
-    runner = _runner(prompts, chat or shared_chat(), options)
+    chat = chat or shared_chat()
+    runner = _runner(prompts, chat, options)
     await runner.run()
+    if len(runner) and (line := chat.introductions.line(runner.call, is_relied_on=True)):
+        chat.say(line)
     if runner.stopped_by is not None:
         raise BatchStoppedError(
             f"The run stopped after {counted(runner.progress().done, 'row')}: {runner.stopped_by} "

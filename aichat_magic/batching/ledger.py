@@ -27,6 +27,7 @@ class RowLedger:
         hits: Rows answered from the store.
         duplicates: Rows answered with the reply to an equal row of the run.
         errors: Rows that failed.
+        cut: Rows whose reply was cut by a limit of its tokens.
     """
 
     def __init__(self, plan: BatchPlan, rows: Iterable[Row], on_row: Callable[[RowResult], None] | None) -> None:
@@ -47,7 +48,7 @@ class RowLedger:
         # Further rows with the same request as an open one, by its number.
         self._duplicates: dict[int, list[int]] = {}
         self.is_read = False
-        self.open = self.done = self.missing = self.hits = self.duplicates = self.errors = 0
+        self.open = self.done = self.missing = self.hits = self.duplicates = self.errors = self.cut = 0
 
     def __len__(self) -> int:
         """Return the number of rows read so far."""
@@ -76,6 +77,11 @@ class RowLedger:
         error_of = self._results.error
         found = ((row, error_of(number)) for row, number in enumerate(self._request_of_row) if number != _MISSING)
         return {row: error for row, error in found if error is not None}
+
+    def cut_rows(self) -> list[int]:
+        """Return the rows whose reply was cut by a limit of its tokens."""
+        cut = self._results.cut
+        return [row for row, number in enumerate(self._request_of_row) if number in cut] if cut else []
 
     @property
     def replaced(self) -> int:
@@ -146,6 +152,7 @@ class RowLedger:
         else:
             self.hits += is_hit
             self.duplicates += is_duplicate
+            self.cut += number in self._results.cut
         if self._on_row is not None:  # most runs need no object for each row
             outcome = self._results[number]
             reply = outcome if isinstance(outcome, Reply) else None

@@ -21,6 +21,7 @@ class Progress:
         duplicates: Rows equal to another row of this run, answered with its reply.
         errors: Rows that failed.
         missing: Rows with a missing value: they send nothing.
+        cut: Rows whose reply was cut by a limit of its tokens, such as `max_tokens`.
         calls: Requests sent, including retries.
         in_flight: Requests in flight now.
         concurrency: Current limit of requests in flight.
@@ -37,6 +38,7 @@ class Progress:
     duplicates: int = 0
     errors: int = 0
     missing: int = 0
+    cut: int = 0
     calls: int = 0
     in_flight: int = 0
     concurrency: int = 0
@@ -55,7 +57,10 @@ class Progress:
             ("rows", f"{self.done:,}" + (f" of {self.rows:,}" if self.rows not in (None, self.done) else "")),
             ("time", f"{self.elapsed_s:.1f} s, {rate:,.{0 if rate >= 100 else 1}f} rows/s"),
             ("calls", f"{self.calls:,}"),
-            ("tokens", f"{usage.input_tokens or 0:,} + {usage.output_tokens or 0:,}"),
+            (
+                "tokens",
+                f"{usage.input_tokens or 0:,} + {usage.output_tokens or 0:,}{usage.details and f' ({usage.details})'}",
+            ),
             ("cost", cost),
         ]
         return (*found, *((name, f"{count:,}") for name, _, count in self._special() if count))
@@ -70,6 +75,7 @@ class Progress:
             ("from the store", "from the store", self.hits),
             ("duplicates", "duplicate", self.duplicates),
             ("missing", "missing", self.missing),
+            ("cut", "cut", self.cut),
             ("errors", "error", self.errors),
         )
 

@@ -107,9 +107,19 @@ class BatchRunner:
         self.stopped_by: AichatError | None = None
 
     @property
+    def call(self) -> Call:
+        """Return the call that each row's is made from."""
+        return self._plan.call
+
+    @property
     def model(self) -> str:
         """Return the model as ``provider/model``."""
         return self._plan.call.model
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Return the user's limit of the tokens of each reply; None without one."""
+        return self._plan.call.request.options.max_tokens
 
     @property
     def usage(self) -> Usage:
@@ -148,6 +158,10 @@ class BatchRunner:
         """Return the error of each failed row, by the row's position."""
         return self._rows.errors_by_row()
 
+    def cut_rows(self) -> list[int]:
+        """Return the rows whose reply was cut by a limit of its tokens."""
+        return self._rows.cut_rows()
+
     @property
     def pending(self) -> int:
         """Return the number of rows that were read and are not done."""
@@ -173,6 +187,7 @@ class BatchRunner:
             duplicates=rows.duplicates,
             errors=rows.errors,
             missing=rows.missing,
+            cut=rows.cut,
             calls=self.calls,
             in_flight=self._in_flight,
             concurrency=self._plan.limiter.concurrency,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from ..text.words import nearest, shorten
 from .errors import ConfigError, OptionError
 from .prices import Price
 from .secrets import Secret, key_from
-from .urls import checked_url
+from .urls import base_url_of
 
 
 def _boolean(text: str) -> bool:
@@ -49,6 +50,14 @@ _TYPE_NAMES: dict[Callable[[str], Any], str] = {
     int: "a whole number",
     _boolean: "true or false",
 }
+# Entries of a table [providers.NAME] that are no texts, and what they must be.
+_ENTRY_TYPES: dict[str, tuple[Any, str]] = {"headers": (dict, "a table"), "keyring": (bool, "true or false")}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, section 5.6.2
+# What frames a request, and what decides how its response is read.
+_OWN_HEADERS = frozenset((
+    "host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect",
+    "accept-encoding", "cookie",
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +69,16 @@ class ProviderSettings:
         key: Its key, or None.
         key_env: Environment variable that holds its key; empty: the provider's own.
         default_model: The model meant by the provider's name alone; empty: the provider's own.
+        headers: Further headers of each request to this address, by name; their values may be secret.
+        is_key_in_keyring: Whether the key is in the system's keyring.
     """
 
     base_url: str = ""
     key: Secret | None = None
     key_env: str = ""
     default_model: str = ""
+    headers: tuple[tuple[str, Secret], ...] = ()
+    is_key_in_keyring: bool = False
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -93,7 +106,8 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if name not in SETTING_TYPES:
             raise ConfigError(f"Unknown setting {name!r} in {path}.{nearest(name, SETTING_TYPES)}")
         content[name] = _checked_type(name, value, path)
-    if any("api_key" in table for table in tables.get("providers", {}).values() if isinstance(table, dict)):
+    providers = [table for table in tables.get("providers", {}).values() if isinstance(table, dict)]
+    if any({"api_key", "headers"} & set(table) for table in providers):
         _warn_if_others_can_read(path)
     return content, tables
 
@@ -117,9 +131,13 @@ def _parsed(path: Path) -> tuple[str, dict[str, Any]]:
     except RecursionError:
         return "it nests too deep", {}
     providers = content.get("providers")
-    for table in [content, *(providers.values() if isinstance(providers, dict) else ())]:
-        for name in {"proxy", "api_key"} & set(table if isinstance(table, dict) else ()):
+    tables = [table for table in (providers.values() if isinstance(providers, dict) else ()) if isinstance(table, dict)]
+    for table in [content, *tables]:
+        for name in {"proxy", "api_key"} & set(table):
             table[name] = Secret(table[name]) if isinstance(table[name], str) else None
+        headers: Any = table.get("headers")
+        for name in list(headers) if isinstance(headers, dict) else ():
+            headers[name] = Secret(headers[name]) if isinstance(headers[name], str) else None
     return "", content
 
 
@@ -154,21 +172,38 @@ def converted(text: str, wanted: Callable[[str], Any], source: str) -> Any:
 
 def provider_settings(name: str, table: Any) -> ProviderSettings:
     """Check one table ``[providers.NAME]``, and return it as a value."""
-    known = ("base_url", "api_key", "api_key_env", "default_model")
+    known = ("base_url", "api_key", "api_key_env", "default_model", "headers", "keyring")
     if not isinstance(table, dict):
         raise ConfigError(f"[providers.{name}] must be a table.")
     for entry, value in table.items():
         if entry not in known:
             raise ConfigError(f"Unknown setting {entry!r} in [providers.{name}].{nearest(entry, known)}")
-        if not isinstance(value, str | Secret):
-            raise ConfigError(f"{entry} in [providers.{name}] must be a text.")
+        wanted, kind = _ENTRY_TYPES.get(entry, ((str, Secret), "a text"))
+        if not isinstance(value, wanted):
+            raise ConfigError(f"{entry} in [providers.{name}] must be {kind}.")
     key = table.get("api_key")
     return ProviderSettings(
-        base_url=checked_url(table["base_url"].strip(), "base URL") if "base_url" in table else "",
+        base_url=base_url_of(table["base_url"]) if "base_url" in table else "",
         key=key_from(key, f"[providers.{name}]") if key else None,
         key_env=table.get("api_key_env", ""),
         default_model=table.get("default_model", ""),
+        headers=tuple(_header(name, *pair) for pair in table.get("headers", {}).items()),
+        is_key_in_keyring=table.get("keyring", False),
     )
+
+
+def _header(provider: str, name: str, value: Any) -> tuple[str, Secret]:
+    """Check one entry of ``[providers.NAME.headers]``. No error shows its value."""
+    where = f"[providers.{provider}.headers]"
+    if not _HEADER_NAME.fullmatch(name):
+        raise ConfigError(f"{shorten(name, 40)!r} in {where} is no name that a header can have.")
+    if name.lower() in _OWN_HEADERS:
+        raise ConfigError(f"{name} in {where} cannot be set: each request has its own.")
+    if not isinstance(value, Secret):
+        raise ConfigError(f"{name} in {where} must be a text.")
+    if not value or not value.reveal().isascii() or not value.reveal().isprintable():
+        raise ConfigError(f"{name} in {where} is empty, or holds a line end or another character that no header has.")
+    return name, value
 
 
 def _warn_if_others_can_read(path: Path) -> None:
@@ -181,7 +216,7 @@ def _warn_if_others_can_read(path: Path) -> None:
 
 def price_from(name: str, table: Any) -> Price:
     """Check one table ``[prices."provider/model"]``, and return it as a value."""
-    known = ("input", "output", "cached")
+    known = ("input", "output", "cached", "cache_write")
     if not isinstance(table, dict) or not {"input", "output"} <= set(table):
         raise ConfigError(f'[prices."{name}"] must have input and output: US dollars for a million tokens.')
     for entry, value in table.items():

@@ -216,14 +216,22 @@ class EmptyReplyError(ProviderError):
 
     Attributes:
         finish_reason: Why the reply ended: ``length``, ``content_filter``, ``refusal``, ``tool_calls`` or ``stop``.
+        reply: The reply, with its usage, its thinking and what text it has; None where it is not known.
     """
 
     def __init__(
-        self, message: str, *, provider: str = "", retry_after_s: float | None = None, finish_reason: str = "stop"
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        retry_after_s: float | None = None,
+        finish_reason: str = "stop",
+        reply: Any = None,
     ) -> None:
-        """Store with the message why the reply ended."""
+        """Store with the message the reply, and why it ended."""
         super().__init__(message, provider=provider, retry_after_s=retry_after_s)
         self.finish_reason = finish_reason
+        self.reply = reply
 
 
 class BlankReplyError(EmptyReplyError):

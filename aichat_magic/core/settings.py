@@ -1,7 +1,4 @@
-"""Settings, merged from the session (`%config`, `%aichat set`), the environment, the TOML file and the defaults.
-
-Keys, too: which key goes to which host is decided here.
-"""
+"""Settings, merged from the session (`%config`, `%aichat set`), the environment, the TOML file and the defaults."""
 
 from __future__ import annotations
 
@@ -16,54 +13,15 @@ from typing import Any
 
 from ..text.words import nearest
 from .config_file import SETTING_TYPES, ProviderSettings, converted, price_from, provider_settings, read_config
-from .errors import ConfigError, MissingKeyError, OptionError
+from .endpoints import Endpoint, EndpointSearch, Preset
+from .errors import ConfigError, OptionError
+from .keys import KeyRing
 from .options import OPTION_NAMES, OPTION_TYPES, UNSET, Options, options_from
 from .prices import Price
-from .secrets import Environment, Secret, key_from
-from .urls import checked_proxy, checked_url, host_of
+from .secrets import Environment, Secret
+from .urls import base_url_of, checked_proxy
 
 DEFAULT_MODEL = "local/smollm2-135m"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """Built-in facts about a provider.
-
-    Attributes:
-        base_url: Address of its API, without a final slash.
-        key_env: Environment variable that holds its key; empty when it takes none.
-        needs_key: Whether a request without a key is pointless.
-        default_model: The model meant by the provider's name alone; empty when there is none.
-        start: How to start its server, for one that runs on the user's machine: a command or a few words.
-    """
-
-    base_url: str
-    key_env: str = ""
-    needs_key: bool = False
-    default_model: str = ""
-    start: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Address, key and proxy for the server of one provider.
-
-    Attributes:
-        provider: The provider's name: ``"groq"``.
-        base_url: Address of its API, without a final slash; empty for a provider without a server.
-        key: The key for exactly this host, or None.
-        proxy: Proxy for it; None: as the environment says.
-    """
-
-    provider: str
-    base_url: str = ""
-    key: Secret | None = None
-    proxy: Secret | None = None
-
-    @property
-    def host(self) -> str:
-        """Return ``scheme://host:port`` of the server, for the store and for messages; empty without a server."""
-        return host_of(self.base_url) if self.base_url else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +30,7 @@ class Settings:
 
     Attributes:
         model: ``provider/model``, or an alias.
-        base_url: Address for the provider of `model`, and for `openai`; empty: the provider's own.
+        base_url: Address of the user's own server; `configured_address` says for which models. Empty: none.
         proxy: Proxy for all requests; None: as the environment says.
         system: System message of new conversations; empty: none.
         options: Sampling settings for every request.
@@ -86,6 +44,7 @@ class Settings:
         prices: The user's own prices, by ``provider/model``.
         environ: The environment, for keys.
         origins: By name, where each value comes from that is not a default: a variable, the file, this session.
+        keys: The keys that were entered in this session, or saved in the system's keyring.
     """
 
     model: str = DEFAULT_MODEL
@@ -103,6 +62,7 @@ class Settings:
     prices: Mapping[str, Price] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    keys: KeyRing = field(default_factory=KeyRing, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check every range, and wrap the environment so that it never prints.
@@ -117,91 +77,83 @@ class Settings:
             if (value := getattr(self, name)) < 0:
                 raise OptionError(f"{name} must be 0 or more, not {value!r}.")
 
+    def model_for(self, base_url: str = "") -> str:
+        """Return the model that is asked when a call names none.
+
+        With an address and no model, it is the provider ``openai`` alone: nothing meant for a server goes to the
+        embedded model.
+
+        Args:
+            base_url: Address given for this call; empty: none.
+        """
+        is_default = self.model == DEFAULT_MODEL and not self.origins.get("model")
+        return "openai" if is_default and (base_url or self.base_url) else self.model
+
+    def configured_address(self, provider: str) -> tuple[str, str]:
+        """Return `base_url` and where it comes from, if it is the address of this provider; else two empty texts.
+
+        It is the server of ``openai``, and so of models without a provider, and of the provider of `model`, unless the
+        model was set nearer (this session, the environment, the file) than the address: whoever names another
+        provider after that means its own server.
+        """
+        origin = self.origins.get("base_url", "")
+        home = self.aliases.get(self.model, self.model).strip().partition("/")[0]
+        is_home = provider == home and _nearness(origin) >= _nearness(self.origins.get("model", ""))
+        if self.base_url and (is_home or provider == "openai"):
+            return self.base_url, origin or "base_url"
+        return "", ""
+
+    def search(self, provider: str, preset: Preset) -> EndpointSearch:
+        """Return the places in which the address and the key of a provider are looked for."""
+        return EndpointSearch(
+            provider=provider,
+            preset=preset,
+            mine=self.providers.get(provider, ProviderSettings()),
+            environ=self.environ,
+            keys=self.keys,
+            config=str(config_path(self.environ)),
+        )
+
     def endpoint(
         self,
         provider: str,
         preset: Preset | None,
         *,
         base_url: str = "",
+        origin: str = "--base-url",
+        model: str = "",
         proxy: Secret | None = None,
         is_dry: bool = False,
     ) -> Endpoint:
-        """Find address, key and proxy for one provider.
-
-        A key is bound to a host: the provider's own, or the one given beside it in the same place (the environment, or
-        the provider's table in the file). An address from elsewhere (a flag, a notebook) never gets the key of another
-        host.
+        """Find address, key and proxy for one provider; see `endpoints` for which key goes to which server.
 
         Args:
             provider: The provider's name.
             preset: Built-in facts about it, or None for a provider without a server.
-            base_url: Address given for this call; empty for the configured one.
+            base_url: Address that takes precedence; empty for the one of file, environment or preset.
+            origin: Where `base_url` comes from.
+            model: Name of the model, for addresses that hold it.
             proxy: Proxy given for this call.
             is_dry: Whether nothing will be sent, so that no key is needed.
 
         Returns:
-            The endpoint; its key is None where there is none for that host.
+            The endpoint; its key is None where there is none for that server.
 
         Raises:
             ConfigError: An address or a key that cannot be used.
-            MissingKeyError: The provider needs a key and there is none for that host.
+            MissingKeyError: The provider needs a key and there is none for that server.
         """
         through = checked_proxy(proxy, "--proxy or proxy=") if proxy else self.proxy
         if preset is None:
             return Endpoint(provider=provider, proxy=through)
-        mine = self.providers.get(provider, ProviderSettings())
-        prefix = provider.upper().replace("-", "_")
-        # AICHAT_BASE_URL is the general setting, not the address of the provider that happens to be called so.
-        env_url = "" if prefix == "AICHAT" else self.environ.get(f"{prefix}_BASE_URL", "")
-        url = base_url or mine.base_url or env_url or preset.base_url
-        if not url:
-            raise ConfigError(f"Provider {provider!r} has no address. Give one: --base-url http://host:port/v1")
-        url = checked_url(url.strip(), "base URL").rstrip("/")
-        host = host_of(url)
+        search = self.search(provider, preset)
+        url, place = search.address(base_url, origin)
+        return search.endpoint(url, place, model=model, proxy=through, is_dry=is_dry)
 
-        key_env = mine.key_env or preset.key_env
-        homes: list[tuple[str, Secret | None]] = []
-        if own := self._variable("AICHAT_API_KEY"):
-            home = self.environ.get("AICHAT_BASE_URL", "").strip()
-            homes.append((home and checked_url(home, "AICHAT_BASE_URL"), key_from(own, "AICHAT_API_KEY")))
-        if mine.key is not None:
-            homes.append((mine.base_url or preset.base_url, mine.key))
-        if key_env and (env_key := self._variable(key_env)):
-            key = key_from(env_key, key_env)
-            homes.append((preset.base_url, key))
-            # The user put both into the same place, so they belong together.
-            homes.append((env_url, key))
-            if mine.key_env:
-                homes.append((mine.base_url, key))
-        key_here = next((key for home, key in homes if home and host_of(home) == host), None)
-        if key_here is None and preset.needs_key and not is_dry and host == host_of(preset.base_url):
-            raise MissingKeyError(
-                f"No key for provider {provider!r}. Set {key_env} in the environment, or write into "
-                f"{config_path(self.environ)}:\n"
-                f"    [providers.{provider}]\n"
-                f'    api_key = "..."\n'
-                f"%aichat providers shows which have a key; the embedded model needs none."
-            )
-        return Endpoint(provider=provider, base_url=url, key=key_here, proxy=through)
 
-    def _variable(self, name: str) -> Secret:
-        """Return an environment variable that holds a key."""
-        return Secret(self.environ.get(name, "").strip())
-
-    def key_source(self, provider: str, preset: Preset) -> str:
-        """Name the place where the key of a provider is found first: a variable, or ``config.toml``. Never the key."""
-        mine = self.providers.get(provider, ProviderSettings())
-        if mine.key is not None:
-            return "config.toml"
-        key_env = mine.key_env or preset.key_env
-        return key_env if key_env and self._variable(key_env) else "AICHAT_API_KEY"
-
-    def has_key(self, provider: str, preset: Preset) -> bool:
-        """Tell whether there is a key for a provider at its own address."""
-        try:
-            return self.endpoint(provider, preset).key is not None
-        except (MissingKeyError, ConfigError):
-            return False
+def _nearness(origin: str) -> int:
+    """Return how near to the user a value was set: the default 0, the file 1, the environment 2, this session 3."""
+    return 3 if origin == "this session" else 2 if origin.startswith("AICHAT_") else 1 if origin else 0
 
 
 def config_path(environ: Mapping[str, str]) -> Path:
@@ -369,7 +321,7 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
         raise ConfigError(f"Unknown setting {name!r}.{nearest(name, setting_names())}")
     defaults = {f.name: f.default for f in dataclasses.fields(Settings)}
     if name == "base_url" and not is_default:
-        checked_url(value.strip(), "base URL")
+        base_url_of(value)
     new: Any = defaults[name] if is_default else converted(value, SETTING_TYPES[name], name)
     return dataclasses.replace(settings, **{name: new})
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import SplitResult, urlsplit
+import ipaddress
+import re
+from functools import lru_cache
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ..text.words import shorten
 from .errors import ConfigError
@@ -11,6 +14,11 @@ from .secrets import Secret
 PORTS = {"http": 80, "https": 443}
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _MAX_CHARS = 120
+# Ends of the addresses that servers' manuals show; what comes before them is the base URL.
+# (``/models`` alone is not always one: Azure AI Foundry has ``/models/chat/completions``.)
+_CALL = re.compile(r"(/(chat/)?completions|/responses|/embeddings|/messages|(?<=/v\d)/models)$", re.IGNORECASE)
+# Parameters that hold a secret, such as ``key``, ``code`` (Azure Functions) and ``sig`` (signed addresses).
+_SECRET_PARAMETER = re.compile(r"(^|[_.-])(key|apikey|token|code|sig|signature|secret|password|auth)$", re.IGNORECASE)
 
 
 def checked_url(url: str, what: str = "URL") -> str:
@@ -33,6 +41,44 @@ def checked_url(url: str, what: str = "URL") -> str:
     if urlsplit(url).username is not None:
         raise ConfigError(f"The {what} holds a user name or password. Keys belong in the environment.")
     return url
+
+
+def base_url_of(url: str, what: str = "base URL") -> str:
+    """Check an address of an API, and return what the paths of the API are added to (`api_url`).
+
+    Args:
+        url: An absolute http or https URL. It may end with the path of a call (``/chat/completions``) and hold a query
+            (``?api-version=...``), which every call then carries.
+        what: Its name in the error.
+
+    Returns:
+        The URL without the path of the call, without a final slash and without a fragment.
+
+    Raises:
+        ConfigError: It cannot be called (see `checked_url`), or its query holds a key.
+    """
+    parts = urlsplit(checked_url(url.strip(), what))
+    for name, _ in parse_qsl(parts.query, keep_blank_values=True):
+        if _SECRET_PARAMETER.search(name):
+            raise ConfigError(
+                f"The {what} {without_password(url)!r} holds a key in its query ({shorten(name, 40)}), where logs and "
+                f"messages would show it. Send it as a header: [providers.NAME.headers] in config.toml."
+            )
+    path = _CALL.sub("", parts.path.rstrip("/")).rstrip("/")
+    return parts._replace(path=path, fragment="").geturl()
+
+
+def api_url(base_url: str, path: str) -> str:
+    """Return the URL of a path of an API; queries of both are kept.
+
+    Args:
+        base_url: The address of the API, as `base_url_of` returns it.
+        path: A path, perhaps with a query: ``"models?limit=1000"``.
+    """
+    base, _, query = base_url.partition("?")
+    path, _, more = path.partition("?")
+    joined = "&".join(filter(None, (query, more)))
+    return f"{base}/{path}{f'?{joined}' if joined else ''}"
 
 
 def checked_proxy(proxy: Secret, source: str) -> Secret:
@@ -60,6 +106,11 @@ def checked_proxy(proxy: Secret, source: str) -> Secret:
             f"It must begin with {', '.join(scheme + '://' for scheme in _PROXY_SCHEMES)}, and name a host."
         )
     return proxy
+
+
+def is_url(url: str) -> bool:
+    """Return whether a text is a URL that can be called."""
+    return not _problem(url, tuple(PORTS))
 
 
 def _problem(url: str, schemes: tuple[str, ...]) -> str:
@@ -90,6 +141,42 @@ def host_of(url: str) -> str:
     """
     parts = urlsplit(url)
     return f"{parts.scheme}://{(parts.hostname or '').rstrip('.').lower()}:{parts.port or PORTS.get(parts.scheme, 0)}"
+
+
+@lru_cache(maxsize=64)
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return a host as an address; None when it is a name."""
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, whoever looks it up.
+
+    A name is taken for it only where RFC 6761 promises so: any other, the machine's own among them, a server elsewhere
+    may have.
+    """
+    address = address_of(host)
+    if address is not None:
+        address = getattr(address, "ipv4_mapped", None) or address
+        return address.is_loopback or address.is_unspecified
+    name = host.rstrip(".").lower()
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def is_same_server(url: str, home: str) -> bool:
+    """Return whether a key that belongs to `home` may be sent to `url`.
+
+    Scheme, host and port are the same, or both are servers on this machine, which has many names and ports.
+    """
+    if not is_url(home):
+        return False
+    if host_of(url) == host_of(home):
+        return True
+    return all(is_loopback(urlsplit(each).hostname or "") for each in (url, home))
 
 
 def without_password(url: str) -> str:

@@ -8,7 +8,9 @@ httpx are handled by `httpx_adapter`.
 from __future__ import annotations
 
 import errno
+import os
 import ssl
+import sys
 import time
 from abc import ABC, abstractmethod
 from asyncio import timeout
@@ -27,6 +29,8 @@ from .urls import Destination, is_address
 KEEPALIVE_S = 60.0
 _CLOSING_S = 0.2
 _RECEIVE_BUFFER_BYTES = 64 * 1024
+# Variables that name certificates to trust, a file or a folder: OpenSSL's own, then those of requests and of curl.
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # Characters that a path and a query keep; all others are percent-encoded.
 _PATH_CHARACTERS = "/?%:@!$&'()*+,;=~-._"
 
@@ -220,36 +224,63 @@ def _request_target(url: str) -> bytes:
 
 
 def tls_context(verify: bool, environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Return a TLS context with the certificates of SSL_CERT_FILE, SSL_CERT_DIR or certifi, as httpx chooses them.
+    """Return a TLS context with the certificates that the environment names, or those of the system.
 
     Args:
         verify: Whether to check certificates. If not, none are loaded.
         environ: The environment.
 
     Raises:
-        ConfigError: The variables name no certificates that can be read.
+        ConfigError: A variable names no certificates that can be read.
         OSError: No file descriptor is left to read them with.
     """
-    context: ssl.SSLContext | None = None
-    if not verify:
+    if verify:
+        context = _verifying_context(environ)
+    else:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        context.set_alpn_protocols(["http/1.1"])
-        return context
-    try:
-        if environ.get("SSL_CERT_FILE"):
-            context = ssl.create_default_context(cafile=environ["SSL_CERT_FILE"])
-        elif environ.get("SSL_CERT_DIR"):
-            context = ssl.create_default_context(capath=environ["SSL_CERT_DIR"])
-        else:
-            import certifi
-
-            context = ssl.create_default_context(cafile=certifi.where())
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise
-    if context is None:
-        raise ConfigError("SSL_CERT_FILE or SSL_CERT_DIR names no certificates that can be read. Correct or unset it.")
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def no_tls_context() -> ssl.SSLContext:
+    """Return a context for connections without TLS: it trusts nobody, and needs no certificates."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _verifying_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Return a context with the certificates of the first variable that is set, or else with those of the system."""
+    for name in CERTIFICATE_VARIABLES:
+        path = environ.get(name, "").strip()
+        if not path:
+            continue
+        problem = ""
+        try:
+            if os.path.isdir(path):
+                return ssl.create_default_context(capath=path)
+            return ssl.create_default_context(cafile=path)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+            problem = "it does not exist" if error.errno == errno.ENOENT else "no certificate in it can be read"
+        raise ConfigError(
+            f"{name} names the certificates in {shorten(path, 200)!r}, but {problem}. Correct it, or unset it to trust "
+            f"the certificates of the system."
+        )
+    return _system_context()
+
+
+def _system_context() -> ssl.SSLContext:
+    """Return a context with the certificates of the system; where it has none, with those of certifi."""
+    if sys.platform in ("darwin", "win32"):
+        import truststore
+
+        return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Here the system's certificates are files that OpenSSL knows. (truststore reads them again for each connection.)
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile or (paths.capath and any(os.scandir(paths.capath))):
+        return ssl.create_default_context()
+    import certifi
+
+    return ssl.create_default_context(cafile=certifi.where())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.secrets import Environment
 from ..core.urls import checked_proxy
-from .adapters import Adapter, DirectAdapter, new_receive_buffer, tls_context
+from .adapters import Adapter, DirectAdapter, new_receive_buffer, no_tls_context, tls_context
 from .connection_limit import ConnectionLimit
 from .errors import parse_json
 from .exchange import Exchange
@@ -224,11 +224,15 @@ class HttpClient:
         if destination.impersonate is not None:
             return browser_connections(destination)
         if destination.is_direct:
-            return DirectAdapter(destination, self._context(destination.verify), receive_buffer)
-        return single_connection(destination, self._context(destination.verify))
+            return DirectAdapter(destination, self._context(destination), receive_buffer)
+        return single_connection(destination, self._context(destination))
 
-    def _context(self, verify: bool) -> ssl.SSLContext:
-        """Return the TLS context. It is made once, because making it takes 17 ms."""
+    def _context(self, destination: Destination) -> ssl.SSLContext:
+        """Return the TLS context. It is made once, because making it takes 17 ms; plain http needs no certificates."""
+        proxy = destination.proxy
+        if destination.scheme == "http" and (proxy is None or not proxy.reveal().startswith("https:")):
+            return no_tls_context()
+        verify = destination.verify
         if verify not in self._contexts:
             self._contexts[verify] = tls_context(verify, self._environ)
         return self._contexts[verify]

@@ -162,6 +162,7 @@ def status_error(
     *,
     provider: str,
     wall_clock: Callable[[], float],
+    no_key: str = "",
 ) -> AichatError:
     """Return the error for a response with a status of 400 or more.
 
@@ -171,6 +172,7 @@ def status_error(
         body: Its body, or the beginning of it.
         provider: Name of the provider.
         wall_clock: Returns seconds since 1970.
+        no_key: If the request had no key: to which server none was sent, and how to set one.
 
     Returns:
         The error, to be raised.
@@ -181,11 +183,18 @@ def status_error(
             provider=provider,
         )
     told = ErrorBody.read(body)
-    return _error_for(status, headers, told, html_note(body) or told.message, provider, wall_clock())
+    message = html_note(body) or told.message
+    return _error_for(status, headers, told, message, provider, wall_clock(), no_key=no_key)
 
 
 def _error_for(
-    status: int, headers: Mapping[str, str], told: ErrorBody, message: str, provider: str, now: float
+    status: int,
+    headers: Mapping[str, str],
+    told: ErrorBody,
+    message: str,
+    provider: str,
+    now: float,
+    no_key: str = "",
 ) -> StatusError:
     """Return the error for a status and what the server wrote about it."""
     limits = limits_of(headers, told, now)
@@ -201,6 +210,8 @@ def _error_for(
     advice = _ADVICE.get(error_type, "").format(provider=provider)
     if error_type is QuotaError and wait_s is not None:
         advice = f"It is there again in {time_span(wait_s)}."
+    if no_key and error_type in (AuthenticationError, PermissionDeniedError):
+        verb, advice = "wants a key", no_key
     return error_type(
         f"{_named(provider)} {verb} ({status}){reason} {advice}".rstrip(),
         status=status,
@@ -344,7 +355,7 @@ def connection_error(
     if (why_tls := _tls_cause(chain, codes)) is not None:
         return TLSError(
             f"TLS with {server} failed: {why_tls}. Nothing was sent. "
-            "Check the address, the clock and the certificate (SSL_CERT_FILE).",
+            "Check the address, the clock and the certificate (your own authority: SSL_CERT_FILE=/path/to/ca.pem).",
             provider=provider,
         )
     if proxy and (cause or "ProxyError" in names):

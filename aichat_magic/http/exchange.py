@@ -21,7 +21,7 @@ from ..core.errors import (
     TooManyOpenFilesError,
 )
 from ..core.secrets import Scrubber, Secret
-from ..core.urls import proxy_name, without_password
+from ..core.urls import is_loopback, proxy_name, without_password
 from ..text.words import shorten
 from .adapters import Adapter, RawResponse
 from .deadlines import DeadlineExpiredError, await_until
@@ -37,7 +37,7 @@ from .errors import connection_error, status_error
 from .pool import Pool
 from .request import HttpRequest
 from .sse import ServerSentEvent
-from .urls import Destination, is_loopback
+from .urls import Destination
 
 _T = TypeVar("_T")
 
@@ -176,6 +176,7 @@ class Exchange:
             self._scrubber.error(await self._read_error_body()),
             provider=self._request.provider,
             wall_clock=self._wall_clock,
+            no_key="" if self._request.auth else self._request.no_key,
         )
         raise error
 
@@ -359,8 +360,7 @@ class Exchange:
 def _scrubber_for(request: HttpRequest, destination: Destination) -> Scrubber:
     """Return a scrubber that removes the secrets of a request from its response."""
     secrets = [cookie.value for cookie in request.cookies]
-    if request.auth is not None:
-        secrets.append(request.auth.secret)
+    secrets += [auth.secret for auth in (request.auth, *request.secret_headers) if auth is not None]
     if destination.proxy is not None:
         secrets.append(Secret(urlsplit(destination.proxy.reveal()).password or ""))
     return Scrubber(secrets)

@@ -38,6 +38,8 @@ class HttpRequest:
         body: JSON bytes to POST; None for a GET.
         headers: Plain headers, in order. Nothing secret belongs here.
         auth: The header that carries the key, or None.
+        secret_headers: Further headers with values that nobody may see; they take the place of plain ones of the name.
+        no_key: Without a key: to which server none was sent, and how to set one; for the error if it is refused.
         cookies: Cookies to send, chosen for this URL by the provider. Cookies that a server sets are not kept.
         proxy: http, https, socks5 or socks5h URL of a proxy (a Secret, because it may hold a password); None: the
             proxy that the environment names, if any.
@@ -55,6 +57,8 @@ class HttpRequest:
     body: bytes | None = None
     headers: tuple[tuple[str, str], ...] = ()
     auth: Auth | None = None
+    secret_headers: tuple[Auth, ...] = ()
+    no_key: str = ""
     cookies: tuple[Cookie, ...] = ()
     proxy: Secret | None = None
     timeout_s: float = 600.0
@@ -96,6 +100,9 @@ def headers_of(request: HttpRequest, *, is_stream: bool) -> list[tuple[bytes, by
         is_stream: Whether to ask for server-sent events.
     """
     headers = _plain_headers(request.headers, request.body is not None, request.impersonate is not None, is_stream)
+    if request.secret_headers:
+        taken = {auth.header.lower().encode("ascii") for auth in request.secret_headers}
+        headers = [(name, value) for name, value in headers if name.lower() not in taken]
     return [*headers, *_secret_headers(request)]
 
 
@@ -118,12 +125,11 @@ def _plain_headers(
 
 def _secret_headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
     """Return the headers that hold the key and the cookies."""
-    auth = request.auth
-    headers = (
-        [(auth.header.encode("ascii"), (auth.prefix + auth.secret.reveal()).encode("ascii"))]
+    headers = [
+        (auth.header.encode("ascii"), (auth.prefix + auth.secret.reveal()).encode("ascii"))
+        for auth in (request.auth, *request.secret_headers)
         if auth is not None
-        else []
-    )
+    ]
     if request.cookies:
         pairs = (f"{cookie.name}={cookie.value.reveal()}".encode("ascii") for cookie in request.cookies)
         headers.append((b"cookie", b"; ".join(pairs)))
@@ -142,6 +148,9 @@ def check_headers(request: HttpRequest) -> None:
             f"The key for provider {request.provider!r} contains a line break or another character that no key "
             "has. It was not sent. Set it again."
         )
+    for auth in request.secret_headers:
+        if not _is_header(auth.header + auth.secret.reveal()):
+            raise ConfigError(f"The header {shorten(auth.header, 40)!r} contains a character that no header can carry.")
     for cookie in request.cookies:
         if not _is_header(cookie.name + cookie.value.reveal()) or ";" in cookie.value.reveal():
             raise ConfigError(

@@ -9,7 +9,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from ..core.secrets import Secret
-from ..core.urls import PORTS, checked_proxy, checked_url
+from ..core.urls import PORTS, address_of, checked_proxy, checked_url, is_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,37 +79,19 @@ def _read(environ: Mapping[str, str], name: str) -> str:
 
 def is_address(host: str) -> bool:
     """Return whether the host is an address that needs no lookup. One with a zone (``fe80::1%eth0``) does need it."""
-    return "%" not in host and _address(host) is not None
-
-
-@lru_cache(maxsize=64)
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the host as an address; None when it is a name."""
-    try:
-        return ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return None
-
-
-@lru_cache(maxsize=64)
-def is_loopback(host: str) -> bool:
-    """Return whether the host is this machine."""
-    address = _address(host)
-    if address is not None:
-        return address.is_loopback
-    return host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost")
+    return "%" not in host and address_of(host) is not None
 
 
 def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
     """Return whether NO_PROXY lists the host: as ``*``, a domain, an address or a network, with or without a port."""
-    address = _address(host)
+    address = address_of(host)
     for entry in filter(None, (part.strip().lower() for part in no_proxy.split(","))):
         if entry == "*":
             return True
         if address is not None and _contains(entry, address):
             return True
         name, colon, number = entry.rpartition(":")
-        if not colon or not number.isdigit() or _address(entry) is not None:
+        if not colon or not number.isdigit() or address_of(entry) is not None:
             name, number = entry, ""
         if number and int(number) != port:
             continue

@@ -228,14 +228,19 @@ COMMANDS = (
             "x=TEXT fills {x} in the template. Text with spaces needs quotes: x=\"two words\"; for the value of a "
             "variable write x={df}. Any other {name} in the template is filled from the variable of that name, and "
             "{cell} is the previous cell. --dry-run shows what would be sent."),
-    Command("use", "MODEL", "use this model from now on", "models",
-            "provider/model, or an alias. Nothing is sent. For one cell: -m MODEL. For every session: model = "
-            "\"provider/model\" in config.toml, or AICHAT_MODEL."),
+    Command("use", "MODEL [--base-url URL]", "use this model from now on", "models",
+            "provider/model, an alias, or with --base-url the name of a model of that server, which may be any with an "
+            "OpenAI-compatible API. Nothing is sent. For one cell: -m MODEL. For every session: model = "
+            "\"provider/model\" in config.toml, or AICHAT_MODEL.", ("--base-url",)),
+    Command("key", "PROVIDER [--save]", "enter a provider's key, without showing it", "models",
+            "The key is asked for, not written on this line. It is kept for the session and sent only to the "
+            "provider's server. --save also keeps it for later sessions, in the system's keyring (extra keyring) or, "
+            "if there is none, in config.toml. --forget removes it.", ("--save", "--forget")),
     Command("models", "[FILTER]", "list models of the current or another provider", "models",
             "FILTER is a provider, part of a name, or both: openai/mini. The list comes from the provider's server "
             "and costs nothing."),
     Command("providers", "", "list providers, and whether they have a key", "models",
-            "Nothing is sent. You see whether a key is present and where it is looked for, never the key itself."),
+            "Nothing is sent. You see where a key was found or is looked for, never the key itself."),
     Command("doctor", "", "check the setup, and say what to fix", "settings",
             "Checks Python, packages, keys, servers, stored files, the model file and the front end. It asks the "
             "servers on this machine and the one of the configured model for their list of models; nothing is billed."),
@@ -337,6 +342,21 @@ def _measured(flag: str, text: str, units: Mapping[str, float], form: str) -> fl
     if match is None or unit is None or not 0 < (value := float(match["number"]) * units[unit]) < math.inf:
         raise ArgumentError(f"{flag} takes a number with its unit, such as {form}, not {shorten(text, 40)!r}.")
     return value
+
+
+def parse_use(rest: str) -> tuple[str, str]:
+    """Parse an `%aichat use` line: the model, and the address of its server or an empty text.
+
+    Raises:
+        ArgumentError: The line cannot be understood.
+    """
+    parser = MagicLineParser(prog="%aichat use", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
+    parser.add_argument("model", nargs="*", default=[])
+    parser.add_argument("--base-url", default="")
+    got = parser.parse_words(split_line(rest))
+    if len(got.model) != 1 or not got.model[0]:
+        raise ArgumentError("Write it as: %aichat use MODEL, or %aichat use MODEL --base-url URL")
+    return str(got.model[0]), str(got.base_url)
 
 
 def words_of(command: str, rest: str, *, least: int, most: int) -> list[str]:

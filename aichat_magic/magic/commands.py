@@ -14,13 +14,14 @@ from ..core.messages import Message
 from ..core.options import CallOptions
 from ..core.settings import Settings, config_path, effective_settings, setting_name
 from ..core.sync import run
+from ..providers.base import AsyncProvider
 from ..store.base import StoreSummary
 from ..store.conversations import ConversationSummary
 from ..text.terminal import show
 from ..text.widgets import Note, Table, Transcript
 from ..text.words import nearest, shorten
 from . import help as manual
-from .arguments import parse_store, words_of
+from .arguments import parse_store, parse_use, words_of
 from .context.templates import PromptTemplate
 from .history import ChatHistory, named
 from .notebook_identity import MAIN
@@ -75,11 +76,18 @@ class Commands:
         history = self._history
         turns = counted(len(history.load(history.current)), "turn")
         rows = (
-            ("model", self._chat.settings.model),
+            ("model", self._model_text()),
             ("conversation", f"{history.current} ({turns}), {history.lifetime_text()}"),
             ("this session", self._totals.line()),
         )
         show(Table("aichat", ("", ""), rows, "%aichat help shows the commands; %aichat doctor checks the setup."))
+
+    def _model_text(self) -> str:
+        """Return the model that a cell asks; none is set where there is only an address."""
+        settings = self._chat.settings
+        if settings.model_for() == settings.model:
+            return settings.model
+        return f"none yet at {settings.base_url}: %aichat use MODEL"
 
     def _do_help(self, rest: str) -> None:
         show(Note(manual.page(rest, variables=self._key_variables())))
@@ -94,7 +102,9 @@ class Commands:
         for name in registry.names(settings):
             with contextlib.suppress(AichatError):
                 preset = registry.preset(name, settings)
-                found[name] = preset.key_env if preset else ""
+                found[name] = " or ".join(filter(None, (preset.key_env, *preset.other_key_envs))) if preset else ""
+                if preset and preset.variables:
+                    found[name] += f"\n{' ' * 19}address: {' or '.join(preset.variables)}"
         return found
 
     def _do_doctor(self, rest: str) -> None:
@@ -109,10 +119,37 @@ class Commands:
         show(prompt_template_table(self._prompt_templates(), str(folder)))
 
     def _do_use(self, rest: str) -> None:
-        (model,) = words_of("use", rest, least=1, most=1)
-        call = self._chat.call((Message("user", "-"),), CallOptions(model=model))  # raises if the model cannot be asked
+        model, base_url = parse_use(rest)
+        if base_url:
+            self._checked(model, base_url)
+            self._chat.set("base_url", base_url)
+            self._chat.set("model", model)
+            show(Note(self._used()))
+            return
+        note = ""
+        provider = self._checked(model, "").endpoint.provider
+        if self._chat.was_set("base_url") and provider != "openai":
+            # Another provider means its own server, not the one that was chosen before it.
+            note = f"\nbase_url {self._chat.settings.base_url} is no longer set: {provider} has a server of its own."
+            self._chat.set("base_url", "none")
         self._chat.set("model", model)
-        show(Note(f"Model: {call.model}"))
+        show(Note(self._used() + note))
+
+    def _checked(self, model: str, base_url: str) -> AsyncProvider:
+        """Return the provider of a model; raises if the model cannot be asked."""
+        return self._chat.call((Message("user", "-"),), CallOptions(model=model, base_url=base_url)).provider
+
+    def _used(self) -> str:
+        """Return the model that is set, and the address that it goes to if it is not the provider's own."""
+        call = self._chat.call((Message("user", "-"),), CallOptions())
+        endpoint = call.provider.endpoint
+        where = f" at {endpoint.base_url} (from {endpoint.origin})" if endpoint.origin not in ("", "built in") else ""
+        return f"Model: {call.model}{where}"
+
+    def _do_key(self, rest: str) -> None:
+        from .key_command import KeyCommand  # rarely needed
+
+        show(Note(KeyCommand(self._chat).run(rest)))
 
     def _do_set(self, rest: str) -> None:
         words = words_of("set", rest, least=0, most=2)
@@ -144,7 +181,7 @@ class Commands:
         wanted = words[0] if words else ""
         provider, _, needle = wanted.partition("/")
         if provider not in self._chat.registry.names(settings):
-            provider, needle = self._chat.registry.resolve(settings.model, settings).provider.name, wanted
+            provider, needle = self._provider_of(settings), wanted
         route = self._chat.registry.resolve(f"{provider}/any", settings, allow_not_working=True)
         found = [model for model in run(route.provider.models()) if needle.lower() in model.lower()]
         aliases = [(f"{alias} (alias)", target) for alias, target in settings.aliases.items() if wanted in alias]
@@ -154,25 +191,34 @@ class Commands:
         show(Table(f"Models of {provider}", ("model", "stands for") if aliases else ("model",),
                    rows if aliases else tuple(row[:1] for row in rows), note))  # fmt: skip
 
+    def _provider_of(self, settings: Settings) -> str:
+        """Return the provider of the current model, which may be the address of a server without a model."""
+        model = settings.model_for()
+        return model if model == "openai" else self._chat.registry.resolve(model, settings).provider.name
+
     def _do_providers(self, rest: str) -> None:
         settings = self._chat.settings
         rows = []
         for name in self._chat.registry.names(settings):
             rows.append(self._provider_row(name))
         show(Table("Providers", ("provider", "key", "state", "address"), tuple(rows),
-                   "Another OpenAI-compatible server: -m MODEL --base-url URL"))  # fmt: skip
+                   "A key: %aichat key PROVIDER. Another server: %aichat use MODEL --base-url URL"))  # fmt: skip
 
     def _provider_row(self, name: str) -> tuple[str, str, str, str]:
         settings = self._chat.settings
+        registry = self._chat.registry
         try:
-            cls = self._chat.registry.provider_class(name, settings)
-            preset = self._chat.registry.preset(name, settings)
-            state = "" if cls.working else "not working"
+            cls, preset = registry.provider_class(name, settings), registry.preset(name, settings)
+            state = "" if cls.working and not (preset and preset.ended) else "not working"
             if preset is None:
                 return name, "not needed", state, "in this process"
-            address = settings.providers[name].base_url if name in settings.providers else ""
-            key = "present" if settings.has_key(name, preset) else f"set {preset.key_env}" if preset.needs_key else "-"
-            return name, key, state, address or preset.base_url
+            is_elsewhere = bool(settings.configured_address(name)[0])
+            missing = f"set {preset.key_env}" if preset.needs_key and not is_elsewhere else "-"
+            if not settings.search(name, preset).has_address and not is_elsewhere:
+                return name, missing, state, f"set {' or '.join(preset.variables)}"
+            route = registry.resolve(f"{name}/any", settings, allow_not_working=True, is_dry=True)
+            endpoint = route.provider.endpoint
+            return name, f"from {endpoint.key_origin}" if endpoint.key_origin else missing, state, endpoint.base_url
         except AichatError as error:
             return name, "", shorten(str(error), 60), ""
 

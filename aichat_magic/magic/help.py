@@ -25,14 +25,31 @@ When you run a cell of a notebook again, its new turn replaces the old one; late
 front end that sends cell ids, such as JupyterLab or VS Code.""",
     "models": """\
 Write a model as provider/model: local/smollm2-135m, openai/gpt-5-mini, ollama/llama3.2. The embedded model, local/...,
-runs in this process: nothing leaves the machine, and nothing is billed. local//path/to/file.gguf runs any GGUF file.
-For any other OpenAI-compatible server: -m MODEL --base-url URL.""",
+runs in this process: nothing leaves the machine, and nothing is billed. local/smollm2-135m, the default, is only for
+demonstrations: it is often wrong, and writes 256 tokens unless --max-tokens asks for more.
+
+local//path/to/file.gguf runs any GGUF file, local/hf/OWNER/REPO:QUANT any of the Hugging Face Hub (extra `hub`), such
+as local/hf/HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF:Q4_K_M. It is downloaded once (HF_TOKEN for gated ones), and needs
+about as much free memory as the file is large.
+
+Any other OpenAI-compatible server is one line: %aichat use MODEL --base-url URL, or -m MODEL --base-url URL for one
+cell; or set AICHAT_BASE_URL, or %aichat set base_url URL; or give it a name with a table [providers.NAME] in
+config.toml. The address may end in /chat/completions and carry a query (?api-version=...).
+
+Which address a model goes to, the first that holds: --base-url; a base_url that is set, for models without a provider,
+for openai/..., and for the model that was set in the same place or farther away (this session, then the environment,
+then config.toml); the provider's own address. Every other prefix means the server of that provider. --dry-run and
+%aichat doctor show the address, and where it comes from.""",
     "keys": """\
-Keys are read from the environment and from config.toml, and are sent only to the host of their provider. There is no
-flag for a key, so that no key ends up in a notebook. In config.toml (chmod 600):
+%aichat key PROVIDER asks for a key and keeps it for the session; with --save for later ones, too. A key is looked for
+there, then in AICHAT_API_KEY, config.toml, the environment and the system's keyring, and is sent only to the server
+that it belongs to; the names of this machine, with any port, are one server. There is no flag for a key, so that no key
+ends up in a notebook. In config.toml (chmod 600):
 
     [providers.openai]
     api_key = "..."         # or: api_key_env = "MY_VARIABLE"
+    [providers.openai.headers]
+    OpenAI-Project = "..."  # further headers, sent to this server only
 
 %aichat providers shows which providers have a key, %aichat config where the file is. For a server of your own, set
 AICHAT_API_KEY and AICHAT_BASE_URL, or add a table with base_url and api_key. The environment variables of the known
@@ -86,7 +103,8 @@ _FLAGS: Mapping[str, str] = {
     "base_url": "For example http://localhost:8000/v1. A key is never sent to an address that it does not belong to.",
     "proxy": "For this cell only. Without it, the environment decides (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
     "timeout": "From the connection to the last word. Whatever has arrived by then stays visible.",
-    "max_tokens": "A reply that reaches the limit is marked as cut.",
+    "max_tokens": "A reply that reaches the limit is marked as cut. The thinking of a model counts; if it uses all of "
+    "them, there is no answer, and the error says so.",
     "temperature": "unset: not sent, whatever the settings say. Some models take none.",
     "reasoning": "Each provider gets its own words for it (reasoning_effort, thinking, ...). A level that the model "
     "lacks becomes the nearest, and a line says so. Thinking counts as output: it takes time and costs money, and "
@@ -116,7 +134,8 @@ _FLAGS: Mapping[str, str] = {
     "Repeatable.",
     "attach": "The text of a file or PDF is sent; images need a model that accepts them. Repeatable.",
     "raw": "For prompts about LaTeX, JSON or template languages.",
-    "output": "str(NAME) is the text; NAME.code, .json, .value, .usage and .finish_reason tell the rest.",
+    "output": "str(NAME) is the text; NAME.code, .json, .value, .thinking, .usage and .finish_reason tell "
+    "the rest.",
     "format": "code shows only the code of the reply; json checks that the reply is JSON, and asks once more if not.",
     "schema": "NAME is a variable of the notebook: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an "
     "Enum or a JSON schema as a dict. The reply is checked, and asked for once more if it does not fit; _.value is "

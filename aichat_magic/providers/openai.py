@@ -9,17 +9,23 @@ from __future__ import annotations
 import base64
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar
 
+from ..core.endpoints import Preset
 from ..core.errors import IncompleteReplyError
-from ..core.messages import Chunk, FinishReason, Message
+from ..core.messages import Chunk, FinishReason, Message, StatusCallback
 from ..core.options import Options
-from ..core.settings import Preset
+from ..core.secrets import Secret
+from ..core.urls import api_url
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
-from .dialect import Dialect, StreamState, token_count
+from ..text.words import shorten
+from .dialect import Dialect, StreamState
 from .fitting import Fitting
+from .openai_choices import first_choice, single_delta, token_logprobs
+from .openai_usage import reported_usage
+from .presets import PRESETS
+from .thinking import THINKING_PARTS, is_thought, thinking_in
 from .wire_options import chat_options
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -27,14 +33,18 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "length": "length",
     "max_tokens": "length",
     "model_length": "length",  # Mistral
+    "model_context_window_exceeded": "length",  # Z.AI
     "content_filter": "content_filter",
     **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii"), "content_filter"),  # Gemini
+    "sensitive": "content_filter",  # Z.AI
     "refusal": "refusal",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
 }
-# DeepSeek's finish reason for a reply that its servers broke off (API reference, 2026-11).
-_BROKEN_OFF = "insufficient_system_resource"
+# Longer than any model's name, in characters.
+_LONGEST_NAME = 200
+# Finish reasons of DeepSeek and Z.AI for a reply that their servers broke off (API references, 2026-11).
+_BROKEN_OFF = ("insufficient_system_resource", "network_error")
 
 
 class OpenAI(Dialect):
@@ -50,45 +60,45 @@ class OpenAI(Dialect):
     supports_gpt_4 = True
     api = "an OpenAI-compatible API"
     chat_path = "chat/completions"
-    presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
-        {
-            "openai": Preset(base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", needs_key=True),
-            "ollama": Preset(base_url="http://localhost:11434/v1", key_env="OLLAMA_API_KEY", start="ollama serve"),
-            "lmstudio": Preset(
-                base_url="http://localhost:1234/v1", key_env="LMSTUDIO_API_KEY", start="lms server start"
-            ),
-            "llamacpp": Preset(
-                base_url="http://localhost:8080/v1", key_env="LLAMACPP_API_KEY", start="llama-server -m MODEL.gguf"
-            ),
-            "vllm": Preset(base_url="http://localhost:8000/v1", key_env="VLLM_API_KEY", start="vllm serve MODEL"),
-            "openrouter": Preset(base_url="https://openrouter.ai/api/v1", key_env="OPENROUTER_API_KEY", needs_key=True),
-            "groq": Preset(base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY", needs_key=True),
-            "mistral": Preset(base_url="https://api.mistral.ai/v1", key_env="MISTRAL_API_KEY", needs_key=True),
-            "deepseek": Preset(base_url="https://api.deepseek.com/v1", key_env="DEEPSEEK_API_KEY", needs_key=True),
-            "gemini": Preset(
-                base_url="https://generativelanguage.googleapis.com/v1beta/openai",
-                key_env="GEMINI_API_KEY",
-                needs_key=True,
-            ),
-            "xai": Preset(base_url="https://api.x.ai/v1", key_env="XAI_API_KEY", needs_key=True),
-            "together": Preset(base_url="https://api.together.xyz/v1", key_env="TOGETHER_API_KEY", needs_key=True),
-        }
-    )
+    presets: ClassVar[Mapping[str, Preset]] = PRESETS
+    # A token that stands in for the key, as `prepare` has got it.
+    _token: Secret | None = None
+
+    async def prepare(self, status: StatusCallback | None = None) -> None:
+        """Get a token that is still valid, if one stands in for the key."""
+        if self.endpoint.tokens is not None:
+            self._token = await self.endpoint.tokens.token()
 
     async def models(self) -> list[str]:
         """Return the names of the models that the server offers, sorted."""
-        content = await self._get("models")
-        # Together answers with a bare list, all others with {"data": [...]}.
-        return sorted(self._model_names(content.get("data") if isinstance(content, dict) else content))
+        await self.prepare()
+        return sorted(self._model_names(self._listed(await self._get("models"))))
+
+    def _listed(self, content: Any) -> Any:
+        """Return the models in an answer: a list of objects with `id`.
+
+        Together answers with a bare list, some gateways with {"models": [...]}, all others with {"data": [...]}. It is
+        null where there is none, and an object may have `name` instead of `id`.
+        """
+        if isinstance(content, dict):
+            names = [name for name in ("data", "models") if name in content]
+            content = next((content[name] for name in names if content[name]), [] if names else None)
+        if not isinstance(content, list):
+            return content
+        return [{"id": item.get("id", item.get("name"))} if isinstance(item, dict) else item for item in content]
 
     def _url(self, path: str) -> str:
         """Return the URL of a path of the API."""
-        return f"{self.endpoint.base_url}/{path}"
+        return api_url(self.endpoint.base_url, path)
 
     def _auth(self) -> Auth | None:
         """Return the header that carries the key, or None without a key."""
-        key = self.endpoint.key
-        return Auth(header="authorization", prefix="Bearer ", secret=key) if key is not None else None
+        if self._token is not None:
+            return Auth(header="authorization", prefix="Bearer ", secret=self._token)
+        key, header = self.endpoint.key, self.endpoint.key_header
+        if key is None:
+            return None
+        return Auth(header=header, secret=key) if header else Auth(header="authorization", prefix="Bearer ", secret=key)
 
     def _body(self, fitting: Fitting, *, is_streamed: bool) -> dict[str, Any]:
         """Return the JSON body of a chat request as the user asked for it."""
@@ -131,8 +141,8 @@ class OpenAI(Dialect):
         content = self._content(event)
         if event.event == "error" or content.get("error"):
             raise self._reported_error(content.get("error") or content, has_text=state.has_text)
+        content = single_delta(content, state)
         chunk = self._chunk(content, has_text=state.has_text)
-        state.usage = chunk.usage or state.usage
         # A refusal arrives in pieces, too, and ends with the same finish reason as any reply.
         if chunk.text and not state.has_text:
             state.is_refusal = self._is_refusal(content)
@@ -145,22 +155,38 @@ class OpenAI(Dialect):
         # OpenRouter and others report a failure of the server behind them like this, with status 200.
         if choice.get("error") or str(reason).lower() == "error":
             raise self._reported_error(choice.get("error"), has_text=has_text)
-        if reason == _BROKEN_OFF:
+        if reason in _BROKEN_OFF:
             raise IncompleteReplyError(
-                f"Provider {self.name!r} broke its reply off: {_BROKEN_OFF.replace('_', ' ')}. Run the cell again.",
+                f"Provider {self.name!r} broke its reply off: {reason.replace('_', ' ')}. Run the cell again.",
                 provider=self.name,
             )
+        text = part["refusal"] if self._is_refusal(content) else self._text(part.get("content"))
         return Chunk(
-            text=part["refusal"] if self._is_refusal(content) else self._text(part.get("content")),
+            text="" if "extra_content" in part and is_thought(part) else text,
+            thinking=thinking_in(part),
             finish_reason=_finish_reason(reason),
-            usage=_usage(content),
-            model=content["model"] if isinstance(content.get("model"), str) else None,
+            usage=self._usage(content),
+            model=_model_version(content),
+            logprobs=token_logprobs(choice.get("logprobs")),
         )
 
+    def _usage(self, content: dict[str, Any]) -> Usage | None:
+        """Return the usage, with the server's own cost where it is the provider's own server.
+
+        Behind another address, a cost may be in another currency or unit, or be 0 for each model without a price; a
+        budget that believed it would never end.
+        """
+        usage = reported_usage(content)
+        if usage is None or usage.cost_usd is None or self.is_at_home:
+            return usage
+        return dataclasses.replace(usage, cost_usd=None)
+
     def _choice(self, content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the first choice of a response or an event, and its message or the piece of one."""
+        """Return the choice of a response or an event that is read, and its message or the piece of one."""
         choices = content.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else {}
+        if not isinstance(choices, list) or not choices:
+            return {}, {}
+        choice = choices[0] if len(choices) == 1 else first_choice(choices)
         if not isinstance(choice, dict):
             raise self._malformed("a choice is not an object")
         part = choice.get("delta") or choice.get("message") or {}
@@ -180,9 +206,8 @@ class OpenAI(Dialect):
         if isinstance(content, str):
             return content
         if isinstance(content, list):
-            return "".join(
-                part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
-            )
+            parts = [part for part in content if isinstance(part, dict) and part.get("type") not in THINKING_PARTS]
+            return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
         raise self._malformed("the content of a message is not text")
 
 
@@ -194,6 +219,15 @@ def _finish_reason(reason: Any) -> FinishReason | None:
     return _FINISH_REASONS.get(reason.lower().partition(":")[0].strip(), "stop")
 
 
+def _model_version(content: dict[str, Any]) -> str | None:
+    """Return the model's name as the server resolved it, with the server behind OpenRouter that has answered."""
+    model, provider = content.get("model"), content.get("provider")
+    if not isinstance(model, str) or not model:
+        return None
+    name = f"{model} via {provider}" if isinstance(provider, str) and provider else model
+    return name if len(name) <= _LONGEST_NAME else shorten(name, _LONGEST_NAME)
+
+
 def _wire_message(message: Message) -> dict[str, Any]:
     """Return a message as JSON; with images its content is a list of parts, each image a data URL."""
     if not message.images:
@@ -203,19 +237,3 @@ def _wire_message(message: Message) -> dict[str, Any]:
         url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode('ascii')}"
         parts.append({"type": "image_url", "image_url": {"url": url}})
     return {"role": message.role, "content": parts}
-
-
-def _usage(content: dict[str, Any]) -> Usage | None:
-    """Return the token counts, wherever this server puts them."""
-    usage = content.get("usage")
-    if not isinstance(usage, dict):
-        groq = content.get("x_groq")  # Groq's place for the usage of a stream
-        usage = groq.get("usage") if isinstance(groq, dict) else None
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("prompt_tokens_details")
-    return Usage(
-        input_tokens=token_count(usage.get("prompt_tokens")),
-        output_tokens=token_count(usage.get("completion_tokens")),
-        cached_tokens=token_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
-    )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
+from ..core.endpoints import Preset, is_token_host
 from ..core.errors import ConfigError, NotWorkingError, UnexpectedError, UnknownNameError
 from ..core.secrets import Secret
-from ..core.settings import Preset, Settings
+from ..core.settings import Settings
+from ..core.urls import without_password
 from ..http.client import HttpClient
 from ..text.words import nearest, nearest_name, shorten
 from .base import AsyncProvider
+from .entra import EntraTokens, is_entra_installed
 from .profile import ModelProfiles
 
 GROUP = "aichat_magic.providers"
@@ -53,6 +57,7 @@ class Registry:
         self._found = found
         self._profiles = ModelProfiles()
         self._entries: dict[str, EntryPoint] | None = None
+        self._tokens: dict[str, EntraTokens] = {}
 
     def names(self, settings: Settings) -> list[str]:
         """Return the names of all providers, sorted, with those of the user's configuration file."""
@@ -102,10 +107,10 @@ class Registry:
         """Find the provider and the model of a name.
 
         Args:
-            name: ``provider/model``, a provider alone (its default model), or an alias. With a `base_url`, any other
-                name is a model of that server.
+            name: ``provider/model``, a provider alone (its default model), or an alias. With an address, given here or
+                in the settings, any other name is a model of that server.
             settings: Aliases, keys and addresses.
-            base_url: Address for this call; empty: from the settings.
+            base_url: Address for this call; empty: as `Settings.configured_address` and the provider have it.
             proxy: Proxy for this call; None: from the settings.
             allow_not_working: Use a provider even if it is known not to work.
             is_dry: Whether nothing will be sent, so that no key is needed.
@@ -121,36 +126,64 @@ class Registry:
         """
         name = settings.aliases.get(name, name).strip()
         prefix, _, model = name.partition("/")
-        is_known = prefix in self._by_name() or prefix in settings.providers
-        if base_url and not is_known:
-            prefix, model = "openai", name
-        elif not is_known and "/" not in name and "openai" in self._by_name():
-            raise UnknownNameError(
-                f"Model {shorten(name, 60)!r} names no provider.{self._suggestion(name, settings)} "
-                f"Write provider/model; %aichat providers lists the providers."
-            )
+        if prefix not in self._by_name() and prefix not in settings.providers:
+            if base_url or settings.base_url:
+                prefix, model = "openai", name
+            elif "/" not in name and "openai" in self._by_name():
+                raise UnknownNameError(
+                    f"Model {shorten(name, 60)!r} names no provider.{self._suggestion(name, settings)} Write "
+                    f"provider/model (%aichat providers lists the providers), or name its server: --base-url URL."
+                )
         cls = self.provider_class(prefix, settings)
         preset = self.preset(prefix, settings)
+        if not model and preset is not None and not (preset.default_model or cls.default_model):
+            if (base_url or settings.base_url) and prefix != "openai":
+                # `mistral` is a provider, and a model of many servers.
+                return self.resolve(f"openai/{name}", settings, base_url=base_url, proxy=proxy, is_dry=is_dry)
+        address, origin = (base_url, "--base-url") if base_url else settings.configured_address(prefix)
         model = model or (preset.default_model if preset else "") or cls.default_model
         if not model:
-            raise ConfigError(f"Which model of {prefix!r}? Write {prefix}/MODEL. %aichat models {prefix} lists them.")
-        if not cls.working and not allow_not_working:
-            raise NotWorkingError(
-                f"Provider {prefix!r} is switched off: {cls.not_working_reason} Choose another model, or insist with "
-                f"--allow-not-working (allow_not_working=True) and a --base-url of your own."
-            )
+            raise ConfigError(_which_model(prefix, address))
         if base_url and preset is None:
             raise ConfigError(
                 f"Provider {prefix!r} has no server, so --base-url does not fit it. "
                 f"Name a model of that server: -m MODEL."
             )
-        home = settings.aliases.get(settings.model, settings.model).strip().partition("/")[0]
-        configured = settings.base_url if prefix in ("openai", home) else ""
-        endpoint = settings.endpoint(prefix, preset, base_url=base_url or configured, proxy=proxy, is_dry=is_dry)
+        if not allow_not_working:
+            self._check_working(cls, prefix, preset, address)
+        tokens = self._tokens_for(preset)
+        endpoint = settings.endpoint(
+            prefix,
+            preset,
+            base_url=address,
+            origin=origin,
+            model=model,
+            proxy=proxy,
+            is_dry=is_dry or (tokens is not None and is_entra_installed()),
+        )
+        if tokens is not None and preset is not None and endpoint.key is None and is_entra_installed():
+            if is_token_host(endpoint.base_url, preset):
+                endpoint = dataclasses.replace(endpoint, tokens=tokens, key_origin="Microsoft Entra ID", no_key="")
         provider = cls(endpoint, self._http)
         # Set afterwards, because providers of other packages may have an `__init__` of their own.
         provider.profiles = self._profiles
         return ResolvedModel(provider, model)
+
+    def _check_working(self, cls: type[AsyncProvider], name: str, preset: Preset | None, address: str) -> None:
+        """Raise if a provider is known not to work."""
+        if not cls.working:
+            raise NotWorkingError(
+                f"Provider {name!r} is switched off: {cls.not_working_reason} Choose another model, or insist with "
+                f"--allow-not-working (allow_not_working=True) and a --base-url of your own."
+            )
+        if preset is not None and preset.ended and not address:
+            raise NotWorkingError(f"Provider {name!r} is switched off: {preset.ended} --allow-not-working insists.")
+
+    def _tokens_for(self, preset: Preset | None) -> EntraTokens | None:
+        """Return the source of tokens that stand in for a provider's key; None if it takes none."""
+        if preset is None or not preset.token_scope:
+            return None
+        return self._tokens.setdefault(preset.token_scope, EntraTokens(preset.token_scope))
 
     def _suggestion(self, name: str, settings: Settings) -> str:
         """Return a sentence that names the most likely model or provider for a name without a provider, or nothing."""
@@ -167,3 +200,13 @@ class Registry:
         if self._entries is None:
             self._entries = {entry.name: entry for entry in self._found()}
         return self._entries
+
+
+def _which_model(provider: str, address: str) -> str:
+    """Return the question for the model, where only a provider or an address is named."""
+    if address:
+        return (
+            f"Which model of the server at {shorten(without_password(address), 80)}? Name one with -m MODEL or "
+            f"%aichat use MODEL; %aichat models lists them."
+        )
+    return f"Which model of {provider!r}? Write {provider}/MODEL. %aichat models {provider} lists them."

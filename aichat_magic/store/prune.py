@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from .database import Database
-from .rows import OVERHEAD_BYTES
+from .rows import LENGTH_SQL, OVERHEAD_BYTES
 
 # Rows per transaction: other processes can write in between.
 _ROWS_AT_ONCE: Final = 20_000
@@ -86,9 +86,9 @@ def shrink(database: Database) -> bool:
 def _last_of_excess(database: Database, share: float) -> int | None:
     """Return the id up to which the rows are at least this share of all, by size; None where there is no row."""
     execute = database.connection.execute
-    excess = share * execute("SELECT total(length(text) + ?) FROM replies", (OVERHEAD_BYTES,)).fetchone()[0]
+    excess = share * execute(f"SELECT total({LENGTH_SQL} + ?) FROM replies", (OVERHEAD_BYTES,)).fetchone()[0]
     last: int | None = None
-    with contextlib.closing(execute("SELECT id, length(text) FROM replies ORDER BY id")) as rows:
+    with contextlib.closing(execute(f"SELECT id, {LENGTH_SQL} FROM replies ORDER BY id")) as rows:
         for number, length in rows:
             last, excess = number, excess - (length or 0) - OVERHEAD_BYTES
             if excess <= 0:

@@ -7,9 +7,11 @@ once it is taken out. `python tests/defences.py` takes them out one by one and w
 from __future__ import annotations
 
 from acceptance import (
+    addresses,
     descriptors,
     kernels,
     limits,
+    local_models,
     network,
     notebooks,
     outages,
@@ -18,6 +20,8 @@ from acceptance import (
     schemas,
     secrets,
     stores,
+    thinking,
+    usage,
     wire,
 )
 from acceptance.rows import Removal, Row
@@ -27,14 +31,18 @@ ROWS: tuple[Row, ...] = (
     *stores.ROWS,
     *secrets.ROWS,
     *kernels.ROWS,
+    *local_models.ROWS,
     *descriptors.ROWS,
     *notebooks.ROWS,
     *outages.ROWS,
     *profiles.ROWS,
     *replies.ROWS,
     *schemas.ROWS,
+    *usage.ROWS,
     *wire.ROWS,
     *limits.ROWS,
+    *addresses.ROWS,
+    *thinking.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

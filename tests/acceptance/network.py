@@ -275,7 +275,7 @@ ROWS: tuple[Row, ...] = (
                 ),
             ),
             Removal(
-                where="chat.chat:Chat.stream",
+                where="chat.chat:Chat._chunks",
                 what="draft.text",
                 by="''",
                 tests=("chat/test_chat.py::test_stream_is_never_tried_again_after_its_first_text",),

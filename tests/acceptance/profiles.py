@@ -163,8 +163,8 @@ ROWS: tuple[Row, ...] = (
                 tests=("schema/test_modes.py::test_schema_of_known_properties_is_closed",),
             ),
             Removal(
-                where="providers.dialect:_with_answer",
-                by="lambda chunk, request: chunk",
+                where="providers.thinking:is_json_only",
+                by="lambda text: False",
                 tests=(
                     MODES + "test_json_that_came_as_thinking_is_the_answer",
                     MODES + "test_json_that_was_streamed_as_thinking_is_the_answer",

@@ -41,6 +41,7 @@ class Row:
 
     Attributes:
         number: Number of the row.
+        part: Letter after the number, where several rows have it: ``"a"``.
         fault: What goes wrong.
         outcome: What must come of it.
         tests: ``path::function``, relative to `tests/`.
@@ -55,3 +56,4 @@ class Row:
     tests: tuple[str, ...]
     removals: tuple[Removal, ...] = ()
     checks: tuple[str, ...] = ()
+    part: str = ""

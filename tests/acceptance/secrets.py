@@ -97,7 +97,7 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                where="core.settings:Settings.endpoint",
+                where="core.endpoints:EndpointSearch.endpoint",
                 what="next",
                 by="next((key for home, key in homes if home), None)",
                 tests=(

@@ -16,6 +16,7 @@ from aichat_magic.batching.progress import Progress, RowResult
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.chat.chat import Call, Chat
 from aichat_magic.chat.retry import RetryPolicy
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import (
     AichatError,
     AuthenticationError,
@@ -27,7 +28,7 @@ from aichat_magic.core.errors import (
     ServerError,
 )
 from aichat_magic.core.messages import ChatRequest, Chunk, Message, Reply
-from aichat_magic.core.settings import Endpoint, Settings
+from aichat_magic.core.settings import Settings
 from aichat_magic.core.usage import Usage
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.base import AsyncProvider

@@ -12,6 +12,7 @@ from aichat_magic.chat.api import ask_async, stream_async
 from aichat_magic.chat.chat import Call, Chat
 from aichat_magic.chat.conversation import Conversation
 from aichat_magic.chat.retry import RetryPolicy
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import (
     AichatError,
     AuthenticationError,
@@ -30,7 +31,7 @@ from aichat_magic.core.errors import (
 from aichat_magic.core.messages import ChatRequest, Chunk, Image, Message, PartialReply, Reply
 from aichat_magic.core.options import CallOptions, Options
 from aichat_magic.core.prices import Price, PriceList
-from aichat_magic.core.settings import Endpoint, Settings, changed, load_settings
+from aichat_magic.core.settings import Settings, changed, load_settings
 from aichat_magic.core.usage import Usage
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.base import AsyncProvider
@@ -159,7 +160,7 @@ async def test_stream_is_never_tried_again_after_its_first_text() -> None:
 async def test_streamed_reply_shows_the_text_as_it_grows() -> None:
     chat, call, _, _ = setup(["a", "b", "c"])
     shown: list[str] = []
-    reply = await chat.reply(call, PartialReply(), show=shown.append)
+    reply = await chat.reply(call, PartialReply(), show=lambda draft: shown.append(draft.text))
     assert shown == ["a", "ab", "abc"]
     assert (reply.text, reply.model) == ("abc", "scripted/m")
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from aichat_magic.core.config_file import ProviderSettings
+from aichat_magic.core.endpoints import Preset
 from aichat_magic.core.errors import ConfigError, MissingKeyError, OptionError
 from aichat_magic.core.options import CallOptions
 from aichat_magic.core.secrets import Secret
 from aichat_magic.core.settings import (
-    Preset,
     Settings,
     changed,
     effective_settings,
@@ -190,7 +190,8 @@ def test_missing_key_tells_the_variable_the_file_and_its_lines() -> None:
     with pytest.raises(MissingKeyError) as caught:
         settings.endpoint("openai", OPENAI)
     assert str(caught.value).splitlines() == [
-        "No key for provider 'openai'. Set OPENAI_API_KEY in the environment, or write into /home/me/config.toml:",
+        "No key for provider 'openai'. Enter it with %aichat key openai, set OPENAI_API_KEY in the environment, or "
+        "write into /home/me/config.toml:",
         "    [providers.openai]",
         '    api_key = "..."',
         "%aichat providers shows which have a key; the embedded model needs none.",
@@ -217,9 +218,10 @@ def test_variables_that_are_read_are_known_by_name() -> None:
 
 def test_key_is_told_by_its_place() -> None:
     mine = {"openai": ProviderSettings(key=Secret(CANARY))}
-    assert Settings(providers=mine).key_source("openai", OPENAI) == "config.toml"
-    assert Settings(environ={"OPENAI_API_KEY": CANARY}).key_source("openai", OPENAI) == "OPENAI_API_KEY"
-    assert Settings(environ={"AICHAT_API_KEY": CANARY}).key_source("openai", OPENAI) == "AICHAT_API_KEY"
+    assert Settings(providers=mine).endpoint("openai", OPENAI).key_origin == "config.toml"
+    assert Settings(environ={"OPENAI_API_KEY": CANARY}).endpoint("openai", OPENAI).key_origin == "OPENAI_API_KEY"
+    beside = {"AICHAT_API_KEY": CANARY, "AICHAT_BASE_URL": "https://api.openai.com/v1"}
+    assert Settings(environ=beside).endpoint("openai", OPENAI).key_origin == "AICHAT_API_KEY"
 
 
 @pytest.mark.parametrize("base_url", ["http://[::1", "http://name.example:99999999", "name.example/v1"])
@@ -227,7 +229,6 @@ def test_base_url_of_the_environment_that_cannot_be_used_is_an_error_that_names_
     settings = load_settings({"AICHAT_API_KEY": "k", "AICHAT_BASE_URL": base_url})
     with pytest.raises(ConfigError, match="AICHAT_BASE_URL"):
         settings.endpoint("openai", OPENAI)
-    assert not settings.has_key("openai", OPENAI)
 
 
 def test_options_of_a_vendor_and_levels_come_from_file_and_environment(config: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aichat_magic.core.errors import BadInputError
-from aichat_magic.magic.arguments import parse_cell, parse_command, words_of
+from aichat_magic.magic.arguments import parse_cell, parse_command, parse_use, words_of
 from aichat_magic.magic.flags import ArgumentError
 
 
@@ -119,3 +119,24 @@ def test_command_with_too_many_words_shows_how_to_write_it() -> None:
 def test_any_line_parses_or_is_refused_as_bad_input(line: str) -> None:
     with contextlib.suppress(BadInputError):
         parse_cell(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("openai/m", ("openai/m", "")),
+        ("'my model' --base-url http://gpu/v1", ("my model", "http://gpu/v1")),
+        ("--base-url=http://gpu/v1?a=b m;", ("m", "http://gpu/v1?a=b")),
+    ],
+)
+def test_use_takes_a_model_and_an_address(line: str, found: tuple[str, str]) -> None:
+    assert parse_use(line) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [("", "Write it as"), ("a b", "Write it as"), ("m --base-ulr x", "--base-url"), ("--base-url", "expected one")],
+)
+def test_use_that_cannot_be_understood_is_told(line: str, match: str) -> None:
+    with pytest.raises(ArgumentError, match=match):
+        parse_use(line)

@@ -110,7 +110,9 @@ def test_every_command_is_offered_on_an_empty_line() -> None:
     [
         ("%aichat sw", ("switch",)),
         ("%aichat use gpt", ("openai/gpt-5-mini",)),
-        ("%aichat use fast ", ()),
+        ("%aichat use fast ", ("--base-url",)),
+        ("%aichat key o", ("openai", "ollama")),
+        ("%aichat key openai ", ("--save", "--forget")),
         ("%aichat models o", ("openai/", "ollama/")),
         ("%aichat switch ", ("main", "'other one'", '"it\'s"', "münchen")),
         ("%aichat show m", ("main", "münchen")),

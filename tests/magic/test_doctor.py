@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import trustme
 from servers import ChatServer
 
 from aichat_magic.chat.chat import Chat
@@ -149,6 +150,38 @@ def test_server_of_the_model_that_is_not_there_is_told(machine: Machine) -> None
     assert server.url in machine.found("server vllm").found
 
 
+def test_address_of_the_model_and_of_bare_names_is_told_with_where_they_come_from(
+    machine: Machine, server: ChatServer
+) -> None:
+    assert "a model without a provider is refused" in machine.found("bare names").found
+    machine.environ |= {"AICHAT_MODEL": "qwen3", "AICHAT_BASE_URL": server.url, "AICHAT_API_KEY": CANARY}
+    goes = f"goes to {server.url} (AICHAT_BASE_URL)"
+    assert machine.found("bare names").found == f"a model without a provider {goes}"
+    model = machine.found("model")
+    assert model.found == f"openai/qwen3 (AICHAT_MODEL) {goes}, with the key from AICHAT_API_KEY"
+    assert model.state == "ok"
+    assert "1 model" in machine.found("server openai").found
+
+
+def test_base_url_that_the_model_does_not_use_is_noted(machine: Machine) -> None:
+    machine.write('base_url = "http://gpu.invalid/v1"\n[providers.vllm]\nbase_url = "http://127.0.0.1:9/v1"\n')
+    machine.environ |= {"AICHAT_MODEL": "vllm/m"}
+    model = machine.found("model")
+    assert model.state == "note"
+    assert "goes to http://127.0.0.1:9/v1 ([providers.vllm] in config.toml), without a key" in model.found
+    assert "base_url http://gpu.invalid/v1 is for models without a provider and for openai/" in model.found
+    assert machine.found("bare names").found.endswith("http://gpu.invalid/v1 (config.toml)")
+
+
+def test_address_without_a_model_is_to_mend(machine: Machine, server: ChatServer) -> None:
+    del machine.environ["AICHAT_MODEL"]
+    machine.environ["AICHAT_BASE_URL"] = server.url
+    model = machine.found("model")
+    assert model.state == "fix"
+    assert f"Which model of the server at {server.url}" in model.found
+    assert machine.found("server openai").state == "ok"
+
+
 def test_no_server_elsewhere_is_asked_unless_it_is_configured(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +259,16 @@ def test_proxy_is_told_without_its_password(machine: Machine) -> None:
     assert "user" not in machine.found("proxy").found
     machine.environ["HTTPS_PROXY"] = "htp://x"
     assert machine.found("proxy").state == "fix"
+
+
+def test_certificates_that_are_not_there_are_to_mend(machine: Machine, tmp_path: Path) -> None:
+    assert all(finding.subject != "certificates" for finding in machine.report().findings)
+    machine.environ["REQUESTS_CA_BUNDLE"] = str(tmp_path / "gone.pem")
+    stale = machine.found("certificates")
+    assert (stale.state, stale.fix) == ("fix", "set or unset REQUESTS_CA_BUNDLE")
+    assert "gone.pem" in stale.found
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "gone.pem"))
+    assert machine.found("certificates").found == f"{tmp_path / 'gone.pem'} (REQUESTS_CA_BUNDLE)"
 
 
 def test_one_look_that_fails_leaves_the_others(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

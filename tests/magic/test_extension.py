@@ -143,7 +143,7 @@ def test_refused_option_and_cut_reply_are_both_told(run: Cell) -> None:
     answer = text("as far as", finish="length")
     with ChatServer(picky(no_temperature, answer=lambda received, attempt: answer)) as server:
         _, printed = run(f"%%aichat {flags(server)} -t 0.2\nhello")
-    assert "cut by max_tokens" in printed
+    assert "cut after 3 tokens" in printed
     assert "temperature=0.2 (left out)" in printed
 
 
@@ -470,9 +470,26 @@ def test_models_lists_those_of_the_current_provider_or_the_named_one(run: Cell) 
     assert "lists no model" in run("%aichat models echo/zzz")[1]
 
 
+@pytest.mark.parametrize("answer", [{"object": "list", "data": None}, {"data": []}, {"models": None}])
+def test_server_that_lists_no_model_is_told_in_one_line(run: Cell, answer: Any) -> None:
+    with ChatServer() as server:
+        server.models = answer
+        run(f"%aichat use m --base-url {server.url}")
+        result, printed = run("%aichat models")
+    assert result.success
+    assert "openai lists no model." in printed
+
+
 def test_providers_tell_whether_there_is_a_key_and_not_which(run: Cell) -> None:
     _, printed = run("%aichat providers")
-    for part in ("openai", "present", "GROQ_API_KEY", "not working", "in this process"):
+    for part in (
+        "openai",
+        "from OPENAI_API_KEY",
+        "set GROQ_API_KEY",
+        "set AZURE_OPENAI_ENDPOINT",
+        "not working",
+        "in this process",
+    ):
         assert part in printed
     assert CANARY not in printed
 

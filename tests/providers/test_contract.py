@@ -13,11 +13,11 @@ import pytest
 from claude import echo as claude_echo
 from servers import ChatServer
 
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import UnknownNameError
 from aichat_magic.core.messages import ChatRequest, Chunk, Message, Reply
 from aichat_magic.core.options import Options
 from aichat_magic.core.secrets import Secret
-from aichat_magic.core.settings import Endpoint
 from aichat_magic.core.usage import Usage
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.aichat import Aichat, set_cookies

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.messages import ChatRequest, Message, PartialReply
 from aichat_magic.core.options import Options
-from aichat_magic.core.settings import Endpoint
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers import echo
 from aichat_magic.providers.echo import Echo

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import BadRequestError, ModelFileError, UnknownNameError
 from aichat_magic.core.messages import ChatRequest, Chunk, Message
 from aichat_magic.core.options import Options
-from aichat_magic.core.settings import Endpoint
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.llama.engine import close_all, loaded
 from aichat_magic.providers.llama.weights import SMOLLM2
@@ -131,7 +131,7 @@ async def test_request_without_a_limit_gets_one(model_cache: Path) -> None:
     local = Local(Endpoint(provider="local"), HttpClient(mock=httpx.MockTransport(wire)))
     for limit in (None, 5000):
         await local.complete(asked("hi", max_tokens=limit))
-    assert [body["max_tokens"] for body in wire.bodies] == [1024, 5000]
+    assert [body["max_tokens"] for body in wire.bodies] == [256, 5000]
 
 
 async def test_messages_longer_than_the_context_are_refused_in_words(local: Local) -> None:

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from servers import Answer, ChatServer, Received, cut, event_stream, payload, status, text
 
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import (
     BadRequestError,
     FlaggedPromptError,
@@ -24,7 +25,6 @@ from aichat_magic.core.errors import (
 from aichat_magic.core.messages import ChatRequest, Image, Message, PartialReply
 from aichat_magic.core.options import Options
 from aichat_magic.core.secrets import Secret
-from aichat_magic.core.settings import Endpoint
 from aichat_magic.core.usage import Usage
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.openai import OpenAI
@@ -133,6 +133,7 @@ async def test_stream_gives_pieces_and_then_reason_and_usage() -> None:
 @pytest.mark.parametrize(
     ("reason", "ours"),
     [("stop", "stop"), ("length", "length"), ("max_tokens", "length"), ("content_filter", "content_filter"),
+     ("model_context_window_exceeded", "length"), ("sensitive", "content_filter"),
      ("SAFETY", "content_filter"), ("content_filter: RECITATION", "content_filter"), ("refusal", "refusal"),
      ("eos", "stop"), ("tool_calls", "tool_calls"), ("function_call", "tool_calls")],
 )  # fmt: skip
@@ -176,11 +177,12 @@ async def test_empty_refusal_is_none() -> None:
     assert (await completed(answer)).finish_reason == "stop"
 
 
-async def test_reply_that_the_server_broke_off_may_be_tried_again() -> None:
-    reason = "insufficient_system_resource"
-    with pytest.raises(IncompleteReplyError, match="insufficient system resource"):
+@pytest.mark.parametrize("reason", ["insufficient_system_resource", "network_error"])
+async def test_reply_that_the_server_broke_off_may_be_tried_again(reason: str) -> None:
+    words = reason.replace("_", " ")
+    with pytest.raises(IncompleteReplyError, match=words):
         await completed(payload({"choices": [{"message": {"content": "half"}, "finish_reason": reason}]}))
-    with pytest.raises(IncompleteReplyError, match="insufficient system resource"):
+    with pytest.raises(IncompleteReplyError, match=words):
         await streamed(event_stream([delta("half"), delta("", reason), "data: [DONE]\n\n"]))
 
 
@@ -332,10 +334,21 @@ async def test_status_error_tells_the_servers_words() -> None:
         await completed(answer)
 
 
-@pytest.mark.parametrize("value", [{"data": [{"id": "b"}, {"id": "a"}, {"name": "c"}, 3]}, [{"id": "b"}, {"id": "a"}]])
-async def test_models_are_listed(value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ({"data": [{"id": "b"}, {"id": "a"}, {"size": 1}, 3]}, ["a", "b"]),
+        ([{"id": "b"}, {"id": "a"}], ["a", "b"]),
+        ({"models": [{"name": "b"}, {"id": "a", "name": "long"}]}, ["a", "b"]),
+        ({"data": None, "models": [{"name": "a"}]}, ["a"]),
+        ({"object": "list", "data": None}, []),
+        ({"models": None}, []),
+        ({"data": []}, []),
+    ],
+)
+async def test_models_are_listed(value: Any, names: list[str]) -> None:
     http = HttpClient(mock=httpx.MockTransport(lambda request: httpx.Response(200, json=value)))
-    assert await OpenAI(Endpoint(provider="openai", base_url="http://x/v1"), http).models() == ["a", "b"]
+    assert await OpenAI(Endpoint(provider="openai", base_url="http://x/v1"), http).models() == names
 
 
 async def test_images_follow_the_text_as_data_urls_and_other_messages_stay_text() -> None:

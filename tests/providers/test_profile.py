@@ -32,10 +32,11 @@ from aichat_magic.batching.options import BatchOptions
 from aichat_magic.batching.run import run_rows
 from aichat_magic.chat.chat import Chat
 from aichat_magic.chat.conversation import Conversation
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import BadRequestError, OptionError, UnsupportedOptionError
 from aichat_magic.core.messages import ChatRequest, Message, PartialReply, Reply
 from aichat_magic.core.options import CallOptions, Options
-from aichat_magic.core.settings import Endpoint, Settings
+from aichat_magic.core.settings import Settings
 from aichat_magic.core.sync import run
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.anthropic import Anthropic

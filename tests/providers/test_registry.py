@@ -98,6 +98,43 @@ def test_configured_address_is_for_the_model_that_an_alias_means(registry: Regis
     assert registry.resolve("ollama/x", settings).provider.endpoint.base_url == "http://localhost:11434/v1"
 
 
+@pytest.mark.parametrize("name", ["qwen3", "Qwen/Qwen3-8B", "opena/x", "openai/qwen3", "openai/Qwen/Qwen3-8B"])
+def test_with_a_base_url_set_any_name_without_a_provider_goes_there(registry: Registry, name: str) -> None:
+    settings = Settings(base_url="http://gpu:8000/v1", origins={"base_url": "AICHAT_BASE_URL"})
+    route = registry.resolve(name, settings)
+    assert (route.provider.name, route.model) == ("openai", name.removeprefix("openai/"))
+    assert route.provider.endpoint.base_url == "http://gpu:8000/v1"
+    assert route.provider.endpoint.origin == "AICHAT_BASE_URL"
+
+
+@pytest.mark.parametrize("name", ["llamacpp/x", "anthropic/x", "vllm/x", "ollama/x"])
+@pytest.mark.parametrize("chosen", [True, False])
+def test_prefix_of_another_provider_means_its_own_server(registry: Registry, name: str, chosen: bool) -> None:
+    environ = {"ANTHROPIC_API_KEY": "k"}
+    origins = {"base_url": "AICHAT_BASE_URL"} | ({"model": "this session"} if chosen else {})
+    model = name if chosen else "local/smollm2-135m"
+    settings = Settings(model=model, base_url="http://gpu:8000/v1", environ=environ, origins=origins)
+    endpoint = registry.resolve(name, settings).provider.endpoint
+    assert endpoint.base_url != "http://gpu:8000/v1"
+    assert endpoint.origin == "built in"
+
+
+def test_name_of_a_provider_may_be_a_model_of_ones_own_server(registry: Registry) -> None:
+    route = registry.resolve("mistral", Settings(), base_url="http://gpu:8000/v1")
+    assert (route.name, route.provider.endpoint.base_url) == ("openai/mistral", "http://gpu:8000/v1")
+    mine = {"lab": ProviderSettings(base_url="http://lab/v1", default_model="m")}
+    settings = Settings(base_url="http://gpu:8000/v1", providers=mine)
+    assert registry.resolve("mistral", settings).name == "openai/mistral"
+    assert registry.resolve("lab", settings).provider.endpoint.base_url == "http://lab/v1"
+
+
+def test_address_without_a_model_asks_for_one_and_not_the_embedded_model(registry: Registry) -> None:
+    settings = Settings(base_url="http://gpu:8000/v1")
+    with pytest.raises(ConfigError, match=r"Which model of the server at http://gpu:8000/v1\?.*%aichat models"):
+        registry.resolve(settings.model_for(), settings)
+    assert registry.resolve("local/smollm2-135m", settings).provider.name == "local"
+
+
 def test_provider_of_the_users_file_speaks_openai(registry: Registry) -> None:
     settings = Settings(providers={"lab": ProviderSettings(base_url="http://lab:8000/v1", default_model="m")})
     route = registry.resolve("lab", settings)

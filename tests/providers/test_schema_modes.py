@@ -18,10 +18,11 @@ from servers import Answer, ChatServer, Received, payload, text
 import aichat_magic  # noqa: F401  # it is what gives pandas the accessor
 from aichat_magic.chat import chat as chat_module
 from aichat_magic.chat.chat import Chat
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import BadRequestError
 from aichat_magic.core.messages import ChatRequest, Chunk, Message, PartialReply, Reply
 from aichat_magic.core.options import Options
-from aichat_magic.core.settings import Endpoint, Settings
+from aichat_magic.core.settings import Settings
 from aichat_magic.core.sync import run
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.anthropic import Anthropic
@@ -282,7 +283,7 @@ async def test_json_that_was_streamed_as_thinking_is_the_answer() -> None:
             provider = ThinksAloud(Endpoint(provider="vllm", base_url=server.url), http)
             reply = await said(provider, request(Review), True)
             unasked = await said(provider, ChatRequest(model="m", messages=(Message("user", "hello"),)), True)
-    assert (reply.text, reply.remarks) == (FITS, ("m sent its JSON as thinking; it counts as the answer.",))
+    assert (reply.text, reply.remarks) == (FITS, ("The model sent its JSON as thinking; it counts as the answer.",))
     assert unasked.text == ""
 
 

@@ -7,11 +7,11 @@ import pytest
 from claude import message
 from servers import ChatServer, payload
 
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import OptionError
 from aichat_magic.core.messages import ChatRequest, Message
 from aichat_magic.core.options import REASONING_LEVELS, TIERS, Options, options_from
 from aichat_magic.core.secrets import Secret
-from aichat_magic.core.settings import Endpoint
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.anthropic import Anthropic
 from aichat_magic.providers.base import AsyncProvider
@@ -173,7 +173,7 @@ async def test_tier_is_asked_for_in_the_words_of_the_provider(name: str, tier: s
 @pytest.mark.parametrize("tier", TIERS)
 def test_tier_that_a_provider_lacks_is_refused_or_told(name: str, tier: str) -> None:
     options = Options(tier=tier)
-    has_flex = name in ("openai", "azure", "groq", "gemini", "openrouter", "bedrock", "lab")
+    has_flex = name in ("openai", "azure", "groq", "gemini", "openrouter", "bedrock", "cerebras", "lab")
     if tier == "flex" and not has_flex:
         with pytest.raises(OptionError, match=f"Provider '{name}' has no tier 'flex'"):
             check_options(options, name, "m")

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
+from ...core.endpoints import Preset
 from ...core.errors import (
     BadInputError,
     ConfigError,
@@ -22,7 +23,7 @@ from ...core.installation import install_command
 from ...core.messages import ChatRequest, Reply
 from ...core.options import Options
 from ...core.secrets import Secret
-from ...core.settings import Preset, load_settings
+from ...core.settings import load_settings
 from ...http.client import Cookie, HttpClient, HttpRequest, HttpResponse
 from ...text.words import shorten
 from ..base import AsyncProvider, Messages

@@ -16,6 +16,7 @@ import respx
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import (
     AichatError,
     AuthenticationError,
@@ -38,7 +39,6 @@ from aichat_magic.core.errors import (
 from aichat_magic.core.messages import ChatRequest, Message
 from aichat_magic.core.options import Options
 from aichat_magic.core.secrets import Secret
-from aichat_magic.core.settings import Endpoint
 from aichat_magic.http.client import HttpClient, HttpRequest, HttpResponse
 from aichat_magic.providers import aichat
 from aichat_magic.providers.aichat import Aichat, create_completion, format_prompt, get_cookies, set_cookies

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from effort import PATIENCE_S
 
+from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import (
     ConnectionFailedError,
     IncompleteReplyError,
@@ -25,7 +26,6 @@ from aichat_magic.core.errors import (
 from aichat_magic.core.installation import install_command
 from aichat_magic.core.messages import ChatRequest, Message
 from aichat_magic.core.options import Options
-from aichat_magic.core.settings import Endpoint
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.llama import engine as engine_module
 from aichat_magic.providers.llama.engine import Engine, SlotSemaphore, close_all, engine_for, free_cores, loaded
@@ -163,7 +163,7 @@ def program(code: str, model_cache: Path, **more: str) -> subprocess.Popen[str]:
         from aichat_magic.core.messages import ChatRequest, Message
         from aichat_magic.core.options import Options
         from aichat_magic.providers.local import Local
-        from aichat_magic.core.settings import Endpoint
+        from aichat_magic.core.endpoints import Endpoint
         from aichat_magic.http.client import HttpClient
         def ask(tokens=5):
             async def main():
