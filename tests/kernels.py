@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +93,7 @@ class Outcome:
         execution_count: The number in ``In [n]``.
         next_cell: What the cell has put into a new cell below, or "".
         execution: Seconds from ``busy`` to ``idle``.
+        was_cleared: Whether `clear_output` has removed something.
     """
 
     status: str = ""
@@ -106,6 +108,15 @@ class Outcome:
     execution: float = 0.0
     is_begun: bool = False
     is_idle: bool = False
+    is_to_be_cleared: bool = False
+    was_cleared: bool = False
+
+    def clear(self) -> None:
+        """Remove what has been shown, if the cell has asked for it: `clear_output(wait=True)` waits for an output."""
+        if self.is_to_be_cleared:
+            self.is_to_be_cleared, self.was_cleared = False, True
+            self.stdout = self.stderr = ""
+            self.outputs.clear()
 
     @property
     def is_done(self) -> bool:
@@ -133,11 +144,13 @@ class Kernel:
         python: str = sys.executable,
         env: Mapping[str, str] | None = None,
         arguments: Iterable[str] = (),
+        module: str = "ipykernel_launcher",
     ) -> None:
-        """Prepare; `env` is added to a clean environment; `arguments` to the kernel's command line."""
+        """Prepare; `env` is added to a clean environment; `arguments` to the command line of the kernel's `module`."""
         self._python = python
         self._env = env
         self._arguments = tuple(arguments)
+        self._module = module
         self._outcomes: dict[str, Outcome] = {}
         self._replies: dict[str, dict[str, Any]] = {}
 
@@ -145,7 +158,7 @@ class Kernel:
         self.home = Path(tempfile.mkdtemp(prefix="kernel-"))
         try:
             connection_file, _ = write_connection_file(str(self.home / "kernel.json"))
-            command = [self._python, "-m", "ipykernel_launcher", "-f", connection_file, *self._arguments]
+            command = [self._python, "-m", self._module, "-f", connection_file, *self._arguments]
             self._log = open(self.home / "log", "wb")  # closed in __exit__
             self.process = subprocess.Popen(
                 command,
@@ -252,18 +265,22 @@ class Kernel:
     # --- cells
 
     def start(
-        self, code: str, *, cell_id: str | None = None, subshell: str | None = None, can_type: bool = False
+        self, code: str, *, cell_id: str | None = "", subshell: str | None = None, allow_stdin: bool = False
     ) -> str:
-        """Send a cell and return at once with its key; `can_type`: it may ask the user (see `type`)."""
+        """Send a cell and return at once with its key.
+
+        The default `cell_id` is a new one, as JupyterLab sends it. None: the request names no cell, as those of
+        consoles (with `allow_stdin`: they may ask the user, see `type`) and of programs that run notebooks (without).
+        """
         content = {
             "code": code,
             "silent": False,
             "store_history": True,
             "user_expressions": {},
-            "allow_stdin": can_type,
+            "allow_stdin": allow_stdin,
             "stop_on_error": True,
         }
-        metadata = {} if cell_id is None else {"cellId": cell_id}
+        metadata = {} if cell_id is None else {"cellId": cell_id or uuid.uuid4().hex}
         message = self._client.session.msg("execute_request", content, metadata=metadata)
         if subshell is not None:
             message["header"]["subshell_id"] = subshell
@@ -307,10 +324,16 @@ class Kernel:
             self._receive(left_s)
 
     def run(
-        self, code: str, *, timeout: float = PATIENCE_S, cell_id: str | None = None, subshell: str | None = None
+        self,
+        code: str,
+        *,
+        timeout: float = PATIENCE_S,
+        cell_id: str | None = "",
+        subshell: str | None = None,
+        allow_stdin: bool = False,
     ) -> Outcome:
         """Run one cell."""
-        return self.finish(self.start(code, cell_id=cell_id, subshell=subshell), timeout)
+        return self.finish(self.start(code, cell_id=cell_id, subshell=subshell, allow_stdin=allow_stdin), timeout)
 
     def run_all(self, codes: Iterable[str], *, timeout: float = PATIENCE_S) -> list[Outcome]:
         """Queue all cells, then wait for all."""
@@ -372,10 +395,17 @@ class Kernel:
             outcome.is_idle = True
             if outcome.is_begun:
                 outcome.execution += time.monotonic()
+        elif kind == "clear_output":
+            outcome.is_to_be_cleared = True
+            if not content["wait"]:
+                outcome.clear()
         elif kind == "stream":
+            outcome.clear()
             setattr(outcome, content["name"], getattr(outcome, content["name"]) + content["text"])
         elif kind == "error":
             outcome.error_name, outcome.error_value = content["ename"], content["evalue"]
+            outcome.clear()
             outcome.traceback = content["traceback"]
         elif kind in ("display_data", "update_display_data", "execute_result"):
+            outcome.clear()
             outcome.outputs.append({"type": kind, **content})

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..text.front_end import FrontEnd, current_shell, front_end
 from ..text.numbers import money
+from ..text.terminal import status_stream, terminal_width, write_to
 from ..text.wrap import wrapped
 from .progress import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm
-from ..text.terminal import terminal_width, write_to
 
 # A line that is wrapped at the edge of the window cannot be redrawn. This width fits into a narrow notebook.
 _BAR_WIDTH = 72
@@ -45,8 +45,9 @@ class ProgressBar:
             n_rows: Number of rows; None when it is unknown.
             file: Stream to write to; default: standard error, or in a notebook the output of the cell.
         """
-        # Notebooks show standard error on red, as if something were wrong.
-        self._file = file or (sys.stdout if type(sys.stdout).__name__ == "OutStream" else sys.stderr)
+        self._file = file or status_stream()
+        # Where nobody watches, each state of the bar would be kept.
+        self._is_watched = front_end(current_shell()) is not FrontEnd.PROGRAM
         self._n_rows = n_rows
         self._bar: tqdm[Any] | None = None
         self._is_outage = False
@@ -67,6 +68,7 @@ class ProgressBar:
                 delay=0.5,
                 leave=False,
                 file=self._file,
+                disable=not self._is_watched,
             )
         usage = progress.usage
         facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens"]

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from ..batching.run import BatchRun
     from ..core.errors import AichatError
     from ..core.messages import Reply
+    from ..text.front_end import FrontEnd
     from .completion import CompletionSources
     from .notebook_identity import CellLocation
     from .session import Session
-    from .views import ShownReplies
+    from .shown_replies import ShownReplies
 
 _MAX_ERROR_LINES = 5
 _TRAITS = (
@@ -124,15 +125,16 @@ class AIChat(Magics):
         from ..chat.chat import shared_chat
         from ..store.conversations import open_conversations
         from .session import Session
+        from .shown_replies import ShownReplies
         from .template_commands import Notebook
-        from .views import ShownReplies, view_for
+        from .views import view_for
 
-        self._shown = ShownReplies(self.shell)
+        self._shown = ShownReplies(self.shell, self._front_end)
         self._shown.install()
         self._session = Session(
             shared_chat(),
             self._user_ns,
-            view=lambda is_streamed: view_for(self.shell, is_streamed=is_streamed),
+            view=lambda is_streamed: view_for(self.shell, self._front_end(), is_streamed=is_streamed),
             shown=self._shown.mark,
             location=self._location,
             store=lambda: open_conversations(environ=os.environ),
@@ -152,6 +154,12 @@ class AIChat(Magics):
             source = f"%aichat {line}" if cell is None else f"%%aichat {line}".rstrip() + f"\n{cell}"
             lines = terminal_text(source).rstrip().split("\n")
             write_stdout("\nIn: " + "\n    ".join(lines) + "\n")
+
+    def _front_end(self) -> FrontEnd:
+        """Return the kind of front end that shows the running cell."""
+        from ..text.front_end import front_end
+
+        return front_end(self.shell, has_notebook=bool(self._notebook_path()[0]))
 
     def _cells(self) -> list[str]:
         """Return the sources of all cells before the running one, as written; their index is their number."""
@@ -257,9 +265,9 @@ class AIChat(Magics):
 
     def _cell_id(self) -> str:
         """Return the front end's id of the running cell; empty if it sends none."""
-        shell: Any = self.shell
-        parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
-        return str((parent.get("metadata") or {}).get("cellId") or "")
+        from ..text.front_end import cell_id
+
+        return cell_id(self.shell)
 
     def _text(self) -> str:
         """Return the source of the running cell, or of the last one in the history if the running one is not stored."""

@@ -225,7 +225,9 @@ def test_keyring_that_fails_is_one_error_of_ours(session: Session, keyring: Syst
 
 
 @pytest.mark.parametrize("problem", [NotImplementedError(), EOFError(), OSError(), getpass.GetPassWarning()])
-def test_where_nobody_can_type_the_variable_is_named(problem: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nobody_can_type_the_variable_is_named(
+    problem: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(prompt: str) -> str:
         raise problem
 
@@ -242,7 +244,7 @@ def test_kernel_asks_in_a_field_for_passwords_and_keeps_the_key_out_of_everythin
     with ChatServer(lambda *_: status(401)) as server, Kernel() as kernel:
         kernel.run("%load_ext aichat_magic")
         kernel.run(f"%aichat use qwen --base-url {server.url}")
-        cell = kernel.start("%aichat key openai", can_type=True)
+        cell = kernel.start("%aichat key openai", allow_stdin=True)
         asked = kernel.type(CANARY)
         outcomes = [kernel.finish(cell)]
         assert asked["password"] is True

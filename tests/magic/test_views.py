@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +16,17 @@ from IPython.utils.capture import capture_output
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.usage import Usage
 from aichat_magic.magic import views as display
-from aichat_magic.magic.views import CapturedView, NotebookView, ShownReplies, TerminalView, view_for
+from aichat_magic.magic.live import FinalView, Publish, StreamedView, UpdatedView, live_view
+from aichat_magic.magic.shown_replies import ShownReplies
+from aichat_magic.magic.views import LiveReply, view_for
 from aichat_magic.text.reply_view import reply_bundle, summary_line
 from aichat_magic.text.terminal import show
 from aichat_magic.text.widgets import Note, Table
 
 REPLY = Reply(text="Hello **you**", model="echo/echo", usage=Usage(input_tokens=3, output_tokens=2), elapsed_s=0.5)
+
+
+NAMED = {"metadata": {"cellId": "1f0e3dad"}, "content": {"code": "%%aichat\nHi", "allow_stdin": True}}
 
 
 class Clock:
@@ -55,12 +61,24 @@ class Screen:
         return [bundle["text/plain"] for bundle, _, _ in self.sent]
 
 
+def notebook_view(publish: Publish, *, clock: Any = time.monotonic, is_streamed: bool = True) -> LiveReply:
+    return LiveReply(UpdatedView(publish, clock=clock), clock=clock, is_streamed=is_streamed)
+
+
+def captured_view(publish: Publish) -> LiveReply:
+    return LiveReply(FinalView(publish))
+
+
+def terminal_view(write: Any = None, *, is_streamed: bool = True, **options: Any) -> LiveReply:
+    return LiveReply(StreamedView(write, **options), is_streamed=is_streamed)
+
+
 # Notebook ---------------------------------------------------------------------------------------------------------
 
 
 def test_notebook_rewrites_one_output() -> None:
     clock, screen = Clock(), Screen()
-    view = NotebookView(screen.publish, clock=clock)
+    view = notebook_view(screen.publish, clock=clock)
     view.update("Hel")
     clock.now_s += 1
     view.update("Hello **you**")
@@ -72,7 +90,7 @@ def test_notebook_rewrites_one_output() -> None:
 
 def test_cursor_is_shown_while_the_reply_grows_only() -> None:
     screen = Screen()
-    view = NotebookView(screen.publish, clock=Clock())
+    view = notebook_view(screen.publish, clock=Clock())
     view.update("Hel")
     view.finish(REPLY)
     assert ["▍" in html for html in screen.html] == [True, False]
@@ -80,7 +98,7 @@ def test_cursor_is_shown_while_the_reply_grows_only() -> None:
 
 def test_600_tokens_in_3_seconds_are_at_most_40_messages_and_the_last_is_complete() -> None:
     clock, screen = Clock(), Screen()
-    view = NotebookView(screen.publish, clock=clock)
+    view = notebook_view(screen.publish, clock=clock)
     text = ""
     for _ in range(600):
         text += "word "
@@ -94,7 +112,7 @@ def test_600_tokens_in_3_seconds_are_at_most_40_messages_and_the_last_is_complet
 
 def test_first_text_is_shown_at_once() -> None:
     screen = Screen()
-    view = NotebookView(screen.publish, clock=Clock())
+    view = notebook_view(screen.publish, clock=Clock())
     view.status("loading the model")
     view.update("H")
     assert "H▍" in screen.html[-1]
@@ -102,7 +120,7 @@ def test_first_text_is_shown_at_once() -> None:
 
 def test_large_reply_stays_below_a_quarter_of_a_megabyte_a_second() -> None:
     clock, screen = Clock(), Screen()
-    view = NotebookView(screen.publish, clock=clock)
+    view = notebook_view(screen.publish, clock=clock)
     text = "x" * 60_000
     begin_s = clock.now_s
     for _ in range(1000):
@@ -117,7 +135,7 @@ def test_large_reply_stays_below_a_quarter_of_a_megabyte_a_second() -> None:
 def test_slow_rendering_takes_a_fifth_of_the_time_at_most() -> None:
     clock = Clock()
     screen = Screen(clock, cost_s=0.2)
-    view = NotebookView(screen.publish, clock=clock)
+    view = notebook_view(screen.publish, clock=clock)
     begin_s = clock.now_s
     while clock.now_s < begin_s + 20:
         view.update("x")
@@ -127,7 +145,7 @@ def test_slow_rendering_takes_a_fifth_of_the_time_at_most() -> None:
 
 def test_notebook_shows_a_status_until_the_first_text() -> None:
     clock, screen = Clock(), Screen()
-    view = NotebookView(screen.publish, clock=clock)
+    view = notebook_view(screen.publish, clock=clock)
     view.status("Fetching the model", 0, 98_000_000)
     view.status("Fetching the model", 100, 98_000_000)
     clock.now_s += 1
@@ -141,7 +159,7 @@ def test_notebook_shows_a_status_until_the_first_text() -> None:
 
 def test_remarks_stand_above_the_reply() -> None:
     screen = Screen()
-    view = NotebookView(screen.publish, clock=Clock())
+    view = notebook_view(screen.publish, clock=Clock())
     view.note("filled: <df>")
     view.update("Hel")
     view.finish(REPLY)
@@ -151,7 +169,7 @@ def test_remarks_stand_above_the_reply() -> None:
 
 def test_unstreamed_reply_is_shown_once() -> None:
     screen = Screen()
-    view = NotebookView(screen.publish, is_streamed=False, clock=Clock())
+    view = notebook_view(screen.publish, is_streamed=False, clock=Clock())
     view.update("Hel")
     view.finish(REPLY)
     assert screen.html == [reply_bundle(REPLY)["text/html"]]
@@ -159,7 +177,7 @@ def test_unstreamed_reply_is_shown_once() -> None:
 
 def test_text_before_an_error_stays_without_a_cursor() -> None:
     screen = Screen()
-    view = NotebookView(screen.publish, clock=Clock())
+    view = notebook_view(screen.publish, clock=Clock())
     view.update("Hel")
     view.finish(None, note="interrupted")
     assert "Hel" in screen.html[-1]
@@ -169,7 +187,7 @@ def test_text_before_an_error_stays_without_a_cursor() -> None:
 
 def test_status_goes_away_when_nothing_arrived() -> None:
     screen = Screen()
-    view = NotebookView(screen.publish, clock=Clock())
+    view = notebook_view(screen.publish, clock=Clock())
     view.status("connecting")
     view.finish(None)
     assert screen.sent[-1][0] == {"text/plain": "", "text/html": ""}
@@ -177,14 +195,14 @@ def test_status_goes_away_when_nothing_arrived() -> None:
 
 def test_nothing_is_shown_when_nothing_happened() -> None:
     screen = Screen()
-    NotebookView(screen.publish).finish(None)
-    CapturedView(screen.publish).finish(None)
+    notebook_view(screen.publish).finish(None)
+    captured_view(screen.publish).finish(None)
     assert screen.sent == []
 
 
 def test_interrupted_reply_is_marked() -> None:
     screen = Screen()
-    view = NotebookView(screen.publish, clock=Clock())
+    view = notebook_view(screen.publish, clock=Clock())
     view.update("Hel")
     view.finish(Reply(text="Hel", finish_reason="interrupted"))
     assert "⚠ interrupted" in screen.html[-1]
@@ -195,7 +213,7 @@ def test_interrupted_reply_is_marked() -> None:
 
 def test_captured_cell_gets_one_output() -> None:
     screen = Screen()
-    view = CapturedView(screen.publish)
+    view = captured_view(screen.publish)
     view.status("loading")
     for end in range(1, 5):
         view.update("Hello **you**"[:end])
@@ -205,7 +223,7 @@ def test_captured_cell_gets_one_output() -> None:
 
 def test_captured_cell_keeps_the_text_before_an_error() -> None:
     screen = Screen()
-    view = CapturedView(screen.publish)
+    view = captured_view(screen.publish)
     view.update("Hel")
     view.finish(None, note="interrupted")
     assert screen.plain == ["Hel\ninterrupted"]
@@ -216,9 +234,9 @@ def test_captured_cell_keeps_the_text_before_an_error() -> None:
 THOUGHT = Reply(text="Four.", thinking="Hm, 2 + 2.", model="echo/echo", elapsed_s=0.5)
 
 
-def test_notebook_shows_thinking_open_while_there_is_nothing_else_then_folded() -> None:
+def test_notebook_shows_dim_open_while_there_is_nothing_else_then_folded() -> None:
     clock, screen = Clock(), Screen()
-    view = NotebookView(screen.publish, clock=clock)
+    view = notebook_view(screen.publish, clock=clock)
     view.think("Hm,")
     clock.now_s += 1
     view.think("Hm, 2 + 2.")
@@ -239,7 +257,7 @@ def test_notebook_shows_thinking_open_while_there_is_nothing_else_then_folded() 
 
 def test_thinking_is_sent_as_seldom_as_text_and_never_much_of_it() -> None:
     clock, screen = Clock(), Screen()
-    view = NotebookView(screen.publish, clock=clock)
+    view = notebook_view(screen.publish, clock=clock)
     thinking = ""
     for _ in range(600):
         thinking += "a longer word " * 10
@@ -253,19 +271,19 @@ def test_thinking_is_sent_as_seldom_as_text_and_never_much_of_it() -> None:
 
 def test_status_gives_way_to_thinking() -> None:
     screen = Screen()
-    view = NotebookView(screen.publish, clock=Clock())
+    view = notebook_view(screen.publish, clock=Clock())
     view.think("Hm")
     view.status("Waiting for echo/echo")
     assert len(screen.sent) == 1
 
 
-def test_view_that_does_not_stream_shows_thinking_with_the_reply_only() -> None:
+def test_view_that_does_not_stream_shows_dim_with_the_reply_only() -> None:
     screen = Screen()
-    view = NotebookView(screen.publish, clock=Clock(), is_streamed=False)
+    view = notebook_view(screen.publish, clock=Clock(), is_streamed=False)
     view.think("Hm")
     assert screen.sent == []
     view.finish(THOUGHT)
-    captured = CapturedView(screen.publish)
+    captured = captured_view(screen.publish)
     captured.think("Hm")
     captured.finish(THOUGHT)
     assert ["Hm, 2 + 2." in html for html in screen.html] == [True, True]
@@ -274,7 +292,7 @@ def test_view_that_does_not_stream_shows_thinking_with_the_reply_only() -> None:
 
 def test_interrupted_thinking_stays() -> None:
     screen = Screen()
-    view = NotebookView(screen.publish, clock=Clock())
+    view = notebook_view(screen.publish, clock=Clock())
     view.think("Hm")
     view.finish(Reply(text="", thinking="Hm", finish_reason="interrupted"))
     assert "Hm" in screen.html[-1]
@@ -283,7 +301,7 @@ def test_interrupted_thinking_stays() -> None:
 
 def test_terminal_writes_thinking_dim_above_the_text() -> None:
     written: list[str] = []
-    view = TerminalView(written.append, shows_thinking=True)
+    view = terminal_view(written.append, shows_dim=True)
     view.think("Hm")
     view.think("Hm,\x1b]52;c;aGk=\x07 no\x9b31m")
     assert written == ["\x1b[2mHm\x1b[22m", "\x1b[2m,]52;c;aGk= no31m\x1b[22m"]
@@ -295,7 +313,7 @@ def test_terminal_writes_thinking_dim_above_the_text() -> None:
 
 def test_dim_thinking_is_wrapped_and_leaves_the_terminal_as_it_was() -> None:
     written: list[str] = []
-    view = TerminalView(written.append, shows_thinking=True, width=20)
+    view = terminal_view(written.append, shows_dim=True, width=20)
     thinking = "several words that are longer than a line"
     for end in range(len(thinking) + 1):
         view.think(thinking[:end])
@@ -307,7 +325,7 @@ def test_dim_thinking_is_wrapped_and_leaves_the_terminal_as_it_was() -> None:
 
 def test_terminal_begins_again_where_a_request_was_sent_again() -> None:
     written: list[str] = []
-    view = TerminalView(written.append, shows_thinking=True)
+    view = terminal_view(written.append, shows_dim=True)
     view.think("Hm, hm")
     view.think("Ah")
     view.update("Four")
@@ -331,7 +349,7 @@ def test_thinking_is_written_to_terminals_that_can_dim_only(
     stream = Tty() if stdout == "tty" else io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setenv("TERM", term)
-    view = TerminalView()
+    view = terminal_view()
     view.think("Hm")
     view.finish(Reply(text="Four.", thinking="Hm"))
     assert ("Hm" in stream.getvalue()) == is_shown
@@ -342,9 +360,9 @@ def test_thinking_is_written_to_terminals_that_can_dim_only(
 # Terminal ---------------------------------------------------------------------------------------------------------
 
 
-def streamed(pieces: list[str], **options: Any) -> tuple[list[str], TerminalView]:
+def streamed(pieces: list[str], **options: Any) -> tuple[list[str], LiveReply]:
     written: list[str] = []
-    view = TerminalView(written.append, **options)
+    view = terminal_view(written.append, **options)
     for end in range(1, len(pieces) + 1):
         view.update("".join(pieces[:end]))
     return written, view
@@ -413,7 +431,7 @@ def test_status_in_a_log_is_one_line_for_each_text(capsys: pytest.CaptureFixture
 def test_characters_that_a_terminal_lacks_are_written_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii"))
-    TerminalView().finish(Reply(text="né 日"))
+    terminal_view().finish(Reply(text="né 日"))
     assert raw.getvalue() == b"n\\xe9 \\u65e5\n"
 
 
@@ -437,19 +455,20 @@ def shell() -> Iterator[InteractiveShell]:
 
 
 def test_view_fits_where_the_cell_runs(shell: InteractiveShell) -> None:
-    assert isinstance(view_for(shell), TerminalView)
+    assert isinstance(live_view(shell), StreamedView)
     with capture_output():
-        assert isinstance(view_for(shell), CapturedView)
+        assert isinstance(live_view(shell), FinalView)
     shell.kernel = object()  # type: ignore[attr-defined]  # what the shell of a kernel has
-    assert isinstance(view_for(shell), NotebookView)
+    shell.get_parent = lambda: NAMED  # type: ignore[attr-defined]
+    assert isinstance(live_view(shell), UpdatedView)
     with capture_output():
-        assert isinstance(view_for(shell), CapturedView)
+        assert isinstance(live_view(shell), FinalView)
 
 
 def test_notebook_view_publishes_through_the_shell() -> None:
     calls: list[dict[str, Any]] = []
     publisher = types.SimpleNamespace(publish=lambda **fields: calls.append(fields))
-    view = view_for(types.SimpleNamespace(display_pub=publisher, kernel=object()))
+    view = view_for(types.SimpleNamespace(display_pub=publisher, kernel=object(), get_parent=lambda: NAMED))
     view.update("Hel")
     view.finish(REPLY)
     assert [call["update"] for call in calls] == [False, True]
