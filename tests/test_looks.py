@@ -201,6 +201,22 @@ def test_bar_says_that_the_network_is_away() -> None:
     bar(Progress(rows=1000, done=1000, is_last=True))
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [("limit", "limit of the server reached, next call in 42 s"), ("loading", "loading the model, next call in 42 s")],
+)
+def test_bar_says_why_a_run_pauses(reason: str, words: str) -> None:
+    screen = io.StringIO()
+    bar = ProgressBar(1000, file=screen)
+    bar(Progress(rows=1000, done=10))
+    bar._bar.start_t -= 10  # type: ignore[union-attr]  # it has been going on for a while
+    bar(Progress(rows=1000, done=400, pause_s=42.0, pause_reason=reason))
+    assert words in screen.getvalue()
+    bar(Progress(rows=1000, done=500))
+    assert "next call" not in screen.getvalue().rpartition("\r")[2]
+    bar(Progress(rows=1000, done=1000, is_last=True))
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_bar_of_a_run_fits_into_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Screen:

@@ -22,6 +22,7 @@ from .keywords import BatchKeywords
 from .options import BatchOptions, Row
 from .progress import RowResult
 from .progress_bar import progress_bar
+from .run import BatchRun, run_rows
 from .runner import BatchRunner
 
 
@@ -61,7 +62,7 @@ async def batch_async(
         raise BatchStoppedError(
             f"The run stopped after {counted(runner.progress().done, 'row')}: {runner.stopped_by} "
             f"The finished ones are kept.",
-            run=runner,
+            run=BatchRun(runner, lambda: _again(runner, prompts, chat, options)),
         )
     warn_of(runner.remarks)
     for line in replaced_line(runner.replaced):
@@ -142,6 +143,21 @@ def _runner(
         n_rows=n_rows,
         on_progress=progress_bar(options.progress, n_rows),
         on_row=on_row,
+    )
+
+
+def _again(runner: BatchRunner, prompts: Iterable[Prompt | None], chat: Chat, keywords: Mapping[str, Any]) -> BatchRun:
+    """Run the same prompts again, without those that are done."""
+    if iter(prompts) is prompts:
+        raise PromptError("The prompts came from an iterator, which can be read once only. Call batch with a list.")
+    options, rest = BatchOptions.from_keywords(keywords)
+    return run_rows(
+        chat,
+        lambda: map(_row, prompts),
+        n_rows=runner.n_rows,
+        given=CallOptions.from_keywords(rest),
+        options=options,
+        known=runner.reply,
     )
 
 

@@ -29,6 +29,8 @@ class Progress:
         elapsed_s: Seconds since the run began.
         away_s: Seconds since the server became unreachable; 0 while it can be reached.
         try_every_s: Seconds between two attempts to reach it.
+        pause_s: Seconds until the next call is sent, if all of them wait because of the server; else 0.
+        pause_reason: ``"limit"``: its limit is reached; ``"loading"``: it is loading the model; empty: no call waits.
         is_last: Whether the run is over.
     """
 
@@ -46,6 +48,8 @@ class Progress:
     elapsed_s: float = 0.0
     away_s: float = 0.0
     try_every_s: float = 0.0
+    pause_s: float = 0.0
+    pause_reason: str = ""
     is_last: bool = False
 
     def facts(self) -> tuple[tuple[str, str], ...]:

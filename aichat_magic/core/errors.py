@@ -37,7 +37,7 @@
             │   ├── ContextLengthError         more tokens than the model takes (400, 413, 422, 429)
             │   └── FlaggedPromptError         a prompt that the server's filters refuse (400, 403, 422, 451)
             ├── AuthenticationError      F 401
-            ├── PermissionDeniedError    F 403
+            ├── PermissionDeniedError      403
             ├── NotFoundError            F 404
             ├── QuotaError               F 402, or 429 for a quota that is used up: money, or a day's requests
             ├── RateLimitError          R  429
@@ -336,9 +336,7 @@ class AuthenticationError(StatusError):
 
 
 class PermissionDeniedError(StatusError):
-    """A request that the key does not permit (403)."""
-
-    is_fatal = True
+    """A request that the key does not permit, or that a filter does not let through (403)."""
 
 
 class NotFoundError(StatusError):

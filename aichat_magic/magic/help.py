@@ -129,6 +129,9 @@ _FLAGS: Mapping[str, str] = {
     "outage_patience_s": "When the network or a server that has answered before is down, all rows wait while one call "
     "tries again now and then; nothing is lost. After this many seconds (default: 600) the run stops; run it again to "
     "continue.",
+    "limit_patience_s": "A 429 pauses all rows for as long as the server asks, or, if it does not say, until one call "
+    "that tries now and then is admitted. If none is for this many seconds (default: 600), the run stops, and nothing "
+    "is lost.",
     "include": "NAME is a variable (a table is sent as its schema and first rows, a figure as an image), In[3] or "
     "Out[3], err (the last exception), cells:5 (the last five cells) or df:schema (only the columns of a table). "
     "Repeatable.",

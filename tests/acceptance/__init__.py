@@ -11,6 +11,7 @@ from acceptance import (
     descriptors,
     kernels,
     limits,
+    limits_in_runs,
     local_models,
     network,
     notebooks,
@@ -41,6 +42,7 @@ ROWS: tuple[Row, ...] = (
     *usage.ROWS,
     *wire.ROWS,
     *limits.ROWS,
+    *limits_in_runs.ROWS,
     *addresses.ROWS,
     *thinking.ROWS,
 )

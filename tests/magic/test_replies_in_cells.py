@@ -265,7 +265,7 @@ class TooLong:
             raise ContextLengthError("The server said: at most 8192 tokens.", status=400, provider="vllm")
             yield
 
-        monkeypatch.setattr(type(desk.chat), "stream", stream)
+        monkeypatch.setattr(type(desk.chat), "_chunks", stream)
         monkeypatch.setattr(type(desk.chat), "ask", lambda *_, **__: anext(stream()))
 
 

@@ -247,26 +247,28 @@ SHAPES: dict[str, Shape] = {
         usage={**PLAIN, "cached_tokens": CACHED}, tells=CACHED_ONLY, place="reason", message=in_field("reasoning"),
         limited=pace({"x-ratelimit-reset": "42"}, message="Too many requests."),
     ),
-    "huggingface": Shape(usage=PLAIN, tells=NOTHING, message=in_field("reasoning"), flex="flex"),
+    "huggingface": Shape(usage=PLAIN, tells=NOTHING, message=in_field("reasoning")),
     "fireworks": Shape(
         usage=without("completion_tokens_details"), tells=CACHED_ONLY, place="reason",
-        message=in_field("reasoning_content"), flex="flex",
+        message=in_field("reasoning_content"),
     ),
     "cerebras": Shape(message=in_field("reasoning"), closing={"time_info": {"total_time": 0.1}}, flex="flex"),
     "nvidia": Shape(
-        usage=PLAIN | {"prompt_tokens_details": None}, tells=NOTHING, message=in_field("reasoning_content"), flex="flex"
+        usage=PLAIN | {"prompt_tokens_details": None}, tells=NOTHING, message=in_field("reasoning_content")
     ),
     "perplexity": Shape(
         usage={**PLAIN, "reasoning_tokens": THOUGHT, "cost": {"request_cost": 0.005, "total_cost": 0.0123}},
-        tells=THINKING_ONLY, cost_usd=0.0123, place="each", message=in_tags, flex="flex",
+        tells=THINKING_ONLY, cost_usd=0.0123, place="each", message=in_tags,
     ),
     "bedrock": Shape(usage=PLAIN, tells=NOTHING, flex="flex"),
-    "databricks": Shape(usage=PLAIN, tells=NOTHING, message=in_summary, flex="flex"),
+    "databricks": Shape(usage=PLAIN, tells=NOTHING, message=in_summary),
     "moonshot": Shape(
         usage={**PLAIN, "cached_tokens": CACHED}, tells=CACHED_ONLY, place="choice",
-        message=in_field("reasoning_content"),
+        message=in_field("reasoning_content"), schemas=("json_object",),
     ),
-    "zai": Shape(place="reason", message=in_field("reasoning_content"), filtered="sensitive"),
+    "zai": Shape(
+        place="reason", message=in_field("reasoning_content"), filtered="sensitive", schemas=("json_object",)
+    ),
     "anthropic": Shape(
         usage={
             "input_tokens": PROMPT - CACHED - WRITTEN,
