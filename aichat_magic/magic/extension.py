@@ -126,6 +126,7 @@ class AIChat(Magics):
         from ..store.conversations import open_conversations
         from .session import Session
         from .shown_replies import ShownReplies
+        from .side_by_side import side_by_side
         from .template_commands import Notebook
         from .views import view_for
 
@@ -135,6 +136,9 @@ class AIChat(Magics):
             shared_chat(),
             self._user_ns,
             view=lambda is_streamed: view_for(self.shell, self._front_end(), is_streamed=is_streamed),
+            views=lambda titles, is_streamed: side_by_side(
+                self.shell, titles, self._front_end(), is_streamed=is_streamed
+            ),
             shown=self._shown.mark,
             location=self._location,
             store=lambda: open_conversations(environ=os.environ),
