@@ -33,6 +33,7 @@ class SideBySide:
         self._columns = tuple(_Column(self, title) for title in titles)
         self._views = tuple(_ColumnReply(column, is_streamed=is_streamed) for column in self._columns)
         self._front = 0
+        self._written = ("", False)
 
     @property
     def views(self) -> tuple[ReplyView, ...]:
@@ -57,15 +58,22 @@ class SideBySide:
         while True:
             column = self._columns[self._front]
             is_last = self._front == len(self._columns) - 1
-            for paragraph, is_dim in column.new_paragraphs():
-                if column.is_finished and is_last and paragraph == column.text:
-                    continue  # `finish` writes it
-                self._live.update(paragraph, self._bundle, is_dim=is_dim, is_first=is_first)
+            for paragraph in column.new_paragraphs():
+                if self._written[0] and paragraph is not self._written:
+                    self._write(*self._written, is_first=False)
+                self._written = paragraph
             if is_last or not column.is_finished:
                 break
             self._front += 1
         if all(column.is_finished for column in self._columns):
-            self._live.finish(self._columns[-1].text, self._bundle)
+            self._live.finish(self._written[0], self._bundle)
+        else:
+            # Also if no text is new: another column has changed, or its status.
+            self._write(*self._written, is_first=is_first)
+
+    def _write(self, text: str, is_dim: bool, *, is_first: bool) -> None:
+        """Hand over a paragraph and the whole."""
+        self._live.update(text, self._bundle, is_dim=is_dim, is_first=is_first)
 
     def _bundle(self) -> Bundle:
         """Return the notes, and below them all columns."""

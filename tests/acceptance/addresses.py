@@ -48,7 +48,7 @@ ROWS: tuple[Row, ...] = (
             IN_THE_FILE,
             f"{KEYS}::test_typed_key_is_kept_for_the_session_and_for_its_server_only",
             f"{KEYS}::test_key_for_a_server_that_the_file_does_not_name_is_not_saved_in_it",
-            f"{KEYS}::test_where_nobody_allow_stdin_the_variable_is_named",
+            f"{KEYS}::test_where_nobody_can_type_the_variable_is_named",
         ),
         removals=(
             Removal(where="core.urls:base_url_of", what="_CALL.sub", by="parts.path", tests=(FORMS, REACHES)),

@@ -225,9 +225,7 @@ def test_keyring_that_fails_is_one_error_of_ours(session: Session, keyring: Syst
 
 
 @pytest.mark.parametrize("problem", [NotImplementedError(), EOFError(), OSError(), getpass.GetPassWarning()])
-def test_where_nobody_can_type_the_variable_is_named(
-    problem: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_nobody_can_type_the_variable_is_named(problem: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(prompt: str) -> str:
         raise problem
 
