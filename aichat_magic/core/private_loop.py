@@ -41,6 +41,17 @@ class PrivateLoop(_SystemLoop):
         """Return the raw connections that are open; none where the system's loop keeps no list of them."""
         return list(getattr(self, "_transports", {}).values())
 
+    def close_sockets(self) -> None:
+        """Close the sockets of connections that are still open.
+
+        An interrupt may have come while the loop had taken the callback that closes one and had not yet called it;
+        then `abort()` does nothing, because the connection counts as lost already.
+        """
+        for transport in self.open_transports():
+            if transport._sock is not None:
+                transport._sock.close()
+                transport._sock = None
+
     def abandon(self) -> None:
         """Release the loop without sending anything on its sockets or touching what a parent process shares.
 

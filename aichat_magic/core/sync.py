@@ -11,8 +11,10 @@ import asyncio
 import atexit
 import contextlib
 import os
+import socket
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, Generic, Protocol, TypeVar
@@ -210,7 +212,9 @@ class _ThreadRunner:
             self.parked.discard(task)
         else:
             self.parked.add(task)
-        if not (self._sweep(loop, interrupts) and broken is None):
+        is_swept = self._sweep(loop, interrupts)
+        # A second signal may have hit the loop in its own code: what it was about to do then is never done.
+        if not is_swept or broken is not None or interrupts.hits > 1:
             self.close(interrupts)
         return broken
 
@@ -234,6 +238,7 @@ class _ThreadRunner:
             transport.abort()
         loop.call_soon(loop.stop)
         _run_once(loop, interrupts)  # the sockets close in the round after abort()
+        loop.close_sockets()
         loop.close()
 
     def _open(self) -> PrivateLoop:
@@ -308,10 +313,21 @@ def _run_once(loop: PrivateLoop, interrupts: InterruptHandler) -> BaseException 
     except BaseException as error:
         interrupts.is_open = False
         broken = error
+        if interrupts.hits:
+            _close_sockets_in(error)
     asyncio._set_running_loop(outer)
     sys.set_asyncgen_hooks(*hooks)
     loop.settle()
     return broken
+
+
+def _close_sockets_in(error: BaseException) -> None:
+    """Close the sockets that asyncio's frames hold: one that has no transport yet has nobody else to close it."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__")).startswith("asyncio."):
+            for value in frame.f_locals.values():
+                if isinstance(value, socket.socket):
+                    value.close()
 
 
 def _run_until(loop: PrivateLoop, is_ready: Callable[[], bool], interrupts: InterruptHandler) -> BaseException | None:
@@ -330,7 +346,9 @@ def _run_until_done(
     alarm = loop.call_at(end, loop.stop)
     for task in tasks:
         task.add_done_callback(lambda _: loop.stop())
-    _run_until(loop, lambda: all(task.done() for task in tasks) or loop.time() >= end, interrupts)
+    # A signal ends what runs, not what waits to be ended.
+    while _run_until(loop, lambda: all(task.done() for task in tasks) or loop.time() >= end, interrupts) is not None:
+        pass
     alarm.cancel()
     for task in tasks:
         if task.done() and not task.cancelled():

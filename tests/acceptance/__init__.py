@@ -9,6 +9,7 @@ from __future__ import annotations
 from acceptance import (
     addresses,
     descriptors,
+    front_ends,
     kernels,
     limits,
     limits_in_runs,
@@ -45,6 +46,7 @@ ROWS: tuple[Row, ...] = (
     *limits_in_runs.ROWS,
     *addresses.ROWS,
     *thinking.ROWS,
+    *front_ends.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

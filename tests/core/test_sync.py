@@ -569,6 +569,94 @@ def test_interrupted_connections_are_closed_even_if_their_task_does_not_end(
         assert caplog.records == []
 
 
+@pytest.fixture
+def silent() -> Iterator[ChatServer]:
+    """Start a server that accepts connections and sends nothing. No collection of garbage closes what is forgotten."""
+    gc.disable()
+    try:
+        with ChatServer(lambda received, attempt: hang()) as server:
+            yield server
+    finally:
+        gc.enable()
+
+
+def hit_twice() -> None:
+    """Be interrupted here and now, and not for the first time."""
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("place", ["script", "asyncio.run"])
+def test_a_connection_that_is_made_when_the_second_interrupt_comes_is_closed(place: str, silent: ChatServer) -> None:
+    def hit() -> asyncio.Protocol:
+        hit_twice()
+        return asyncio.Protocol()
+
+    async def connect() -> None:
+        await asyncio.get_running_loop().create_connection(hit, "127.0.0.1", silent.port)
+
+    def call() -> None:
+        with pytest.raises(ChatInterrupt):
+            run(connect())
+
+    everywhere(call)[place]()
+    assert silent.connections == 1
+    assert silent.wait_until(lambda server: server.open_connections == 0)
+
+
+@pytest.mark.parametrize("place", ["script", "asyncio.run"])
+def test_a_connection_that_is_closing_when_the_second_interrupt_comes_is_closed(
+    place: str, silent: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport_type = asyncio.selector_events._SelectorTransport  # type: ignore[attr-defined]  # its stubs leave it out
+    closes = transport_type._call_connection_lost
+    hits = [hit_twice]
+
+    def hit(transport: Any, error: Exception | None) -> None:
+        if hits and transport.get_extra_info("peername")[1] == silent.port:
+            hits.pop()()
+        closes(transport, error)
+
+    async def connect() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", silent.port)
+        writer.close()
+        await asyncio.sleep(3600)
+
+    def call() -> None:
+        with pytest.raises(ChatInterrupt):
+            run(connect())
+
+    monkeypatch.setattr(transport_type, "_call_connection_lost", hit)
+    everywhere(call)[place]()
+    assert hits == []
+    assert silent.connections == 1
+    assert silent.wait_until(lambda server: server.open_connections == 0)
+
+
+@pytest.mark.parametrize("place", ["script", "asyncio.run"])
+def test_every_task_is_ended_however_many_interrupts_come_meanwhile(place: str) -> None:
+    ended: list[int] = []
+
+    async def wait(number: int) -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(number)
+            hit_twice()
+
+    async def many() -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(10):
+                group.create_task(wait(number))
+
+    def call() -> None:
+        with sigint(at_once), pytest.raises(ChatInterrupt):
+            run(many())
+
+    everywhere(call)[place]()
+    assert sorted(ended) == list(range(10))
+
+
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler, print])
 def test_the_handler_in_place_comes_back(handler: Any) -> None:
     before = signal.signal(signal.SIGINT, handler)
