@@ -196,7 +196,7 @@ class Session:
             return None
         is_kept = not arguments.is_without_history
         titles = [
-            f"{number} · {call.model}{' (goes on in the conversation)' * (is_kept and number == arguments.keep + 1)}"
+            f"{number} · {call.model}{' (goes on)' * (is_kept and number == arguments.keep + 1)}"
             for number, (call, _) in enumerate(calls, start=1)
         ]
         view, views = self._views(titles, is_streamed=arguments.is_streamed and reply_format.is_streamed)

@@ -245,14 +245,14 @@ def test_both_are_asked_once_and_the_first_goes_on(desk: Desk) -> None:
     reply = desk.ask(PAIR)
     assert str(reply) == "a says hello"
     assert sorted(desk.models) == ["a", "b"]
-    assert "1 · vllm/a (goes on in the conversation)a says hello" in desk.page.shown
+    assert "1 · vllm/a (goes on)a says hello" in desk.page.shown
     assert "2 · vllm/bb says hello" in desk.page.shown
     assert desk.turns == [("hello", "a says hello")]
 
 
 def test_keep_names_the_one_that_goes_on(desk: Desk) -> None:
     assert str(desk.ask(f"{PAIR} -m vllm/c --keep 3")) == "c says hello"
-    assert "3 · vllm/c (goes on in the conversation)" in desk.page.shown
+    assert "3 · vllm/c (goes on)" in desk.page.shown
     assert desk.turns == [("hello", "c says hello")]
 
 
