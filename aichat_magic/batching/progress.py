@@ -89,7 +89,9 @@ class Progress:
         rows, time_, cost = facts["rows"], facts["time"], facts["cost"]
         is_plain = self.calls == self.done - self.hits - self.duplicates - self.missing
         rows += " row" if rows == "1" else " rows"
-        parts = [rows, time_, *([] if is_plain else [counted(self.calls, "call")]), f"{facts['tokens']} tokens"]
+        tokens, bracket, details = facts["tokens"].partition(" (")
+        parts = [rows, time_, *([] if is_plain else [counted(self.calls, "call")])]
+        parts += [f"{tokens} tokens{bracket}{details}"]
         parts += [] if cost == "unknown" else [cost]
         return " · ".join(parts + self.counts())
 

@@ -118,7 +118,7 @@ class AIChat(Magics):
         with _short_errors(is_debug="--debug" in line.split()):
             session = self._session or self._begin()
             self._show_prompt(line, cell)
-            return session.command(line) if cell is None else session.cell(line, cell)
+            return session.command(line) if cell is None else session.cell(line, self._prompt(cell))
 
     def _begin(self) -> Session:
         """Create the session. Cells, columns and `ask` share one `Chat`, and with it the settings."""
@@ -145,6 +145,10 @@ class AIChat(Magics):
             notebook=Notebook(cells=self._cells, number_of=self._number_of, put_below=self._put_below),
         )
         return self._session
+
+    def _prompt(self, cell: str) -> str:
+        """Return the text of a cell; in a terminal, without the empty lines that only end the input."""
+        return cell if getattr(self.shell, "kernel", None) is not None else cell.rstrip("\n")
 
     def _show_prompt(self, line: str, cell: str | None) -> None:
         """Write a prompt that comes from a file above its reply: in a terminal, nobody else has written it there."""
@@ -373,11 +377,11 @@ def load(shell: Any) -> None:
         shell.Completer.custom_matchers.append(magics.matcher)
     shell.input_transformers_cleanup.append(keep_questions)
     # IPython runs a typed cell magic only after a second empty line. Nobody types in pipes, kernels and files.
-    is_typed = getattr(shell, "simple_prompt", True) is False and "__file__" not in shell.user_ns
-    if is_typed and sys.stdout.isatty():
+    is_typed = hasattr(shell, "simple_prompt") and "__file__" not in shell.user_ns
+    if is_typed and sys.stdin.isatty() and sys.stdout.isatty():
         from ..text.terminal import write_stdout
 
-        write_stdout("Below a %%aichat line, three Enters send the prompt. In one line: %aichat ask TEXT\n")
+        write_stdout("To send a %%aichat prompt, press Enter three times. In one line: %aichat ask TEXT\n")
 
 
 def keep_questions(lines: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from aichat_magic.batching.progress import Progress
 from aichat_magic.batching.progress_bar import ProgressBar
+from aichat_magic.core.usage import Usage
 
 
 def words(**counts: int) -> str:
@@ -39,3 +40,9 @@ def test_one_row_and_one_call_are_told_in_the_singular() -> None:
     assert " · 1 call · " in words(calls=1)
     assert words(rows=8).startswith("8 rows · ")
     assert str(Progress(rows=1_200, done=1, elapsed_s=1.0)).startswith("1 of 1,200 rows · ")
+
+
+def test_parts_of_the_tokens_stand_behind_the_word() -> None:
+    usage = Usage(input_tokens=66, output_tokens=16, cached_tokens=24)
+    shown = str(Progress(rows=2, done=2, calls=2, elapsed_s=1.0, usage=usage))
+    assert " · 66 + 16 tokens (24 cached)" in shown

@@ -277,6 +277,13 @@ def test_a_prompt_from_a_file_is_shown_above_its_reply(tmp_path: Path, name: str
         assert "\x1b[2J" not in done.stdout
 
 
+@pytest.mark.parametrize("prompt", ["two\nlines\n\n", "two\nlines\n\n\n", "two\nlines"])
+def test_empty_lines_that_end_a_prompt_in_a_terminal_are_no_part_of_it(run: Cell, prompt: str) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\n{prompt}")
+        assert server.requests[0].json["messages"][-1]["content"] == "two\nlines"
+
+
 def test_a_typed_prompt_is_not_shown_again(run: Cell) -> None:
     assert "In: " not in run("%%aichat\nhello")[1]
 
@@ -295,7 +302,7 @@ def test_a_terminal_says_how_a_prompt_is_sent_and_sends_it_so(tmp_path: Path) ->
     try:
         terminal.expect_exact("In [")
         terminal.send("%load_ext aichat_magic\r")
-        terminal.expect_exact("three Enters send the prompt")
+        terminal.expect_exact("press Enter three times")
         terminal.expect_exact("In [")
         for line in ("%%aichat", "how are you", "", ""):
             terminal.send(f"{line}\r")
