@@ -43,8 +43,9 @@ from aichat_magic.core.messages import Reply
 from aichat_magic.core.secrets import Secret
 from aichat_magic.core.sync import run
 from aichat_magic.http.client import Auth, Cookie, HttpClient, HttpRequest
+from aichat_magic.magic.live import StreamedView, UpdatedView
 from aichat_magic.magic.session import Session
-from aichat_magic.magic.views import NotebookView, TerminalView
+from aichat_magic.magic.views import LiveReply
 from aichat_magic.store.conversations import SqliteConversations
 from aichat_magic.store.sqlite import SqliteStore
 from aichat_magic.text.characters import fit
@@ -266,8 +267,8 @@ def test_strange_characters_are_shown_stored_and_sent_again(place: str, tmp_path
     def publish(bundle: dict[str, str], display_id: str, is_update: bool) -> None:
         bundles.append(json.dumps(bundle, ensure_ascii=False).encode())  # as it goes to the front end
 
-    def view(is_streamed: bool) -> NotebookView | TerminalView:
-        return NotebookView(publish) if place == "notebook" else TerminalView(screen.write)
+    def view(is_streamed: bool) -> LiveReply:
+        return LiveReply(UpdatedView(publish) if place == "notebook" else StreamedView(screen.write))
 
     with_file = SqliteConversations(tmp_path / "c.sqlite")
     session = Session(user.chat, {}, view=view, shown=lambda reply: None, store=lambda: with_file)

@@ -311,22 +311,22 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                where="magic.views:_MIN_INTERVAL_S",
+                where="magic.live:_MIN_INTERVAL_S",
                 by="0.0",
                 tests=(
                     "magic/test_views.py::test_600_tokens_in_3_seconds_are_at_most_40_messages_and_the_last_is_complete",
                 ),
             ),
             Removal(
-                where="magic.views:view_for",
-                what="display_pub",
-                by="None",
+                where="text.front_end:front_end",
+                what="FrontEnd.CAPTURED",
+                by="FrontEnd.NOTEBOOK",
                 tests=("magic/test_extension_in_kernels.py::test_a_captured_cell_has_one_output",),
             ),
             Removal(
-                where="magic.views:TerminalView._write_from",
-                what="self._n_written",
-                by="0",
+                where="magic.live:StreamedView.update",
+                what="len",
+                by="(lambda text: 0)",
                 tests=("magic/test_extension_in_kernels.py::test_a_terminal_shows_each_token_once",),
             ),
         ),

@@ -63,7 +63,7 @@ ROWS: tuple[Row, ...] = (
                 tests=(f"{_NOTICES}::test_prompt_that_the_server_has_cut_is_told",),
             ),
             Removal(
-                where="magic.views:TerminalView.finish",
+                where="magic.views:LiveReply.finish",
                 what="reply.notice",
                 by="''",
                 tests=(f"{_NOTICES}::test_reply_cut_by_the_limit_of_the_embedded_model_says_how_to_raise_it",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -26,9 +27,10 @@ from aichat_magic.core.options import Options
 from aichat_magic.core.settings import Settings
 from aichat_magic.core.sync import run
 from aichat_magic.http.client import HttpClient
+from aichat_magic.magic.live import StreamedView, UpdatedView
 from aichat_magic.magic.notebook_identity import CellLocation
 from aichat_magic.magic.session import Session
-from aichat_magic.magic.views import NotebookView, TerminalView
+from aichat_magic.magic.views import LiveReply
 from aichat_magic.providers.llama import engine
 from aichat_magic.providers.llama.engine import close_all
 from aichat_magic.providers.llama.weights import SMOLLM2
@@ -219,9 +221,9 @@ def test_reply_cut_by_the_limit_of_the_embedded_model_says_how_to_raise_it(embed
     assert "cut after 256 tokens" in reply.notice
     assert "--max-tokens N" in reply.notice
     shown: list[dict[str, str]] = []
-    NotebookView(lambda bundle, display_id, is_update: shown.append(bundle)).finish(reply)
+    LiveReply(UpdatedView(lambda bundle, display_id, is_update: shown.append(bundle))).finish(reply)
     written: list[str] = []
-    TerminalView(written.append, width=0).finish(reply)
+    LiveReply(StreamedView(written.append, width=0)).finish(reply)
     for place in (shown[-1]["text/html"], shown[-1]["text/plain"], "".join(written), reply_bundle(reply)["text/html"]):
         assert "cut after 256 tokens" in place
         assert "max_tokens" in place
@@ -394,3 +396,20 @@ def test_prompt_that_the_server_has_cut_is_told(model: str, sent: int, read: int
             assert ("OLLAMA_CONTEXT_LENGTH" in reply.notice) is (model == "ollama/m")
             assert "cut after" not in reply_bundle(reply)["text/html"]
         run(chat.http.aclose())
+
+
+def test_lines_for_users_are_output_in_a_kernel_and_logged_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class OutStream(io.StringIO):
+        """Named like the stream of ipykernel."""
+
+    line = f"{DEMONSTRATION}, and is often wrong. Do not rely on it."
+    chat_module.say_line(line)
+    assert caplog.messages == [line]
+    caplog.clear()
+    monkeypatch.setattr(sys, "stdout", stream := OutStream())
+    chat_module.say_line(line)
+    assert caplog.messages == []
+    assert " ".join(stream.getvalue().split()) == line
+    assert max(map(len, stream.getvalue().splitlines())) <= 72
