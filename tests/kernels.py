@@ -270,7 +270,7 @@ class Kernel:
         """Send a cell and return at once with its key.
 
         The default `cell_id` is a new one, as JupyterLab sends it. None: the request names no cell, as those of
-        consoles (with `allow_stdin`) and of programs that run notebooks (without).
+        consoles (with `allow_stdin`: they may ask the user, see `type`) and of programs that run notebooks (without).
         """
         content = {
             "code": code,

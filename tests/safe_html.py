@@ -22,6 +22,8 @@ ATTRIBUTES = {
         r"opacity:0\.7;font-size:smaller|overflow-x:auto;overflow-y:hidden|"
         r"opacity:0\.7;cursor:pointer|font-size:smaller;margin-bottom:0\.7em|"
         r"border-left:2px solid #[0-9a-f]{6};padding-left:0\.8em;opacity:0\.7|"
+        r"display:flex;flex-wrap:wrap;column-gap:1\.5em|flex:1 1 20em;min-width:0;margin-bottom:1em|"
+        r"border-bottom:1px solid #[0-9a-f]{6};margin-bottom:0\.5em|"
         r"overflow-x:auto;margin:0\.7em 0;padding:0\.6em 0\.8em;word-break:normal;"
         r"background-color:rgba\(128, 128, 128, 0\.1\)|"
         r"background-color:rgba\(0, 0, 0, 0\);white-space:pre(-wrap)?)"

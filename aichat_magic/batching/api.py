@@ -17,6 +17,7 @@ from ..core.messages import Reply
 from ..core.options import CallOptions
 from ..core.sync import run
 from ..text.characters import replaced_line
+from ..text.numbers import counted
 from .keywords import BatchKeywords
 from .options import BatchOptions, Row
 from .progress import RowResult
@@ -59,7 +60,8 @@ async def batch_async(
         chat.say(line)
     if runner.stopped_by is not None:
         raise BatchStoppedError(
-            f"The run stopped after {runner.progress().done:,} rows: {runner.stopped_by} The finished ones are kept.",
+            f"The run stopped after {counted(runner.progress().done, 'row')}: {runner.stopped_by} "
+            f"The finished ones are kept.",
             run=BatchRun(runner, lambda: _again(runner, prompts, chat, options)),
         )
     warn_of(runner.remarks)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..core.errors import AichatError
 from ..core.messages import estimate_tokens
 from ..core.usage import Usage
+from ..text.numbers import counted
 from .options import BatchPlan, Row
 
 
@@ -39,8 +40,9 @@ class Estimate:
         if self.tier:
             cost += f" (tier {self.tier})"
         return (
-            f"{self.rows:,} rows, {self.missing:,} missing, {self.unique:,} unique, {self.stored:,} already stored: "
-            f"{self.unique - self.stored:,} requests with about {self.input_tokens:,} tokens, cost {cost}. "
+            f"{counted(self.rows, 'row')}, {self.missing:,} missing, {self.unique:,} unique, "
+            f"{self.stored:,} already stored: "
+            f"{counted(self.unique - self.stored, 'request')} with about {self.input_tokens:,} tokens, cost {cost}. "
             f"Nothing was sent."
         )
 

@@ -24,7 +24,8 @@ class RowLedger:
         open: Requests without a result.
         done: Rows with a reply, an error, or a missing value.
         missing: Rows with a missing value: they send nothing.
-        hits: Rows answered from the store, and duplicates of another row of the run.
+        hits: Rows answered from the store.
+        duplicates: Rows answered with the reply to an equal row of the run.
         errors: Rows that failed.
         cut: Rows whose reply was cut by a limit of its tokens.
     """
@@ -47,7 +48,7 @@ class RowLedger:
         # Further rows with the same request as an open one, by its number.
         self._duplicates: dict[int, list[int]] = {}
         self.is_read = False
-        self.open = self.done = self.missing = self.hits = self.errors = self.cut = 0
+        self.open = self.done = self.missing = self.hits = self.duplicates = self.errors = self.cut = 0
 
     def __len__(self) -> int:
         """Return the number of rows read so far."""
@@ -110,7 +111,7 @@ class RowLedger:
                 number = self._results.add()
                 self._request_of_row.append(number)
                 self._results.set_error(number, row)
-                self._row_done(position, number, is_hit=False)
+                self._row_done(position, number)
             else:
                 self._add_row(position, self._plan.messages(row), new)
         if len(self) - first < count:
@@ -129,7 +130,7 @@ class RowLedger:
         elif self._results.is_open(number):
             self._duplicates.setdefault(number, []).append(row)
         else:
-            self._row_done(row, number, is_hit=True)
+            self._row_done(row, number, is_duplicate=True)
 
     def finish(self, request: PendingRequest, outcome: Reply | AichatError, *, is_hit: bool = False) -> None:
         """Store the result of a request, and finish all its rows."""
@@ -140,9 +141,9 @@ class RowLedger:
         self.open -= 1
         self._row_done(request.row, request.number, is_hit=is_hit)
         for row in self._duplicates.pop(request.number, ()):
-            self._row_done(row, request.number, is_hit=True)
+            self._row_done(row, request.number, is_duplicate=True)
 
-    def _row_done(self, row: int, number: int, *, is_hit: bool) -> None:
+    def _row_done(self, row: int, number: int, *, is_hit: bool = False, is_duplicate: bool = False) -> None:
         """Count a row that has its result, and report it."""
         error = self._results.error(number)
         self.done += 1
@@ -150,8 +151,9 @@ class RowLedger:
             self.errors += 1
         else:
             self.hits += is_hit
+            self.duplicates += is_duplicate
             self.cut += number in self._results.cut
         if self._on_row is not None:  # most runs need no object for each row
             outcome = self._results[number]
             reply = outcome if isinstance(outcome, Reply) else None
-            self._on_row(RowResult(row, reply, error, is_hit and error is None))
+            self._on_row(RowResult(row, reply, error, (is_hit or is_duplicate) and error is None))

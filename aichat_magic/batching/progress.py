@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..core.errors import AichatError
 from ..core.messages import Reply
 from ..core.usage import Usage
-from ..text.numbers import money
+from ..text.numbers import counted, money
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,8 @@ class Progress:
     Attributes:
         rows: Number of all rows; None while it is unknown.
         done: Rows with a reply, an error, or a missing value.
-        hits: Rows answered from the store, and duplicates of another row of this run.
+        hits: Rows answered from the store.
+        duplicates: Rows equal to another row of this run, answered with its reply.
         errors: Rows that failed.
         missing: Rows with a missing value: they send nothing.
         cut: Rows whose reply was cut by a limit of its tokens, such as `max_tokens`.
@@ -36,6 +37,7 @@ class Progress:
     rows: int | None = None
     done: int = 0
     hits: int = 0
+    duplicates: int = 0
     errors: int = 0
     missing: int = 0
     cut: int = 0
@@ -65,17 +67,33 @@ class Progress:
             ),
             ("cost", cost),
         ]
-        others = (("hits", self.hits), ("missing", self.missing), ("cut", self.cut), ("errors", self.errors))
-        return (*found, *((name, f"{count:,}") for name, count in others if count))
+        return (*found, *((name, f"{count:,}") for name, _, count in self._special() if count))
+
+    def counts(self) -> list[str]:
+        """Return how many rows were not simply answered, in words: ``["3 from the store", "1 error"]``."""
+        return [f"{count:,} {one if count == 1 else name}" for name, one, count in self._special() if count]
+
+    def _special(self) -> tuple[tuple[str, str, int], ...]:
+        """Return the kinds of rows that were not simply answered: their name, the name of one, and their number."""
+        return (
+            ("from the store", "from the store", self.hits),
+            ("duplicates", "duplicate", self.duplicates),
+            ("missing", "missing", self.missing),
+            ("cut", "cut", self.cut),
+            ("errors", "error", self.errors),
+        )
 
     def __str__(self) -> str:
         """Return one line, without the calls if there was one for each row, and without an unknown cost."""
         facts = dict(self.facts())
-        rows, time_, calls, cost = facts.pop("rows"), facts.pop("time"), facts.pop("calls"), facts.pop("cost")
-        is_plain = self.calls == self.done - self.hits - self.missing
-        parts = [f"{rows} rows", time_, *([] if is_plain else [f"{calls} calls"]), f"{facts.pop('tokens')} tokens"]
+        rows, time_, cost = facts["rows"], facts["time"], facts["cost"]
+        is_plain = self.calls == self.done - self.hits - self.duplicates - self.missing
+        rows += " row" if rows == "1" else " rows"
+        tokens, bracket, details = facts["tokens"].partition(" (")
+        parts = [rows, time_, *([] if is_plain else [counted(self.calls, "call")])]
+        parts += [f"{tokens} tokens{bracket}{details}"]
         parts += [] if cost == "unknown" else [cost]
-        return " · ".join(parts + [f"{count} {name}" for name, count in facts.items()])
+        return " · ".join(parts + self.counts())
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def progress_bar(wanted: bool | Callable[[Progress], None], n_rows: int | None) 
 
 
 class ProgressBar:
-    """A text bar for notebooks and terminals: rate, time left, tokens, cost, hits, errors."""
+    """A text bar for notebooks and terminals: rate, time left, tokens, cost, rows from the store, errors."""
 
     def __init__(self, n_rows: int | None, *, file: Any = None) -> None:
         """Create a bar; nothing is drawn before the first event.
@@ -74,11 +74,7 @@ class ProgressBar:
         usage = progress.usage
         facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens"]
         facts += [money(usage.cost_usd)] if usage.cost_usd is not None else []
-        facts += [
-            f"{n:,} {name}"
-            for name, n in (("hits", progress.hits), ("cut", progress.cut), ("errors", progress.errors))
-            if n
-        ]
+        facts += progress.counts()
         is_outage, was_outage = progress.away_s >= 1 or bool(progress.pause_reason), self._is_outage
         self._is_outage = is_outage
         if self._n_rows is not None:

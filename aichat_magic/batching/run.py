@@ -85,7 +85,7 @@ class BatchRun:
 
     @property
     def progress(self) -> Progress:
-        """Return the final progress: rows, done, hits, errors, calls."""
+        """Return the final progress: rows, done, hits, duplicates, errors, calls."""
         return self._runner.progress(is_last=True)
 
     @property

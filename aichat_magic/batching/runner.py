@@ -193,6 +193,7 @@ class BatchRunner:
             rows=self._n_rows if self._n_rows is not None else (len(rows) if rows.is_read else None),
             done=rows.done,
             hits=rows.hits,
+            duplicates=rows.duplicates,
             errors=rows.errors,
             missing=rows.missing,
             cut=rows.cut,

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import random as randomlib
+import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -26,12 +27,17 @@ from ..providers.base import AsyncProvider
 from ..providers.registry import Registry
 from ..store.base import ReplyStore
 from ..store.sqlite import open_store
+from ..text.front_end import is_kernel_stream
+from ..text.terminal import write_stdout
 from ..text.words import shorten
+from ..text.wrap import wrapped
 from .notices import ContextSizes, Introductions, noticed
 from .retry import RetryPolicy, give_up, next_wait_s
 
 # Advised for flex, whose answers take longer (OpenAI, "Flex processing", 2026-11).
 _FLEX_TIMEOUT_S = 900.0
+# Fits into a narrow notebook.
+_WIDTH = 72
 # Without a handler, Python writes warnings of a logger to the error stream, each as a line.
 _log = logging.getLogger("aichat_magic")
 
@@ -115,6 +121,14 @@ class Call:
         return dataclasses.replace(self, request=request)
 
 
+def say_line(line: str) -> None:
+    """Log a line for a user; in a kernel, write it to the output, because notebooks show logs like errors."""
+    if is_kernel_stream(sys.stdout):
+        write_stdout(f"{wrapped(line, _WIDTH)}\n")
+    else:
+        _log.warning(line)
+
+
 class Chat:
     """The sender of requests, with retries and measurements; it keeps the connections and the session's settings."""
 
@@ -128,7 +142,7 @@ class Chat:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = randomlib.random,
-        say: Callable[[str], None] = _log.warning,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         """Create a chat with its dependencies.
 
@@ -140,14 +154,14 @@ class Chat:
             clock: Returns monotonic seconds.
             sleep: Waits a number of seconds.
             random: Returns uniform numbers in [0, 1), for the jitter of waits.
-            say: Called with a line for a user who has no view of the reply, as in a script.
+            say: Called with a line for a user who has no view of the reply, as in a script; default: `say_line`.
         """
         self.http = http or HttpClient()
         self.registry = registry or Registry(self.http)
         self._clock = clock
         self._sleep = sleep
         self.random = random
-        self.say = say
+        self.say = say or say_line
         self.introductions = Introductions()
         self.contexts = ContextSizes()
         self._store = store

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from .config_file import ProviderSettings
 from .errors import ConfigError, MissingKeyError
+from .installation import install_command
 from .keys import FoundKey, KeyRing
 from .secrets import Secret, key_from
 from .urls import base_url_of, host_of, is_same_server, is_url
@@ -48,7 +49,8 @@ class Preset:
         read_address: Returns the address of the API for a value of `address_env`.
         key_header: Header that carries the key; empty: ``authorization``, after the word Bearer.
         token_scope: Scope of tokens that stand in for a key; empty when it takes none.
-        token_help: How to get such tokens, as the end of a sentence.
+        token_extra: Extra of this package that gets such tokens.
+        token_help: How to get them once it is installed, as the end of a sentence.
         token_hosts: Ends of the names of the hosts that may get such a token.
         ended: Why the provider cannot be used any more, and what to use instead: one or two sentences.
     """
@@ -63,6 +65,7 @@ class Preset:
     read_address: Callable[[str], str] = str
     key_header: str = ""
     token_scope: str = ""
+    token_extra: str = ""
     token_help: str = ""
     token_hosts: tuple[str, ...] = ()
     ended: str = ""
@@ -265,9 +268,15 @@ class EndpointSearch:
             f"{self.mine.key_env or self.preset.key_env} in the environment, or write into {self.config}:\n"
             f"    [providers.{name}]\n"
             f'    api_key = "..."\n'
-            f"%aichat providers shows which have a key; the embedded model needs none."
-            + (f"\nWithout a key: {self.preset.token_help}" if self.preset.token_help else "")
+            f"%aichat providers shows which have a key; the embedded model needs none." + self._token_help()
         )
+
+    def _token_help(self) -> str:
+        """Return a line on how to do without a key, where that is possible."""
+        preset = self.preset
+        if not preset.token_extra:
+            return ""
+        return f"\nWithout a key: {install_command(preset.token_extra)}, and {preset.token_help}"
 
     def _held_back(self, url: str, is_own: bool, homes: list[tuple[str, FoundKey]]) -> str:
         """Return to which server no key was sent, why, and how to set one."""

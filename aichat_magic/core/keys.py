@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import ConfigError, MissingExtraError
+from .installation import install_command
 from .secrets import Secret
 from .urls import host_of, is_loopback, is_same_server
 
@@ -62,7 +63,7 @@ class KeyRing:
             if backend is None:
                 raise MissingExtraError(
                     f"The key for provider {provider!r} is in the system's keyring, which cannot be read: "
-                    f'pip install "aichat-magic[keyring]", or enter the key again: %aichat key {provider}'
+                    f"{install_command('keyring')}, or enter the key again: %aichat key {provider}"
                 )
             self._read[name] = _asked(backend, name)
         key = self._read[name]

@@ -20,6 +20,7 @@ from ..core.messages import messages_from
 from ..core.options import CallOptions
 from ..core.sync import run
 from ..text.characters import fit
+from ..text.numbers import counted
 from .preview import Preview
 from .template import ColumnTemplate, unreadable_row
 
@@ -88,7 +89,8 @@ class _Accessor:
         if n_errors := result.progress.errors:
             first = next(iter(result.errors.values()))
             warnings.warn(
-                f"{n_errors:,} of {len(result):,} rows failed and are <NA>. The first error: {first} "
+                f"{n_errors:,} of {counted(len(result), 'row')} failed and {'is' if n_errors == 1 else 'are'} <NA>. "
+                f"{'The' if n_errors == 1 else 'The first'} error: {first} "
                 f"For all of them: `run = ....aichat.run(...)`, then `run.errors`.",
                 UserWarning,
                 stacklevel=3,

@@ -15,6 +15,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ConfigError, MissingExtraError
+from ..core.installation import install_command
 from ..core.urls import proxy_name
 from .adapters import KEEPALIVE_S, Adapter, RawResponse, close_quietly
 from .deadlines import await_until
@@ -200,7 +201,7 @@ def single_connection(destination: Destination, context: ssl.SSLContext) -> Adap
     if proxy is not None and proxy.reveal().startswith("socks") and not _is_installed("socksio"):
         raise ConfigError(
             f"{proxy_name(proxy)} is a SOCKS proxy, which needs a package that is not installed: "
-            'pip install "aichat-magic[socks]"'
+            f"{install_command('socks')}"
         )
     # At DEBUG httpcore logs the user name and password for a SOCKS proxy. Adding the same filter again has no effect.
     logging.getLogger("httpcore.socks").addFilter(_has_no_password)
@@ -250,9 +251,7 @@ def browser_connections(destination: Destination) -> Adapter:
     with contextlib.suppress(ImportError):
         curl = importlib.import_module("httpx_curl_cffi")
     if curl is None:
-        raise MissingExtraError(
-            "impersonate needs a package that is not installed: pip install 'aichat-magic[impersonate]'"
-        )
+        raise MissingExtraError(f"impersonate needs a package that is not installed: {install_command('impersonate')}")
     transport: httpx.AsyncBaseTransport = curl.AsyncCurlTransport(
         impersonate=destination.impersonate,
         default_headers=True,

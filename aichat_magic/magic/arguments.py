@@ -23,9 +23,17 @@ _MEASURE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[A-Za-z]+)", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellArguments:
-    """The parsed `%%aichat` line."""
+    """The parsed `%%aichat` line.
+
+    Attributes:
+        given: The options of a call; its model is that of the first `-m`.
+        models: The models, if there are several.
+        keep: Position of the model whose reply goes on in the conversation.
+    """
 
     given: CallOptions
+    models: tuple[str, ...] = ()
+    keep: int = 0
     chat: str = ""
     output: str = ""
     is_new: bool = False
@@ -86,6 +94,7 @@ def parse_cell_words(words: list[str]) -> CellArguments:
         raise ArgumentError(f"--output takes the name of a variable, not {shorten(got.output, 40)!r}.")
     if got.raw and got.strict:
         raise ArgumentError("--raw and --strict exclude each other: --raw fills no placeholders.")
+    models = _models(got)
     sampling = _sampling(got)
     options = _batch_options(got)
     if got.into and not got.batch:
@@ -111,13 +120,15 @@ def parse_cell_words(words: list[str]) -> CellArguments:
         given=CallOptions(
             options=options_from(sampling),
             system=got.system,
-            model=got.model,
+            model=models[0] if models else "",
             base_url=got.base_url,
             proxy=got.proxy,
             timeout_s=got.timeout,
             strict_options=got.strict_options or None,
             allow_not_working=got.allow_not_working,
         ),
+        models=models if len(models) > 1 else (),
+        keep=(got.keep or 1) - 1,
         chat=got.chat,
         output=got.output,
         is_new=got.new,
@@ -131,6 +142,26 @@ def parse_cell_words(words: list[str]) -> CellArguments:
         is_strict=got.strict,
         is_debug=got.debug,
     )
+
+
+def _models(got: argparse.Namespace) -> tuple[str, ...]:
+    """Return the models that were given, in order.
+
+    Raises:
+        ArgumentError: `--keep` names none of them, or a run over a table has several.
+    """
+    models = tuple(filter(None, got.model))
+    if got.keep is not None and not 1 <= got.keep <= len(models):
+        raise ArgumentError(
+            f"--keep {got.keep} names no reply: "
+            + (f"there are {len(models)}." if len(models) > 1 else "it is for several models, -m A -m B.")
+        )
+    if got.batch and len(models) > 1:
+        raise ArgumentError(
+            f"--batch asks one model, and -m is given {len(models)} times. Run it once for each, with a column of its "
+            f"own: --into COLUMN."
+        )
+    return models
 
 
 def _sampling(got: argparse.Namespace) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from ..chat.chat import Chat
 from ..core.errors import AichatError, BadInputError, MissingKeyError
+from ..core.installation import PACKAGE, install_command
 from ..core.secrets import Secret
 from ..core.settings import Settings, config_path, environment_names
 from ..core.sync import run
@@ -42,7 +43,6 @@ from .notebook_identity import CellLocation
 
 State = Literal["ok", "note", "fix"]
 
-_PACKAGE = "aichat-magic"
 _PROBE_S = 2.0
 _WIDTH = 80
 _MARKS: Mapping[State, str] = {"ok": "✔ ok", "note": "• note", "fix": "✖ fix"}
@@ -158,8 +158,8 @@ def _python() -> Finding:
 
 def _packages() -> Iterator[Finding]:
     """Check the packages that this one requires, and its extras."""
-    wanted = metadata.requires(_PACKAGE) or []
-    there = [f"{_PACKAGE} {metadata.version(_PACKAGE)}"]
+    wanted = metadata.requires(PACKAGE) or []
+    there = [f"{PACKAGE} {metadata.version(PACKAGE)}"]
     missing: list[str] = []
     for requirement in wanted:
         if "extra ==" in requirement or not _is_for_this_python(requirement):
@@ -168,8 +168,8 @@ def _packages() -> Iterator[Finding]:
         version = _version_of(name)
         (there if version else missing).append(f"{name} {version}".strip())
     if missing:
-        fix = f'pip install --upgrade "{_PACKAGE}"'
-        yield Finding(subject="packages", state="fix", found=f"missing: {', '.join(missing)}", fix=fix)
+        found = f"missing: {', '.join(missing)}"
+        yield Finding(subject="packages", state="fix", found=found, fix=install_command())
     yield Finding(subject="packages", state="ok", found=", ".join(there))
     for extra, purpose in _EXTRAS.items():
         names = [_name_of(line) for line in wanted if re.search(rf"extra == ['\"]{extra}['\"]", line)]
@@ -177,7 +177,7 @@ def _packages() -> Iterator[Finding]:
             continue  # the installed version has no such extra
         if lacking := [name for name in names if not _version_of(name)]:
             found = f"{purpose}: {', '.join(lacking)} is not installed"
-            yield Finding(subject=f"extra {extra}", state="note", found=found, fix=f'pip install "{_PACKAGE}[{extra}]"')
+            yield Finding(subject=f"extra {extra}", state="note", found=found, fix=install_command(extra))
         else:
             found = f"{purpose}: {', '.join(f'{name} {_version_of(name)}' for name in names)}"
             yield Finding(subject=f"extra {extra}", state="ok", found=found)
@@ -269,8 +269,7 @@ def _model(chat: Chat, settings: Settings) -> Iterator[Finding]:
             subject="embedded model",
             state="fix" if is_local else "note",
             found="xllamacpp is not installed" + (", but the model above needs it" if is_local else ""),
-            fix=f'pip install "{_PACKAGE}[local]"'
-            + ("\nor choose another model: %aichat providers" if is_local else ""),
+            fix=install_command("local") + ("\nor choose another model: %aichat providers" if is_local else ""),
         )
     if is_local:
         yield _weights(route.model, settings)

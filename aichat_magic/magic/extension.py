@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,8 @@ class AIChat(Magics):
         """Ask a model. `%aichat help` shows the commands and flags."""
         with _short_errors(is_debug="--debug" in line.split()):
             session = self._session or self._begin()
-            return session.command(line, local_ns or {}) if cell is None else session.cell(line, cell)
+            self._show_prompt(line, cell)
+            return session.command(line, local_ns or {}) if cell is None else session.cell(line, self._prompt(cell))
 
     def _begin(self) -> Session:
         """Create the session. Cells, columns and `ask` share one `Chat`, and with it the settings."""
@@ -129,6 +131,7 @@ class AIChat(Magics):
         from ..store.conversations import open_conversations
         from .session import Session
         from .shown_replies import ShownReplies
+        from .side_by_side import side_by_side
         from .template_commands import Notebook
         from .views import view_for
 
@@ -138,12 +141,32 @@ class AIChat(Magics):
             shared_chat(),
             self._user_ns,
             view=lambda is_streamed: view_for(self.shell, self._front_end(), is_streamed=is_streamed),
+            views=lambda titles, is_streamed: side_by_side(
+                self.shell, titles, self._front_end(), is_streamed=is_streamed
+            ),
             shown=self._shown.mark,
             location=self._location,
             store=lambda: open_conversations(environ=os.environ),
             notebook=Notebook(cells=self._cells, number_of=self._number_of, put_below=self._put_below),
         )
         return self._session
+
+    def _prompt(self, cell: str) -> str:
+        """Return the text of a cell; in a terminal, without the empty lines that only end the input."""
+        return cell if getattr(self.shell, "kernel", None) is not None else cell.rstrip("\n")
+
+    def _show_prompt(self, line: str, cell: str | None) -> None:
+        """Write a prompt that comes from a file above its reply: in a terminal, nobody else has written it there."""
+        shell: Any = self.shell
+        # IPython names the notebook or script here while it runs, for `ipython FILE` and `%run FILE` alike.
+        is_file = str(self._user_ns.get("__file__", "")).endswith((".ipynb", ".ipy"))
+        if is_file and getattr(shell, "kernel", None) is None:
+            from ..text.characters import terminal_text
+            from ..text.terminal import write_stdout
+
+            source = f"%aichat {line}" if cell is None else f"%%aichat {line}".rstrip() + f"\n{cell}"
+            lines = terminal_text(source).rstrip().split("\n")
+            write_stdout("\nIn: " + "\n    ".join(lines) + "\n")
 
     def _front_end(self) -> FrontEnd:
         """Return the kind of front end that shows the running cell."""
@@ -361,6 +384,12 @@ def load(shell: Any) -> None:
     if shell.Completer is not None:  # a shell without a terminal may lack it
         shell.Completer.custom_matchers.append(magics.matcher)
     shell.input_transformers_cleanup.append(lines_as_calls)
+    # IPython runs a typed cell magic only after a second empty line. Nobody types in pipes, kernels and files.
+    is_typed = hasattr(shell, "simple_prompt") and "__file__" not in shell.user_ns
+    if is_typed and sys.stdin.isatty() and sys.stdout.isatty():
+        from ..text.terminal import write_stdout
+
+        write_stdout("To send a %%aichat prompt, press Enter three times. In one line: %aichat ask TEXT\n")
 
 
 def lines_as_calls(lines: list[str]) -> list[str]:

@@ -115,7 +115,15 @@ def cell_parser() -> MagicLineParser:
     """Return the parser of the `%%aichat` line."""
     parser = MagicLineParser(prog="%%aichat", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
     model = parser.add_argument_group("models")
-    model.add_argument("-m", "--model", default="", metavar="MODEL", help="provider/model, or one of your aliases")
+    model.add_argument(
+        "-m",
+        "--model",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="provider/model or alias; twice: both",
+    )
+    model.add_argument("--keep", type=int, metavar="N", help="with several models: number N goes on")
     model.add_argument("--base-url", default="", metavar="URL", help="address of an OpenAI-compatible server")
     model.add_argument("--proxy", default="", metavar="URL", help="http, https, socks5 or socks5h proxy")
     model.add_argument("--timeout", type=_number, metavar="S", help="time limit of one attempt, in seconds")

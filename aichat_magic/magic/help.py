@@ -18,7 +18,8 @@ _TERM = 14
 TOPICS: Mapping[str, str] = {
     "asking": """\
 A %%aichat cell is a prompt. It is sent with the conversation so far. The reply streams in below the cell and is its
-value: str(_) is the text; _.code, _.json, _.usage, _.model and _.finish_reason tell the rest.
+value: str(_) is the text; _.code, _.json, _.usage, _.model and _.finish_reason tell the rest. In a terminal, press
+Enter three times after the prompt to send it: IPython waits for two empty lines.
 
 When you run a cell of a notebook again, its new turn replaces the old one; later turns stay as they are. This needs a
 front end that sends cell ids, such as JupyterLab or VS Code.""",
@@ -104,7 +105,10 @@ _ALIASES = {
 # Further explanation of flags, by the names of their values.
 _FLAGS: Mapping[str, str] = {
     "model": "For this cell only; %aichat use MODEL sets the model from then on. %aichat providers lists the "
-    "providers.",
+    "providers. -m A -m B asks both at once, and shows their replies side by side. The first goes on in the "
+    "conversation, or that of --keep N; -o NAME gives a list of all.",
+    "keep": "%%aichat -m A -m B --keep 2: the reply of B becomes the turn of the conversation. The others are shown, "
+    "counted, and not sent along later.",
     "base_url": "For example http://localhost:8000/v1. A key is never sent to an address that it does not belong to.",
     "proxy": "For this cell only. Without it, the environment decides (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
     "timeout": "From the connection to the last word. Whatever has arrived by then stays visible.",

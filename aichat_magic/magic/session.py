@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sys
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..batching.run import BatchRun, check_columns
 from ..chat.chat import Call, Chat
 from ..chat.conversation import Conversation, History, Turn
-from ..core.answers import cut_note
 from ..core.errors import (
     AichatError,
     BadInputError,
     ChatInterrupt,
-    ContextLengthError,
     EmptyReplyError,
     UnknownNameError,
 )
-from ..core.json_text import SchemaError
-from ..core.messages import FinishReason, Message, PartialReply, Reply, estimate_tokens
+from ..core.messages import Message, Reply, estimate_tokens
 from ..core.options import CallOptions
 from ..core.settings import config_path, setting_names
-from ..core.sync import run
 from ..store.conversations import ConversationStore, MemoryConversations
-from ..text.reply_view import finish_mark
 from ..text.terminal import show
 from ..text.widgets import Note, Transcript
 from ..text.words import nearest, shorten
 from .arguments import CellArguments, parse_cell, parse_cell_words, parse_command
+from .asking import Question, ask_all, joint_error
 from .commands import Commands
 from .context.earlier_turns import has_lost_data, image_lines, left_out_line
 from .context.include import IncludedData, included
@@ -42,15 +37,15 @@ from .help import cell_help
 from .history import ChatHistory
 from .line_words import split_line
 from .notebook_identity import MAIN, CellLocation, Files
-from .reply_format import ReplyFormat, reply_format_of, reply_in_format
+from .reply_format import ReplyFormat, reply_format_of
 from .template_commands import TEMPLATE_COMMANDS, Notebook, put_code_below, template_command
 from .usage import UsageTotals
 from .views import ReplyView
 
 if TYPE_CHECKING:
     from .completion import CompletionSources
+    from .side_by_side import SideBySide
 
-_SILENCE_S = 1.0
 _NEXT_PROMPT = "(the prompt of the next cell)"
 
 
@@ -63,6 +58,7 @@ class Session:
         variables: MutableMapping[str, Any],
         *,
         view: Callable[[bool], ReplyView],
+        views: Callable[[Sequence[str], bool], SideBySide] | None = None,
         shown: Callable[[Reply], None],
         location: Callable[[], CellLocation] = lambda: CellLocation(),
         store: Callable[[], ConversationStore] = MemoryConversations,
@@ -75,6 +71,7 @@ class Session:
             chat: Sends the requests.
             variables: The notebook's variables: placeholders are filled from them, `--output` adds to them.
             view: Creates the view of one reply; its argument says whether the text is shown while it grows.
+            views: Creates the view of several replies by their titles; default: each has a view of its own.
             shown: Called with each reply that its view has shown in full.
             location: Returns which cell of which notebook is running.
             store: Opens the store of conversations; called at the first turn.
@@ -84,6 +81,7 @@ class Session:
         self._chat = chat
         self._variables = variables
         self._view = view
+        self._side_by_side = views
         self._shown = shown
         self._notebook = notebook or Notebook()
         self._history = ChatHistory(chat, location=location, store=store, files=files)
@@ -186,9 +184,6 @@ class Session:
         )
         text, images = data.before(prompt.text), data.images + prompt.images
         reply_format = reply_format_of(arguments.format, arguments.schema, self._variables)
-        asked, given = self._in_format(
-            reply_format, text, dataclasses.replace(arguments.given, is_dry=arguments.is_dry_run)
-        )
         name = arguments.chat or self._history.current
         if self._history.is_older(name):
             raise BadInputError(f"{name!r} belongs to another notebook. To continue it here: %aichat switch {name}")
@@ -201,42 +196,120 @@ class Session:
             conversation = Conversation(name=name, system=kept.system, chat=self._chat)
         else:
             conversation = kept
-        call, history = conversation.call(asked, given, images=images, place=position)
-        notes = [*self._notes(prompt, data, history, conversation, call, position)]
+        calls = [
+            conversation.call(*self._in_format(reply_format, text, given), images=images, place=position)
+            for given in self._given(arguments)
+        ]
         if arguments.is_dry_run:
-            self._show_dry_run(call, history, [*call.notes, *notes])
+            for call, history in calls:
+                lines = self._notes(prompt, data, history, conversation, call, position)
+                self._show_dry_run(call, history, [*call.notes, *lines])
             return None
-        view = self._view(arguments.is_streamed and reply_format.is_streamed)
-        notes[:0] = [line for line in call.notes if line not in self._warned]
-        self._warned.update(call.notes, [name] if history.left_out else [])
+        call, history = calls[arguments.keep]
+        notes = [*self._notes(prompt, data, history, conversation, call, position)]
+        self._warned.update([name] if history.left_out else [])
+        is_kept = not arguments.is_without_history
+        titles = [
+            f"{number} · {call.model}{' (goes on)' * (is_kept and number == arguments.keep + 1)}"
+            for number, (call, _) in enumerate(calls, start=1)
+        ]
+        view, views = self._views(titles, is_streamed=arguments.is_streamed and reply_format.is_streamed)
         for line in notes:
             view.note(line)
-        if name == MAIN and not arguments.is_without_history and (line := self._history.greeting()):
+        if name == MAIN and is_kept and (line := self._history.greeting()):
             view.note(line)
         is_relied_on = is_template or arguments.is_code or reply_format.is_checked
-        if line := self._chat.introductions.line(call, is_relied_on=is_relied_on):
-            view.note(line)
-        try:
-            reply, problem = self._ask(call, view, reply_format, arguments.output, is_streamed=arguments.is_streamed)
-        except ContextLengthError as error:
-            advice = history.length_advice((*data.tokens, *prompt.tokens), is_cell=True)
-            error.args = (f"{error} {advice}", *error.args[1:])
-            raise
-        if problem:
-            whereabouts = f"in {arguments.output}.text" if arguments.output else "above"
-            raise SchemaError(f"The reply does not have the requested format{problem}. The text is {whereabouts}.")
-        if not arguments.is_without_history:
-            self._history.add_turn(
-                kept,
-                Turn(text, reply, cell_id, images=images),
-                options=call.request.options.sent(),
-                system=arguments.given.system,
-                is_new=arguments.is_new,
-                position=position,
+        for (call, _), one in zip(calls, views, strict=True):
+            for line in filter(None, (*call.notes, self._chat.introductions.line(call, is_relied_on=is_relied_on))):
+                if line not in self._warned:
+                    self._warned.add(line)
+                    one.note(line)
+        questions = [
+            Question(
+                self._chat,
+                *each,
+                one,
+                reply_format,
+                is_streamed=arguments.is_streamed,
+                is_notebook=self._history.location().is_notebook,
+                is_alone=len(calls) == 1,
+                remark=self._remark,
             )
-        if arguments.is_code:
-            show(Note(put_code_below(reply.text, self._notebook, fixed_cell=fixed_cell)))
+            for each, one in zip(calls, views, strict=True)
+        ]
+        ask_all(questions)
+        self._account(questions, arguments)
+        tokens = (*data.tokens, *prompt.tokens)
+        errors = [
+            question.error(tokens, text_is=f"in {arguments.output}{f'[{number}]' * (len(questions) > 1)}.text")
+            if arguments.output
+            else question.error(tokens)
+            for number, question in enumerate(questions)
+        ]
+        chosen = questions[arguments.keep]
+        reply = chosen.reply
+        if reply is not None and errors[arguments.keep] is None:
+            if is_kept:
+                self._history.add_turn(
+                    kept,
+                    Turn(text, reply, cell_id, images=images),
+                    options=chosen.call.request.options.sent(),
+                    system=arguments.given.system,
+                    is_new=arguments.is_new,
+                    position=position,
+                )
+            if arguments.is_code:
+                show(Note(put_code_below(reply.text, self._notebook, fixed_cell=fixed_cell)))
+            self._shown(reply)
+        if failed := joint_error(questions, errors, keep=arguments.keep, is_kept=is_kept):
+            raise failed
         return reply
+
+    def _given(self, arguments: CellArguments) -> list[CallOptions]:
+        """Return the options of each call of a cell: one for each model.
+
+        Raises:
+            BadInputError: One address was given for the models of several providers.
+        """
+        given = dataclasses.replace(arguments.given, is_dry=arguments.is_dry_run)
+        each = [dataclasses.replace(given, model=model) for model in arguments.models] or [given]
+        if given.base_url and len(each) > 1:
+            dry = (self._chat.call((Message("user", "-"),), dataclasses.replace(one, is_dry=True)) for one in each)
+            if len(names := dict.fromkeys(call.provider.name for call in dry)) > 1:
+                raise BadInputError(
+                    f"--base-url is the address of one server, and the models are of {len(names)} providers: "
+                    f"{', '.join(names)}. Leave it out, and give each provider its base_url in config.toml: "
+                    f"%aichat help settings"
+                )
+        return each
+
+    def _account(self, questions: Sequence[Question], arguments: CellArguments) -> None:
+        """Count what the replies of a cell have cost, and assign them to the variable of `--output`."""
+        for number, question in enumerate(questions):
+            if (reply := question.reply) is None:
+                continue
+            self._totals.count(reply.model, reply.usage)
+            # The turn has the usage of its reply; there is none for the other replies, and for one without an answer.
+            is_other = number != arguments.keep and question.failed is None and not arguments.is_without_history
+            if is_other or isinstance(question.failed, EmptyReplyError):
+                self._history.store.record_run(question.call.model, reply.usage, 1)
+        replies = [question.reply for question in questions]
+        if arguments.output and any(reply is not None for reply in replies):
+            self._variables[arguments.output] = replies if len(replies) > 1 else replies[0]
+
+    def _views(self, titles: Sequence[str], *, is_streamed: bool) -> tuple[ReplyView | SideBySide, Sequence[ReplyView]]:
+        """Create the view of the whole output, and that of each reply in it: the same one where there is but one."""
+        if len(titles) > 1 and self._side_by_side is not None:
+            board = self._side_by_side(titles, is_streamed)
+            return board, board.views
+        views = [self._view(is_streamed) for _ in titles]
+        return views[0], views
+
+    def _remark(self, reply: Reply) -> str:
+        """Return what a reply has to say that has not been said before."""
+        new = [line for line in reply.remarks if line not in self._warned]
+        self._warned.update(new)
+        return ". ".join(new)
 
     def _prompt_templates(self) -> dict[str, PromptTemplate]:
         """Read the prompt templates, built-in and the user's own."""
@@ -259,6 +332,12 @@ class Session:
     def _batch(self, arguments: CellArguments, template: str) -> BatchRun | None:
         """Run a prompt over the rows of a table. Finished rows are in the column, also when the run is stopped."""
         frame: Any = self._variables.get(arguments.batch)
+        if not arguments.batch.isidentifier():
+            value = shorten(arguments.batch, 60)
+            raise BadInputError(
+                f"--batch takes the name of a DataFrame, and nothing is evaluated. Assign it to a variable first: "
+                f"rows = {value}; then --batch rows"
+            )
         if not hasattr(frame, "columns") or not hasattr(frame, "aichat"):
             known = [name for name, value in self._variables.items() if hasattr(value, "columns") and name[0] != "_"]
             raise UnknownNameError(
@@ -334,75 +413,6 @@ class Session:
         if history.left_out and (has_lost_data(conversation, history) or conversation.name not in self._warned):
             size = self._chat.contexts.size(call)
             yield left_out_line(conversation, history, call, settings, context_tokens=size)
-
-    def _ask(
-        self, call: Call, view: ReplyView, reply_format: ReplyFormat, output: str, *, is_streamed: bool
-    ) -> tuple[Reply, str]:
-        """Ask, show the reply while it grows, and return it with a description of what is wrong with its format.
-
-        The reply is counted and assigned to the variable `output`. Text that arrived before an error or an interrupt
-        stays visible. If the first reply had the wrong format and asking again failed, the first one counts.
-        """
-        is_notebook = self._history.location().is_notebook
-        draft = PartialReply()
-        first: Reply | None = None
-        failed: BaseException | None = None
-
-        def update(draft: PartialReply) -> None:
-            if not draft.text:
-                view.think(draft.thinking)
-            elif reply_format.is_streamed:
-                view.update(reply_format.shown(draft.text, is_notebook=is_notebook))
-
-        def taken(reply: Reply, note: str = "") -> None:
-            note = note or reply.notice or cut_note(reply, call.request.options)
-            if new := [line for line in reply.remarks if line not in self._warned]:
-                self._warned.update(new)
-                note = ". ".join(filter(None, [note or finish_mark(reply), *new]))
-            shown = dataclasses.replace(reply, text=reply_format.shown(reply.text, is_notebook=is_notebook))
-            view.finish(shown, note=note)
-            self._totals.count(reply.model, reply.usage)
-            if output:
-                self._variables[output] = reply
-
-        async def asked(call: Call) -> Reply:
-            nonlocal draft, first
-            draft = PartialReply()
-            # A cell that shows nothing for long looks stuck.
-            loop = asyncio.get_running_loop()
-            silence = loop.call_later(_SILENCE_S, view.status, f"Waiting for {call.model}")
-            try:
-                if is_streamed:
-                    reply = await self._chat.reply(call, draft, status=view.status, show=update)
-                else:
-                    reply = await self._chat.ask(call, status=view.status, is_viewed=True)
-                first = first or reply
-                return reply
-            finally:
-                silence.cancel()
-
-        try:
-            reply, problem = run(reply_in_format(asked, call, reply_format))
-        except (AichatError, ChatInterrupt) as error:
-            failed = error
-        if failed is not None:
-            reason: FinishReason = "interrupted" if isinstance(failed, ChatInterrupt) else "truncated"
-            if first is not None:
-                taken(first)
-            elif isinstance(failed, EmptyReplyError) and failed.reply is not None:
-                # It has been paid for, and is shown as what it is, but it is no turn of the conversation.
-                taken(failed.reply, " · ".join(filter(None, ("no answer", finish_mark(failed.reply)))))
-                self._history.store.record_run(call.model, failed.reply.usage, 1)
-            elif draft.text or draft.thinking:
-                view.finish(
-                    draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages, finish_reason=reason)
-                )
-            else:
-                view.finish(None)
-            raise failed
-        taken(reply)
-        self._shown(reply)
-        return reply, problem
 
     def _show_dry_run(self, call: Call, history: History, notes: list[str]) -> None:
         """Show exactly what would be sent, about how many tokens it has, and the notes on it."""

@@ -103,9 +103,7 @@ class LiveReply:
         """Show the final state."""
         text = self._text if reply is None else reply.text
         # A complete reply becomes the cell's value, and a line about it is shown for that value.
-        mark = note
-        if reply is not None:
-            mark = note or reply.notice or ("" if reply.is_complete else finish_mark(reply))
+        mark = note or ("" if reply is None else reply.notice or ("" if reply.is_complete else finish_mark(reply)))
         self._live.finish(text, lambda: _final_bundle(self._text, reply, note, self._notes), mark=mark)
 
     def _bundle(self, text: str, *, fold: str = "", footer: str = "", is_growing: bool = False) -> Bundle:

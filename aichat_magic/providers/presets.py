@@ -116,7 +116,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             read_address=azure_address,
             key_header="api-key",
             token_scope="https://cognitiveservices.azure.com/.default",
-            token_help='pip install "aichat-magic[azure]", and sign in to Microsoft Entra ID: az login',
+            token_extra="azure",
+            token_help="sign in to Microsoft Entra ID: az login",
             token_hosts=(".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"),
         ),
         # huggingface.co/docs/inference-providers; the second variable is the older one of huggingface_hub.

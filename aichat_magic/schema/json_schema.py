@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from ..core.errors import BadInputError, MissingExtraError
+from ..core.installation import install_command
 from ..core.json_text import SchemaError, is_harmless
 from ..text.words import nearest, shorten
 from .problems import DROP, Problem, ProblemTree, attempt_with_replacements, rendered, shown
@@ -26,7 +27,7 @@ try:
     from jsonschema.validators import extend, validator_for
 except ImportError:
     raise MissingExtraError(
-        'A JSON schema needs a package that is not installed. Run: pip install "aichat-magic[schema]"; or give a class '
+        f"A JSON schema needs a package that is not installed. Run: {install_command('schema')}; or give a class "
         "(a dataclass, a TypedDict, a pydantic model) as the schema."
     ) from None
 

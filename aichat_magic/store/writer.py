@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+from ..text.numbers import counted
 from .base import large_store_note
 from .database import Database, UnusableFileError, is_busy, is_corrupt
 from .rows import REPLY_COLUMNS, StoredRow, size_of
@@ -250,7 +251,9 @@ class Writer:
             if not is_done and time.monotonic() < self._stop_at_s:
                 return False
             if self.unsaved and not self._is_unusable:
-                self._warnings.add(f"{len(self.unsaved)} replies could not be written to the store.")
+                self._warnings.add(
+                    f"{counted(len(self.unsaved), 'reply', 'replies')} could not be written to the store."
+                )
             self._close()
             self._thread = self._stop_at_s = None
             return True

@@ -89,6 +89,22 @@ def fold_html(label: str, body: str, *, is_open: bool = False) -> str:
     return f'<details{" open" * is_open} style="font-size:smaller;margin-bottom:0.7em">{summary}{inner}</details>'
 
 
+def columns_row_html(body: str) -> str:
+    """Put columns side by side, as many as there is room for."""
+    return f'<div style="display:flex;flex-wrap:wrap;column-gap:1.5em">{body}</div>'
+
+
+def column_html(title: str, body: str) -> str:
+    """Put HTML into a column below its title; what is too wide for it is scrolled in it.
+
+    Args:
+        title: A line of plain text.
+        body: Safe HTML.
+    """
+    line = f'<div style="border-bottom:1px solid {GRAY};margin-bottom:0.5em"><strong>{escape(printable_line(title))}'
+    return f'<div style="flex:1 1 20em;min-width:0;margin-bottom:1em">{line}</strong></div>{body}</div>'
+
+
 def cell_tag(tag: str, side: str, more: str = "") -> str:
     """Return the opening tag of a table cell. Every cell needs its alignment: JupyterLab aligns cells to the right.
 

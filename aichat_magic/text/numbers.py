@@ -18,6 +18,11 @@ def decimals(number: float) -> str:
     return f"{number:,.{min(places, 12)}f}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Format a number of things: ``1 row``, ``1,200 rows``; `many` is the plural where it is not `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def time_span(seconds: float) -> str:
     """Format a time in its two largest units, rounded up: ``42 s``, ``7 min``, ``3 h 20 min``, ``2 d 1 h``."""
     left = math.ceil(seconds)

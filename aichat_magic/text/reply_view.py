@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .characters import is_blank, printable_line, shown_text, terminal_text
-from .html_parts import fold_html, output_html, small_html, warning_html
+from .html_parts import column_html, columns_row_html, fold_html, output_html, small_html, warning_html
 from .latex import latex_line, markdown_latex
 from .markdown import markdown_html
 from .numbers import money
@@ -118,6 +118,20 @@ def reply_html(
     if footer:
         body += small_html(footer)
     return output_html("".join(map(small_html, header)) + fold + body, "aichat-reply ")
+
+
+def columns_html(columns: Sequence[tuple[str, str]], *, header: Sequence[str] = ()) -> str:
+    """Put replies side by side, or below each other where they would be narrower than some 60 letters together.
+
+    Args:
+        columns: The title of each, as plain text, and its safe HTML.
+        header: Lines above them, as plain text.
+
+    Returns:
+        An HTML ``div``.
+    """
+    body = "".join(column_html(title, html) for title, html in columns)
+    return output_html("".join(map(small_html, header)) + columns_row_html(body))
 
 
 def growing_thinking_html(thinking: str) -> str:

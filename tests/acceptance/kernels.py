@@ -47,7 +47,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("core/test_sync_in_kernels.py::test_twenty_interrupts_at_random_moments",),
             ),
             Removal(
-                where="magic.session:Session._ask",
+                where="magic.asking:Question.fail",
                 what="isinstance",
                 by="False",
                 tests=("magic/test_extension_in_kernels.py::test_25_interrupts_at_random_moments",),

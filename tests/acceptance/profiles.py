@@ -110,8 +110,8 @@ ROWS: tuple[Row, ...] = (
                 by="lambda remarks: None",
                 tests=(PROFILE + "test_scripts_are_warned",),
             ),
-            Removal(where="magic.session:Session._ask.taken", what="reply.remarks", by="()", tests=(TOLD,)),
-            Removal(where="magic.session:Session._ask.taken", what="_warned.update", by="None", tests=(TOLD,)),
+            Removal(where="magic.session:Session._remark", what="reply.remarks", by="()", tests=(TOLD,)),
+            Removal(where="magic.session:Session._remark", what="_warned.update", by="None", tests=(TOLD,)),
         ),
     ),
     Row(
@@ -198,7 +198,7 @@ ROWS: tuple[Row, ...] = (
             "magic/test_extension.py::test_no_stream_flag_tries_again_and_keeps_the_conversation_when_it_fails",
         ),
         removals=(
-            Removal(where="magic.session:Session._ask.asked", what="is_streamed", by="True", tests=(NOT_STREAMED,)),
+            Removal(where="magic.asking:Question._asked", what="_is_streamed", by="True", tests=(NOT_STREAMED,)),
         ),
     ),
 )

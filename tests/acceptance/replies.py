@@ -46,7 +46,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("core/test_answers.py::test_question_without_an_answer_is_an_error_that_has_the_reply",),
             ),
             Removal(
-                where="magic.session:Session._ask",
+                where="magic.asking:Question.fail",
                 what="isinstance",
                 by="False",
                 tests=(
@@ -54,7 +54,7 @@ ROWS: tuple[Row, ...] = (
                 ),
             ),
             Removal(
-                where="magic.session:Session._ask",
+                where="magic.session:Session._account",
                 what="record_run",
                 by="None",
                 tests=(

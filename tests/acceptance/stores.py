@@ -31,7 +31,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("core/test_sync.py::test_interrupted_connections_are_closed_even_if_their_task_does_not_end",),
             ),
             Removal(
-                where="magic.session:Session._ask",
+                where="magic.asking:Question.fail",
                 what="isinstance",
                 by="False",
                 tests=(

@@ -39,13 +39,13 @@ ROWS: tuple[Row, ...] = (
                 tests=(f"{_ANSWERS}::test_run_counts_and_names_the_rows_that_were_cut",),
             ),
             Removal(
-                where="batching.progress_bar:ProgressBar.__call__",
-                what="progress.cut",
+                where="batching.progress:Progress._special",
+                what="self.cut",
                 by="0",
                 tests=(f"{_ANSWERS}::test_bar_shows_how_many_rows_were_cut",),
             ),
             Removal(
-                where="magic.session:Session._ask",
+                where="magic.asking:Question._take",
                 what="cut_note",
                 by="''",
                 tests=(f"{_CELLS}::test_text_that_was_cut_stays_and_is_a_turn_and_the_cell_says_what_cut_it",),
@@ -205,7 +205,7 @@ ROWS: tuple[Row, ...] = (
             Removal(
                 where="magic.live:StreamedView.update",
                 what="terminal_text",
-                by="text[len(self._text) :]",
+                by="str",
                 tests=(f"{_VIEWS}::test_terminal_writes_thinking_dim_above_the_text",),
             ),
             Removal(
@@ -229,7 +229,7 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                where="magic.session:Session._cell",
+                where="magic.asking:Question.error",
                 what="history.length_advice",
                 by="''",
                 tests=(f"{_CELLS}::test_request_that_is_too_long_names_what_takes_the_space_and_the_ways_out",),

@@ -142,7 +142,8 @@ async def test_equal_requests_are_sent_once_and_missing_rows_not_at_all() -> Non
     assert texts(runner) == ["reply to a", None, "reply to b", "reply to a", None, "reply to a"]
     assert server.calls == {"a": 1, "b": 1}
     progress = runner.progress()
-    assert (progress.done, progress.missing, progress.hits, progress.calls) == (6, 2, 2, 2)
+    assert (progress.done, progress.missing, progress.hits, progress.duplicates, progress.calls) == (6, 2, 0, 2, 2)
+    assert str(progress).endswith(" · 2 duplicates · 2 missing")
 
 
 async def test_no_rows_is_no_work() -> None:
@@ -272,7 +273,10 @@ async def test_stored_replies_are_not_sent_again_unless_fresh() -> None:
     await done(["a", "b"], server, store=store)
     runner = await done(["b", "a", "c", "b"], server, store=store)
     assert server.calls == {"a": 1, "b": 1, "c": 1}
-    assert (runner.progress().hits, runner.progress().calls) == (3, 1)
+    progress = runner.progress()
+    assert (progress.hits, progress.duplicates, progress.calls) == (2, 1, 1)
+    assert str(progress).endswith(" · 2 from the store · 1 duplicate")
+    assert ("from the store", "2") in progress.facts()
     assert runner.usage.input_tokens == 10
     await done(["a"], server, store=store, is_fresh=True)
     assert server.calls["a"] == 2

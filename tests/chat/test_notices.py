@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -26,9 +27,9 @@ from aichat_magic.core.options import Options
 from aichat_magic.core.settings import Settings
 from aichat_magic.core.sync import run
 from aichat_magic.http.client import HttpClient
+from aichat_magic.magic.live import StreamedView, UpdatedView
 from aichat_magic.magic.notebook_identity import CellLocation
 from aichat_magic.magic.session import Session
-from aichat_magic.magic.live import StreamedView, UpdatedView
 from aichat_magic.magic.views import LiveReply
 from aichat_magic.providers.llama import engine
 from aichat_magic.providers.llama.engine import close_all
@@ -395,3 +396,20 @@ def test_prompt_that_the_server_has_cut_is_told(model: str, sent: int, read: int
             assert ("OLLAMA_CONTEXT_LENGTH" in reply.notice) is (model == "ollama/m")
             assert "cut after" not in reply_bundle(reply)["text/html"]
         run(chat.http.aclose())
+
+
+def test_lines_for_users_are_output_in_a_kernel_and_logged_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class OutStream(io.StringIO):
+        """Named like the stream of ipykernel."""
+
+    line = f"{DEMONSTRATION}, and is often wrong. Do not rely on it."
+    chat_module.say_line(line)
+    assert caplog.messages == [line]
+    caplog.clear()
+    monkeypatch.setattr(sys, "stdout", stream := OutStream())
+    chat_module.say_line(line)
+    assert caplog.messages == []
+    assert " ".join(stream.getvalue().split()) == line
+    assert max(map(len, stream.getvalue().splitlines())) <= 72

@@ -50,6 +50,7 @@ from servers import (
 from simulation import in_virtual_time
 
 from aichat_magic.core import errors
+from aichat_magic.core.installation import install_command
 from aichat_magic.core.secrets import Secret
 from aichat_magic.http.client import Auth, Cookie, HttpClient, HttpRequest, ServerSentEvent
 
@@ -710,7 +711,7 @@ async def test_a_key_that_no_header_can_carry_is_not_sent(http, key):
 async def test_a_missing_extra_is_named_with_its_command(http, monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx_curl_cffi", None)
     error = await failure(http.send(chat("http://127.0.0.1:1", impersonate="chrome")), errors.MissingExtraError)
-    assert "pip install 'aichat-magic[impersonate]'" in str(error)
+    assert install_command("impersonate") in str(error)
 
 
 # --- TLS
@@ -924,7 +925,7 @@ async def test_a_missing_package_for_socks_is_named_where_it_is_needed_and_nowhe
     with ChatServer() as server:
         assert await ask(http, server) == "echo: hello"  # loopback: directly
     error = await failure(http.send(chat("https://api.example/v1")), errors.ConfigError)
-    assert 'pip install "aichat-magic[socks]"' in str(error)
+    assert install_command("socks") in str(error)
     assert "socks5://127.0.0.1:1" in str(error)
     assert PASSWORD not in str(error)
     await http.aclose()

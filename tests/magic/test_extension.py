@@ -1,11 +1,19 @@
 """The magics in a real shell, in this process, against a loopback server that keeps what it received."""
 
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import nbformat
+import pexpect
 import pytest
+from effort import PATIENCE_S
 from IPython.core.interactiveshell import InteractiveShell
+from kernels import clean_environment
 from picky import no_temperature, picky
 from servers import ChatServer, Received, cut, hang, status, text
 from traitlets.config import Config
@@ -237,6 +245,70 @@ def test_wrong_line_sends_nothing_and_is_a_short_error(run: Cell, shell: Interac
     assert isinstance(result.error_in_exec, AichatError)
     assert "Traceback" not in printed
     assert 1 <= len(printed.strip().splitlines()) <= 5
+
+
+@pytest.mark.parametrize("value", ["df.head(40)", "frames['a']", "df[:40]", "'df.query(\"a > 1\")'"])
+def test_batch_of_an_expression_says_to_assign_it_first(run: Cell, shell: InteractiveShell, value: str) -> None:
+    shell.user_ns["df"] = shell.user_ns["frames"] = None
+    result, printed = run(f"%%aichat --batch {value} --into x\nhello")
+    assert isinstance(result.error_in_exec, BadInputError)
+    assert re.search(r"first: rows = (df|frames)\W.*; then --batch rows", printed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quick.ipynb", "quick.ipy"])
+@pytest.mark.parametrize("command", ["-m IPython {}", "-m IPython -c '%run {}'"])
+def test_a_prompt_from_a_file_is_shown_above_its_reply(tmp_path: Path, name: str, command: str) -> None:
+    cells = ["%load_ext aichat_magic", "%%aichat -m echo/echo\nfirst\nprompt \x1b[2J", "%aichat ask Hello"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    script = "\n".join(cells[::2]) if name.endswith(".ipy") else nbformat.writes(notebook)
+    (tmp_path / name).write_text(script)
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command.format(name))],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path, {"AICHAT_MODEL": "echo/echo"}),
+        capture_output=True,
+        text=True,
+    )
+    shown = done.stdout.split("\nIn: ")[1:]
+    assert shown[-1].startswith("%aichat ask Hello\nHello\n"), done.stderr
+    if name.endswith(".ipynb"):
+        assert re.match(r"%%aichat -m echo/echo\n    first\n    prompt \S*\[2J\nfirst\nprompt \S*\[2J\n", shown[0])
+        assert "\x1b[2J" not in done.stdout
+
+
+@pytest.mark.parametrize("prompt", ["two\nlines\n\n", "two\nlines\n\n\n", "two\nlines"])
+def test_empty_lines_that_end_a_prompt_in_a_terminal_are_no_part_of_it(run: Cell, prompt: str) -> None:
+    with ChatServer() as server:
+        run(f"%%aichat {flags(server)}\n{prompt}")
+        assert server.requests[0].json["messages"][-1]["content"] == "two\nlines"
+
+
+def test_a_typed_prompt_is_not_shown_again(run: Cell) -> None:
+    assert "In: " not in run("%%aichat\nhello")[1]
+
+
+@pytest.mark.slow
+def test_a_terminal_says_how_a_prompt_is_sent_and_sends_it_so(tmp_path: Path) -> None:
+    terminal = pexpect.spawn(
+        sys.executable,
+        ["-m", "IPython", "--no-banner", "--no-confirm-exit", "--colors=NoColor"],
+        env=clean_environment(tmp_path, {"TERM": "xterm", "AICHAT_MODEL": "echo/echo"}),
+        cwd=str(tmp_path),
+        timeout=PATIENCE_S,
+        dimensions=(40, 120),
+        encoding="utf-8",
+    )
+    try:
+        terminal.expect_exact("In [")
+        terminal.send("%load_ext aichat_magic\r")
+        terminal.expect_exact("press Enter three times")
+        terminal.expect_exact("In [")
+        for line in ("%%aichat", "how are you", "", ""):
+            terminal.send(f"{line}\r")
+        terminal.expect_exact("echo/echo · ")
+    finally:
+        terminal.close(force=True)
 
 
 @pytest.mark.parametrize("body", ["\n", "  \n\t\n"])

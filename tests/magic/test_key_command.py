@@ -200,7 +200,7 @@ def test_key_in_the_systems_keyring_is_found_by_later_sessions_for_its_server_on
 def test_keyring_that_is_gone_is_told(session: Session, keyring: SystemKeyring) -> None:
     session.key("groq --save")
     keyring.priority = 0
-    with pytest.raises(MissingExtraError, match=r"aichat-magic\[keyring\]"):
+    with pytest.raises(MissingExtraError, match=r"\[keyring\]"):
         Session(session.config.parent).endpoint("groq/m")
 
 

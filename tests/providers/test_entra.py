@@ -129,7 +129,7 @@ async def test_token_stands_in_for_a_key_that_is_not_set_at_hosts_of_microsoft(
 
 async def test_without_the_extra_a_key_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "is_entra_installed", lambda: False)
-    with pytest.raises(MissingKeyError, match=r"AZURE_OPENAI_API_KEY[^$]*aichat-magic\[azure\]"):
+    with pytest.raises(MissingKeyError, match=r"AZURE_OPENAI_API_KEY[^$]*\[azure\]"):
         Registry(HttpClient()).resolve("azure/m", Settings(environ={"AZURE_OPENAI_ENDPOINT": "res"}))
 
 

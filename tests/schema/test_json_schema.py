@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aichat_magic.core.errors import BadInputError
+from aichat_magic.core.installation import install_command
 from aichat_magic.schema.schema import Schema, SchemaError
 
 
@@ -190,4 +191,4 @@ except MissingExtraError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("A(a=1)\n")
-    assert 'pip install "aichat-magic[schema]"' in done.stdout
+    assert f"Run: {install_command('schema')};" in done.stdout

@@ -19,6 +19,7 @@ from ...core.errors import (
     MalformedReplyError,
     RefusedReplyError,
 )
+from ...core.installation import install_command
 from ...core.messages import ChatRequest, Reply
 from ...core.options import Options
 from ...core.secrets import Secret
@@ -198,7 +199,7 @@ class Aichat(AsyncProvider):
                 f"{type(self).__name__} (provider {self.name!r}) requires cookies. Open {_SITE} in a browser, then "
                 f"pass its cookies in one of three ways: set_cookies({host!r}, {{...}}) from "
                 "aichat_magic.providers.aichat (or cookies={...} for one call); a file, cookies.txt or a JSON export, "
-                "named in AICHAT_COOKIES; straight from the browser, after pip install 'aichat-magic[browser]'."
+                f"named in AICHAT_COOKIES; straight from the browser, after {install_command('browser')}."
             )
         return tuple(Cookie(name=cookie.name, value=cookie.value) for cookie in chosen)
 

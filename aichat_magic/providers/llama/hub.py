@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ...core.errors import AichatError, MissingExtraError, ModelFileError
+from ...core.installation import install_command
 from ...core.messages import StatusCallback
 from ...core.urls import host_of
 from ...http.download import BrokenDownloadError, append_response
@@ -55,7 +56,7 @@ def hub_library() -> Any:
         import huggingface_hub
     except ImportError:
         raise MissingExtraError(
-            'Models of the Hugging Face Hub need the extra "hub": pip install "aichat-magic[hub]"'
+            f'Models of the Hugging Face Hub need the extra "hub": {install_command("hub")}'
         ) from None
     return huggingface_hub
 

@@ -328,7 +328,7 @@ async def test_a_fingerprint_without_the_extra_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, with_cookies: None
 ) -> None:
     monkeypatch.setitem(sys.modules, "httpx_curl_cffi", None)
-    with pytest.raises(MissingExtraError, match=r"aichat-magic\[impersonate\]"):
+    with pytest.raises(MissingExtraError, match=r"\[impersonate\]"):
         await Aichat.create_async("gpt-3.5-turbo", HI, impersonate="chrome")
 
 

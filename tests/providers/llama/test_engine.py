@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import http.client
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -22,6 +23,7 @@ from aichat_magic.core.errors import (
     ModelFileError,
     UnknownNameError,
 )
+from aichat_magic.core.installation import install_command
 from aichat_magic.core.messages import ChatRequest, Message
 from aichat_magic.core.options import Options
 from aichat_magic.http.client import HttpClient
@@ -117,7 +119,7 @@ async def test_missing_extra_is_told_before_anything_is_fetched(
         raise AssertionError("fetched for nothing")
 
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    with pytest.raises(MissingExtraError, match=r'(?s)pip install "aichat-magic\[local\]".*another model'):
+    with pytest.raises(MissingExtraError, match=f"(?s){re.escape(install_command('local'))}.*another model"):
         await engine_for(MODEL, environ={}, cache_dir=tmp_path, download=download)
 
 
