@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from ..chat.chat import Call, Chat
+from ..chat.remarks import warn_of
 from ..core.errors import AichatError, OptionError
 from ..core.messages import Message
 from ..core.options import CallOptions
@@ -145,8 +146,7 @@ class BatchOptions:
         settings = chat.settings
         # Any prompt will do: it is replaced by that of a row.
         call = chat.call((Message("user", "-"),), given, settings)
-        for line in call.notes:
-            warnings.warn(line, UserWarning, stacklevel=2)
+        warn_of(call.notes)
         if self.max_retries is not None:
             call = replace(call, policy=replace(call.policy, max_retries=self.max_retries))
         # Rows that find no capacity at the tier flex cost the normal price.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Unpack
@@ -274,8 +273,7 @@ class Conversation:
             prompt,
             dataclasses.replace(given, model=given.model or self.model, options=given.options.over(self.options)),
         )
-        for line in call.notes:
-            warnings.warn(line, UserWarning, stacklevel=3)
+        warn_of(call.notes)
         return call, history
 
     def call(

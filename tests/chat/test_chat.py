@@ -465,3 +465,12 @@ async def test_warning_in_asynchronous_code_names_the_line_of_the_user() -> None
     with ChatServer(picky(no_temperature)) as server, pytest.warns(UserWarning, match="left out") as caught:
         await ask_async("hi", model="openai/m", base_url=server.url, temperature=0.5)
     assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    "call", [ask, lambda prompt, **given: Conversation().ask(prompt, **given)], ids=["ask", "conversation"]
+)
+def test_note_on_an_option_names_the_line_of_the_user(call: Callable[..., Any]) -> None:
+    with ChatServer() as server, pytest.warns(UserWarning, match="normal tier is used") as caught:
+        call("hi", model="vllm/m", base_url=server.url, tier="flex,auto")
+    assert {warning.filename for warning in caught} == {__file__}
