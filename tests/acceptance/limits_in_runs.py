@@ -7,6 +7,7 @@ from acceptance.rows import Removal, Row
 _LIMITS = "batching/test_limits.py::"
 _SHARED = "batching/test_process_limits.py::"
 _REFUSALS = "batching/test_refusals.py::"
+_BUDGET = "batching/test_options.py::test_budget_of_a_run_that_may_leave_flex_"
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -189,6 +190,9 @@ ROWS: tuple[Row, ...] = (
             f"{_LIMITS}test_no_capacity_waits_like_a_limit",
             f"{_LIMITS}test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_once",
             "test_looks.py::test_bar_says_why_a_run_pauses",
+            f"{_BUDGET}reserves_at_the_normal_price",
+            f"{_BUDGET}needs_both_prices",
+            "batching/test_options.py::test_provider_without_flex_costs_the_normal_price_with_flex_auto",
         ),
         removals=(
             Removal(
@@ -207,6 +211,24 @@ ROWS: tuple[Row, ...] = (
                 what="self._has_other_tier",
                 by="False",
                 tests=(f"{_LIMITS}test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_once",),
+            ),
+            Removal(
+                where="chat.chat:Chat.attempt",
+                what="call.remarks",
+                by="()",
+                tests=(f"{_LIMITS}test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_once",),
+            ),
+            Removal(
+                where="batching.options:BatchOptions.plan",
+                what="call.without_flex",
+                by="None",
+                tests=(f"{_BUDGET}reserves_at_the_normal_price", f"{_BUDGET}needs_both_prices"),
+            ),
+            Removal(
+                where="chat.chat:Call.billed_tier",
+                what="billed_tier",
+                by="'flex'",
+                tests=("batching/test_options.py::test_provider_without_flex_costs_the_normal_price_with_flex_auto",),
             ),
             Removal(
                 where="batching.progress_bar:ProgressBar.__call__",
