@@ -79,5 +79,5 @@ async def estimate_run(plan: BatchPlan, rows: Iterable[Row]) -> Estimate:
         stored=n_unique - len(tokens),
         input_tokens=n_tokens,
         cost_usd=plan.call.priced(Usage(input_tokens=n_tokens, output_tokens=0)).cost_usd,
-        tier=plan.call.request.options.billed_tier,
+        tier=plan.call.billed_tier,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from ..chat.chat import Call, Chat
+from ..chat.remarks import warn_of
 from ..core.errors import AichatError, OptionError
 from ..core.messages import Message
 from ..core.options import CallOptions
@@ -26,6 +27,7 @@ Row = str | tuple[Message, ...] | AichatError | None
 
 _MAX_CONCURRENCY = 1000
 _MAX_AUTO_CONCURRENCY = 256
+_ONE_TOKEN = Usage(input_tokens=1, output_tokens=1)
 OUTAGE_PATIENCE_S = 600.0
 LIMIT_PATIENCE_S = 600.0
 
@@ -144,16 +146,17 @@ class BatchOptions:
         settings = chat.settings
         # Any prompt will do: it is replaced by that of a row.
         call = chat.call((Message("user", "-"),), given, settings)
-        for line in call.notes:
-            warnings.warn(line, UserWarning, stacklevel=2)
+        warn_of(call.notes)
         if self.max_retries is not None:
             call = replace(call, policy=replace(call.policy, max_retries=self.max_retries))
-        is_priced = call.priced(Usage(input_tokens=1, output_tokens=1)).cost_usd is not None
-        if self.max_cost_usd is not None and not is_priced:
-            raise OptionError(
-                f"max_cost_usd cannot be used: the price of {call.priced_name} is not known. Set it under [prices] in "
-                f"the configuration file, or use max_total_tokens instead."
-            )
+        # Rows that find no capacity at the tier flex cost the normal price.
+        costliest = call.without_flex() or call
+        for each in (call, costliest):
+            if self.max_cost_usd is not None and each.priced(_ONE_TOKEN).cost_usd is None:
+                raise OptionError(
+                    f"max_cost_usd cannot be used: the price of {each.priced_name} is not known. Set it under [prices] "
+                    f"in the configuration file, or use max_total_tokens instead."
+                )
         most = chat.http.limit.max_per_host
         concurrency = self.concurrency
         if concurrency != "auto" and concurrency > most:
@@ -175,7 +178,7 @@ class BatchOptions:
                     max_cost_usd=self.max_cost_usd,
                     max_total_tokens=self.max_total_tokens,
                     max_tokens=call.request.options.max_tokens,
-                    priced=call.priced,
+                    priced=costliest.priced,
                 ),
                 home=(limits or shared_limits()).home(
                     call.provider.endpoint, call.request.model, max_concurrency=min(_MAX_AUTO_CONCURRENCY, most)

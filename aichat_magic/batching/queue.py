@@ -284,7 +284,8 @@ class RequestQueue:
     def _stop(self, request: PendingRequest, error: AichatError, why: str = "") -> None:
         """Stop the run because of an error that would meet every row; the row of this one stays pending."""
         if isinstance(error, QuotaError) and error.retry_after_s:
-            why = quota_text(error.retry_after_s, self._local_time())
+            is_told = f"in {time_span(error.retry_after_s)}." in str(error)
+            why = quota_text(error.retry_after_s, self._local_time(), is_told=is_told)
         if why:
             error.args = (f"{error} {why}", *error.args[1:])
         request.attempt -= 1

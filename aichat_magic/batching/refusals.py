@@ -91,22 +91,25 @@ def _explained(error: AichatError, count: int, which: str) -> AichatError:
             "Correct what it names (an option, the model, a right of the key) and run again; if it is about these rows "
             "only, leave them out."
         )
-    text = f"{error} The {which} {count} answers were all this refusal, so the other rows were not sent. {way_out}"
+    text = f"{error} The {which} {count} answers were all this error, so the other rows were not sent. {way_out}"
     error.args = (text, *error.args[1:])
     return error
 
 
-def quota_text(wait_s: float, now: datetime.datetime) -> str:
+def quota_text(wait_s: float, now: datetime.datetime, *, is_told: bool = False) -> str:
     """Return when a limit is free again, as a time of the clock and a duration.
 
     Args:
         wait_s: Seconds until then.
         now: The current local time.
+        is_told: Whether the sentence before it has the duration.
     """
     try:
         at = now + datetime.timedelta(seconds=wait_s)
     except OverflowError:
         return ""
     day = "" if at.date() == now.date() else f" on {at:%Y-%m-%d}"
+    if is_told:
+        return f"That is at {at:%H:%M}{day}. Run it again then to continue."
     free = f"The limit is free again at {at:%H:%M}{day}, in {time_span(wait_s)}"
     return f"{free} (the server asks for {wait_s:.0f} s). Run it again then to continue."

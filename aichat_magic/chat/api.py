@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
@@ -36,8 +35,7 @@ def call_for(prompt: Prompt, given: CallOptions, chat: Chat, settings: Settings)
     if system := given.system or settings.system:
         messages = (Message("system", system), *messages)
     call = chat.call(messages, given, settings)
-    for line in call.notes:
-        warnings.warn(line, UserWarning, stacklevel=3)
+    warn_of(call.notes)
     return call
 
 

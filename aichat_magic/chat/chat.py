@@ -25,6 +25,7 @@ from ..core.usage import Usage
 from ..http.client import HttpClient
 from ..providers.base import AsyncProvider
 from ..providers.registry import Registry
+from ..providers.wire_options import billed_tier
 from ..store.base import ReplyStore
 from ..store.sqlite import open_store
 from ..text.front_end import is_kernel_stream
@@ -53,6 +54,7 @@ class Call:
         prices: Prices of tokens.
         is_at_home: Whether the address is the provider's own server, whose prices may be known; None: compare it with
             the preset.
+        remarks: What is sent otherwise than asked, one line each; each reply has them.
     """
 
     provider: AsyncProvider
@@ -60,6 +62,7 @@ class Call:
     policy: RetryPolicy
     prices: PriceList = field(default_factory=PriceList)
     is_at_home: bool | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a request that the provider cannot send.
@@ -78,9 +81,14 @@ class Call:
         return f"{self.provider.name}/{self.request.model}"
 
     @property
+    def billed_tier(self) -> str:
+        """Return the tier that decides the price; empty: the normal one."""
+        return billed_tier(self.request.options, self.provider.name)
+
+    @property
     def priced_name(self) -> str:
         """Return the name of its price: ``provider/model``, with ``@tier`` for another tier than the normal one."""
-        tier = self.request.options.billed_tier
+        tier = self.billed_tier
         return f"{self.model}@{tier}" if tier else self.model
 
     @property
@@ -94,8 +102,8 @@ class Call:
             cost: float | None = 0.0
         else:
             name, model = self.provider.endpoint.provider, self.request.model
-            tier = self.request.options.billed_tier
-            cost = self.prices.cost_usd(name, model, usage, is_at_home=bool(self.is_at_home), tier=tier)
+            at_home = bool(self.is_at_home)
+            cost = self.prices.cost_usd(name, model, usage, is_at_home=at_home, tier=self.billed_tier)
         return usage if cost == usage.cost_usd else dataclasses.replace(usage, cost_usd=cost)
 
     def with_messages(self, messages: tuple[Message, ...]) -> Call:
@@ -110,15 +118,17 @@ class Call:
             policy=self.policy,
             prices=self.prices,
             is_at_home=self.is_at_home,
+            remarks=self.remarks,
         )
 
     def without_flex(self) -> Call | None:
         """Return the same call at the normal tier if its options allow that (``tier="flex,auto"``), else None."""
         options = self.request.options
-        if options.tier != "flex,auto":
+        if options.tier != "flex,auto" or self.billed_tier != "flex":
             return None
         request = dataclasses.replace(self.request, options=dataclasses.replace(options, tier=None))
-        return dataclasses.replace(self, request=request)
+        remark = f"{self.model} had no capacity at the tier flex, and was asked at the normal tier, at its price."
+        return dataclasses.replace(self, request=request, remarks=(remark,))
 
 
 def say_line(line: str) -> None:
@@ -239,7 +249,8 @@ class Chat:
         options = given.options.over(settings.options)
         strict = settings.strict_options if given.strict_options is None else given.strict_options
         timeout_s = settings.timeout_s if given.timeout_s is None else given.timeout_s
-        if options.billed_tier == "flex" and given.timeout_s is None and "timeout_s" not in settings.origins:
+        is_flex = billed_tier(options, resolved.provider.name) == "flex"
+        if is_flex and given.timeout_s is None and "timeout_s" not in settings.origins:
             timeout_s = max(timeout_s, _FLEX_TIMEOUT_S)
         request = ChatRequest(
             model=resolved.model,
@@ -313,6 +324,8 @@ class Chat:
         try:
             await call.provider.prepare(status)
             reply = await call.provider.complete(call.request)
+            if call.remarks:
+                reply = dataclasses.replace(reply, remarks=(*reply.remarks, *call.remarks))
             return reply.measured(call.priced(reply.usage), self._clock() - begin)
         except Exception as error:
             failed = _as_aichat_error(error, call)
@@ -359,6 +372,8 @@ class Chat:
                 await call.provider.prepare(status)
                 async with contextlib.aclosing(call.provider.stream(call.request)) as chunks:
                     async for chunk in chunks:
+                        if call.remarks and chunk.finish_reason is not None:
+                            chunk = dataclasses.replace(chunk, remarks=(*chunk.remarks, *call.remarks))
                         if chunk.usage is not None:
                             chunk = dataclasses.replace(chunk, usage=call.priced(chunk.usage))
                         draft.add(chunk)

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Unpack
@@ -355,8 +354,7 @@ class Conversation:
             prompt,
             dataclasses.replace(given, model=given.model or self.model, options=given.options.over(self.options)),
         )
-        for line in call.notes:
-            warnings.warn(line, UserWarning, stacklevel=3)
+        warn_of(call.notes)
         return call, history
 
     def call(

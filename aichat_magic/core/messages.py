@@ -294,7 +294,8 @@ class PartialReply:
         if chunk.logprobs:
             self._logprobs.extend(chunk.logprobs)
         self._model_version = chunk.model or self._model_version
-        self._remarks = chunk.remarks or self._remarks
+        if chunk.remarks:
+            self._remarks = tuple(dict.fromkeys((*self._remarks, *chunk.remarks)))
         if chunk.usage is not None:
             self._usage = chunk.usage
         if chunk.finish_reason is not None:

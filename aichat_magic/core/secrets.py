@@ -137,12 +137,13 @@ def _forms_of(value: str) -> list[str]:
     return sorted(forms, key=len, reverse=True)
 
 
-def key_from(value: Secret, source: str) -> Secret:
+def key_from(value: Secret, source: str, mend: str = "") -> Secret:
     """Check that an HTTP header can carry a key.
 
     Args:
         value: The key as read.
         source: Where it was read, for the error: ``"OPENAI_API_KEY"``.
+        mend: What to do, as a sentence; empty: set `source` again.
 
     Returns:
         The same key.
@@ -154,6 +155,6 @@ def key_from(value: Secret, source: str) -> Secret:
     if any(not ("!" <= char <= "~") for char in value.reveal()):
         raise ConfigError(
             f"The key in {source} holds a space, a line end or another character that no key has. "
-            f"It was not sent. Set {source} again, without quotes or line ends."
+            f"It was not sent. {mend or f'Set {source} again, without quotes or line ends.'}"
         )
     return value

@@ -209,7 +209,7 @@ def _error_for(
     verb = _VERBS.get(error_type, "refused the request")
     advice = _ADVICE.get(error_type, "").format(provider=provider)
     if error_type is QuotaError and wait_s is not None:
-        advice = f"It is there again in {time_span(wait_s)}."
+        advice = f"The quota is free again in {time_span(wait_s)}."
     if no_key and error_type in (AuthenticationError, PermissionDeniedError):
         verb, advice = "wants a key", no_key
     return error_type(

@@ -189,7 +189,10 @@ def _name_of(requirement: str) -> str:
 
 
 def _is_for_this_python(requirement: str) -> bool:
-    """Tell whether a requirement applies to this Python; those of this package have at most one such condition."""
+    """Tell whether a requirement applies here; those of this package depend on Python's version or on the system."""
+    systems = re.findall(r"sys_platform\s*==\s*['\"](\w+)['\"]", requirement)
+    if systems and sys.platform not in systems:
+        return False
     bound = re.search(r"python_version\s*(<|>=)\s*['\"](\d+)\.(\d+)['\"]", requirement)
     if bound is None:
         return True

@@ -78,7 +78,7 @@ class KeyCommand:
         key = self._ask(f"Key for {provider} at {host_of(url)}: ")
         if not key:
             raise BadInputError("No key was entered; nothing has changed.")
-        key = key_from(key, f"%aichat key {provider}")
+        key = key_from(key, "what was entered", f"Enter it again: %aichat key {provider}")
         place = self._saved(provider, url, key) if flag == "--save" else "this session"
         self._chat.keys.enter(provider, url, key)
         return f"Key for {provider} at {host_of(url)}: kept in {place}, and sent to no other server."

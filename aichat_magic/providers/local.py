@@ -78,6 +78,17 @@ class Local(AsyncProvider):
             return ""
         return f"{self.name}/{SMOLLM2.name} is a demonstration model with 135 million parameters, and is often wrong."
 
+    def notes(self, request: ChatRequest) -> tuple[str, ...]:
+        """Return what the user should know about the options: that the model for demonstrations does not think."""
+        level = request.options.reasoning
+        if level is None or not _is_smollm2(request.model):
+            return super().notes(request)
+        others = super().notes(
+            dataclasses.replace(request, options=dataclasses.replace(request.options, reasoning=None))
+        )
+        told = () if level == "none" else (f"{request.model} does not think; reasoning={level} changes nothing.",)
+        return (*others, *told)
+
     def check(self, request: ChatRequest) -> None:
         """Refuse a model that is not on this machine and cannot be fetched, before anything is shown or kept.
 

@@ -226,6 +226,12 @@ def check_options(options: Options, provider: str, model: str) -> None:
             )
 
 
+def billed_tier(options: Options, provider: str) -> str:
+    """Return the tier that decides the price; empty: the normal one, also where ``flex,auto`` finds no flex."""
+    has_flex = "flex" in _tiers(provider) or "service_tier" in options.extra_options
+    return options.billed_tier if has_flex or options.tier != "flex,auto" else ""
+
+
 def option_notes(options: Options, provider: str, model: str) -> tuple[str, ...]:
     """Return a line for each option that the provider gets otherwise than the user has written it."""
     notes = []

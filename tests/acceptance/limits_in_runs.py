@@ -7,6 +7,7 @@ from acceptance.rows import Removal, Row
 _LIMITS = "batching/test_limits.py::"
 _SHARED = "batching/test_process_limits.py::"
 _REFUSALS = "batching/test_refusals.py::"
+_BUDGET = "batching/test_options.py::test_budget_of_a_run_that_may_leave_flex_"
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -149,6 +150,7 @@ ROWS: tuple[Row, ...] = (
             f"{_LIMITS}test_exhausted_quota_spends_no_row",
             f"{_LIMITS}test_one_row_that_the_quota_of_today_does_not_cover_is_its_own_error",
             f"{_REFUSALS}test_quota_is_there_again_at_a_time_of_the_clock",
+            "batching/test_faults.py::test_quota_says_once_when_it_is_free_again",
         ),
         removals=(
             Removal(
@@ -168,6 +170,12 @@ ROWS: tuple[Row, ...] = (
                 by="''",
                 tests=(f"{_LIMITS}test_exhausted_quota_spends_no_row",),
             ),
+            Removal(
+                where="batching.queue:RequestQueue._stop",
+                what="is_told",
+                by="False",
+                tests=("batching/test_faults.py::test_quota_says_once_when_it_is_free_again",),
+            ),
         ),
     ),
     Row(
@@ -182,6 +190,9 @@ ROWS: tuple[Row, ...] = (
             f"{_LIMITS}test_no_capacity_waits_like_a_limit",
             f"{_LIMITS}test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_once",
             "test_looks.py::test_bar_says_why_a_run_pauses",
+            f"{_BUDGET}reserves_at_the_normal_price",
+            f"{_BUDGET}needs_both_prices",
+            "batching/test_options.py::test_provider_without_flex_costs_the_normal_price_with_flex_auto",
         ),
         removals=(
             Removal(
@@ -200,6 +211,24 @@ ROWS: tuple[Row, ...] = (
                 what="self._has_other_tier",
                 by="False",
                 tests=(f"{_LIMITS}test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_once",),
+            ),
+            Removal(
+                where="chat.chat:Chat.attempt",
+                what="call.remarks",
+                by="()",
+                tests=(f"{_LIMITS}test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_once",),
+            ),
+            Removal(
+                where="batching.options:BatchOptions.plan",
+                what="call.without_flex",
+                by="None",
+                tests=(f"{_BUDGET}reserves_at_the_normal_price", f"{_BUDGET}needs_both_prices"),
+            ),
+            Removal(
+                where="chat.chat:Call.billed_tier",
+                what="billed_tier",
+                by="'flex'",
+                tests=("batching/test_options.py::test_provider_without_flex_costs_the_normal_price_with_flex_auto",),
             ),
             Removal(
                 where="batching.progress_bar:ProgressBar.__call__",

@@ -287,6 +287,16 @@ def test_interrupt_in_an_outage_ends_the_run_at_once(chat: Chat) -> None:
 # --- limits and refusals that meet every row
 
 
+def test_quota_says_once_when_it_is_free_again(chat: Chat) -> None:
+    """Row 71, in words."""
+    words = "Rate limit reached for tokens per day (TPD): Limit 100000. Please try again in 3h12m7.2s."
+    refusal = status(429, body={"error": {"message": words, "code": "rate_limit_exceeded"}})
+    with ChatServer(lambda received, attempt: refusal) as server, pytest.raises(BatchStoppedError) as caught:
+        ask_all([f"row {number}" for number in range(100)], chat, server)
+    assert str(caught.value).count("3 h 13 min") == str(caught.value).count("free again") == 1
+    assert "Run it again then" in str(caught.value)
+
+
 @pytest.mark.parametrize("concurrency", ["auto", 16])
 def test_quota_that_is_back_in_hours_stops_the_run_and_says_when(chat: Chat, concurrency: Any) -> None:
     """Row 71."""

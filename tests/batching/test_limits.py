@@ -279,6 +279,8 @@ def test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_
     class Full(simulation.Network):
         """A server without capacity for every tenth row at the tier flex."""
 
+        name = "openai"  # one that has this tier
+
         async def complete(self, request: ChatRequest) -> Reply:
             if request.options.tier == "flex,auto" and request.messages[-1].content.endswith("3"):
                 raise NoCapacityError("No capacity.", status=429)
@@ -290,6 +292,8 @@ def test_where_the_user_allows_it_rows_without_capacity_go_to_the_other_tier_at_
     assert_all_right(runner, rows)
     assert runner.calls == 50 + 5
     assert runner.elapsed_s < 5
+    assert [line for line in runner.remarks if "no capacity at the tier flex" in line] == list(runner.remarks)
+    assert len(runner.remarks) == 1
 
 
 # --- a server with few slots (row 89b)

@@ -185,3 +185,4 @@ def test_quota_is_there_again_at_a_time_of_the_clock() -> None:
     assert "at 21:00, in 1 h (the server asks for 3600 s)." in quota_text(3600, now)
     assert "at 03:00 on 2026-11-30, in 7 h " in quota_text(7 * 3600, now)
     assert quota_text(1e18, now) == ""
+    assert quota_text(7 * 3600, now, is_told=True) == "That is at 03:00 on 2026-11-30. Run it again then to continue."

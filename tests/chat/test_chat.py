@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from picky import no_temperature, picky
 from servers import Answer, ChatServer, Received, payload, status, text
 
 from aichat_magic.batching.api import batch_async, batch_iter_async
-from aichat_magic.chat.api import ask_async, stream_async
+from aichat_magic.chat.api import ask, ask_async, stream, stream_async
 from aichat_magic.chat.chat import Call, Chat
 from aichat_magic.chat.conversation import Conversation
 from aichat_magic.chat.retry import RetryPolicy
@@ -345,9 +346,13 @@ async def test_flex_without_capacity_goes_to_the_normal_tier_where_the_user_allo
         draft = PartialReply()
         async for _ in chat.stream(call, draft, status=status):
             pass
-        assert draft.text == "hi"
+        reply = draft.reply(model="m", elapsed_s=0, messages=HELLO)
     else:
-        assert (await chat.ask(call, status=status)).text == "hi"
+        reply = await chat.ask(call, status=status)
+    assert reply.text == "hi"
+    assert reply.remarks == (
+        f"{call.model} had no capacity at the tier flex, and was asked at the normal tier, at its price.",
+    )
     assert provider.tiers == ["flex,auto", None]
     assert clock.slept == []
     assert said == ["The tier flex has no capacity now; asking at the normal tier."]
@@ -447,3 +452,25 @@ async def test_server_without_capacity_gets_the_request_at_its_normal_tier(provi
         given: Any = {"model": f"{provider}/m", "base_url": server.url, "tier": "flex,auto"}
         assert (await ask_async("hi", **given)).text == "hi"
         assert [body.get("service_tier") for body in server.bodies] == ["flex", None]
+
+
+@pytest.mark.parametrize("call", [ask, lambda *args, **given: list(stream(*args, **given))], ids=["ask", "stream"])
+def test_warning_of_an_option_that_was_left_out_names_the_line_of_the_user(call: Callable[..., Any]) -> None:
+    with ChatServer(picky(no_temperature)) as server, pytest.warns(UserWarning, match=r"temperature=0\.5") as caught:
+        call("hi", model="openai/m", base_url=server.url, temperature=0.5)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+async def test_warning_in_asynchronous_code_names_the_line_of_the_user() -> None:
+    with ChatServer(picky(no_temperature)) as server, pytest.warns(UserWarning, match="left out") as caught:
+        await ask_async("hi", model="openai/m", base_url=server.url, temperature=0.5)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    "call", [ask, lambda prompt, **given: Conversation().ask(prompt, **given)], ids=["ask", "conversation"]
+)
+def test_note_on_an_option_names_the_line_of_the_user(call: Callable[..., Any]) -> None:
+    with ChatServer() as server, pytest.warns(UserWarning, match="normal tier is used") as caught:
+        call("hi", model="vllm/m", base_url=server.url, tier="flex,auto")
+    assert {warning.filename for warning in caught} == {__file__}

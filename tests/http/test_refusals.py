@@ -388,7 +388,7 @@ def test_a_quota_that_is_used_up_is_no_matter_of_pace(status, body, wait_s):
     assert not error.is_retryable
     if wait_s is not None:
         assert error.retry_after_s == pytest.approx(wait_s)
-        assert "It is there again in " in str(error)
+        assert "The quota is free again in " in str(error)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_money_is_not_there_again_after_the_wait_for_the_pace(body):
 def test_a_quota_of_a_day_at_google_is_there_again_at_its_midnight():
     # 2027-01-15 08:00 UTC is midnight in California; the delay that it names is that of the minute.
     assert failed(429, google(PER_DAY)).retry_after_s == 24 * 3600
-    assert str(failed(429, google(PER_DAY))).endswith("It is there again in 1 d.")
+    assert str(failed(429, google(PER_DAY))).endswith("The quota is free again in 1 d.")
 
 
 PACES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -69,6 +70,23 @@ def test_nothing_is_to_mend_where_nothing_is_wrong(machine: Machine) -> None:
     assert {finding.state for finding in report.findings} <= {"ok", "note"}
     assert "nothing to fix" in str(report)
     assert not Path(machine.environ["AICHAT_STORE"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("marker", "here"),
+    [
+        ("", True),
+        ("; python_version < '3.0'", False),
+        ("; sys_platform == 'elsewhere'", False),
+        (f"; sys_platform == 'elsewhere' or sys_platform == '{sys.platform}'", True),
+    ],
+)
+def test_package_of_another_system_is_not_missing(
+    marker: str, here: bool, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "requires", lambda name: [f"no-such-package>=1{marker}"])
+    found = [finding.found for finding in machine.report().findings if finding.subject == "packages"]
+    assert ("missing: no-such-package" in found) == here
 
 
 def test_packages_are_those_that_the_installation_asks_for(machine: Machine) -> None:

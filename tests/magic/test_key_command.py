@@ -141,7 +141,12 @@ def test_key_on_the_line_is_refused_and_not_repeated(session: Session, line: str
 
 
 @pytest.mark.parametrize(
-    ("typed", "match"), [("", "No key was entered"), (f"{CANARY} x", "holds a space"), (f"{CANARY}\n", "line end")]
+    ("typed", "match"),
+    [
+        ("", "No key was entered"),
+        (f"{CANARY} x", r"holds a space.* Enter it again: %aichat key groq$"),
+        (f"{CANARY}\n", "line end"),
+    ],
 )
 def test_typed_text_that_is_no_key_is_refused_and_not_shown(session: Session, typed: str, match: str) -> None:
     session.typed = typed

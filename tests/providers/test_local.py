@@ -199,3 +199,15 @@ async def test_stream_left_early_gives_its_place_back(local: Local) -> None:
             await anext(stream)
     async with asyncio.timeout(60):
         assert (await local.complete(asked("Hi", max_tokens=2))).text
+
+
+@pytest.mark.parametrize("level", ["minimal", "high", "max"])
+def test_model_that_does_not_think_says_so_in_one_line(level: str, tmp_path: Path) -> None:
+    provider = Local(Endpoint(provider="local"), HttpClient())
+    (line,) = provider.notes(asked("x", reasoning=level))
+    assert "does not think" in line
+    assert f"reasoning={level}" in line
+    assert provider.notes(asked("x", reasoning="none")) == ()
+    assert provider.notes(asked("x")) == ()
+    other = asked("x", str(tmp_path / "q.gguf"), reasoning=level)
+    assert not any("does not think" in line for line in provider.notes(other))

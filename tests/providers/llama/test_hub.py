@@ -115,7 +115,7 @@ def test_name_that_is_none_shows_how_one_is_written(name: str) -> None:
 
 def test_missing_library_is_told_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtraError, match=r'pip install .*\[hub\]'):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[hub\]"):
         find("hf/a/b", environ={})
 
 
