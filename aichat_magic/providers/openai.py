@@ -117,7 +117,7 @@ class OpenAI(Dialect):
             body.setdefault("response_format", {"type": "json_schema", "json_schema": schema})
         return body
 
-    def _wire_options(self, options: Options, model: str) -> dict[str, Any]:
+    def _wire_options(self, options: Options, model: str) -> Mapping[str, Any]:
         """Return the options under the names that the server uses."""
         # Reasoning models there reject the old name; other servers may not know the new one.
         is_openai = self.endpoint.host == "https://api.openai.com:443"
@@ -128,10 +128,11 @@ class OpenAI(Dialect):
         """Read a whole response."""
         if content.get("error"):
             raise self._reported_error(content["error"])
-        chunk = self._chunk(content)
+        choice, part = self._choice(content)
+        chunk = self._chunk(content, choice, part)
         if not isinstance(content.get("choices"), list) or not content["choices"]:
             raise self._malformed("it has no 'choices'")
-        return dataclasses.replace(chunk, finish_reason="refusal") if self._is_refusal(content) else chunk
+        return dataclasses.replace(chunk, finish_reason="refusal") if _is_refusal(part) else chunk
 
     def _read_event(self, event: ServerSentEvent, state: StreamState) -> Chunk:
         """Read one event of a stream."""
@@ -142,15 +143,24 @@ class OpenAI(Dialect):
         if event.event == "error" or content.get("error"):
             raise self._reported_error(content.get("error") or content, has_text=state.has_text)
         content = single_delta(content, state)
-        chunk = self._chunk(content, has_text=state.has_text)
+        choice, part = self._choice(content)
+        chunk = self._chunk(content, choice, part, has_text=state.has_text)
         # A refusal arrives in pieces, too, and ends with the same finish reason as any reply.
         if chunk.text and not state.has_text:
-            state.is_refusal = self._is_refusal(content)
+            state.is_refusal = _is_refusal(part)
         return chunk
 
-    def _chunk(self, content: dict[str, Any], *, has_text: bool = False) -> Chunk:
-        """Read one response or one event, which differ only in `message` and `delta`."""
-        choice, part = self._choice(content)
+    def _chunk(
+        self, content: dict[str, Any], choice: dict[str, Any], part: dict[str, Any], *, has_text: bool = False
+    ) -> Chunk:
+        """Read one response or one event, which differ only in `message` and `delta`.
+
+        Args:
+            content: The response or the event.
+            choice: Its choice.
+            part: The message of the choice, or the piece of one.
+            has_text: Whether text has arrived before.
+        """
         reason = choice.get("finish_reason")
         # OpenRouter and others report a failure of the server behind them like this, with status 200.
         if choice.get("error") or str(reason).lower() == "error":
@@ -160,7 +170,7 @@ class OpenAI(Dialect):
                 f"Provider {self.name!r} broke its reply off: {reason.replace('_', ' ')}. Run the cell again.",
                 provider=self.name,
             )
-        text = part["refusal"] if self._is_refusal(content) else self._text(part.get("content"))
+        text = part["refusal"] if _is_refusal(part) else self._text(part.get("content"))
         return Chunk(
             text="" if "extra_content" in part and is_thought(part) else text,
             thinking=thinking_in(part),
@@ -194,11 +204,6 @@ class OpenAI(Dialect):
             raise self._malformed("a message is not an object")
         return choice, part
 
-    def _is_refusal(self, content: dict[str, Any]) -> bool:
-        """Tell whether the text of a response or an event explains why there is no reply."""
-        _, part = self._choice(content)
-        return isinstance(part.get("refusal"), str) and bool(part["refusal"]) and not part.get("content")
-
     def _text(self, content: Any) -> str:
         """Return the text of a message: a string, None, or the text parts of a list of parts."""
         if content is None:
@@ -209,6 +214,12 @@ class OpenAI(Dialect):
             parts = [part for part in content if isinstance(part, dict) and part.get("type") not in THINKING_PARTS]
             return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
         raise self._malformed("the content of a message is not text")
+
+
+def _is_refusal(part: dict[str, Any]) -> bool:
+    """Tell whether the text of a message, or of a piece of one, explains why there is no reply."""
+    refusal = part.get("refusal")
+    return isinstance(refusal, str) and bool(refusal) and not part.get("content")
 
 
 def _finish_reason(reason: Any) -> FinishReason | None:
