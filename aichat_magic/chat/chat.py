@@ -90,7 +90,7 @@ class Call:
             name, model = self.provider.endpoint.provider, self.request.model
             tier = self.request.options.billed_tier
             cost = self.prices.cost_usd(name, model, usage, is_at_home=bool(self.is_at_home), tier=tier)
-        return usage if cost == usage.cost_usd else dataclasses.replace(usage, cost_usd=cost)
+        return usage if cost == usage.cost_usd else usage.costing(cost)
 
     def with_messages(self, messages: tuple[Message, ...]) -> Call:
         """Return the same call with other messages."""

@@ -79,7 +79,7 @@ def request_bytes(method: bytes, target: bytes, headers: Iterable[tuple[bytes, b
         headers: All headers with ``host`` and ``content-length``, none of them with a line break (see `check_headers`).
         body: The body; may be empty.
     """
-    lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in headers), b"", body]
+    lines = [method + b" " + target + b" HTTP/1.1", *[name + b": " + value for name, value in headers], b"", body]
     return b"\r\n".join(lines)
 
 

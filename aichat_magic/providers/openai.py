@@ -170,6 +170,7 @@ class OpenAI(Dialect):
                 f"Provider {self.name!r} broke its reply off: {reason.replace('_', ' ')}. Run the cell again.",
                 provider=self.name,
             )
+        logprobs = choice.get("logprobs")
         text = part["refusal"] if _is_refusal(part) else self._text(part.get("content"))
         return Chunk(
             text="" if "extra_content" in part and is_thought(part) else text,
@@ -177,7 +178,7 @@ class OpenAI(Dialect):
             finish_reason=_finish_reason(reason),
             usage=self._usage(content),
             model=_model_version(content),
-            logprobs=token_logprobs(choice.get("logprobs")),
+            logprobs=None if logprobs is None else token_logprobs(logprobs),
         )
 
     def _usage(self, content: dict[str, Any]) -> Usage | None:
@@ -189,7 +190,7 @@ class OpenAI(Dialect):
         usage = reported_usage(content)
         if usage is None or usage.cost_usd is None or self.is_at_home:
             return usage
-        return dataclasses.replace(usage, cost_usd=None)
+        return usage.costing(None)
 
     def _choice(self, content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the choice of a response or an event that is read, and its message or the piece of one."""

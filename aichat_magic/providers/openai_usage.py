@@ -53,7 +53,9 @@ def reported_usage(content: Mapping[str, Any]) -> Usage | None:
     usage = content.get("usage")
     if not isinstance(usage, dict):
         usage = _usage_elsewhere(content)
-    return _llamacpp_usage(content.get("timings")) if usage is None else _usage_in(usage)
+    if usage is not None:
+        return _usage_in(usage)
+    return _llamacpp_usage(content["timings"]) if "timings" in content else None
 
 
 def _usage_elsewhere(content: Mapping[str, Any]) -> dict[str, Any] | None:
