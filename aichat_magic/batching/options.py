@@ -154,8 +154,8 @@ class BatchOptions:
                 f"max_cost_usd cannot be used: the price of {call.priced_name} is not known. Set it under [prices] in "
                 f"the configuration file, or use max_total_tokens instead."
             )
-        connections = chat.http.limit  # asked for its share for every call, and there is no fork in a run
-        most = connections.max_per_host
+        limit = chat.http.limit  # asked for its share for every call, and there is no fork in a run
+        most = limit.max_per_host
         concurrency = self.concurrency
         if concurrency != "auto" and concurrency > most:
             warnings.warn(
@@ -181,7 +181,7 @@ class BatchOptions:
                 home=(limits or shared_limits()).home(
                     call.provider.endpoint, call.request.model, max_concurrency=min(_MAX_AUTO_CONCURRENCY, most)
                 ),
-                share=lambda: connections.share,
+                share=lambda: limit.share,
             ),
             store=chat.store if self.store else None,
             is_fresh=self.fresh,

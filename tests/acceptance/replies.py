@@ -40,7 +40,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("core/test_answers.py::test_question_without_an_answer_is_an_error_that_has_the_reply",),
             ),
             Removal(
-                where="chat.chat:Chat.stream",
+                where="chat.chat:Chat._chunks",
                 what="no_answer",
                 by="None",
                 tests=("core/test_answers.py::test_question_without_an_answer_is_an_error_that_has_the_reply",),

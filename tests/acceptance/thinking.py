@@ -93,19 +93,19 @@ ROWS: tuple[Row, ...] = (
                 tests=(f"{_THINKING}::test_thinking_is_read_from_every_servers_own_place",),
             ),
             Removal(
-                where="providers.dialect:Dialect.complete",
+                where="providers.dialect:Dialect._complete",
                 what="whole",
                 by="self._read_response(self._object(response.json()))",
                 tests=(f"{_THINKING}::test_thinking_is_read_from_every_servers_own_place",),
             ),
             Removal(
-                where="providers.dialect:Dialect.stream",
+                where="providers.dialect:Dialect._stream",
                 what="thinking.read",
                 by="self._read_event(event, state)",
                 tests=(f"{_THINKING}::test_thinking_is_read_from_every_servers_own_place",),
             ),
             Removal(
-                where="providers.dialect:Dialect.stream",
+                where="providers.dialect:Dialect._stream",
                 what="thinking.end",
                 by="Chunk()",
                 tests=(f"{_THINKING}::test_answer_with_a_schema_that_a_parser_of_thinking_has_taken_is_found",),
@@ -153,7 +153,7 @@ ROWS: tuple[Row, ...] = (
                 ),
             ),
             Removal(
-                where="chat.chat:Chat.stream",
+                where="chat.chat:Chat._chunks",
                 what="draft.restart",
                 by="None",
                 tests=(f"{_CELLS}::test_thinking_that_was_all_that_came_is_shown_and_a_retry_begins_it_anew",),

@@ -188,7 +188,7 @@ def test_other_models_are_not_introduced(model: str, tmp_path: Path) -> None:
     file = tmp_path / "other.gguf"
     file.write_bytes(b"GGUF")
     chat = Chat(settings=lambda: Settings(base_url="http://localhost:1/v1"))
-    call = Conversation(chat=chat, model=model.replace("/somewhere/other.gguf", str(file)))._call("x", {})
+    call = Conversation(chat=chat, model=model.replace("/somewhere/other.gguf", str(file)))._call("x", {})[0]
     assert chat.introductions.line(call) == chat.introductions.line(call, is_relied_on=True) == ""
 
 
@@ -246,14 +246,14 @@ def test_script_is_told_once_of_replies_that_were_cut(embedded: Embedded) -> Non
 
 def test_reply_that_a_view_shows_is_not_told_on_the_error_stream(embedded: Embedded) -> None:
     embedded.reason, embedded.written = "length", 256
-    call = Conversation(chat=embedded.chat)._call("x", {})
+    call = Conversation(chat=embedded.chat)._call("x", {})[0]
     assert "cut after 256 tokens" in run(embedded.chat.ask(call, is_viewed=True)).notice
     assert not embedded.said
 
 
 def test_limit_is_no_part_of_the_key(embedded: Embedded) -> None:
     """A stored reply to the same question stays a reply to it, whatever the default is in a later release."""
-    call = Conversation(chat=embedded.chat)._call("x", {})
+    call = Conversation(chat=embedded.chat)._call("x", {})[0]
     assert call.request.options == Options()
     keys = {request_key(provider="local", host="", request=each) for each in (call.request, call.request)}
     assert len(keys) == 1
