@@ -128,11 +128,10 @@ class OpenAI(Dialect):
         """Read a whole response."""
         if content.get("error"):
             raise self._reported_error(content["error"])
-        choice, part = self._choice(content)
-        chunk = self._chunk(content, choice, part)
+        chunk = self._chunk(content)
         if not isinstance(content.get("choices"), list) or not content["choices"]:
             raise self._malformed("it has no 'choices'")
-        return dataclasses.replace(chunk, finish_reason="refusal") if _is_refusal(part) else chunk
+        return dataclasses.replace(chunk, finish_reason="refusal") if self._is_refusal(content) else chunk
 
     def _read_event(self, event: ServerSentEvent, state: StreamState) -> Chunk:
         """Read one event of a stream."""
@@ -143,24 +142,15 @@ class OpenAI(Dialect):
         if event.event == "error" or content.get("error"):
             raise self._reported_error(content.get("error") or content, has_text=state.has_text)
         content = single_delta(content, state)
-        choice, part = self._choice(content)
-        chunk = self._chunk(content, choice, part, has_text=state.has_text)
+        chunk = self._chunk(content, has_text=state.has_text)
         # A refusal arrives in pieces, too, and ends with the same finish reason as any reply.
         if chunk.text and not state.has_text:
-            state.is_refusal = _is_refusal(part)
+            state.is_refusal = self._is_refusal(content)
         return chunk
 
-    def _chunk(
-        self, content: dict[str, Any], choice: dict[str, Any], part: dict[str, Any], *, has_text: bool = False
-    ) -> Chunk:
-        """Read one response or one event, which differ only in `message` and `delta`.
-
-        Args:
-            content: The response or the event.
-            choice: Its choice.
-            part: The message of the choice, or the piece of one.
-            has_text: Whether text has arrived before.
-        """
+    def _chunk(self, content: dict[str, Any], *, has_text: bool = False) -> Chunk:
+        """Read one response or one event, which differ only in `message` and `delta`."""
+        choice, part = self._choice(content)
         reason = choice.get("finish_reason")
         # OpenRouter and others report a failure of the server behind them like this, with status 200.
         if choice.get("error") or str(reason).lower() == "error":
@@ -204,6 +194,10 @@ class OpenAI(Dialect):
         if not isinstance(part, dict):
             raise self._malformed("a message is not an object")
         return choice, part
+
+    def _is_refusal(self, content: dict[str, Any]) -> bool:
+        """Tell whether the text of a response or an event explains why there is no reply."""
+        return _is_refusal(self._choice(content)[1])
 
     def _text(self, content: Any) -> str:
         """Return the text of a message: a string, None, or the text parts of a list of parts."""
