@@ -55,9 +55,9 @@ class Lease:
     reservation: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: each row makes one, which would take three times as long
 class Outcome:
-    """The outcome of one call, as the limiter needs it.
+    """The outcome of one call, as the limiter needs it. Nobody changes it.
 
     Attributes:
         latency_s: Seconds from sending to the end.

@@ -157,7 +157,8 @@ class BatchOptions:
                     f"max_cost_usd cannot be used: the price of {each.priced_name} is not known. Set it under [prices] "
                     f"in the configuration file, or use max_total_tokens instead."
                 )
-        most = chat.http.limit.max_per_host
+        limit = chat.http.limit  # asked for its share for every call, and there is no fork in a run
+        most = limit.max_per_host
         concurrency = self.concurrency
         if concurrency != "auto" and concurrency > most:
             warnings.warn(
@@ -183,7 +184,7 @@ class BatchOptions:
                 home=(limits or shared_limits()).home(
                     call.provider.endpoint, call.request.model, max_concurrency=min(_MAX_AUTO_CONCURRENCY, most)
                 ),
-                share=lambda: chat.http.limit.share,
+                share=lambda: limit.share,
             ),
             store=chat.store if self.store else None,
             is_fresh=self.fresh,

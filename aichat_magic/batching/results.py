@@ -99,11 +99,11 @@ class BatchResults:
             text=text,
             model=model,
             usage=Usage(
-                input_tokens=_from_column(self._input[number]),
-                output_tokens=_from_column(self._output[number]),
-                cached_tokens=_from_column(self._cached[number]),
-                cache_write_tokens=_from_column(self._written[number]),
-                reasoning_tokens=_from_column(self._reasoning[number]),
+                input_tokens=None if (count := self._input[number]) == _UNKNOWN else count,
+                output_tokens=None if (count := self._output[number]) == _UNKNOWN else count,
+                cached_tokens=None if (count := self._cached[number]) == _UNKNOWN else count,
+                cache_write_tokens=None if (count := self._written[number]) == _UNKNOWN else count,
+                reasoning_tokens=None if (count := self._reasoning[number]) == _UNKNOWN else count,
                 cost_usd=None if math.isnan(cost_usd) else cost_usd,
             ),
             finish_reason=finish_reason,
@@ -149,8 +149,3 @@ class BatchResults:
 def _to_column(count: int | None) -> int:
     """Convert a count of tokens to a value of the array; an impossible one counts as unknown."""
     return count if count is not None and 0 <= count <= _MAX_INT64 else _UNKNOWN
-
-
-def _from_column(count: int) -> int | None:
-    """Convert a value of the array back; None: unknown."""
-    return None if count == _UNKNOWN else count

@@ -415,7 +415,8 @@ class BatchRunner:
             self._report_progress()
             return
         self._tally.add(outcome.usage)
-        self.remarks |= dict.fromkeys(outcome.remarks)
+        if outcome.remarks:
+            self.remarks |= dict.fromkeys(outcome.remarks)
         self.latencies_s.append(outcome.elapsed_s)
         self.finished_s.append(self._clock() - self._began_at)
         # A reply without an answer is charged all the same.

@@ -104,7 +104,7 @@ class Call:
             name, model = self.provider.endpoint.provider, self.request.model
             at_home = bool(self.is_at_home)
             cost = self.prices.cost_usd(name, model, usage, is_at_home=at_home, tier=self.billed_tier)
-        return usage if cost == usage.cost_usd else dataclasses.replace(usage, cost_usd=cost)
+        return usage if cost == usage.cost_usd else usage.costing(cost)
 
     def with_messages(self, messages: tuple[Message, ...]) -> Call:
         """Return the same call with other messages."""
@@ -351,10 +351,12 @@ class Chat:
             AichatError: The last error; `draft` has everything that arrived before it.
         """
         begin = self._clock()
+        is_introduced = False
         async with contextlib.aclosing(self._chunks(call, draft, status)) as chunks:
             async for chunk in chunks:
-                if chunk.text:
+                if chunk.text and not is_introduced:
                     self._introduce(call)
+                    is_introduced = True
                 yield chunk
         reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
         self._with_notice(reply, call)

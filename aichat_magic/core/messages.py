@@ -88,12 +88,17 @@ class Message:
             raise PromptError(f"A message has the role {self.role!r}; it must be one of {', '.join(_ROLES)}.")
         if not isinstance(self.content, str):
             raise PromptError(f"The content of a message must be text, not {type(self.content).__name__}.")
-        if not isinstance(self.images, tuple) or not all(isinstance(image, Image) for image in self.images):
-            raise PromptError("The images of a message must be a tuple of Image values.")
-        if self.images and self.role != "user":
-            raise PromptError(f"Images go with a message of the user, not with one of the role {self.role!r}.")
+        if self.images != ():
+            self._check_images()
         if self.thinking_blocks and self.role != "assistant":
             raise PromptError(f"Thinking goes with a message of the assistant, not with one of the role {self.role!r}.")
+
+    def _check_images(self) -> None:
+        """Check the images and the role that has them."""
+        if not isinstance(self.images, tuple) or not all(isinstance(image, Image) for image in self.images):
+            raise PromptError("The images of a message must be a tuple of Image values.")
+        if self.role != "user":
+            raise PromptError(f"Images go with a message of the user, not with one of the role {self.role!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +124,10 @@ class ChatRequest:
             PromptError: There are only system messages, or all other messages are empty.
             OptionError: The timeout is not a positive number.
         """
-        asked = [message for message in self.messages if message.role != "system"]
-        if not any(message.content.strip() or message.images for message in asked):
+        for message in self.messages:
+            if message.role != "system" and (message.images or message.content.strip()):
+                break
+        else:
             raise PromptError("The prompt is empty. Write the question below the %%aichat line.")
         if isinstance(self.timeout_s, bool) or not isinstance(self.timeout_s, (int, float)):
             raise OptionError(f"timeout must be a number of seconds, not {self.timeout_s!r}.")

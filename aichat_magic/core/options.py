@@ -108,6 +108,8 @@ class Options:
     @property
     def billed_tier(self) -> str:
         """Return the tier that decides the price: ``"flex"``, ``"priority"`` or another paid one, or empty: normal."""
+        if self.tier is None and self.extra is None:
+            return ""
         tier = str(self.extra_options.get("service_tier", (self.tier or "").partition(",")[0]))
         return "" if tier in ("auto", "default", "standard", "standard_only", "on_demand") else tier
 

@@ -68,6 +68,7 @@ def base_url_of(url: str, what: str = "base URL") -> str:
     return parts._replace(path=path, fragment="").geturl()
 
 
+@lru_cache(maxsize=64)
 def api_url(base_url: str, path: str) -> str:
     """Return the URL of a path of an API; queries of both are kept.
 
@@ -134,6 +135,7 @@ def _split(url: str) -> SplitResult | None:
         return None
 
 
+@lru_cache(maxsize=64)
 def host_of(url: str) -> str:
     """Return ``scheme://host:port`` of a URL in lower case, with the scheme's own port where none is written.
 

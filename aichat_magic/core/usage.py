@@ -34,6 +34,18 @@ class Usage:
         total.add(other)
         return total.total
 
+    def costing(self, cost_usd: float | None) -> Usage:
+        """Return the same tokens with another cost. Spelled out, because a batch does this for each row."""
+        return Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cached_tokens=self.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens,
+            reasoning_tokens=self.reasoning_tokens,
+            cost_usd=cost_usd,
+        )
+
     def grown(self, later: Usage) -> Usage:
         """Return the larger of each number: they grow in a stream, and an event that does not know one may say 0."""
         cost_usd, later_usd = self.cost_usd, later.cost_usd

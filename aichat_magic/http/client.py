@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Auth", "Cookie", "HttpClient", "HttpRequest", "HttpResponse", "ServerSentEvent", "parse_json"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen, as `HttpRequest`
 class HttpResponse:
-    """A whole response with a status below 300.
+    """A whole response with a status below 300. Nobody changes it.
 
     Attributes:
         status: The HTTP status.

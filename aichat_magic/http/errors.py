@@ -44,15 +44,6 @@ from ..core.errors import (
 from ..text.numbers import time_span
 from ..text.words import shorten
 from .error_bodies import ErrorBody
-from .refusals import (
-    has_no_capacity,
-    is_daily_limit,
-    is_flagged,
-    is_loading,
-    is_out_of_money,
-    too_long,
-    unsupported_option,
-)
 from .response import InvalidResponseError, NoResponseError, TruncatedResponseError
 from .waits import limits_of, retry_after_s
 
@@ -224,6 +215,8 @@ def _error_for(
 
 def _quota_wait_s(told: ErrorBody, wait_s: float | None, now: float) -> float | None:
     """Return when a quota that is used up is there again; None where only money helps, or it is not known."""
+    from .refusals import is_out_of_money  # loaded when it is used
+
     if told.has_google_details:  # its retryDelay is always that of the minute
         return None if is_out_of_money(told) else _DAY_S - (now - _GOOGLES_MIDNIGHT_S) % _DAY_S
     # Headers are about the pace, whatever else is used up; of money only the server's words tell.
@@ -256,6 +249,16 @@ def reported_error(content: Any, *, provider: str, has_text: bool, wall_clock: C
 
 def _kind(status: int, told: ErrorBody) -> tuple[type[StatusError], dict[str, Any]]:
     """Return the class of an error, and what only this class has."""
+    from .refusals import (  # loaded when they are used: their patterns take as long as a twelfth of all imports
+        has_no_capacity,
+        is_daily_limit,
+        is_flagged,
+        is_loading,
+        is_out_of_money,
+        too_long,
+        unsupported_option,
+    )
+
     if (400 <= status < 500 and is_out_of_money(told)) or (status in (403, 429) and is_daily_limit(told)):
         return QuotaError, {}
     is_too_large = status == 429 and any(_TOO_LARGE_TO_EVER_FIT.search(text) for text in told.words)

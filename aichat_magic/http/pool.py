@@ -75,14 +75,14 @@ class Pool:
 
         Every adapter that is returned goes to `release` or `discard` later.
         """
-        if destination in self._shared:
-            return self._shared[destination]
         free = self._free.get(destination)
         if free:
             adapter = free.pop()[1]
             self._slots[id(adapter)] = (destination.host, False)
             self.limit.mark_in_use(destination.host)
             return adapter
+        if destination in self._shared:
+            return self._shared[destination]
         return self._new(destination) if self.limit.acquire_nowait(destination.host) else None
 
     async def acquire(self, destination: Destination) -> Adapter:

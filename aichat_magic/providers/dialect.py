@@ -11,15 +11,16 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ..core.endpoints import Endpoint
 from ..core.errors import AichatError, BadRequestError, IncompleteReplyError, MalformedReplyError
 from ..core.messages import ChatRequest, Chunk, FinishReason, Reply
 from ..core.usage import Usage
-from ..http.client import Auth, HttpRequest, ServerSentEvent, parse_json
+from ..http.client import Auth, HttpClient, HttpRequest, ServerSentEvent, parse_json
 from ..http.errors import reported_error
 from ..http.rate_limits import rate_limits_from
 from ..text.words import shorten
 from .base import AsyncProvider
-from .fitting import Fitting
+from .fitting import DialectRules, Fitting
 from .profile import SCHEMA_MODES, SchemaMode, ThinkingForm
 from .thinking import ThinkingBlocks, ThinkingReader, whole
 
@@ -74,6 +75,20 @@ class Dialect(AsyncProvider):
     chat_path: ClassVar[str]
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
     thinking_forms: ClassVar[tuple[ThinkingForm, ...]] = ()
+
+    def __init__(self, endpoint: Endpoint, http: HttpClient) -> None:
+        """Create a provider for one server, with what all its requests have in common."""
+        super().__init__(endpoint, http)
+        self._rules = DialectRules(
+            provider=endpoint.provider,
+            base_url=endpoint.base_url,
+            modes=self._schema_modes,
+            thinking_forms=self.thinking_forms,
+            write=self._body,
+        )
+        self._own_headers = tuple(Auth(header=name.lower(), secret=value) for name, value in endpoint.headers)
+        preset = self.presets.get(endpoint.provider)
+        self._start = preset.start if preset is not None else ""  # the command that starts the server
 
     async def complete(self, request: ChatRequest) -> Reply:
         """Return the whole reply at once. Raises the same errors as `AsyncProvider.complete` and `check`."""
@@ -148,13 +163,10 @@ class Dialect(AsyncProvider):
                     logprobs = chunk.logprobs if wants_logprobs else None
                     if chunk.text or chunk.thinking or logprobs:
                         state.has_text = state.has_text or bool(chunk.text)
-                        yield Chunk(
-                            text=chunk.text,
-                            thinking=chunk.thinking,
-                            replaces=chunk.replaces,
-                            model=chunk.model,
-                            logprobs=logprobs,
-                        )
+                        if chunk.finish_reason is not None or chunk.usage is not None or chunk.logprobs is not logprobs:
+                            # They belong to the last chunk, or were not asked for.
+                            chunk = dataclasses.replace(chunk, finish_reason=None, usage=None, logprobs=logprobs)
+                        yield chunk
         except IncompleteReplyError:
             # Once its finish reason is known, the reply is whole; at most the usage after it is lost.
             if state.finish_reason is None:
@@ -214,16 +226,7 @@ class Dialect(AsyncProvider):
 
     def _fitting(self, request: ChatRequest, *, wants_stream: bool = False) -> Fitting:
         """Return a request under what is known of its model."""
-        return Fitting(
-            request,
-            self.profiles,
-            provider=self.name,
-            base_url=self.endpoint.base_url,
-            modes=self._schema_modes(request.options.schema),
-            thinking_forms=self.thinking_forms,
-            write=self._body,
-            wants_stream=wants_stream,
-        )
+        return Fitting(request, self._rules, self.profiles, wants_stream=wants_stream)
 
     def _post(self, fitting: Fitting, *, is_streamed: bool) -> HttpRequest:
         """Return the HTTP request for a chat request."""
@@ -256,17 +259,10 @@ class Dialect(AsyncProvider):
 
     def _secrets(self) -> dict[str, Any]:
         """Return the headers with secrets as `HttpRequest` takes them: the user's own replace the key of that name."""
-        auth = self._auth()
-        own = tuple(Auth(header=name.lower(), secret=value) for name, value in self.endpoint.headers)
-        if auth is not None and any(each.header == auth.header for each in own):
+        auth, own = self._auth(), self._own_headers
+        if own and auth is not None and any(each.header == auth.header for each in own):
             auth = None
         return {"auth": auth, "secret_headers": own, "no_key": self.endpoint.no_key}
-
-    @property
-    def _start(self) -> str:
-        """Return the command that starts the server, or an empty text."""
-        preset = self.presets.get(self.name)
-        return preset.start if preset is not None else ""
 
     def _content(self, event: ServerSentEvent) -> dict[str, Any]:
         """Return the JSON object in an event."""

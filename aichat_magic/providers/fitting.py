@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import BadRequestError, OptionError
@@ -40,6 +41,25 @@ _SCHEMA_WORDS: Mapping[SchemaMode, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialectRules:
+    """The rules of a dialect that all requests to a server share.
+
+    Attributes:
+        provider: Name of the provider.
+        base_url: Address of the server.
+        modes: Returns the ways to ask for a schema that the dialect has, the best first.
+        thinking_forms: Forms of Anthropic's `thinking` that the dialect has.
+        write: Writes the body as the user asked for it: ``write(fitting, is_streamed=False)``.
+    """
+
+    provider: str
+    base_url: str
+    modes: Callable[[str | None], tuple[SchemaMode, ...]]
+    thinking_forms: tuple[ThinkingForm, ...]
+    write: Callable[..., dict[str, Any]]
+
+
 class Fitting:
     """One request under the profile of its model.
 
@@ -54,13 +74,10 @@ class Fitting:
         "_body",
         "_is_kept",
         "_left_out",
-        "_modes",
         "_n_learned",
-        "_place",
         "_profile",
         "_profiles",
-        "_thinking_forms",
-        "_write",
+        "_rules",
         "_written",
         "options",
         "request",
@@ -69,43 +86,37 @@ class Fitting:
     )
 
     def __init__(
-        self,
-        request: ChatRequest,
-        profiles: ModelProfiles,
-        *,
-        provider: str,
-        base_url: str,
-        modes: tuple[SchemaMode, ...],
-        thinking_forms: tuple[ThinkingForm, ...],
-        write: Callable[..., dict[str, Any]],
-        wants_stream: bool = False,
+        self, request: ChatRequest, rules: DialectRules, profiles: ModelProfiles, *, wants_stream: bool = False
     ) -> None:
         """Begin with what is known of the model.
 
         Args:
             request: The request, as the user asked for it.
+            rules: The rules of the dialect.
             profiles: What was learned so far.
-            provider: Name of the provider.
-            base_url: Address of the server.
-            modes: Ways to ask for a schema that the dialect has, the best first.
-            thinking_forms: Forms of Anthropic's `thinking` that the dialect has.
-            write: Writes the body as the user asked for it: ``write(fitting, is_streamed=False)``.
             wants_stream: Whether the caller wants the reply in pieces.
         """
         self.request = request
         self.options = request.options if request.options.schema is None else _without_schema(request.options)
         self.wants_stream = wants_stream
-        self._place = (provider, base_url, request.model)
+        self._rules = rules
         self._profiles = profiles
-        self._modes = modes
-        self._thinking_forms = thinking_forms
-        self._write = write
-        self._use(profiles.of(*self._place))
+        self._use(profiles.of(rules.provider, rules.base_url, request.model))
         self._written: dict[str, Any] = {}
         self._body: dict[str, Any] = {}
         self._left_out: dict[str, Any] = {}
         self._n_learned = 0
         self._is_kept = True
+
+    @property
+    def _place(self) -> tuple[str, str, str]:
+        """Return provider, address and model."""
+        return self._rules.provider, self._rules.base_url, self.request.model
+
+    @property
+    def _modes(self) -> tuple[SchemaMode, ...]:
+        """Return the ways to ask for the schema, the best first."""
+        return self._rules.modes(self.request.options.schema)
 
     @property
     def streams(self) -> bool:
@@ -145,7 +156,7 @@ class Fitting:
         Raises:
             OptionError: An option of the user would be left out, and `strict_options` is set.
         """
-        self._written = self._write(self, is_streamed=is_streamed)
+        self._written = self._rules.write(self, is_streamed=is_streamed)
         self._body, self._left_out = self._profile.fitted(self._written)
         if self._left_out and self.request.options.strict_options and (lost := self._lost(self._left_out)):
             raise OptionError(
@@ -168,7 +179,7 @@ class Fitting:
             schema=self.request.options.schema,
             mode=self.schema_mode,
             modes=self._modes,
-            thinking_forms=self._thinking_forms,
+            thinking_forms=self._rules.thinking_forms,
         )
         self._n_learned += 1
         if profile is None or self._n_learned > _MAX_RESENT:
@@ -188,7 +199,7 @@ class Fitting:
 
     def remarks(self) -> tuple[str, ...]:
         """Return what was changed for the server, as one line for the user; nothing where nothing was."""
-        preset = PROFILES.get(self._place[0], PLAIN)
+        preset = PROFILES.get(self._rules.provider, PLAIN)
         if self._profile is preset:
             return ()
         parts = [f"{lost} (left out)" for lost in self._lost(self._left_out)]
@@ -208,7 +219,7 @@ class Fitting:
     @property
     def _model(self) -> str:
         """Return ``provider/model``."""
-        return f"{self._place[0]}/{self.request.model}"
+        return f"{self._rules.provider}/{self.request.model}"
 
     def _is_new(self, name: str, preset: ModelProfile) -> bool:
         """Tell whether a field was left out that the preset does not leave out."""

@@ -117,7 +117,7 @@ class OpenAI(Dialect):
             body.setdefault("response_format", {"type": "json_schema", "json_schema": schema})
         return body
 
-    def _wire_options(self, options: Options, model: str) -> dict[str, Any]:
+    def _wire_options(self, options: Options, model: str) -> Mapping[str, Any]:
         """Return the options under the names that the server uses."""
         # Reasoning models there reject the old name; other servers may not know the new one.
         is_openai = self.endpoint.host == "https://api.openai.com:443"
@@ -160,14 +160,15 @@ class OpenAI(Dialect):
                 f"Provider {self.name!r} broke its reply off: {reason.replace('_', ' ')}. Run the cell again.",
                 provider=self.name,
             )
-        text = part["refusal"] if self._is_refusal(content) else self._text(part.get("content"))
+        logprobs = choice.get("logprobs")
+        text = part["refusal"] if _is_refusal(part) else self._text(part.get("content"))
         return Chunk(
             text="" if "extra_content" in part and is_thought(part) else text,
             thinking=thinking_in(part),
             finish_reason=_finish_reason(reason),
             usage=self._usage(content),
             model=_model_version(content),
-            logprobs=token_logprobs(choice.get("logprobs")),
+            logprobs=None if logprobs is None else token_logprobs(logprobs),
         )
 
     def _usage(self, content: dict[str, Any]) -> Usage | None:
@@ -179,7 +180,7 @@ class OpenAI(Dialect):
         usage = reported_usage(content)
         if usage is None or usage.cost_usd is None or self.is_at_home:
             return usage
-        return dataclasses.replace(usage, cost_usd=None)
+        return usage.costing(None)
 
     def _choice(self, content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the choice of a response or an event that is read, and its message or the piece of one."""
@@ -196,8 +197,7 @@ class OpenAI(Dialect):
 
     def _is_refusal(self, content: dict[str, Any]) -> bool:
         """Tell whether the text of a response or an event explains why there is no reply."""
-        _, part = self._choice(content)
-        return isinstance(part.get("refusal"), str) and bool(part["refusal"]) and not part.get("content")
+        return _is_refusal(self._choice(content)[1])
 
     def _text(self, content: Any) -> str:
         """Return the text of a message: a string, None, or the text parts of a list of parts."""
@@ -211,12 +211,19 @@ class OpenAI(Dialect):
         raise self._malformed("the content of a message is not text")
 
 
+def _is_refusal(part: dict[str, Any]) -> bool:
+    """Tell whether the text of a message, or of a piece of one, explains why there is no reply."""
+    refusal = part.get("refusal")
+    return isinstance(refusal, str) and bool(refusal) and not part.get("content")
+
+
 def _finish_reason(reason: Any) -> FinishReason | None:
     """Return the finish reason in our words; None while the reply goes on."""
     if not isinstance(reason, str) or not reason:
         return None
     # Gemini adds its own reason after a colon: "content_filter: RECITATION".
-    return _FINISH_REASONS.get(reason.lower().partition(":")[0].strip(), "stop")
+    # As servers mostly write it, or in capitals.
+    return _FINISH_REASONS.get(reason) or _FINISH_REASONS.get(reason.lower().partition(":")[0].strip(), "stop")
 
 
 def _model_version(content: dict[str, Any]) -> str | None:

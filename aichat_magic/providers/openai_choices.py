@@ -40,7 +40,7 @@ def single_delta(content: dict[str, Any], state: StreamState) -> dict[str, Any]:
     choices = content.get("choices")
     if not isinstance(choices, list) or not choices:
         return content
-    choice = first_choice(choices)
+    choice = choices[0] if len(choices) == 1 else first_choice(choices)
     if not _is_first(choice):
         return {**content, "choices": []} if isinstance(choice, dict) else content
     delta, message = choice.get("delta"), choice.get("message")

@@ -53,15 +53,18 @@ def reported_usage(content: Mapping[str, Any]) -> Usage | None:
     usage = content.get("usage")
     if not isinstance(usage, dict):
         usage = _usage_elsewhere(content)
-    return _llamacpp_usage(content.get("timings")) if usage is None else _usage_in(usage)
+    if usage is not None:
+        return _usage_in(usage)
+    return _llamacpp_usage(content["timings"]) if "timings" in content else None
 
 
 def _usage_elsewhere(content: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the usage object in Groq's place for streams, or in Moonshot's, which is a choice."""
     groq, choices = content.get("x_groq"), content.get("choices")
-    for place in (groq, *(choices if isinstance(choices, list) else ())):
-        usage = place.get("usage") if isinstance(place, dict) else None
-        if isinstance(usage, dict):
+    if isinstance(groq, dict) and isinstance(usage := groq.get("usage"), dict):
+        return usage
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and isinstance(usage := choice.get("usage"), dict):
             return usage
     return None
 
@@ -69,14 +72,13 @@ def _usage_elsewhere(content: Mapping[str, Any]) -> dict[str, Any] | None:
 def _usage_in(usage: dict[str, Any]) -> Usage:
     """Read one usage object."""
     counts: dict[str, int] = {}
-    _collect(usage, counts)
-    for name in _DETAILS:
-        if isinstance(details := usage.get(name), dict):
-            _collect(details, counts)
-    input_tokens, output_tokens, reasoning = counts.get("input"), counts.get("output"), counts.get("reasoning")
+    for details in _collect(usage, counts):
+        _collect(details, counts)
+    get = counts.get
+    input_tokens, output_tokens, reasoning, total = get("input"), get("output"), get("reasoning"), get("total")
     if input_tokens is None:
         input_tokens = _sum(usage, "prompt_cache_hit_tokens", "prompt_cache_miss_tokens")  # DeepSeek
-    total, counted = counts.get("total"), output_tokens or 0
+    counted = output_tokens or 0
     if total is not None and input_tokens is not None and total - input_tokens >= counted:
         if reasoning is None and output_tokens is not None and total - input_tokens > counted:
             reasoning = total - input_tokens - counted
@@ -86,21 +88,26 @@ def _usage_in(usage: dict[str, Any]) -> Usage:
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cached_tokens=counts.get("cached"),
-        cache_write_tokens=counts.get("written"),
+        cached_tokens=get("cached"),
+        cache_write_tokens=get("written"),
         reasoning_tokens=reasoning,
         cost_usd=_cost_usd(usage) if "cost" in usage or "cost_in_usd_ticks" in usage else None,
     )
 
 
-def _collect(place: dict[str, Any], counts: dict[str, int]) -> None:
-    """Add the counts of an object, the larger one of those that mean the same."""
+def _collect(place: dict[str, Any], counts: dict[str, int]) -> list[dict[str, Any]]:
+    """Add the counts of an object, the larger one of those that mean the same. Return the details in it."""
     # One look at each entry, because a run does this for every row.
+    details = []
     for name, value in place.items():
-        kind = _COUNTS.get(name)
-        # As `token_count`, without a call.
-        if kind is not None and type(value) is int and counts.get(kind, 0) <= value < 2**63:
-            counts[kind] = value
+        if type(value) is int:
+            kind = _COUNTS.get(name)
+            # As `token_count`, without a call.
+            if kind is not None and counts.get(kind, 0) <= value < 2**63:
+                counts[kind] = value
+        elif type(value) is dict and name in _DETAILS:
+            details.append(value)
+    return details
 
 
 def _cost_usd(usage: dict[str, Any]) -> float | None:

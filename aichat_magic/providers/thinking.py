@@ -32,6 +32,7 @@ _BEGINNINGS: Final = frozenset({*(tag[0] for tag in _ALL_TAGS), *" \t\r\n\v\f"})
 _BEGUN: Final = re.compile(
     "(?:" + "|".join(re.escape(tag[:n]) for tag in _CLOSING_TAGS for n in range(len(tag) - 1, 0, -1)) + r")\Z"
 )
+_FIRST_OF_CLOSER: Final = re.compile("[" + re.escape("".join({tag[0] for tag in _CLOSING_TAGS})) + "]")
 _CLOSER: Final = re.compile("|".join(map(re.escape, _CLOSING_TAGS)))
 _FENCE: Final = re.compile(r"^ {0,3}(?:```|~~~)", re.M)
 # Between thinking and the answer; the indentation of the answer may be code's.
@@ -179,10 +180,22 @@ class ThinkingReader:
                 chunk = dataclasses.replace(chunk, thinking=self._held + chunk.thinking)
                 self._held = ""
             self._all_thinking.append(chunk.thinking)
-        if not chunk.text:
+        text = chunk.text
+        if not text:
             return chunk
-        self._feed(chunk.text, is_last=False)
+        if self._is_answering(text):
+            self._has_text = self._has_text or not is_blank(text)
+            if self._may_be_unopened:
+                self._text_so_far.append(text)
+            return chunk
+        self._feed(text, is_last=False)
         return self._made(chunk)
+
+    def _is_answering(self, piece: str) -> bool:
+        """Tell whether a piece goes on with the text of the answer, without a tag or the beginning of one."""
+        if self._held or self._replaces:
+            return False
+        return self._step is None or (self._step == self._in_text and not _FIRST_OF_CLOSER.search(piece))
 
     def end(self, finish_reason: FinishReason) -> Chunk:
         """Return what is still missing at the end of a reply.

@@ -10,6 +10,7 @@ Claude API, "Adaptive thinking", "Effort", "Extended thinking" and "Service tier
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -148,9 +149,11 @@ ANSWER_TOKENS = 16_000
 _CLAUDE = re.compile(r"claude-(?:[a-z]+-)*(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
 
 
+# The rows of a run share their options, and so what is made of them.
+@functools.lru_cache(maxsize=16)
 def chat_options(
     options: Options, provider: str, model: str, *, token_limit_name: str = "max_tokens"
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Return the fields of the body for a chat-completions server.
 
     Args:
@@ -172,10 +175,11 @@ def chat_options(
     if options.reasoning is not None:
         way = _way(provider, model)
         wire |= way.write(way.words[nearest_level(options.reasoning, way.words)])
-    return _finished(wire, options, provider)
+    return MappingProxyType(_finished(wire, options, provider))
 
 
-def messages_options(options: Options, provider: str, model: str) -> dict[str, Any]:
+@functools.lru_cache(maxsize=16)
+def messages_options(options: Options, provider: str, model: str) -> Mapping[str, Any]:
     """Return the fields of the body for Anthropic's messages API, which requires a limit on the reply's tokens.
 
     Args:
@@ -194,7 +198,7 @@ def messages_options(options: Options, provider: str, model: str) -> dict[str, A
         wire["stop_sequences"] = wire.pop("stop")
     if options.reasoning is not None:
         wire |= _claude_thinking(options, model)
-    return _finished(wire, options, provider)
+    return MappingProxyType(_finished(wire, options, provider))
 
 
 def check_options(options: Options, provider: str, model: str) -> None:
