@@ -57,12 +57,16 @@ class Call:
         Raises:
             BadInputError: For example, it has images and the provider takes none.
         """
-        self.provider.check(self.request)
+        self.check()
         if self.is_at_home is None:
             endpoint = self.provider.endpoint
             preset = self.provider.presets.get(endpoint.provider)
             is_at_home = preset is not None and host_of(preset.base_url) == endpoint.host
             object.__setattr__(self, "is_at_home", is_at_home)  # as the __init__ of a frozen class does
+
+    def check(self) -> None:
+        """Refuse a request that the provider cannot send."""
+        self.provider.check(self.request)
 
     @property
     def model(self) -> str:
@@ -94,7 +98,7 @@ class Call:
         """Return the same call with other messages."""
         request = self.request
         # Written out, because a run does it for each row, and `replace` takes four times as long.
-        return Call(
+        return type(self)(
             provider=self.provider,
             request=ChatRequest(
                 model=request.model, messages=messages, options=request.options, timeout_s=request.timeout_s
@@ -278,11 +282,15 @@ class Chat:
         failed: Exception | None = None
         try:
             await call.provider.prepare(status)
-            reply = await call.provider.complete(call.request)
+            reply = await self._complete(call)
             return reply.measured(call.priced(reply.usage), self._clock() - begin)
         except Exception as error:
             failed = _as_aichat_error(error, call)
         raise failed
+
+    async def _complete(self, call: Call) -> Reply:
+        """Return the provider's reply."""
+        return await call.provider.complete(call.request)
 
     async def stream(
         self, call: Call, draft: PartialReply, *, status: StatusCallback | None = None

@@ -11,6 +11,7 @@ from typing import Final
 from ..core.messages import Reply
 from .base import StoreSummary, date_of, large_store_note
 from .rows import StoredRow, answer_from, answer_row, size_of
+from .vectors import MemoryVectors
 from .warnings import OnceWarnings
 
 SOFT_LIMIT_BYTES: Final = 256_000_000  # a quarter of the limit of a file: a process has less space
@@ -38,6 +39,7 @@ class MemoryStore:
         self._warnings = OnceWarnings()
         self._max_age_s = max_age_s
         self._lock = threading.Lock()
+        self.vectors = MemoryVectors()
         self._rows: dict[bytes, StoredRow] = {}
         self._size_bytes = 0
 
@@ -100,12 +102,12 @@ class MemoryStore:
         return len(removed)
 
     def clear(self) -> int:
-        """Remove all replies, and return their number."""
+        """Remove all replies and vectors, and return their number."""
         with self._lock:
             count = len(self._rows)
             self._rows.clear()
             self._size_bytes = 0
-        return count
+        return count + self.vectors.clear()
 
     def close(self) -> None:
         """Do nothing: there is no file."""

@@ -21,6 +21,8 @@ from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
 from .files import REPLIES_FILE
 from .memory import MemoryStore
 from .rows import COLUMNS, REPLY_TABLES, answer_from, answer_row
+from .vectors import TABLE as VECTORS
+from .vectors import SqliteVectors, has_vectors
 from .warnings import OnceWarnings
 from .writer import StoreLimits, Writer
 
@@ -140,6 +142,7 @@ class SqliteStore:
         self._clock = clock
         self._max_age_s = max_age_s
         self._max_pages = max_pages
+        self.vectors = SqliteVectors(self._path, clock=clock)
         self._limits = StoreLimits(patience_s=patience_s, soft_limit_bytes=soft_limit_bytes)
         # By process. The parent's stays referenced in a child: closing a connection there is not allowed.
         self._states: dict[int, _ProcessState] = {}
@@ -219,7 +222,7 @@ class SqliteStore:
         )
 
     def prune(self, *, older_s: float | None = None, larger_bytes: int | None = None) -> int:
-        """Remove old replies from the file, and give the space back.
+        """Remove old replies and vectors from the file, and give the space back.
 
         Those that wait to be written are the newest, and stay.
 
@@ -250,7 +253,7 @@ class SqliteStore:
         return count
 
     def clear(self) -> int:
-        """Remove all replies, and give the space back.
+        """Remove all replies and vectors, and give the space back.
 
         Returns:
             How many were removed. 0, with a warning, when the file cannot be written.
@@ -262,6 +265,8 @@ class SqliteStore:
             nonlocal count
             with database.transaction() as connection:
                 deleted = connection.execute("DELETE FROM replies").rowcount
+                if has_vectors(database):
+                    deleted += connection.execute(f"DELETE FROM {VECTORS}").rowcount
             count += deleted
             prune.shrink(database)
 

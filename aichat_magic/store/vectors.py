@@ -1,0 +1,170 @@
+"""Vectors of texts by the hash of text and model, in a table of the file of replies.
+
+Other than replies, vectors can be made again for little money, so trouble with the file loses no run: one warning says
+that they are not kept. They are written and read in blocks, each with a connection of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, Protocol
+
+from .database import Database, UnusableFileError, connect
+from .keys import canonical
+from .rows import REPLY_TABLES
+from .warnings import OnceWarnings
+
+# Raised when the layout of the table or the form of its keys changes. It is part of the table's name, so that releases
+# with another layout leave the table alone, and those without vectors still open the file.
+LAYOUT: Final = 1
+TABLE: Final = f"vectors_{LAYOUT}"
+_CREATE: Final = f"""
+    CREATE TABLE IF NOT EXISTS {TABLE} (
+        id INTEGER PRIMARY KEY,
+        key BLOB NOT NULL UNIQUE,
+        created_s REAL NOT NULL,
+        vector BLOB NOT NULL
+    )
+"""
+_KEYS_PER_QUERY: Final = 512
+_SELECT: Final = f"SELECT key, vector FROM {TABLE} WHERE key IN ({', '.join('?' * _KEYS_PER_QUERY)})"
+_BUSY_TIMEOUT_S: Final = 5.0
+_FLOAT_BYTES: Final = 4
+
+
+class VectorStore(Protocol):
+    """Vectors by key, as float32 in little endian. May be used from many event loops and threads at once."""
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the vectors stored under these keys. Trouble with the file never raises."""
+
+    async def put_many(self, vectors: Sequence[tuple[bytes, bytes]]) -> None:
+        """Store vectors, in place of earlier ones. Trouble with the file never raises."""
+
+
+class VectorKeys:
+    """Keys of texts: the SHA-256 of everything that decides the vector. All but the text is hashed once."""
+
+    def __init__(self, *, provider: str, host: str, model: str, dimensions: int | None, extra: str | None) -> None:
+        """Hash what the texts have in common.
+
+        Args:
+            provider: Name of the provider.
+            host: Its server, by anything that tells two servers apart.
+            model: Name of the model, without the provider.
+            dimensions: Length of the vectors; None: the model's own.
+            extra: The vendor's own options as canonical JSON; None: there are none.
+        """
+        head = canonical(["vector", LAYOUT, provider, host, model, dimensions, extra])
+        self._head = sha256(head.encode("utf-8", "surrogatepass"))
+
+    def key(self, text: str) -> bytes:
+        """Return the key of a text, 32 bytes."""
+        digest = self._head.copy()
+        digest.update(text.encode("utf-8", "surrogatepass"))
+        return digest.digest()
+
+
+class MemoryVectors:
+    """Vectors in memory, for as long as the process lives."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._vectors: dict[bytes, bytes] = {}
+        self._lock = threading.Lock()
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the vectors under these keys."""
+        return {key: vector for key in keys if (vector := self._vectors.get(key)) is not None}
+
+    async def put_many(self, vectors: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep vectors."""
+        with self._lock:
+            self._vectors.update(vectors)
+
+    def clear(self) -> int:
+        """Remove all vectors, and return their number."""
+        with self._lock:
+            count = len(self._vectors)
+            self._vectors.clear()
+        return count
+
+
+class SqliteVectors:
+    """Vectors in the file of replies. The file is created at the first `put_many`."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Remember where the file is.
+
+        Args:
+            path: The file of replies.
+            clock: Seconds since 1970.
+        """
+        self._path = path
+        self._clock = clock
+        self._warnings = OnceWarnings("Vectors", path)
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the vectors under these keys, read in another thread; invalid ones are left out."""
+        found: dict[bytes, bytes] = {}
+
+        def select(database: Database) -> None:
+            if not has_vectors(database):
+                return
+            for start in range(0, len(keys), _KEYS_PER_QUERY):
+                some = list(keys[start : start + _KEYS_PER_QUERY])
+                some += [some[-1]] * (_KEYS_PER_QUERY - len(some))
+                rows = database.connection.execute(_SELECT, some).fetchall()
+                found.update((key, vector) for key, vector in rows if _is_vector(vector))
+
+        if keys and self._path.exists():
+            await asyncio.to_thread(self._use, select)
+        self._warnings.emit()
+        return found
+
+    async def put_many(self, vectors: Sequence[tuple[bytes, bytes]]) -> None:
+        """Store vectors in one transaction, written in another thread."""
+        now_s = self._clock()
+
+        def insert(database: Database) -> None:
+            with database.transaction() as connection:
+                connection.execute(_CREATE)
+                connection.executemany(
+                    f"INSERT OR REPLACE INTO {TABLE} (key, created_s, vector) VALUES (?, ?, ?)",
+                    [(key, now_s, vector) for key, vector in vectors],
+                )
+
+        if vectors:
+            await asyncio.to_thread(self._use, insert)
+        self._warnings.emit()
+
+    def _use(self, task: Callable[[Database], None]) -> None:
+        """Run a task on a connection of its own; trouble becomes one warning."""
+        try:
+            database = connect(self._path, REPLY_TABLES, warn=self._warnings.add, busy_timeout_s=_BUSY_TIMEOUT_S)
+            try:
+                task(database)
+            finally:
+                database.close()
+        except (sqlite3.Error, UnusableFileError, OSError) as error:
+            self._warnings.once(
+                "trouble",
+                f"The vectors of this run are not kept, because the file {self._path} cannot be used: {error}.",
+            )
+
+
+def has_vectors(database: Database) -> bool:
+    """Tell whether a file has the table of vectors."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return database.connection.execute(query, (TABLE,)).fetchone() is not None
+
+
+def _is_vector(value: object) -> bool:
+    """Tell whether a value of the file is a vector: anybody may have written into it."""
+    return type(value) is bytes and len(value) > 0 and len(value) % _FLOAT_BYTES == 0
