@@ -87,12 +87,11 @@ class EmbeddingChat(Chat):
             settings,
             base_url=given.base_url,
             proxy=Secret(given.proxy) if given.proxy else None,
-            allow_not_working=given.allow_not_working,
         )
         # First without a key: nobody should get one for a provider that has no embeddings.
-        found = resolve(is_dry=True)
+        found = resolve(is_dry=True, allow_not_working=True)
         found.provider.check_embedding(found.model, self.dimensions)
-        resolved = found if given.is_dry else resolve()
+        resolved = resolve(is_dry=given.is_dry, allow_not_working=given.allow_not_working)
         request = ChatRequest(
             model=resolved.model,
             messages=messages,

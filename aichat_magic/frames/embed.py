@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
-import pandas as pd
 
 from ..batching.embedding import EmbeddingRun, embed_rows
+from ..batching.keywords import BatchKeywords
 from ..batching.options import BatchOptions, Row
 from ..chat.chat import shared_chat
 from ..chat.keywords import CallKeywords, document_keywords
@@ -18,8 +18,9 @@ from ..core.options import CallOptions
 from ..text.words import did_you_mean, shorten
 from ..values.vectors import cosines, first_of_group, matrix_of, nearest_rows
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # pandas is imported inside functions: it calls for `frames.pandas`, which imports this module
     import numpy.typing as npt
+    import pandas as pd
 
     from ..batching.progress import Progress
 
@@ -28,7 +29,7 @@ _SHOWN_ROWS = 10
 
 
 class EmbedKeywords(TypedDict, total=False):
-    """The keywords of embeddings; those of the run are the same as for `complete`.
+    """The keywords of embeddings. Those of the run are described in `BatchKeywords`.
 
     Keys:
         model: ``provider/model``, such as ``"openai/text-embedding-3-small"``; default: ``"local/wordllama"``, which
@@ -58,7 +59,7 @@ class EmbedKeywords(TypedDict, total=False):
     outage_patience_s: float
 
 
-with_embed_keywords = document_keywords(EmbedKeywords)
+with_embed_keywords = document_keywords(EmbedKeywords, BatchKeywords)
 
 
 def embedding_run(
@@ -114,6 +115,8 @@ def vector_column(result: EmbeddingRun, *, index: pd.Index, name: Any = None, is
         is_arrow: Whether the texts were an Arrow column: the vectors then are Arrow lists of a fixed size. Otherwise
             they are NumPy arrays in a column of objects, which `np.stack` makes a matrix of.
     """
+    import pandas as pd
+
     vectors = result.vectors
     length = next((len(vector) for vector in vectors if vector is not None), 0)
     if not is_arrow or not length:
@@ -134,7 +137,7 @@ def embed(data: Any, template: str | None = None, **options: Unpack[EmbedKeyword
     Args:
         data: A table, a column or a list of texts, or one text.
         template: For a table: a column template such as ``"{title} {body}"``.
-        **options: `EmbedKeywords` and the keywords of a run:
+        **options: `EmbedKeywords` and `BatchKeywords`:
             {keywords}
 
     Returns:
@@ -164,7 +167,7 @@ def similarity(a: Any, b: Any, **options: Unpack[EmbedKeywords]) -> Any:
     Args:
         a: A vector or a text; or a column or a list of them.
         b: The same. One vector is compared with all of a column; two columns are compared row by row.
-        **options: `EmbedKeywords`, for texts:
+        **options: `EmbedKeywords` and `BatchKeywords`, for texts:
             {keywords}
 
     Returns:
@@ -185,6 +188,8 @@ def similarity(a: Any, b: Any, **options: Unpack[EmbedKeywords]) -> Any:
     found = cosines(left, right)
     if is_single and is_other_single:
         return float(found[0])
+    import pandas as pd
+
     column = next((value for value in (a, b) if isinstance(value, pd.Series)), None)
     return found if column is None else pd.Series(found, index=column.index)
 
@@ -200,7 +205,7 @@ def nearest(
         query: A text, or a vector.
         column: The column with the vectors, or with texts.
         k: Most rows to return, >= 1.
-        **options: `EmbedKeywords`; for a text, the model that has made the vectors of the column:
+        **options: `EmbedKeywords` and `BatchKeywords`; for a text, the model that has made the vectors of the column:
             {keywords}
 
     Returns:
@@ -234,7 +239,7 @@ def dedupe(frame: pd.DataFrame, column: str, threshold: float = 0.95, **options:
         frame: The table; it stays as it is.
         column: The column with the vectors, or with texts.
         threshold: Least cosine similarity of duplicates, above 0, up to 1.
-        **options: `EmbedKeywords`, for a column of texts:
+        **options: `EmbedKeywords` and `BatchKeywords`, for a column of texts:
             {keywords}
 
     Raises:
@@ -267,6 +272,8 @@ def _not_text(value: Any) -> BadInputError:
 
 def _column(frame: Any, name: Any) -> pd.Series:
     """Return a column of a table."""
+    import pandas as pd
+
     if not isinstance(frame, pd.DataFrame):
         raise BadInputError(f"The first argument must be a DataFrame, not {type(frame).__name__}.")
     names = list(frame.columns)
@@ -302,8 +309,8 @@ def _is_vector(value: Any) -> bool:
 
 
 def _is_absent(value: Any) -> bool:
-    """Tell whether a cell is missing: None, NaN or NA."""
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+    """Tell whether a cell is missing: None, NaN or pandas' NA, whose class has this name only there."""
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
 
 
 def _check_lengths(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32], first: str, second: str) -> None:

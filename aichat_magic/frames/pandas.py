@@ -188,7 +188,7 @@ class SeriesAccessor(_Accessor):
 
         Args:
             *template: Not allowed: each cell is a text already.
-            **options: `EmbedKeywords` and the keywords of a run:
+            **options: `EmbedKeywords` and `BatchKeywords`:
                 {keywords}
 
         Returns:
@@ -321,7 +321,7 @@ class FrameAccessor(_Accessor):
 
         Args:
             template: A column template, as for `complete`: ``"{title} {body}"``.
-            **options: `EmbedKeywords` and the keywords of a run:
+            **options: `EmbedKeywords` and `BatchKeywords`:
                 {keywords}
 
         Returns:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..core.embeddings import EmbeddingBounds, EmbeddingRequest
-from ..core.errors import BadInputError, BadRequestError, ContextLengthError, StatusError
+from ..core.errors import BadInputError, BadRequestError, ContextLengthError, StatusError, UnsupportedOptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +78,8 @@ def embedding_body(request: EmbeddingRequest) -> dict[str, Any]:
 
 def refuses_encoding(error: BadRequestError) -> bool:
     """Tell whether a server objects to the base64 form of vectors."""
+    if isinstance(error, UnsupportedOptionError):
+        return error.option == "encoding_format"
     return "encoding_format" in str(error) or "base64" in str(error)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,11 +46,13 @@ def matrix_of(values: Iterable[Any], subject: str) -> Matrix:
 
 def unit(matrix: Matrix) -> Matrix:
     """Return rows of length 1. A row of zeros has no direction: it becomes NaN, as a missing one is."""
-    # In float64, because the square of a large number may be more than float32 can hold.
-    wide = matrix.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    np.divide(wide, np.where(lengths > 0, lengths, np.nan), out=wide)
-    return wide.astype(np.float32)
+    found = np.empty(matrix.shape, np.float32)
+    for block in _blocks(len(matrix), _BLOCK_COLUMNS):
+        # In float64, because the square of a large number may be more than float32 can hold.
+        wide = matrix[block].astype(np.float64)
+        lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+        found[block] = wide / np.where(lengths > 0, lengths, np.nan)
+    return found
 
 
 def cosines(a: Matrix, b: Matrix) -> Matrix:
@@ -63,7 +65,11 @@ def cosines(a: Matrix, b: Matrix) -> Matrix:
     Returns:
         A number from -1 to 1 for each row; NaN where a row is missing or zero.
     """
-    return np.clip(np.einsum("ij,ij->i", *np.broadcast_arrays(unit(a), unit(b))), -1, 1).astype(np.float32)
+    found = np.empty(max(len(a), len(b)) if len(a) and len(b) else 0, np.float32)
+    for block in _blocks(len(found), _BLOCK_COLUMNS):
+        some = (unit(matrix if len(matrix) == 1 else matrix[block]) for matrix in (a, b))
+        found[block] = np.einsum("ij,ij->i", *np.broadcast_arrays(*some))
+    return np.clip(found, -1, 1)
 
 
 def nearest_rows(matrix: Matrix, query: Matrix, count: int) -> tuple[npt.NDArray[np.intp], Matrix]:
@@ -99,18 +105,22 @@ def first_of_group(matrix: Matrix, threshold: float) -> npt.NDArray[np.intp]:
     whole = rows[present]
     n = len(present)
     first = np.arange(n)
-    for top in range(0, n, _BLOCK_ROWS):
-        block = slice(top, min(top + _BLOCK_ROWS, n))
-        for left in range(top, n, _BLOCK_COLUMNS):
+    for block in _blocks(n, _BLOCK_ROWS):
+        for left in range(block.start, n, _BLOCK_COLUMNS):
             others = slice(left, min(left + _BLOCK_COLUMNS, n))
             is_near = whole[block] @ whole[others].T >= threshold - _ROUNDING
             # Groups that are one already need no further look, or a column of equal rows would be n * n pairs.
             is_near &= first[block, None] != first[None, others]
             if is_near.any():
-                _unite(first, is_near, top, left)
+                _unite(first, is_near, block.start, left)
     result = np.arange(len(matrix))
     result[present] = present[first]
     return result
+
+
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    """Yield so many rows in blocks."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _unite(first: npt.NDArray[np.intp], is_near: npt.NDArray[np.bool_], top: int, left: int) -> None:
