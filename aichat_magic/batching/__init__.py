@@ -6,6 +6,7 @@
   `outages`: pauses while the network is away; `ledger` and `results`: rows, and their replies and errors;
   `saver`: writes replies to the store in groups.
 - `limiter`: concurrency, pace and pauses, with the control loops in `control`; `budget`: limits of cost and tokens.
+- `embedding`: runs that make vectors, with a group of texts in each request.
 - `run`: the result object `BatchRun`; `progress`: events of a run; `progress_bar`: draws them.
 
 Not here: data frames and column templates (`frames`), a single request (`chat`), rate limits in headers (`http`).

@@ -27,6 +27,7 @@ class StoreSummary:
         newest: When the newest reply was stored, None when there is none.
         is_persistent: Whether replies outlive this process.
         soft_limit_bytes: Size above which one warning says that nothing is removed automatically.
+        vectors: Number of vectors of texts.
     """
 
     path: Path | None
@@ -36,6 +37,7 @@ class StoreSummary:
     newest: datetime | None
     is_persistent: bool
     soft_limit_bytes: int = SOFT_LIMIT_BYTES
+    vectors: int = 0
 
 
 class ReplyStore(Protocol):

@@ -196,10 +196,13 @@ class SqliteStore:
         state = self._state()
         rows = list(state.writer.unsaved.values())
         count, times = len(rows), [row[0] for row in rows]
+        vectors = 0
 
         def look(database: Database) -> None:
-            nonlocal count
+            nonlocal count, vectors
             execute = database.connection.execute
+            if has_vectors(database):
+                vectors = execute(f"SELECT count(*) FROM {VECTORS}").fetchone()[0]
             count += execute("SELECT count(*) FROM replies").fetchone()[0]
             for end in ("min", "max"):
                 sql = f"SELECT created_s FROM replies WHERE id = (SELECT {end}(id) FROM replies)"
@@ -219,6 +222,7 @@ class SqliteStore:
             newest=date_of(max(times, default=None)),
             is_persistent=is_fine and state.writer.is_persistent,
             soft_limit_bytes=self._limits.soft_limit_bytes,
+            vectors=vectors,
         )
 
     def prune(self, *, older_s: float | None = None, larger_bytes: int | None = None) -> int:

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from .database import Database, UnusableFileError, connect
 from .keys import canonical
-from .rows import REPLY_TABLES
+from .rows import OVERHEAD_BYTES, REPLY_TABLES
 from .warnings import OnceWarnings
 
 # Raised when the layout of the table or the form of its keys changes. It is part of the table's name, so that releases
@@ -74,26 +74,47 @@ class VectorKeys:
 class MemoryVectors:
     """Vectors in memory, for as long as the process lives."""
 
-    def __init__(self) -> None:
-        """Begin empty."""
-        self._vectors: dict[bytes, bytes] = {}
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """Begin empty.
+
+        Args:
+            clock: Seconds since 1970.
+        """
+        self._clock = clock
+        self._vectors: dict[bytes, tuple[float, bytes]] = {}  # the oldest first
         self._lock = threading.Lock()
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        """Return the number of vectors."""
+        return len(self._vectors)
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the vectors under these keys."""
-        return {key: vector for key in keys if (vector := self._vectors.get(key)) is not None}
+        return {key: found[1] for key in keys if (found := self._vectors.get(key)) is not None}
 
     async def put_many(self, vectors: Sequence[tuple[bytes, bytes]]) -> None:
         """Keep vectors."""
+        now_s = self._clock()
         with self._lock:
-            self._vectors.update(vectors)
+            for key, vector in vectors:
+                self._drop(key)
+                self._vectors[key] = now_s, vector
+                self.size_bytes += len(vector) + OVERHEAD_BYTES
 
-    def clear(self) -> int:
-        """Remove all vectors, and return their number."""
+    def prune(self, before_s: float, most_bytes: float) -> int:
+        """Remove vectors that are older than a time, then the oldest until the size is at most `most_bytes`."""
         with self._lock:
             count = len(self._vectors)
-            self._vectors.clear()
-        return count
+            for key, (created_s, _) in list(self._vectors.items()):
+                if created_s < before_s or self.size_bytes > most_bytes:
+                    self._drop(key)
+            return count - len(self._vectors)
+
+    def _drop(self, key: bytes) -> None:
+        """Remove a vector, if it is there."""
+        if (found := self._vectors.pop(key, None)) is not None:
+            self.size_bytes -= len(found[1]) + OVERHEAD_BYTES
 
 
 class SqliteVectors:

@@ -47,7 +47,9 @@ def test_vectors_are_found_again_and_replaced(store: Any) -> None:
 def test_clear_removes_replies_and_vectors(store: Any) -> None:
     put(store, (KEY, ONE))
     asyncio.run(store.put(OTHER, Reply(text="paid")))
+    assert (store.summary().rows, store.summary().vectors) == (1, 1)
     assert store.clear() == 2
+    assert (store.summary().rows, store.summary().vectors) == (0, 0)
     assert get(store, KEY) == {}
 
 
@@ -83,9 +85,12 @@ def test_file_of_a_release_without_vectors_opens_and_a_file_with_them_opens_ther
     assert asyncio.run(SqliteStore(path).get([KEY]))[KEY].text == "old"
 
 
-def test_prune_removes_old_vectors_and_vectors_before_replies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_prune_removes_old_vectors_and_vectors_before_replies(kind: str, tmp_path: Path) -> None:
     now = [1000.0]
-    store = SqliteStore(tmp_path / "replies.sqlite3", clock=lambda: now[0])
+    path = tmp_path / "replies.sqlite3"
+    clock: Any = lambda: now[0]  # noqa: E731  # one line
+    store: Any = SqliteStore(path, clock=clock) if kind == "file" else MemoryStore(clock=clock)
     put(store, (KEY, ONE))
     now[0] = 2000.0
     put(store, (OTHER, TWO))
