@@ -2,11 +2,12 @@
 
     python benchmarks/faults.py                                # all of it; half an hour
     python benchmarks/faults.py --only ours openai        # a few
-    python benchmarks/faults.py --tables faults                # of faults, rates, cut
+    python benchmarks/faults.py --tables faults                # of faults, rates, limits, cut
 
 Faults: 5 % of the attempts meet a 429 with Retry-After 1, 3 % a 500, 1 % a reset connection and 0.5 % silence; every
 library has a timeout of 5 s and its own retries. Who meets what is a function of the prompt and the attempt, so that
 everybody meets the same. Rates: a server that admits 60 requests a second and answers 429 with Retry-After 1 beyond.
+Limits: the same, and the wait stands in the body, in another header, in words or nowhere, or the level in bare numbers.
 Each run is a new process in the peer's own environment; 64 in flight, and ours also as it decides by itself. Each
 table is a section of RESULTS.md of its own, written as soon as it is measured.
 """
@@ -27,6 +28,7 @@ OURS = ("ours", "ours-auto")
 # They retry nothing: every fault is a row lost.
 WITHOUT = ("httpx", "httpx2", "httpx-aiohttp", "httpx-pyreqwest", "aiohttp")
 TIMEOUT_S = 5
+TABLES = ("faults", "cut", "rates", "limits")
 RATES = (
     ("window", 0.0, "60 in each second of the clock"),
     ("bucket", 0.0, "a bucket of 60 that refills evenly"),
@@ -36,6 +38,15 @@ OWN_RATES = (
     ("window", 0.3, "60 in each second"),
     ("bucket", 0.02, "a bucket of 60"),
     ("bucket", 0.3, "a bucket of 60"),
+)
+
+
+LIMITS = (
+    ("body", "window", "the wait in the body, as Google's"),
+    ("reset", "window", "the wait in x-ratelimit-reset-requests"),
+    ("words", "window", "the wait in words"),
+    ("nothing", "window", "no wait named"),
+    ("bare", "bucket", "the level in bare milliseconds on every answer, as Azure's, no wait named"),
 )
 
 
@@ -135,6 +146,26 @@ def rates(options: argparse.Namespace) -> None:
     report.finish(options)
 
 
+def limits(options: argparse.Namespace) -> None:
+    """The ways in which servers tell how long to wait."""
+    rows = options.rows
+    report = Report(
+        "faults-limits",
+        f"Limits told in other ways, {rows:,} rows: `python benchmarks/faults.py --tables limits`",
+    )
+    report.text(
+        "60 requests in each second of the clock (the last one: a bucket of 60 that refills evenly), 50 ms latency, "
+        f"429 beyond. {opening(options)} Goal for ours: every row right, at most 1.06 calls a row."
+    )
+    for tells, rate, title in LIMITS:
+        table = Table("", "right", "lost", "calls", "over the least", "seconds")
+        compete(table, options, rows, rows, {"rate": rate, "latency_s": 0.05, "tells": tells})
+        report.text(f"### {title[0].upper()}{title[1:]}")
+        report.table(table)
+    report.used(versions_of(options.only, options.venvs))
+    report.finish(options)
+
+
 def own_rates(options: argparse.Namespace, rows: int) -> Table:
     """Ours at other latencies."""
     table = Table("", "latency", "right", "calls per row", "of the rate")
@@ -157,7 +188,7 @@ def own_rates(options: argparse.Namespace, rows: int) -> Table:
 def more(parser: argparse.ArgumentParser) -> None:
     """The arguments of this program."""
     add_arguments(parser)
-    parser.add_argument("--tables", nargs="+", choices=["faults", "cut", "rates"], default=["faults", "cut", "rates"])
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--rate-rows", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=3, help="of ours; of the others one")
@@ -175,6 +206,8 @@ def main() -> None:
         faults(only, "mix and cut JSON", "The same and 2 % JSON that breaks off", "cut")
     if "rates" in options.tables:
         rates(options)
+    if "limits" in options.tables:
+        limits(options)
 
 
 if __name__ == "__main__":

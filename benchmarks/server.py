@@ -17,6 +17,7 @@ import asyncio
 import functools
 import hashlib
 import json
+import math
 import re
 import shutil
 import socket
@@ -54,6 +55,9 @@ class Plan:
         seed: Chooses who meets the faults.
         rate: ``""``, ``"window"`` (so many in each second of the clock) or ``"bucket"`` (refills evenly).
         per_second: How many requests the rate admits in a second.
+        tells: Where a refusal says how long to wait: ``header`` (Retry-After: 1), ``body`` (Google's `retryDelay`),
+            ``reset`` (the reset of x-ratelimit-reset-requests), ``words``, or ``nothing``; ``bare``: all answers tell
+            the level of the bucket in bare milliseconds, as Azure's do.
         chunks: Pieces of a streamed reply.
         chunk_s: Seconds between them.
     """
@@ -64,6 +68,7 @@ class Plan:
     seed: int = 1
     rate: str = ""
     per_second: int = 60
+    tells: str = "header"
     chunks: int = 8
     chunk_s: float = 0.0
 
@@ -126,6 +131,22 @@ ANSWERS = {
 }
 
 
+def refusal(tells: str, wait_s: float, level: bytes) -> bytes:
+    """A 429 that says how long to wait, in one of the ways that servers have."""
+    status = b"429 Too Many Requests"
+    error: dict[str, Any] = {"message": "Too many requests", "code": "rate_limit"}
+    if tells == "body":
+        kind = "type.googleapis.com/google.rpc.RetryInfo"
+        error = {"code": 429, "message": "Resource exhausted", "status": "RESOURCE_EXHAUSTED"}
+        error["details"] = [{"@type": kind, "retryDelay": f"{wait_s:.3f}s"}]
+    elif tells == "words":
+        error["message"] = f"Rate limit reached. Please try again in {wait_s:.3f}s."
+    body = json.dumps({"error": error}).encode()
+    if tells == "reset":
+        return whole(status, body, b"x-ratelimit-reset-requests: %dms" % math.ceil(wait_s * 1000))
+    return whole(status, body, *([level] if tells == "bare" else []))
+
+
 def prompts_in(request: dict[str, Any]) -> list[str]:
     """What a request asks: the last message of a chat, as text; or the rows of a group."""
     if "input" in request:
@@ -138,8 +159,8 @@ def prompts_in(request: dict[str, Any]) -> list[str]:
     return [content if isinstance(content, str) else "".join(part.get("text", "") for part in content)]
 
 
-def completion(request: dict[str, Any], prompts: list[str]) -> bytes:
-    """The whole response to a chat, or to a group of rows."""
+def completion(request: dict[str, Any], prompts: list[str], level: bytes = b"") -> bytes:
+    """The whole response to a chat, or to a group of rows; `level`: headers that tell what is left of the limit."""
     model = json.dumps(request.get("model", "m")).encode()
     if "input" in request:
         rows = [{"id": number, "body": reply_to(prompt)} for number, prompt in enumerate(prompts)]
@@ -147,7 +168,7 @@ def completion(request: dict[str, Any], prompts: list[str]) -> bytes:
         data = RESPONSE % (model, text)
     else:
         data = COMPLETION % (model, json.dumps(reply_to(prompts[0])).encode())
-    return JSON_HEAD % (len(data), data)
+    return whole(b"200 OK", data, level) if level else JSON_HEAD % (len(data), data)
 
 
 class Counts:
@@ -197,6 +218,23 @@ class Gate:
             return False
         self.left -= 1
         return True
+
+    def wait_s(self) -> float:
+        """Seconds until a request is admitted again."""
+        if self.plan.rate == "window":
+            return int(self.at) + 1 - self.at
+        return max(1 - self.left, 0) / self.plan.per_second
+
+    def level(self) -> bytes:
+        """Headers that tell what is left, as Azure writes them: the reset is a bare number of milliseconds."""
+        if self.plan.tells != "bare":
+            return b""
+        most = self.plan.per_second
+        full_ms = (most - self.left) / most * 1000
+        return (
+            b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
+            b"x-ratelimit-reset-requests: %d\r\nx-ratelimit-renewalperiod-requests: 1"
+        ) % (most, self.left, full_ms)
 
 
 class Delay:
@@ -286,14 +324,20 @@ class Connection(asyncio.Protocol):
         else:
             what = fault_of(self.plan, prompts[0], counts.calls[prompts[0]]) if self.has_faults else ""
         counts.answers[what or "ok"] += 1
-        self.delay.later(functools.partial(self.answer, request, prompts, what))
+        level = self.gate.level() if self.plan.rate else b""
+        refused = b""
+        if what == "429" and self.plan.rate and self.plan.tells != "header":
+            refused = refusal(self.plan.tells, self.gate.wait_s(), level)
+        self.delay.later(functools.partial(self.answer, request, prompts, what, level, refused))
 
-    def answer(self, request: dict[str, Any], prompts: list[str], what: str) -> None:
+    def answer(self, request: dict[str, Any], prompts: list[str], what: str, level: bytes, refused: bytes) -> None:
         """Do what was chosen."""
         transport = self.transport
         if transport.is_closing() or what == "hang":
             return
-        if what in ANSWERS:
+        if refused:
+            transport.write(refused)
+        elif what in ANSWERS:
             transport.write(ANSWERS[what])
         elif what == "reset":
             linger = struct.pack("ii", 1, 0)
@@ -305,7 +349,7 @@ class Connection(asyncio.Protocol):
         elif request.get("stream"):
             self.stream(request, prompts[0])
         else:
-            transport.write(completion(request, prompts))
+            transport.write(completion(request, prompts, level))
 
     def stream(self, request: dict[str, Any], prompt: str) -> None:
         """Server-sent events, one by one."""

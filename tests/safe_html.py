@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 from hypothesis import strategies as st
 
 TAGS = set(
-    "div p br hr h1 h2 h3 h4 h5 h6 strong em s code pre span ul ol li blockquote a table thead tbody tr th td".split()
+    "div p br hr h1 h2 h3 h4 h5 h6 strong em s code pre span ul ol li blockquote a table thead tbody tr th td "
+    "details summary".split()
 )
 ATTRIBUTES = {
     "class": re.compile(r"(aichat-reply )?tex2jax_ignore mathjax_ignore|tex2jax_process mathjax_process"),
@@ -17,6 +18,8 @@ ATTRIBUTES = {
         r"(;vertical-align:top;(white-space:nowrap|min-width:12em;overflow-wrap:anywhere))?|"
         r"font-size:smaller|margin-left:0|white-space:pre-wrap|"
         r"opacity:0\.7;font-size:smaller|overflow-x:auto;overflow-y:hidden|"
+        r"opacity:0\.7;cursor:pointer|font-size:smaller;margin-bottom:0\.7em|"
+        r"border-left:2px solid #[0-9a-f]{6};padding-left:0\.8em;opacity:0\.7|"
         r"overflow-x:auto;margin:0\.7em 0;padding:0\.6em 0\.8em;word-break:normal;"
         r"background-color:rgba\(128, 128, 128, 0\.1\)|"
         r"background-color:rgba\(0, 0, 0, 0\);white-space:pre(-wrap)?)"
@@ -26,6 +29,7 @@ ATTRIBUTES = {
     "target": re.compile("_blank"),
     "rel": re.compile("noopener noreferrer nofollow"),
     "start": re.compile(r"\d+"),
+    "open": re.compile(""),
 }
 VOID = {"br", "hr"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import random
 import selectors
@@ -12,14 +13,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from aichat_magic.batching.budget import Budget
-from aichat_magic.batching.limiter import Limiter, Outcome
+from aichat_magic.batching.leases import Outcome
+from aichat_magic.batching.limiter import RunLimiter
 from aichat_magic.batching.options import BatchPlan
+from aichat_magic.batching.process_limits import ProcessLimits
 from aichat_magic.batching.progress import Progress
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.chat.chat import Call, Chat
 from aichat_magic.chat.retry import RetryPolicy
 from aichat_magic.core.endpoints import Endpoint
-from aichat_magic.core.errors import ConnectionFailedError, DeadlineError, NotRunningError, ProviderError
+from aichat_magic.core.errors import (
+    ConnectionFailedError,
+    DeadlineError,
+    NotRunningError,
+    ProviderError,
+    RateLimitError,
+)
 from aichat_magic.core.messages import ChatRequest, Chunk, Message, Reply
 from aichat_magic.core.options import Options
 from aichat_magic.core.prices import PriceList
@@ -50,6 +59,10 @@ def in_virtual_time(main: Callable[[Callable[[], float]], Coroutine[Any, Any, An
     try:
         return loop.run_until_complete(main(loop.time))
     finally:
+        for task in (left := asyncio.all_tasks(loop)):  # what a server still works on
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
@@ -106,7 +119,7 @@ def random_faults(seed: int) -> Fault:
 class Result:
     """The result of a simulated run."""
 
-    limiter: Limiter
+    limiter: RunLimiter
     seconds: float = 0.0
     lost: int = 0
     sent_at: list[float] = field(default_factory=list)
@@ -119,7 +132,7 @@ class Result:
 
 
 async def drive(
-    limiter: Limiter,
+    limiter: RunLimiter,
     rows: int,
     ask: Callable[[int, int], Awaitable[tuple[Kind, float | None]]],
     clock: Callable[[], float],
@@ -138,14 +151,15 @@ async def drive(
         nonlocal open_rows
         while waiting and len(workers) <= limiter.workers_wanted:
             row, attempt = waiting.pop()
-            await limiter.acquire()
+            lease = await limiter.acquire()
+            assert lease is not None
             sent_at = clock()
             result.sent_at.append(sent_at)
             result.most_at_once = max(result.most_at_once, limiter.in_flight)
             kind, wait_s = await ask(row, attempt)
             if kind == "throttled":
                 result.refused_at.append(clock())
-            limiter.release(Outcome(latency_s=clock() - sent_at, kind=kind, tokens=10, retry_after_s=wait_s))
+            limiter.report(lease, Outcome(latency_s=clock() - sent_at, kind=kind, tokens=10, retry_after_s=wait_s))
             if kind == "ok" or attempt == 5:
                 result.lost += kind != "ok"
                 open_rows -= 1
@@ -168,8 +182,7 @@ async def drive(
     async def look() -> None:
         while True:
             await asyncio.sleep(0.5)
-            if limiter.has_overdue:
-                more()
+            more()
 
     # As in a run: overdue calls are replaced although none has finished.
     looker = loop.create_task(look())
@@ -219,7 +232,7 @@ def simulate(
                 await asyncio.sleep(latency(dice))
             return "ok", None
 
-        limiter = Limiter(clock=clock, sleep=asyncio.sleep, **options)
+        limiter = RunLimiter(clock=clock, sleep=asyncio.sleep, **options)
         return await drive(limiter, rows, ask, clock, dice)
 
     result: Result = in_virtual_time(main)
@@ -251,10 +264,19 @@ class Network(AsyncProvider):
         hangs_s: Callable[[str], float] = lambda prompt: 0.0,
         late: type[ProviderError] = DeadlineError,
         drains: bool = False,
+        gate: Gate | None = None,
+        refusal: Callable[[float], ProviderError] = lambda wait_s: RateLimitError(
+            "busy", status=429, retry_after_s=wait_s
+        ),
+        slots: int | None = None,
+        timeout_s: float = math.inf,
+        finishes_abandoned: bool = False,
     ) -> None:
         """Create a server; `away`: begin and end of each outage, which calls in flight meet as `broken`, new ones as
         `refused`. `hangs_s`: how long a call in flight hangs before it fails, with `late`. `drains`: calls in
-        flight are answered all the same, as by a server that restarts gracefully.
+        flight are answered all the same, as by a server that restarts gracefully. `gate`: its limit; calls beyond it
+        are answered with `refusal(seconds to wait)`. `slots`: calls that it answers at once, others queue; after
+        `timeout_s` the client gives up, which the server notices or, if it `finishes_abandoned` calls, does not.
         """
         super().__init__(Endpoint(provider="vllm", base_url="http://127.0.0.1:8000/v1"), HttpClient())
         self._clock = clock
@@ -266,6 +288,10 @@ class Network(AsyncProvider):
         self._hangs_s = hangs_s
         self._late = late
         self._drains = drains
+        self._gate, self._refusal = gate, refusal
+        self._free = None if slots is None else asyncio.Semaphore(slots)
+        self._timeout_s = timeout_s
+        self._finishes_abandoned = finishes_abandoned
         self.reached: Counter[str] = Counter()
         self.sent_at: list[float] = []
         self.in_flight = self.most_in_flight = 0
@@ -278,6 +304,11 @@ class Network(AsyncProvider):
             await asyncio.sleep(0.001)
             raise self._refused("Cannot reach http://127.0.0.1:8000/v1/chat/completions: connection refused.")
         self.reached[prompt] += 1
+        if self._gate is not None and (wait_s := self._gate(now)) is not None:
+            await asyncio.sleep(0.05)
+            raise self._refusal(wait_s)
+        if self._free is not None:
+            return await self._queued(prompt, self._free)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         ends_at = now + self._latency_s(prompt)
@@ -294,12 +325,34 @@ class Network(AsyncProvider):
             raise error
         return Reply(text=f"reply to {prompt}", model="vllm/m", usage=self._usage(prompt))
 
+    async def _queued(self, prompt: str, free: asyncio.Semaphore) -> Reply:
+        """Answer a call in its turn, or time out."""
+
+        async def work() -> None:
+            async with free:
+                await asyncio.sleep(self._latency_s(prompt))
+
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        task = asyncio.ensure_future(work())
+        done, _ = await asyncio.wait({task}, timeout=None if self._timeout_s == math.inf else self._timeout_s)
+        self.in_flight -= 1
+        if not done:
+            if not self._finishes_abandoned:
+                task.cancel()
+            raise DeadlineError(f"127.0.0.1:8000 did not finish within {self._timeout_s:g} s.")
+        if (error := self._fault(prompt, self.reached[prompt])) is not None:
+            raise error
+        return Reply(text=f"reply to {prompt}", model="vllm/m", usage=self._usage(prompt))
+
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         yield Chunk(text=(await self.complete(request)).text)
 
 
-def run_batch(
+def batch_of(
     rows: Sequence[str],
+    server: Network,
+    clock: Callable[[], float],
     *,
     concurrency: int | Literal["auto"] = 64,
     budget: Callable[[Call], Budget] = lambda call: Budget(),
@@ -307,28 +360,46 @@ def run_batch(
     prices: PriceList | None = None,
     max_retries: int = 4,
     patience_s: float = 600.0,
+    limit_patience_s: float = 600.0,
     on_progress: Callable[[Progress], None] | None = None,
+    limits: ProcessLimits | None = None,
+    requests_per_minute: float | None = None,
     seed: int = 0,
-    **network: Any,
-) -> tuple[BatchRunner, Network]:
-    """Run rows in virtual time against a `Network` made with these keywords."""
+) -> BatchRunner:
+    """Return a run over rows that has not begun; `limits`: those that it shares with other runs."""
+    chat = Chat(settings=Settings, clock=clock, sleep=asyncio.sleep, random=random.Random(seed).random)
+    call = Call(
+        provider=server,
+        request=ChatRequest(model="m", messages=(Message("user", "-"),), options=options),
+        policy=RetryPolicy(max_retries=max_retries),
+        prices=prices or PriceList(),
+    )
+    plan = BatchPlan(
+        call=call,
+        limiter=RunLimiter(
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            budget=budget(call),
+            home=None if limits is None else limits.home(server.endpoint, "m", max_concurrency=256),
+            clock=clock,
+            sleep=asyncio.sleep,
+        ),
+        outage_patience_s=patience_s,
+        limit_patience_s=limit_patience_s,
+    )
+    return BatchRunner(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
+
+
+RUN_OPTIONS = frozenset(inspect.signature(batch_of).parameters)
+
+
+def run_batch(rows: Sequence[str], **options: Any) -> tuple[BatchRunner, Network]:
+    """Run rows in virtual time; keywords of `batch_of`, and of the `Network` that answers."""
+    network = {name: options.pop(name) for name in list(options) if name not in RUN_OPTIONS}
 
     async def main(clock: Callable[[], float]) -> tuple[BatchRunner, Network]:
         server = Network(clock, **network)
-        chat = Chat(settings=Settings, clock=clock, sleep=asyncio.sleep, random=random.Random(seed).random)
-        call = Call(
-            provider=server,
-            request=ChatRequest(model="m", messages=(Message("user", "-"),), options=options),
-            policy=RetryPolicy(max_retries=max_retries),
-            prices=prices or PriceList(),
-        )
-        plan = BatchPlan(
-            call=call,
-            limiter=Limiter(concurrency=concurrency, clock=clock, sleep=asyncio.sleep),
-            budget=budget(call),
-            outage_patience_s=patience_s,
-        )
-        runner = BatchRunner(chat, plan, rows, clock=clock, sleep=asyncio.sleep, on_progress=on_progress)
+        runner = batch_of(rows, server, clock, **options)
         await runner.run()
         return runner, server
 

@@ -135,21 +135,24 @@ TICKETS = ("The parcel came a day early, thank you!", "Third reminder, still no 
 
 
 class Gate:
-    """A stream that waits in its middle until the test has looked."""
+    """A stream that waits after each piece of text, or of a message, until the test has looked."""
 
-    def __init__(self, *pieces: str) -> None:
+    def __init__(self, *pieces: str | dict[str, str], gates: dict[int, threading.Event] | None = None) -> None:
         self._pieces = pieces
         self._open = threading.Event()
         self.open = self._open.set
+        # By the number of the piece that waits; by default, all but the first wait for the same one.
+        self._gates = dict.fromkeys(range(1, len(pieces)), self._open) if gates is None else gates
 
     def answer(self) -> Answer:
         async def play(exchange: Exchange) -> bool:
             opening = head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
             await exchange.send(opening)
             for number, piece in enumerate(self._pieces):
-                if number:
-                    await asyncio.to_thread(self._open.wait, 30)
-                delta = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
+                if gate := self._gates.get(number):
+                    await asyncio.to_thread(gate.wait, 30)
+                part = piece if isinstance(piece, dict) else {"content": piece}
+                delta = {"index": 0, "delta": part, "finish_reason": None}
                 await exchange.send_chunk(sse({"object": "chat.completion.chunk", "choices": [delta]}))
             last = {"index": 0, "delta": {}, "finish_reason": "stop"}
             await exchange.send(chunked(sse({"choices": [last]})) + chunked(sse("[DONE]")) + b"0\r\n\r\n")
@@ -298,6 +301,67 @@ def test_text_grows_while_it_streams(open_notebook: Open, servers: Servers) -> N
     reply.get_by_text("The first half, and the second half.").wait_for()
     assert reply.count() == 1
     assert "▍" not in reply.inner_text()
+
+
+THINKING = """The user wants the worst gaps first.
+
+1. `isna()` marks each missing value, and **a sum** counts the marks.
+2. Sorted from the largest, the first is `sex` with 11.
+
+"""
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_thinking_is_open_until_the_answer_begins_and_opens_by_a_click(
+    open_notebook: Open, servers: Servers, lab: Lab, theme: str
+) -> None:
+    steps = [threading.Event() for _ in range(2)]
+    name = f"thinking-{theme.split()[-1].lower()}"
+    servers.gate = Gate(
+        {"reasoning_content": THINKING},
+        {"reasoning_content": servers.hostile},
+        "`sex` has 11 gaps, ",
+        "the most.",
+        gates={1: steps[0], 3: steps[1]},
+    )
+    notebook = open_notebook(f"{name}.ipynb", servers.cell("gate"))
+    notebook.theme(theme)
+    notebook.run_all()
+    reply = notebook.replies(1)
+    fold = reply.locator("details")
+    reply.get_by_text("marks each missing value").wait_for()
+    assert fold.get_attribute("open") is not None
+    assert reply.locator("details strong").inner_text() == "a sum"
+    notebook.select(0)
+    notebook.photograph(f"{name}-open", 1)
+    steps[0].set()
+    reply.get_by_text("has 11 gaps").wait_for()
+    assert fold.get_attribute("open") is None
+    assert "marks each" not in reply.inner_text()
+    notebook.photograph(f"{name}-answer", 1)
+    steps[1].set()
+    notebook.wait_until_done(1)
+    reply.get_by_text("has 11 gaps, the most.").wait_for()
+    assert "marks each" not in reply.inner_text()
+    fold.locator("summary").click()
+    reply.get_by_text("marks each missing value").wait_for()
+    assert "<script>pwned('script')" in reply.inner_text()
+    assert reply.locator(UNWANTED).count() == 0
+    notebook.photograph(f"{name}-done", 1)
+    notebook.save()
+    notebook.theme("JupyterLab Light")
+
+    saved = json.loads((lab.root / f"{name}.ipynb").read_text())
+    saved["cells"][1]["source"] += " from elsewhere"
+    (lab.root / f"{name}-elsewhere.ipynb").write_text(json.dumps(saved))
+    untrusted = open_notebook(f"{name}-elsewhere.ipynb")
+    assert not untrusted.is_trusted(1)
+    reply = untrusted.replies(1)
+    assert "marks each" not in reply.inner_text()
+    reply.locator("details summary").click()
+    reply.get_by_text("marks each missing value").wait_for()
+    assert reply.locator(UNWANTED).count() == 0
+    assert untrusted.page.evaluate("pwnedBy") == []
 
 
 def test_embedded_model_streams(open_notebook: Open, model_folder: Path) -> None:

@@ -29,9 +29,10 @@ REPLY = Reply(
     usage=Usage(input_tokens=12, output_tokens=34),
     elapsed_s=1.5,
 )
-# What GitHub leaves of the HTML in a saved notebook: tables, code, links; no style, no class, no script.
+# What GitHub leaves of the HTML in a saved notebook: tables, code, links, folds; no style, no class, no script.
 KEPT = set(
-    "a b br code div em h1 h2 h3 h4 h5 h6 hr img li ol p pre s span strong table tbody td th thead tr ul".split()
+    "a b br code details div em h1 h2 h3 h4 h5 h6 hr img li ol p pre s span strong summary table tbody td th thead tr "
+    "ul".split()
 )
 
 
@@ -84,6 +85,7 @@ def views(server: ChatServer) -> dict[str, Any]:
     return {
         "reply": REPLY,
         "broken": Reply(text="It began", finish_reason="truncated"),
+        "thinking": Reply(text="Four.", thinking="**Hm**, 2 + 2.", usage=Usage(reasoning_tokens=1200)),
         "run": frame.aichat.run("Say {x}", **options),
         "preview": frame.aichat.preview("Say {x}", n=3, **options),
         "usage": Table("Usage", ("model", "replies", "cost"), (("openai/test-model", 3, "unknown"),)),
@@ -115,6 +117,9 @@ def test_views_read_well_without_styles(views: dict[str, Any]) -> None:
     assert ["column", "missing"] in reply
     assert ["sex", "11"] in reply
     assert reply[-1] == ["openai/test-model · 12 + 34 tokens · 1.5 s"]  # a line of its own
+    thinking = Cleaned(bundle(views["thinking"])["text/html"])
+    assert "".join(map(str, thinking.shown)).startswith("['Thinking (1,200 tokens)")
+    assert ("details", "open") not in thinking.attributes
     assert Cleaned(bundle(views["broken"])["text/html"]).shown[-1] == ["⚠ broke off before its end"]
     run = Cleaned(bundle(views["run"])["text/html"]).shown
     assert ["rows", "4"] in run
@@ -193,6 +198,22 @@ def test_bar_says_that_the_network_is_away() -> None:
     assert "network away for 13 s" in drawn
     bar(Progress(rows=1000, done=500, usage=Usage(input_tokens=500, output_tokens=250)))
     assert "750 tokens" in screen.getvalue().rpartition("\r")[2]
+    bar(Progress(rows=1000, done=1000, is_last=True))
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [("limit", "limit of the server reached, next call in 42 s"), ("loading", "loading the model, next call in 42 s")],
+)
+def test_bar_says_why_a_run_pauses(reason: str, words: str) -> None:
+    screen = io.StringIO()
+    bar = ProgressBar(1000, file=screen)
+    bar(Progress(rows=1000, done=10))
+    bar._bar.start_t -= 10  # type: ignore[union-attr]  # it has been going on for a while
+    bar(Progress(rows=1000, done=400, pause_s=42.0, pause_reason=reason))
+    assert words in screen.getvalue()
+    bar(Progress(rows=1000, done=500))
+    assert "next call" not in screen.getvalue().rpartition("\r")[2]
     bar(Progress(rows=1000, done=1000, is_last=True))
 
 

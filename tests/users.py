@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from aichat_magic.batching.limiter import Limiter
+from aichat_magic.batching.limiter import RunLimiter
 from aichat_magic.batching.options import BatchOptions, Row
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.chat.chat import Chat
@@ -99,9 +99,10 @@ class User:
         """Return the reply to a prompt, or the error."""
         if way == "rows":
             try:
-                outcome = self.rows([prompt]).outcome(0)
+                made = self.rows([prompt])
             except AichatError as error:
                 return error
+            outcome = made.outcome(0) or made.stopped_by
             assert outcome is not None
             return outcome
         try:
@@ -134,8 +135,11 @@ class User:
     def batch(self, rows: Iterable[Row], given: CallOptions | None = None, **options: Any) -> BatchRunner:
         """Return a batch of rows that has not started."""
         chosen = BatchOptions(progress=False, **options)
-        limiter = Limiter(concurrency=chosen.concurrency, clock=self.clock, sleep=self.clock.sleep)
-        plan = dataclasses.replace(chosen.plan(self.chat, given or CallOptions()), limiter=limiter)
+        plan = chosen.plan(self.chat, given or CallOptions())
+        limiter = RunLimiter(
+            concurrency=chosen.concurrency, budget=plan.limiter.budget, clock=self.clock, sleep=self.clock.sleep
+        )
+        plan = dataclasses.replace(plan, limiter=limiter)
         return BatchRunner(self.chat, plan, rows, clock=self.clock, sleep=self.clock.sleep)
 
     def kept(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:

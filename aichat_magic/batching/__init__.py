@@ -5,7 +5,10 @@
 - `runner`: reads rows and sends requests with a set of workers; `queue`: which request is next, and retries;
   `outages`: pauses while the network is away; `ledger` and `results`: rows, and their replies and errors;
   `saver`: writes replies to the store in groups.
-- `limiter`: concurrency, pace and pauses, with the control loops in `control`; `budget`: limits of cost and tokens.
+- `leases`: the limiter's protocol; `limiter`: the limits of one run, with `budget` (cost and tokens); `server_limit`:
+  what runs have learned of a server, with the control loops in `control` (how many), `pace` (how fast) and
+  `standstill`; `process_limits`: where the runs of a process share it.
+- `refusals`: which error meets one row, which meets all.
 - `embedding`: runs that make vectors, with a group of texts in each request.
 - `run`: the result object `BatchRun`; `progress`: events of a run; `progress_bar`: draws them.
 

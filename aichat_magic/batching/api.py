@@ -21,6 +21,7 @@ from .keywords import BatchKeywords
 from .options import BatchOptions, Row
 from .progress import RowResult
 from .progress_bar import progress_bar
+from .run import BatchRun, run_rows
 from .runner import BatchRunner
 
 
@@ -51,12 +52,15 @@ async def batch_async(
     prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Unpack[BatchKeywords]
 ) -> list[Reply | AichatError | None]:
     """Do the same as `batch` in asynchronous code."""
-    runner = _runner(prompts, chat or shared_chat(), options)
+    chat = chat or shared_chat()
+    runner = _runner(prompts, chat, options)
     await runner.run()
+    if len(runner) and (line := chat.introductions.line(runner.call, is_relied_on=True)):
+        chat.say(line)
     if runner.stopped_by is not None:
         raise BatchStoppedError(
             f"The run stopped after {runner.progress().done:,} rows: {runner.stopped_by} The finished ones are kept.",
-            run=runner,
+            run=BatchRun(runner, lambda: _again(runner, prompts, chat, options)),
         )
     warn_of(runner.remarks)
     for line in replaced_line(runner.replaced):
@@ -137,6 +141,21 @@ def _runner(
         n_rows=n_rows,
         on_progress=progress_bar(options.progress, n_rows),
         on_row=on_row,
+    )
+
+
+def _again(runner: BatchRunner, prompts: Iterable[Prompt | None], chat: Chat, keywords: Mapping[str, Any]) -> BatchRun:
+    """Run the same prompts again, without those that are done."""
+    if iter(prompts) is prompts:
+        raise PromptError("The prompts came from an iterator, which can be read once only. Call batch with a list.")
+    options, rest = BatchOptions.from_keywords(keywords)
+    return run_rows(
+        chat,
+        lambda: map(_row, prompts),
+        n_rows=runner.n_rows,
+        given=CallOptions.from_keywords(rest),
+        options=options,
+        known=runner.reply,
     )
 
 

@@ -2,8 +2,8 @@
 
 The rules:
 
-1. **Each call needs a lease** for the most that it is expected to use: its input, and an output of `max_tokens`. If
-   `max_tokens` is not set, the output is assumed to be 25 % longer than the longest one so far.
+1. **Each call needs a reservation** of the most that it is expected to use: its input, and an output of `max_tokens`.
+   If that is not set, the output is assumed to be 25 % longer than the longest one so far.
 2. **A run starts slowly**: with two calls, until one of them has returned (two, because one may hang). After that,
    calls whose output length is a guess may together reserve a share of what is left; a single call may always reserve
    all of it. The share grows with the number of replies, from 1/32 to 1/2. So if replies become longer during a run,
@@ -11,15 +11,16 @@ The rules:
 3. **The size of the input is learned**: before the first reply, one token for each byte, which no vocabulary exceeds;
    then the highest ratio of actual to estimated tokens so far, plus 10 %. A server that bills more than its known price
    is handled in the same way.
-4. **A lease is returned** when its call ends, and the actual usage is charged. A call that does not fit waits for
+4. **A reservation is returned** when its call ends, and the actual usage is charged. A call that does not fit waits for
    others to end. If none is in flight and it still does not fit, the budget is spent.
 
-So a limit is exceeded at most by what the calls in flight used beyond their leases.
+So a limit is exceeded at most by what the calls in flight used beyond their reservations.
+
+Pure arithmetic: `limiter.RunLimiter` waits.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ _REPLIES_FOR_HALF = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class Reservation:
     """The part of a budget that is reserved for one call.
 
     Attributes:
@@ -53,10 +54,13 @@ class Lease:
 
 
 class Budget:
-    """The budget of one run: `acquire` before each call, `report` after it. For one event loop; not thread safe.
+    """The budget of one run: `reserve` before each call, `settle` after it. Not thread safe.
 
     A limit in dollars needs known prices: the caller refuses to start when `max_cost_usd` is set and the price of the
     model is unknown, and a reply without a price exhausts the budget.
+
+    Attributes:
+        in_flight: Calls with a reservation.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class Budget:
         self._tally = UsageSum()
         self._tally.add(Usage(input_tokens=0, output_tokens=0, cached_tokens=0, cost_usd=0.0))
         self._held_tokens = self._held_usd = 0.0
-        self._in_flight = 0
+        self.in_flight = 0
         # Learned from replies; None: there was no reply yet.
         self._n_replies = 0
         self._longest_output: int | None = None
@@ -93,13 +97,10 @@ class Budget:
         self._input_excess = 0.0
         self._cost_ratio = 1.0
         self._highest_cost_usd = 0.0
-        self._turn = asyncio.Lock()  # first come, first served
-        self._n_waiting = 0
-        self._call_ended: asyncio.Future[None] | None = None
 
     @property
     def is_bounded(self) -> bool:
-        """Tell whether there is a limit; without one, `acquire` is not needed."""
+        """Tell whether there is a limit."""
         return self._max_cost_usd is not None or self._max_total_tokens is not None
 
     @property
@@ -108,7 +109,7 @@ class Budget:
         return self._tally.total
 
     def allows(self) -> bool:
-        """Tell whether anything is left, not counting open leases."""
+        """Tell whether anything is left, not counting open reservations."""
         return self._left_usd > 0 and self._left_tokens > 0
 
     @property
@@ -122,44 +123,43 @@ class Budget:
     def _left_tokens(self) -> float:
         return math.inf if self._max_total_tokens is None else self._max_total_tokens - self._tally.tokens
 
-    async def acquire(self, estimate: int) -> Lease | None:
-        """Wait until the budget covers one more call, even if all open leases are used up.
+    def reserve(self, estimate: int) -> Reservation | None:
+        """Reserve the upper bound of a call; None if it does not fit, even if all reservations are used up.
 
         Args:
             estimate: Its input tokens, as counted by `estimate_tokens`.
-
-        Returns:
-            The lease; None when no call is in flight and this one does not fit.
         """
-        if not self._n_waiting and (lease := self._lease(estimate)) is not None:
-            return lease
-        self._n_waiting += 1
-        try:
-            async with self._turn:
-                while (lease := self._lease(estimate)) is None and self._in_flight:
-                    self._call_ended = asyncio.get_running_loop().create_future()
-                    await self._call_ended
-                return lease
-        finally:
-            self._n_waiting -= 1
+        if not self.allows() or (self._longest_output is None and self.in_flight >= _MAX_FIRST_CALLS):
+            return None
+        tokens, cost_usd = self._upper_bound(estimate)
+        is_guess = self._max_tokens is None and self.in_flight > 0
+        share = _MAX_SHARE * (self._n_replies + 1) / (self._n_replies + _REPLIES_FOR_HALF) if is_guess else 1.0
+        is_covered = (
+            self._held_tokens + tokens <= share * self._left_tokens
+            and self._held_usd + cost_usd <= share * self._left_usd
+        )
+        if not is_covered and (self.in_flight or not self._is_likely_covered(estimate)):
+            return None
+        self.in_flight += 1
+        self._held_tokens += tokens
+        self._held_usd += cost_usd
+        return Reservation(estimate, tokens, cost_usd)
 
-    def report(self, lease: Lease, usage: Usage | None) -> None:
-        """Return a lease, charge the usage, and wake the first waiting call.
+    def settle(self, reservation: Reservation, usage: Usage | None) -> None:
+        """Return a reservation, and charge the usage.
 
         Args:
-            lease: The lease of the call.
+            reservation: The reservation of the call.
             usage: The usage of its reply, with the cost; None: there was no reply, or the call was not sent.
         """
-        self._in_flight -= 1
-        self._held_tokens -= lease.tokens
-        self._held_usd -= lease.cost_usd
-        if not self._in_flight:
+        self.in_flight -= 1
+        self._held_tokens -= reservation.tokens
+        self._held_usd -= reservation.cost_usd
+        if not self.in_flight:
             self._held_tokens = self._held_usd = 0.0  # removes rounding errors
         if usage is not None:
             self._tally.add(usage)
-            self._learn(lease.estimate, usage)
-        if self._call_ended is not None and not self._call_ended.done():
-            self._call_ended.set_result(None)
+            self._learn(reservation.estimate, usage)
 
     def shortfall(self, estimate: int) -> str:
         """Return a message for the user: why a call of this size does not fit, and how to go on."""
@@ -181,24 +181,6 @@ class Budget:
         return f"The budget of the run is spent: {taken}; the next call may take {needs}{why}. Allow more to go on."
 
     # The arithmetic -----------------------------------------------------------------------------------------------
-
-    def _lease(self, estimate: int) -> Lease | None:
-        """Reserve the upper bound of a call; None if it does not fit."""
-        if not self.allows() or (self._longest_output is None and self._in_flight >= _MAX_FIRST_CALLS):
-            return None
-        tokens, cost_usd = self._upper_bound(estimate)
-        is_guess = self._max_tokens is None and self._in_flight > 0
-        share = _MAX_SHARE * (self._n_replies + 1) / (self._n_replies + _REPLIES_FOR_HALF) if is_guess else 1.0
-        is_covered = (
-            self._held_tokens + tokens <= share * self._left_tokens
-            and self._held_usd + cost_usd <= share * self._left_usd
-        )
-        if not is_covered and (self._in_flight or not self._is_likely_covered(estimate)):
-            return None
-        self._in_flight += 1
-        self._held_tokens += tokens
-        self._held_usd += cost_usd
-        return Lease(estimate, tokens, cost_usd)
 
     def _is_likely_covered(self, estimate: int) -> bool:
         """Tell whether the first call would fit if its input is as long as estimated."""

@@ -31,6 +31,9 @@ class BatchKeywords(CallKeywords, total=False):
         outage_patience_s: How long a run waits when a server that has answered before can no longer be reached, in
             seconds, 0 or more; default: 600. Meanwhile a single call probes the server now and then, and no row is
             lost.
+        limit_patience_s: How long a run waits while the server refuses every call because of its limit, in seconds, 0
+            or more; default: 600. Meanwhile the waits that the server asks for are kept, or a single call tries after
+            longer and longer pauses, and no row is lost.
     """
 
     concurrency: int | Literal["auto"]
@@ -43,3 +46,4 @@ class BatchKeywords(CallKeywords, total=False):
     progress: bool | Callable[[Progress], None]
     max_retries: int | None
     outage_patience_s: float
+    limit_patience_s: float

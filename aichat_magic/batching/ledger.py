@@ -26,6 +26,7 @@ class RowLedger:
         missing: Rows with a missing value: they send nothing.
         hits: Rows answered from the store, and duplicates of another row of the run.
         errors: Rows that failed.
+        cut: Rows whose reply was cut by a limit of its tokens.
     """
 
     def __init__(self, plan: BatchPlan, rows: Iterable[Row], on_row: Callable[[RowResult], None] | None) -> None:
@@ -46,7 +47,7 @@ class RowLedger:
         # Further rows with the same request as an open one, by its number.
         self._duplicates: dict[int, list[int]] = {}
         self.is_read = False
-        self.open = self.done = self.missing = self.hits = self.errors = 0
+        self.open = self.done = self.missing = self.hits = self.errors = self.cut = 0
 
     def __len__(self) -> int:
         """Return the number of rows read so far."""
@@ -75,6 +76,11 @@ class RowLedger:
         error_of = self._results.error
         found = ((row, error_of(number)) for row, number in enumerate(self._request_of_row) if number != _MISSING)
         return {row: error for row, error in found if error is not None}
+
+    def cut_rows(self) -> list[int]:
+        """Return the rows whose reply was cut by a limit of its tokens."""
+        cut = self._results.cut
+        return [row for row, number in enumerate(self._request_of_row) if number in cut] if cut else []
 
     @property
     def replaced(self) -> int:
@@ -144,6 +150,7 @@ class RowLedger:
             self.errors += 1
         else:
             self.hits += is_hit
+            self.cut += number in self._results.cut
         if self._on_row is not None:  # most runs need no object for each row
             outcome = self._results[number]
             reply = outcome if isinstance(outcome, Reply) else None

@@ -16,7 +16,9 @@ from ..core.usage import Usage
 from ..store.base import ReplyStore
 from ..store.keys import RequestKeys
 from .budget import Budget
-from .limiter import Limiter
+from .leases import Limiter
+from .limiter import RunLimiter
+from .process_limits import ProcessLimits, shared_limits
 from .progress import Progress
 
 Row = str | tuple[Message, ...] | AichatError | None
@@ -25,6 +27,7 @@ Row = str | tuple[Message, ...] | AichatError | None
 _MAX_CONCURRENCY = 1000
 _MAX_AUTO_CONCURRENCY = 256
 OUTAGE_PATIENCE_S = 600.0
+LIMIT_PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,20 +37,20 @@ class BatchPlan:
     Attributes:
         call: Provider, model, options and retry policy of every request; its messages are replaced by those of a row.
         system: System message before the prompt of each row; empty: none.
-        limiter: Concurrency and pace.
-        budget: Limits of cost and tokens.
+        limiter: Concurrency, pace and budget.
         store: Store for replies; None: they are neither looked up nor kept.
         is_fresh: Ask again even if the store has a reply, and replace it.
         outage_patience_s: Longest total time of network outages, in seconds, >= 0.
+        limit_patience_s: Longest time in which the server admits no call, in seconds, >= 0.
     """
 
     call: Call
     system: str = ""
     limiter: Limiter
-    budget: Budget
     store: ReplyStore | None = None
     is_fresh: bool = False
     outage_patience_s: float = OUTAGE_PATIENCE_S
+    limit_patience_s: float = LIMIT_PATIENCE_S
 
     def keys(self) -> RequestKeys:
         """Return the function that makes the store keys of this run's requests."""
@@ -77,6 +80,7 @@ class BatchOptions:
     progress: bool | Callable[[Progress], None] = True
     max_retries: int | None = None
     outage_patience_s: float = OUTAGE_PATIENCE_S
+    limit_patience_s: float = LIMIT_PATIENCE_S
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -97,10 +101,11 @@ class BatchOptions:
         retries = self.max_retries
         if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
             raise OptionError(f"max_retries must be a whole number, 0 or more, not {retries!r}.")
-        patience_s = self.outage_patience_s
-        is_number = isinstance(patience_s, (int, float)) and not isinstance(patience_s, bool)
-        if not (is_number and 0 <= patience_s < math.inf):
-            raise OptionError(f"outage_patience_s must be a number of seconds, 0 or more, not {patience_s!r}.")
+        for name in ("outage_patience_s", "limit_patience_s"):
+            patience_s = getattr(self, name)
+            is_number = isinstance(patience_s, (int, float)) and not isinstance(patience_s, bool)
+            if not (is_number and 0 <= patience_s < math.inf):
+                raise OptionError(f"{name} must be a number of seconds, 0 or more, not {patience_s!r}.")
         if not callable(self.progress) and not isinstance(self.progress, bool):
             raise OptionError(f"progress must be True, False or a callable, not {self.progress!r}.")
 
@@ -121,13 +126,16 @@ class BatchOptions:
         own = {name: value for name, value in keywords.items() if name in names and value is not None}
         return cls(**own), {name: value for name, value in keywords.items() if name not in names}
 
-    def plan(self, chat: Chat, given: CallOptions, budget: Budget | None = None) -> BatchPlan:
+    def plan(
+        self, chat: Chat, given: CallOptions, budget: Budget | None = None, limits: ProcessLimits | None = None
+    ) -> BatchPlan:
         """Make the plan for these options; nothing is sent.
 
         Args:
             chat: The chat that will send the requests.
             given: Model, sampling options and so on of each call.
             budget: The budget of another run, to continue it; None: a new one.
+            limits: What runs learn of servers, for all that share it; None: those of the process.
 
         Raises:
             BadInputError: An argument cannot be used.
@@ -158,21 +166,24 @@ class BatchOptions:
         return BatchPlan(
             call=call,
             system=given.system or settings.system,
-            limiter=Limiter(
+            limiter=RunLimiter(
                 concurrency=concurrency,
                 requests_per_minute=self.requests_per_minute,
                 tokens_per_minute=self.tokens_per_minute,
-                max_concurrency=min(_MAX_AUTO_CONCURRENCY, most) if concurrency == "auto" else concurrency,
+                budget=budget
+                or Budget(
+                    max_cost_usd=self.max_cost_usd,
+                    max_total_tokens=self.max_total_tokens,
+                    max_tokens=call.request.options.max_tokens,
+                    priced=call.priced,
+                ),
+                home=(limits or shared_limits()).home(
+                    call.provider.endpoint, call.request.model, max_concurrency=min(_MAX_AUTO_CONCURRENCY, most)
+                ),
                 share=lambda: chat.http.limit.share,
-            ),
-            budget=budget
-            or Budget(
-                max_cost_usd=self.max_cost_usd,
-                max_total_tokens=self.max_total_tokens,
-                max_tokens=call.request.options.max_tokens,
-                priced=call.priced,
             ),
             store=chat.store if self.store else None,
             is_fresh=self.fresh,
             outage_patience_s=self.outage_patience_s,
+            limit_patience_s=self.limit_patience_s,
         )

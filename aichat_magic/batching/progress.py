@@ -20,6 +20,7 @@ class Progress:
         hits: Rows answered from the store, and duplicates of another row of this run.
         errors: Rows that failed.
         missing: Rows with a missing value: they send nothing.
+        cut: Rows whose reply was cut by a limit of its tokens, such as `max_tokens`.
         calls: Requests sent, including retries.
         in_flight: Requests in flight now.
         concurrency: Current limit of requests in flight.
@@ -27,6 +28,8 @@ class Progress:
         elapsed_s: Seconds since the run began.
         away_s: Seconds since the server became unreachable; 0 while it can be reached.
         try_every_s: Seconds between two attempts to reach it.
+        pause_s: Seconds until the next call is sent, if all of them wait because of the server; else 0.
+        pause_reason: ``"limit"``: its limit is reached; ``"loading"``: it is loading the model; empty: no call waits.
         is_last: Whether the run is over.
     """
 
@@ -35,6 +38,7 @@ class Progress:
     hits: int = 0
     errors: int = 0
     missing: int = 0
+    cut: int = 0
     calls: int = 0
     in_flight: int = 0
     concurrency: int = 0
@@ -42,6 +46,8 @@ class Progress:
     elapsed_s: float = 0.0
     away_s: float = 0.0
     try_every_s: float = 0.0
+    pause_s: float = 0.0
+    pause_reason: str = ""
     is_last: bool = False
 
     def facts(self) -> tuple[tuple[str, str], ...]:
@@ -53,10 +59,13 @@ class Progress:
             ("rows", f"{self.done:,}" + (f" of {self.rows:,}" if self.rows not in (None, self.done) else "")),
             ("time", f"{self.elapsed_s:.1f} s, {rate:,.{0 if rate >= 100 else 1}f} rows/s"),
             ("calls", f"{self.calls:,}"),
-            ("tokens", f"{usage.input_tokens or 0:,} + {usage.output_tokens or 0:,}"),
+            (
+                "tokens",
+                f"{usage.input_tokens or 0:,} + {usage.output_tokens or 0:,}{usage.details and f' ({usage.details})'}",
+            ),
             ("cost", cost),
         ]
-        others = (("hits", self.hits), ("missing", self.missing), ("errors", self.errors))
+        others = (("hits", self.hits), ("missing", self.missing), ("cut", self.cut), ("errors", self.errors))
         return (*found, *((name, f"{count:,}") for name, count in others if count))
 
     def __str__(self) -> str:

@@ -17,6 +17,7 @@ from ..text.terminal import terminal_width, write_to
 # A line that is wrapped at the edge of the window cannot be redrawn. This width fits into a narrow notebook.
 _BAR_WIDTH = 72
 _BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{remaining} left, {rate_fmt}{postfix}]"
+_PAUSES = {"limit": "limit of the server reached", "loading": "the server is loading the model"}
 _OUTAGE_BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} [{desc}]"
 
 
@@ -71,12 +72,18 @@ class ProgressBar:
         usage = progress.usage
         facts = [f"{(usage.input_tokens or 0) + (usage.output_tokens or 0):,} tokens"]
         facts += [money(usage.cost_usd)] if usage.cost_usd is not None else []
-        facts += [f"{n:,} {name}" for name, n in (("hits", progress.hits), ("errors", progress.errors)) if n]
-        is_outage, was_outage = progress.away_s >= 1, self._is_outage
+        facts += [
+            f"{n:,} {name}"
+            for name, n in (("hits", progress.hits), ("cut", progress.cut), ("errors", progress.errors))
+            if n
+        ]
+        is_outage, was_outage = progress.away_s >= 1 or bool(progress.pause_reason), self._is_outage
         self._is_outage = is_outage
         if self._n_rows is not None:
             self._bar.bar_format = _OUTAGE_BAR if is_outage else _BAR
         outage = f"network away for {progress.away_s:.0f} s, trying every {progress.try_every_s:.0f} s"
+        if progress.away_s < 1:
+            outage = f"{_PAUSES.get(progress.pause_reason, '')}, next call in {progress.pause_s:.0f} s"
         self._bar.set_description_str(outage if is_outage else "", refresh=False)
         self._bar.set_postfix_str(", ".join(facts), refresh=False)
         self._bar.update(progress.done - self._bar.n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import heapq
 import math
 from collections import deque
@@ -16,16 +17,32 @@ from ..core.errors import (
     DeadlineError,
     EmptyReplyError,
     IncompleteReplyError,
+    ModelLoadingError,
+    NoCapacityError,
     ProviderError,
+    QuotaError,
+    RateLimitError,
     TooManyOpenFilesError,
 )
 from ..core.messages import Message
+from ..text.numbers import time_span
+from .leases import NO_VERDICT, Verdict
 from .outages import MOST_OUTAGES, Outages
+from .refusals import Refusals, quota_text
 
 # After so many failures in a row without a retry left, the server counts as down, and the run stops.
 _MAX_FAILURES_IN_A_ROW = 20
 # So many calls in a row that find no file descriptor use no attempt; each of them has waited for some seconds.
 _MAX_UNSENT_IN_A_ROW = 500
+# After so many timeouts of calls that were alone with the server, it may have stopped to answer.
+_MAX_LONE_TIMEOUTS = 2
+# A row that is refused so often for its pace, while others are admitted, is too large for the limit.
+_MAX_LONE_REFUSALS = 12
+# From so many on, it counts as that, too, if it is the last one.
+_LONE_REFUSALS = 3
+# So many refusals in a row that ask for a wait beyond the cap: it is not about one row.
+_MAX_LONG_WAITS = 5
+_LONG_WAIT_RETRY_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +58,9 @@ class PendingRequest:
         sent_at: When the last attempt was sent, in seconds of the run's clock.
         lone_failures: How often its connection failed while others were answered.
         outages: How many outages it has met.
+        refusals: How often it was refused for its pace, while others were admitted.
+        replies_before: Replies of the run when it was last refused for its pace; None: it was not.
+        lacks_capacity: Whether there was no capacity for it at the tier that was asked for.
     """
 
     number: int
@@ -51,6 +71,9 @@ class PendingRequest:
     sent_at: float = 0.0
     lone_failures: int = 0
     outages: int = 0
+    refusals: int = 0
+    replies_before: int | None = None
+    lacks_capacity: bool = False
 
 
 class QueueOwner(Protocol):
@@ -80,8 +103,11 @@ class RequestQueue:
         policy: RetryPolicy,
         *,
         patience_s: float,
+        limit_patience_s: float,
         clock: Callable[[], float],
         random: Callable[[], float],
+        has_other_tier: bool = False,
+        local_time: Callable[[], datetime.datetime] = datetime.datetime.now,
     ) -> None:
         """Create an empty queue.
 
@@ -89,20 +115,31 @@ class RequestQueue:
             owner: The run.
             policy: When and how often a request is retried.
             patience_s: Longest total time of outages, in seconds, >= 0.
+            limit_patience_s: Longest time in which every call is refused for its pace, in seconds, >= 0.
             clock: Monotonic clock, in seconds.
             random: Source of uniform numbers in [0, 1), for the jitter of waits.
+            has_other_tier: Whether requests without capacity are sent at another tier at once.
+            local_time: Returns the time of day, to say when a limit is free again.
         """
         self._owner = owner
         self._policy = policy
         self._clock = clock
         self._random = random
+        self._limit_patience_s = limit_patience_s
+        self._has_other_tier = has_other_tier
+        self._local_time = local_time
         self.ready: deque[PendingRequest] = deque()
         self.outages: Outages[PendingRequest] = Outages(patience_s)
         self._later: list[tuple[float, int, PendingRequest]] = []
         self._retries = RetryBudget()
         self._failures_in_a_row = 0
         self._unsent_in_a_row = 0
-        self._has_replies = False
+        self._long_waits_in_a_row = 0
+        self._lone_timeouts = 0
+        self._answered_at = clock()
+        self._patience_s = patience_s
+        self._refusals = Refusals()
+        self._n_replies = 0
         self._is_closed = False
 
     @property
@@ -140,7 +177,7 @@ class RequestQueue:
         """
         now, outages = self._clock(), self.outages
         while self._later and self._later[0][0] <= now:
-            self.ready.append(heapq.heappop(self._later)[2])
+            self.ready.appendleft(heapq.heappop(self._later)[2])  # it has waited long enough
         if now < outages.next_at or self._is_closed:
             return None
         request = outages.take_probe() if outages.probe is None else None
@@ -176,20 +213,29 @@ class RequestQueue:
         """Note that a request has its reply."""
         self._answered(request)
         self._failures_in_a_row = 0
-        self._has_replies = True
+        self._long_waits_in_a_row = 0
+        self._n_replies += 1
+        self._refusals.succeeded()
         self._retries.earn()
 
-    def failed(self, request: PendingRequest, error: AichatError, *, others_in_flight: int) -> None:
+    def failed(
+        self, request: PendingRequest, error: AichatError, *, others_in_flight: int, verdict: Verdict = NO_VERDICT
+    ) -> None:
         """Retry, hold or give up a request whose call has failed.
 
         Args:
             request: The request.
             error: Its error.
             others_in_flight: Other calls that are in flight.
+            verdict: What its failure means to the limiter.
         """
         outages = self.outages
         if isinstance(error, TooManyOpenFilesError):
             self._unsent(request, error)
+            return
+        if isinstance(error, (RateLimitError, ModelLoadingError)):
+            self._answered(request)
+            self._refused(request, error, verdict, is_last=not (others_in_flight or self.ready or self._later))
             return
         is_late = isinstance(error, DeadlineError)
         # A response that breaks off shows that the server is there, unless others fail at the same time.
@@ -210,7 +256,7 @@ class RequestQueue:
             request.outages += 1
             self.put_back(request)
         elif is_late:
-            self._fail(request, error)
+            self._late(request, error, others_in_flight, verdict)
         elif outages.probe is request and isinstance(error, IncompleteReplyError):
             self._end_outage()  # the server is there
             self._fail(request, error)
@@ -219,18 +265,92 @@ class RequestQueue:
 
     def _fail(self, request: PendingRequest, error: AichatError) -> None:
         """Retry a request later, give it up, or stop the run."""
-        if not (self._has_replies and isinstance(error, EmptyReplyError)):  # the server is up: the row has no answer
+        if not (self._n_replies and isinstance(error, EmptyReplyError)):  # the server is up: the row has no answer
             self._failures_in_a_row += 1
         wait_s = next_wait_s(error, request.attempt, self._policy, self._random)
-        if wait_s is not None and not self._is_closed and self._retries.spend():
+        if wait_s is not None and self._retries.spend():
             self._send_later(request, wait_s)
-        else:
-            give_up(error, request.attempt, self._policy)
-            # A row that has used up its attempts may be the only one that fails; one given up at its first is not.
-            is_early = wait_s is not None or (error.is_retryable and request.attempt == 1)
-            if error.is_fatal or (is_early and self._failures_in_a_row >= _MAX_FAILURES_IN_A_ROW):
-                self._owner.stop(error)
+            return
+        if not error.is_retryable and (final := self._refusals.final_error(error)) is not None:
+            self._stop(request, final)
+            return
+        give_up(error, request.attempt, self._policy)
+        # A row that has used up its attempts may be the only one that fails; one given up at its first is not.
+        is_early = wait_s is not None or (error.is_retryable and request.attempt == 1)
+        if is_early and self._failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
+            self._owner.stop(error)
+        self._owner.finish(request, error)
+
+    def _stop(self, request: PendingRequest, error: AichatError, why: str = "") -> None:
+        """Stop the run because of an error that would meet every row; the row of this one stays pending."""
+        if isinstance(error, QuotaError) and error.retry_after_s:
+            why = quota_text(error.retry_after_s, self._local_time())
+        if why:
+            error.args = (f"{error} {why}", *error.args[1:])
+        request.attempt -= 1
+        self._owner.stop(error)
+
+    def _refused(
+        self, request: PendingRequest, error: RateLimitError | ModelLoadingError, verdict: Verdict, *, is_last: bool
+    ) -> None:
+        """Send a request again that came too soon: this uses neither an attempt of the row nor a retry of the run."""
+        request.attempt -= 1
+        if self._is_closed:
+            return  # the row stays pending
+        if self._has_other_tier and isinstance(error, NoCapacityError) and not request.lacks_capacity:
+            request.lacks_capacity = True
+            self.put_back(request)
+            return
+        were_others_admitted = request.replies_before is not None and self._n_replies > request.replies_before
+        request.replies_before = self._n_replies
+        request.refusals += were_others_admitted or request.refusals >= _LONE_REFUSALS
+        wait_s, policy = error.retry_after_s, self._policy
+        is_loading = isinstance(error, ModelLoadingError)
+        patience_s = policy.loading_patience_s if is_loading else self._limit_patience_s
+        if wait_s is not None and wait_s > policy.retry_after_cap_s:
+            self._wait_too_long(request, error, wait_s, is_alone=were_others_admitted, is_last=is_last)
+        elif verdict.stuck_s >= patience_s:
+            name = "" if is_loading else ", as long as limit_patience_s allows"
+            self._stop_refused(error, f"No call was admitted for {time_span(verdict.stuck_s)}{name}.")
+        elif request.refusals > _MAX_LONE_REFUSALS:
+            text = f"{error} It was refused {request.refusals} times while others were admitted."
+            error.args = (text, *error.args[1:])
             self._owner.finish(request, error)
+        else:
+            jitter_s = backoff_s(request.refusals + 1, base_s=policy.base_s, cap_s=policy.cap_s, random=self._random)
+            self._send_later(request, jitter_s if wait_s is None else wait_s + min(jitter_s, policy.base_s))
+
+    def _wait_too_long(
+        self, request: PendingRequest, error: AichatError, wait_s: float, *, is_alone: bool, is_last: bool
+    ) -> None:
+        """Stop the run if the server wants no calls for hours; if it is this row alone, give the row up."""
+        self._long_waits_in_a_row += _MAX_LONG_WAITS if is_last else 1
+        if is_alone:
+            give_up(error, request.attempt + 1, self._policy)
+            self._owner.finish(request, error)
+        elif self._long_waits_in_a_row >= _MAX_LONG_WAITS:
+            self._stop_refused(error, quota_text(wait_s, self._local_time()))
+        else:
+            self._send_later(request, _LONG_WAIT_RETRY_S)
+
+    def _stop_refused(self, error: AichatError, why: str) -> None:
+        """Stop the run because the server refuses every call for its pace; no row is lost."""
+        error.args = (f"{error} {why}", *error.args[1:])
+        self._owner.stop(error)
+
+    def _late(self, request: PendingRequest, error: AichatError, others_in_flight: int, verdict: Verdict) -> None:
+        """Send a request again that has timed out, unless the row or the server is to blame."""
+        self._lone_timeouts = 0 if others_in_flight else self._lone_timeouts + 1
+        silent_s = self._clock() - self._answered_at
+        if self._lone_timeouts >= _MAX_LONE_TIMEOUTS and silent_s >= self._patience_s and self.outages.has_answered:
+            self._stop(
+                request, error, f"Nothing was answered for {time_span(silent_s)}, longer than outage_patience_s."
+            )
+        elif verdict.is_excused:
+            request.attempt -= 1
+            self.put_back(request)
+        else:
+            self._fail(request, error)
 
     def _unsent(self, request: PendingRequest, error: AichatError) -> None:
         """Send a request again later: there was no file descriptor for it, which says nothing about row and server."""
@@ -273,7 +393,8 @@ class RequestQueue:
 
     def _answered(self, request: PendingRequest) -> None:
         """Note that the server has answered: whatever failed before is explained."""
-        self._unsent_in_a_row = 0
+        self._unsent_in_a_row = self._lone_timeouts = 0
+        self._answered_at = self._clock()
         self.outages.has_answered = True
         # In an outage, a call that was sent before it shows nothing: a server that restarts answers those first.
         if self.outages.is_suspected and not (self.outages.is_on and request.sent_at < self.outages.began_at):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from ..core.errors import AichatError
 from ..core.messages import FinishReason, Reply
@@ -21,19 +21,25 @@ class BatchResults:
 
     Attributes:
         replaced: Number of replies in which invalid characters were replaced.
+        cut: Numbers of the requests whose reply was cut by a limit of its tokens.
     """
 
     def __init__(self) -> None:
         """Create an empty collection."""
         self._texts: list[str | None] = []
-        # Pairs of model and finish_reason: a run has few of them.
-        self._pair_numbers: dict[tuple[str, FinishReason], int] = {}
-        self._pairs: list[tuple[str, FinishReason]] = []
-        self._pair_of = array("L")
+        # Model, its version and finish_reason: a run has few combinations of them.
+        self._kind_numbers: dict[tuple[str, str, FinishReason], int] = {}
+        self._kinds: list[tuple[str, str, FinishReason]] = []
+        self._kind_of = array("L")
         self._input, self._output, self._cached = array("q"), array("q"), array("q")
+        self._reasoning, self._written = array("q"), array("q")
+        # By number, for the requests that have them: in most runs none has.
+        self._thinking: dict[int, str] = {}
+        self._logprobs: dict[int, Any] = {}
         self._cost_usd, self._elapsed_s = array("d"), array("d")
         self._errors: dict[int, AichatError] = {}
         self.replaced = 0
+        self.cut: set[int] = set()
 
     def __len__(self) -> int:
         """Return how many requests were added."""
@@ -42,10 +48,12 @@ class BatchResults:
     def add(self) -> int:
         """Add a request without a result, and return its number."""
         self._texts.append(None)
-        self._pair_of.append(0)
+        self._kind_of.append(0)
         self._input.append(_UNKNOWN)
         self._output.append(_UNKNOWN)
         self._cached.append(_UNKNOWN)
+        self._reasoning.append(_UNKNOWN)
+        self._written.append(_UNKNOWN)
         self._cost_usd.append(math.nan)
         self._elapsed_s.append(0.0)
         return len(self._texts) - 1
@@ -62,20 +70,30 @@ class BatchResults:
         usage = reply.usage
         self._texts[number] = text = fit(reply.text)
         self.replaced += text is not reply.text
-        self._pair_of[number] = self._pair_number(reply.model, reply.finish_reason)
+        self._kind_of[number] = self._kind_number(reply.model, reply.model_version, reply.finish_reason)
         self._input[number] = _to_column(usage.input_tokens)
         self._output[number] = _to_column(usage.output_tokens)
         self._cached[number] = _to_column(usage.cached_tokens)
+        if usage.reasoning_tokens is not None:
+            self._reasoning[number] = _to_column(usage.reasoning_tokens)
+        if usage.cache_write_tokens is not None:
+            self._written[number] = _to_column(usage.cache_write_tokens)
         if usage.cost_usd is not None:
             self._cost_usd[number] = usage.cost_usd
         self._elapsed_s[number] = reply.elapsed_s
+        if reply.finish_reason == "length":
+            self.cut.add(number)
+        if reply.thinking:
+            self._thinking[number] = reply.thinking
+        if reply.logprobs is not None:
+            self._logprobs[number] = reply.logprobs
 
     def __getitem__(self, number: int) -> Reply | AichatError | None:
         """Return the reply or the error of a request; None while there is none."""
         text = self._texts[number]
         if text is None:
             return self._errors.get(number)
-        model, finish_reason = self._pairs[self._pair_of[number]]
+        model, model_version, finish_reason = self._kinds[self._kind_of[number]]
         cost_usd = self._cost_usd[number]
         return Reply(
             text=text,
@@ -84,10 +102,15 @@ class BatchResults:
                 input_tokens=_from_column(self._input[number]),
                 output_tokens=_from_column(self._output[number]),
                 cached_tokens=_from_column(self._cached[number]),
+                cache_write_tokens=_from_column(self._written[number]),
+                reasoning_tokens=_from_column(self._reasoning[number]),
                 cost_usd=None if math.isnan(cost_usd) else cost_usd,
             ),
             finish_reason=finish_reason,
             elapsed_s=self._elapsed_s[number],
+            thinking=self._thinking.get(number, ""),
+            model_version=model_version,
+            logprobs=self._logprobs.get(number),
         )
 
     def text(self, number: int) -> str | None:
@@ -114,13 +137,13 @@ class BatchResults:
                 created[number] = found = self[number]
                 yield found
 
-    def _pair_number(self, model: str, finish_reason: FinishReason) -> int:
-        """Return the number of a pair of model and finish reason."""
-        pair = self._pair_numbers.get((model, finish_reason))
-        if pair is None:
-            pair = self._pair_numbers[model, finish_reason] = len(self._pairs)
-            self._pairs.append((model, finish_reason))
-        return pair
+    def _kind_number(self, model: str, version: str, finish_reason: FinishReason) -> int:
+        """Return the number of a combination of model, version and finish reason."""
+        kind = self._kind_numbers.get((model, version, finish_reason))
+        if kind is None:
+            kind = self._kind_numbers[model, version, finish_reason] = len(self._kinds)
+            self._kinds.append((model, version, finish_reason))
+        return kind
 
 
 def _to_column(count: int | None) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ERROR_KINDS = 5
+_ROWS_NAMED = 5
 _WIDTH = 79
 # The attribute of a frame that names its error columns that a run has written.
 _ERROR_COLUMNS = "_aichat_error_columns"
@@ -38,16 +39,21 @@ class BatchRun:
     Attributes:
         replies: A `Reply` for each row, in order; None where there is none.
         errors: The error of each failed row, by position.
+        introduction: What to know of the model, if the process has not been told before; else empty.
     """
 
-    def __init__(self, runner: BatchRunner, again: Callable[[], BatchRun], index: Any = None) -> None:
+    def __init__(
+        self, runner: BatchRunner, again: Callable[[], BatchRun], index: Any = None, *, introduction: str = ""
+    ) -> None:
         """Create the result of a run.
 
         Args:
             runner: The runner of its rows.
             again: Runs the same rows again, without those that are done.
             index: Labels of the rows for `frame`; default: their positions.
+            introduction: What to know of the model.
         """
+        self.introduction = introduction
         self._runner = runner
         self._run_again = again
         self._index = index
@@ -163,9 +169,27 @@ class BatchRun:
         """Return what was sent otherwise than asked, one line each, such as an option that the server refused."""
         return list(self._runner.remarks)
 
+    @property
+    def cut(self) -> list[int]:
+        """Return the positions of the rows whose reply was cut by a limit of its tokens, such as `max_tokens`."""
+        return self._runner.cut_rows()
+
     def remarks(self) -> list[str]:
         """Return remarks on the replies for the user, one line each."""
-        return [*self.sent_otherwise, *replaced_line(self.replaced)]
+        return [*self.sent_otherwise, *replaced_line(self.replaced), *self._cut_line()]
+
+    def _cut_line(self) -> list[str]:
+        """Return the line that counts and names the rows that were cut; an empty list for none."""
+        if not (rows := self.cut):
+            return []
+        most = self._runner.max_tokens
+        limit = "the provider's limit of tokens" if most is None else f"max_tokens={most}"
+        names = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", ..." if len(rows) > _ROWS_NAMED else "")
+        return [
+            f"{len(rows):,} of {len(self):,} replies {'was' if len(rows) == 1 else 'were'} cut at {limit}: row"
+            f"{'' if len(rows) == 1 else 's'} {names}. For whole ones, run df.iloc[run.cut] again with a larger "
+            f"max_tokens (run: ....aichat.last_run)."
+        ]
 
     def stop_error(self) -> BatchStoppedError | None:
         """Return the error to raise if the run was stopped or no row was answered; else None."""
@@ -185,8 +209,15 @@ class BatchRun:
         """Run again. Rows with a reply keep it; failed and pending ones are sent."""
         return self._run_again()
 
-    def frame(self) -> pd.DataFrame:
-        """Return a DataFrame with reply, error, model, finish_reason, tokens, cost and seconds of each row."""
+    def frame(self, *, thinking: bool = False) -> pd.DataFrame:
+        """Return a DataFrame with reply, error, model, finish_reason, tokens, cost and seconds of each row.
+
+        `model_version` is the model's name as the server resolved it; `reasoning_tokens` are a part of `output_tokens`,
+        `cached_tokens` and `cache_write_tokens` of `input_tokens`.
+
+        Args:
+            thinking: Whether there is a column with the models' thinking, also for replies from the store.
+        """
         import pandas as pd
 
         outcomes = list(self.outcomes())
@@ -199,28 +230,34 @@ class BatchRun:
         return pd.DataFrame(
             {
                 "reply": column("string", lambda reply: reply.text),
+                **({"thinking": column("string", lambda reply: fit(reply.thinking) or None)} if thinking else {}),
                 "error": pd.array(errors, dtype="string"),
                 "model": column("string", lambda reply: reply.model),
+                "model_version": column("string", lambda reply: reply.model_version or None),
                 "finish_reason": column("string", lambda reply: reply.finish_reason),
                 "input_tokens": column("Int64", lambda reply: reply.usage.input_tokens),
                 "output_tokens": column("Int64", lambda reply: reply.usage.output_tokens),
+                "reasoning_tokens": column("Int64", lambda reply: reply.usage.reasoning_tokens),
+                "cached_tokens": column("Int64", lambda reply: reply.usage.cached_tokens),
+                "cache_write_tokens": column("Int64", lambda reply: reply.usage.cache_write_tokens),
                 "cost_usd": column("Float64", lambda reply: reply.usage.cost_usd),
                 "elapsed_s": column("Float64", lambda reply: reply.elapsed_s),
             },
             index=self._index,
         )
 
-    def to_parquet(self, path: Any, **options: Any) -> None:
+    def to_parquet(self, path: Any, *, thinking: bool = False, **options: Any) -> None:
         """Write `frame` to a Parquet file.
 
         Args:
             path: Path of the file.
+            thinking: Whether there is a column with the models' thinking.
             **options: Options of `pandas.DataFrame.to_parquet`.
 
         Raises:
             ImportError: pandas finds no Parquet engine; the message says which one to install.
         """
-        self.frame().to_parquet(path, **options)
+        self.frame(thinking=thinking).to_parquet(path, **options)
 
     def summary(self) -> str:
         """Return one line: rows, rate, tokens, cost, hits, errors."""
@@ -231,9 +268,13 @@ class BatchRun:
         lines = [f"<BatchRun {self.summary()}>"]
         if self.stopped_by is not None:
             lines.append(f"- stopped: {self.stopped_by}")
-        lines += [f"- {remark}" for remark in self.remarks()]
+        lines += [f"- {remark}" for remark in self._notes()]
         lines += [f"- {count:,} x {kind}: {text}" for kind, count, text in self._error_kinds()]
         return wrapped(terminal_text("\n".join(lines)), _WIDTH)
+
+    def _notes(self) -> list[str]:
+        """Return the remarks, after what to know of the model."""
+        return [*filter(None, (self.introduction,)), *self.remarks()]
 
     def _error_kinds(self) -> list[tuple[str, int, str]]:
         """Return the kinds of errors, the most frequent first, each with its count and its first message."""
@@ -265,7 +306,7 @@ class BatchRun:
             html.append(f"<div>{pictures}</div>")
         if self.stopped_by is not None:
             html.append(Note(f"Stopped: {self.stopped_by}")._repr_mimebundle_()["text/html"])
-        html += [Note(remark)._repr_mimebundle_()["text/html"] for remark in self.remarks()]
+        html += [Note(remark)._repr_mimebundle_()["text/html"] for remark in self._notes()]
         if kinds := self._error_kinds():
             table = Table("Errors", ("kind", "rows", "the first says"), tuple(kinds), "")
             html.append(table._repr_mimebundle_()["text/html"])
@@ -350,7 +391,8 @@ def run_rows(
     plan = options.plan(chat, given, budget)
     show = progress_bar(options.progress, n_rows)
     runner = BatchRunner(chat, plan, make_rows(), n_rows=n_rows, on_progress=show, known=known)
-    result = BatchRun(runner, again, index)
+    introduction = chat.introductions.line(plan.call, is_relied_on=True) if n_rows else ""
+    result = BatchRun(runner, again, index, introduction=introduction)
     keep(result)
     interrupt: ChatInterrupt | None = None
     try:

@@ -12,16 +12,17 @@ import math
 import time
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..chat.chat import Call, Chat
 from ..core.answers import no_answer
-from ..core.errors import AichatError, BadInputError, BatchStoppedError
+from ..core.errors import AichatError, BadInputError, BatchStoppedError, NoCapacityError, UnexpectedError
 from ..core.messages import Reply, estimate_tokens
 from ..core.usage import Usage, UsageSum
-from .budget import Budget, Lease, counted_usage
+from .budget import Budget, counted_usage
+from .leases import UNSENT, Lease, Outcome, outcome_of
 from .ledger import RowLedger
-from .limiter import Outcome, outcome_of
 from .options import BatchPlan, Row
 from .progress import Progress, RowResult
 from .queue import PendingRequest, RequestQueue
@@ -34,9 +35,8 @@ _DRAIN_S = 10.0
 _LAST_WRITE_S = 0.5
 # How often a run checks whether calls are overdue, in seconds.
 _OVERDUE_CHECK_EVERY_S = 0.5
-# How often a run reports its progress during an outage, in seconds.
-_OUTAGE_PROGRESS_EVERY_S = 1.0
-_UNSENT = Outcome(latency_s=0.0, kind="lost")
+# How often a run reports its progress during an outage or a pause, in seconds.
+_PAUSE_PROGRESS_EVERY_S = 1.0
 
 
 class BatchRunner:
@@ -88,9 +88,17 @@ class BatchRunner:
         self._sleep = sleep
         self._progress_every_s = progress_every_s
         self._known = known
+        self._has_other_tier = plan.call.without_flex() is not None
         self._queue = RequestQueue(
-            self, plan.call.policy, patience_s=plan.outage_patience_s, clock=clock, random=chat.random
+            self,
+            plan.call.policy,
+            patience_s=plan.outage_patience_s,
+            limit_patience_s=plan.limit_patience_s,
+            clock=clock,
+            random=chat.random,
+            has_other_tier=self._has_other_tier,
         )
+        self._is_special = plan.limiter.budget.is_bounded or self._has_other_tier
         self._in_flight = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Task[None]] = set()
@@ -107,9 +115,19 @@ class BatchRunner:
         self.stopped_by: AichatError | None = None
 
     @property
+    def call(self) -> Call:
+        """Return the call that each row's is made from."""
+        return self._plan.call
+
+    @property
     def model(self) -> str:
         """Return the model as ``provider/model``."""
         return self._plan.call.model
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Return the user's limit of the tokens of each reply; None without one."""
+        return self._plan.call.request.options.max_tokens
 
     @property
     def usage(self) -> Usage:
@@ -119,7 +137,7 @@ class BatchRunner:
     @property
     def budget(self) -> Budget:
         """Return the budget, with what is spent of it."""
-        return self._plan.budget
+        return self._plan.limiter.budget
 
     # Results ----------------------------------------------------------------------------------------------------------
 
@@ -148,6 +166,10 @@ class BatchRunner:
         """Return the error of each failed row, by the row's position."""
         return self._rows.errors_by_row()
 
+    def cut_rows(self) -> list[int]:
+        """Return the rows whose reply was cut by a limit of its tokens."""
+        return self._rows.cut_rows()
+
     @property
     def pending(self) -> int:
         """Return the number of rows that were read and are not done."""
@@ -166,12 +188,14 @@ class BatchRunner:
         """Return the current progress."""
         rows, now = self._rows, self._clock()
         away_s = self._queue.outages.away_s(now)
+        pause_s, reason = (0.0, "") if is_last else self._plan.limiter.pause
         return Progress(
             rows=self._n_rows if self._n_rows is not None else (len(rows) if rows.is_read else None),
             done=rows.done,
             hits=rows.hits,
             errors=rows.errors,
             missing=rows.missing,
+            cut=rows.cut,
             calls=self.calls,
             in_flight=self._in_flight,
             concurrency=self._plan.limiter.concurrency,
@@ -179,6 +203,8 @@ class BatchRunner:
             elapsed_s=self.elapsed_s or now - self._began_at,
             away_s=away_s,
             try_every_s=self._queue.outages.probe_every_s if away_s else 0.0,
+            pause_s=pause_s,
+            pause_reason=reason if pause_s >= 1 else "",
             is_last=is_last,
         )
 
@@ -205,6 +231,7 @@ class BatchRunner:
                     await _end_tasks(self._saver.tasks, patience_s)
             await self._chat.http.close_idle()
             self._known = None
+            self._plan.limiter.close()
             self.elapsed_s = self._clock() - self._began_at
             self._report_progress(is_last=True)
         if self._crash is not None:
@@ -243,9 +270,9 @@ class BatchRunner:
     def _next_at(self) -> float:
         """Return the time at which there will be something to do, if nothing changes before."""
         next_at = self._queue.next_at
-        if self._queue.outages.is_on and self._on_progress is not None:
+        if self._on_progress is not None and (self._queue.outages.is_on or self._plan.limiter.pause[0] >= 1):
             self._report_progress()
-            next_at = min(next_at, self._clock() + _OUTAGE_PROGRESS_EVERY_S)
+            next_at = min(next_at, self._clock() + _PAUSE_PROGRESS_EVERY_S)
         return next_at
 
     async def _wait_for_change(self, until: float) -> None:
@@ -275,8 +302,7 @@ class BatchRunner:
         """Start other workers in place of those with an overdue call, as long as requests are ready."""
         while self._queue.ready:
             await self._sleep(_OVERDUE_CHECK_EVERY_S)
-            if self._plan.limiter.has_overdue:
-                self._start_workers()
+            self._start_workers()
 
     def _start_task(self, work: Any, group: set[asyncio.Task[None]]) -> None:
         """Start a coroutine as a task of a set; an exception in it ends the run."""
@@ -339,21 +365,20 @@ class BatchRunner:
 
     async def _send(self, request: PendingRequest, *, is_probe: bool = False) -> None:
         """Make one attempt of a request, as soon as budget and limiter allow it."""
-        limiter, budget = self._plan.limiter, self._plan.budget
+        limiter = self._plan.limiter
         try:
             call = self._plan.call.with_messages(request.messages)
         except BadInputError as error:
             self.finish(request, error)
             return
-        tokens = estimate_tokens(request.messages) if budget.is_bounded or limiter.counts_tokens else 0
-        lease: Lease | None = None
-        if budget.is_bounded:
-            lease = await budget.acquire(tokens)
-            if lease is None:
-                if not self._is_stopped:
-                    self.stop(BatchStoppedError(budget.shortfall(tokens)))
-                return
-        await limiter.acquire(tokens)
+        if request.lacks_capacity:
+            call = call.without_flex() or call
+        tokens = estimate_tokens(request.messages) if limiter.counts_tokens else 0
+        lease = await limiter.acquire(tokens)
+        if lease is None:
+            if not self._is_stopped:
+                self.stop(BatchStoppedError(limiter.budget.shortfall(tokens)))
+            return
         if not self._is_stopped and (is_probe or not self._queue.outages.is_on):
             self._in_flight += 1
             try:
@@ -361,12 +386,10 @@ class BatchRunner:
             finally:
                 self._in_flight -= 1
             return
-        limiter.release(_UNSENT)
-        if lease is not None:
-            budget.report(lease, None)
+        limiter.report(lease, UNSENT)
         self._queue.put_back(request)
 
-    async def _attempt(self, request: PendingRequest, call: Call, lease: Lease | None) -> None:
+    async def _attempt(self, request: PendingRequest, call: Call, lease: Lease) -> None:
         """Make one attempt of a request; a reply is stored before it counts."""
         self._queue.sent(request)
         self.calls += 1
@@ -375,13 +398,19 @@ class BatchRunner:
             outcome = await self._chat.attempt(call)
         except AichatError as error:
             outcome = error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                self._plan.limiter.report(lease, UNSENT)
+                raise
+            outcome = UnexpectedError(f"Provider {call.provider.name!r} failed: it cancelled its own request.")
         took_s = outcome.elapsed_s if isinstance(outcome, Reply) else self._clock() - request.sent_at
-        self._plan.limiter.release(outcome_of(outcome, took_s))
-        if lease is not None:
-            used = counted_usage(outcome, request.messages, call.priced) if isinstance(outcome, Reply) else None
-            self._plan.budget.report(lease, used)
+        ended = outcome_of(outcome, took_s)
+        if self._is_special:
+            ended = self._special_outcome(outcome, ended, request, call)
+        verdict = self._plan.limiter.report(lease, ended)
         if not isinstance(outcome, Reply):
-            self._queue.failed(request, outcome, others_in_flight=self._in_flight - 1)
+            self._queue.failed(request, outcome, others_in_flight=self._in_flight - 1, verdict=verdict)
             self._report_progress()
             return
         self._tally.add(outcome.usage)
@@ -399,6 +428,16 @@ class BatchRunner:
         else:
             await self._saver.save(request, outcome, most=self._plan.limiter.max_concurrency - len(self._workers))
         self._report_progress()
+
+    def _special_outcome(
+        self, result: Reply | AichatError, ended: Outcome, request: PendingRequest, call: Call
+    ) -> Outcome:
+        """Return the outcome of an attempt in a run with a budget, or with another tier for want of capacity."""
+        if isinstance(result, Reply):
+            return replace(ended, usage=counted_usage(result, request.messages, call.priced))
+        if isinstance(result, NoCapacityError) and self._has_other_tier and not request.lacks_capacity:
+            return replace(ended, kind="error")  # it is sent again at once, at another tier
+        return ended
 
     async def _send_probe(self, request: PendingRequest) -> None:
         """Send a request to find out whether an outage is over."""

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import logging
 import random as randomlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from ..core.answers import no_answer
 from ..core.errors import AichatError, NoCapacityError, UnexpectedError
 from ..core.keys import KeyRing
 from ..core.messages import ChatRequest, Chunk, Message, PartialReply, Reply, StatusCallback
@@ -18,7 +20,6 @@ from ..core.options import CallOptions
 from ..core.prices import PriceList
 from ..core.secrets import Secret
 from ..core.settings import Settings, changed, is_reset, load_settings, setting_name
-from ..core.urls import host_of
 from ..core.usage import Usage
 from ..http.client import HttpClient
 from ..providers.base import AsyncProvider
@@ -26,10 +27,13 @@ from ..providers.registry import Registry
 from ..store.base import ReplyStore
 from ..store.sqlite import open_store
 from ..text.words import shorten
+from .notices import ContextSizes, Introductions, noticed
 from .retry import RetryPolicy, give_up, next_wait_s
 
 # Advised for flex, whose answers take longer (OpenAI, "Flex processing", 2026-11).
 _FLEX_TIMEOUT_S = 900.0
+# Without a handler, Python writes warnings of a logger to the error stream, each as a line.
+_log = logging.getLogger("aichat_magic")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +63,8 @@ class Call:
         """
         self.check()
         if self.is_at_home is None:
-            endpoint = self.provider.endpoint
-            preset = self.provider.presets.get(endpoint.provider)
-            is_at_home = preset is not None and host_of(preset.base_url) == endpoint.host
-            object.__setattr__(self, "is_at_home", is_at_home)  # as the __init__ of a frozen class does
+            # As the __init__ of a frozen class does.
+            object.__setattr__(self, "is_at_home", self.provider.is_at_home)
 
     def check(self) -> None:
         """Refuse a request that the provider cannot send."""
@@ -130,6 +132,7 @@ class Chat:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = randomlib.random,
+        say: Callable[[str], None] = _log.warning,
     ) -> None:
         """Create a chat with its dependencies.
 
@@ -141,12 +144,16 @@ class Chat:
             clock: Returns monotonic seconds.
             sleep: Waits a number of seconds.
             random: Returns uniform numbers in [0, 1), for the jitter of waits.
+            say: Called with a line for a user who has no view of the reply, as in a script.
         """
         self.http = http or HttpClient()
         self.registry = registry or Registry(self.http)
         self._clock = clock
         self._sleep = sleep
         self.random = random
+        self.say = say
+        self.introductions = Introductions()
+        self.contexts = ContextSizes()
         self._store = store
         self._load = settings
         self._set: dict[str, str] = {}
@@ -237,29 +244,42 @@ class Chat:
             prices=PriceList(settings.prices),
         )
 
-    async def ask(self, call: Call, *, status: StatusCallback | None = None) -> Reply:
+    async def ask(self, call: Call, *, status: StatusCallback | None = None, is_viewed: bool = False) -> Reply:
         """Send a request, try again where that can help, and return the whole reply.
 
         Args:
             call: The request and its provider.
             status: Called with the progress: ``(text, done, total)``.
+            is_viewed: Whether a view shows the reply with its notice, so that nothing need be said.
 
         Returns:
             The reply.
 
         Raises:
+            EmptyReplyError: The reply holds no answer; the error has it.
             AichatError: The last error, if trying again cannot help or did not.
         """
         begin = self._clock()
         attempt = 0
+        spent: Usage | None = None
         while True:
             attempt += 1
+            failed: AichatError | None = None
             try:
                 reply = await self.attempt(call, status=status)
             except AichatError as error:
                 failed = error
             else:
-                return dataclasses.replace(reply, elapsed_s=self._clock() - begin, messages=call.request.messages)
+                # A reply without an answer is paid for, too.
+                spent = reply.usage if spent is None else spent + reply.usage
+                reply = dataclasses.replace(
+                    reply, usage=spent, elapsed_s=self._clock() - begin, messages=call.request.messages
+                )
+                failed = no_answer(reply, call.request.options, call.provider.name)
+            if failed is None:
+                if not is_viewed:
+                    self._introduce(call)
+                return self._with_notice(reply, call, is_viewed=is_viewed)
             if isinstance(failed, NoCapacityError) and (normal := call.without_flex()) is not None:
                 call = _at_normal_tier(normal, attempt, status)
                 continue
@@ -297,6 +317,8 @@ class Chat:
     ) -> AsyncGenerator[Chunk, None]:
         """Yield the reply in chunks and add each to `draft`. There is no retry after the first text.
 
+        After mere thinking there is one, and `draft` begins anew.
+
         Args:
             call: The request and its provider.
             draft: Collects the chunks; it belongs to the caller, so that an interrupt loses nothing.
@@ -306,8 +328,23 @@ class Chat:
             The chunks as they arrive.
 
         Raises:
+            EmptyReplyError: The reply has arrived and holds no answer; the error has it.
             AichatError: The last error; `draft` has everything that arrived before it.
         """
+        begin = self._clock()
+        async with contextlib.aclosing(self._chunks(call, draft, status)) as chunks:
+            async for chunk in chunks:
+                if chunk.text:
+                    self._introduce(call)
+                yield chunk
+        reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
+        self._with_notice(reply, call)
+
+    async def _chunks(
+        self, call: Call, draft: PartialReply, status: StatusCallback | None
+    ) -> AsyncGenerator[Chunk, None]:
+        """Yield the chunks of `stream`, and say nothing."""
+        begin = self._clock()
         attempt = 0
         while True:
             attempt += 1
@@ -323,24 +360,34 @@ class Chat:
             except Exception as error:
                 failed = error
             if failed is None:
-                return
-            if isinstance(failed, NoCapacityError) and not draft.text and (normal := call.without_flex()) is not None:
-                call = _at_normal_tier(normal, attempt, status)
-                continue
-            if draft.text:
+                reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
+                failed = no_answer(reply, call.request.options, call.provider.name)
+                if failed is None:
+                    return
+            elif draft.text:
                 raise _as_aichat_error(failed, call)
+            if isinstance(failed, NoCapacityError) and (normal := call.without_flex()) is not None:
+                call = _at_normal_tier(normal, attempt, status)
+                draft.restart()
+                continue
             await self._wait_or_raise(failed, call, attempt, status)
+            draft.restart()
 
     async def reply(
-        self, call: Call, draft: PartialReply, *, status: StatusCallback | None = None, show: Callable[[str], None]
+        self,
+        call: Call,
+        draft: PartialReply,
+        *,
+        status: StatusCallback | None = None,
+        show: Callable[[PartialReply], None],
     ) -> Reply:
-        """Stream the reply, show its text as it grows, and return the whole.
+        """Stream the reply, show it as it grows, and return the whole.
 
         Args:
             call: The request and its provider.
             draft: Collects the chunks.
             status: Called with the progress: ``(text, done, total)``.
-            show: Called with the text so far after each chunk.
+            show: Called with `draft` after each chunk of text or thinking.
 
         Returns:
             The reply.
@@ -349,11 +396,25 @@ class Chat:
             AichatError: The same errors as `stream`.
         """
         begin = self._clock()
-        async with contextlib.aclosing(self.stream(call, draft, status=status)) as chunks:
+        async with contextlib.aclosing(self._chunks(call, draft, status)) as chunks:
             async for chunk in chunks:
-                if chunk.text:
-                    show(draft.text)
-        return draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
+                if chunk.text or chunk.thinking:
+                    show(draft)
+        reply = draft.reply(model=call.model, elapsed_s=self._clock() - begin, messages=call.request.messages)
+        return self._with_notice(reply, call, is_viewed=True)
+
+    def _introduce(self, call: Call) -> None:
+        """Say what to know of a model, once."""
+        if line := self.introductions.line(call):
+            self.say(line)
+
+    def _with_notice(self, reply: Reply, call: Call, *, is_viewed: bool = False) -> Reply:
+        """Return a reply with its notice; say the first one of each model, unless a view shows it."""
+        self.contexts.learn(reply, call)
+        reply = noticed(reply, call)
+        if reply.notice and not is_viewed and self.introductions.is_first(call, "notice"):
+            self.say(f"{call.model}: {reply.notice}")
+        return reply
 
     async def _wait_or_raise(self, failed: Exception, call: Call, attempt: int, status: StatusCallback | None) -> None:
         """Wait as long as the policy says, or raise the error if there is no further attempt."""

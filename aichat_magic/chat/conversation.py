@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Unpack
 
-from ..core.errors import BadInputError
+from ..core.errors import BadInputError, ContextLengthError
 from ..core.messages import Image, Message, PartialReply, Reply, estimate_tokens
 from ..core.options import CallOptions, Options
 from ..core.settings import Settings
@@ -19,6 +20,8 @@ from .remarks import warn_of
 
 # Tokens kept free for the reply if `max_tokens` is not set.
 _RESERVED_TOKENS = 512
+_CELL_WAYS = "--new, %aichat undo, or %aichat set max_history_tokens N"
+_SCRIPT_WAYS = "undo(), reset(), or the setting max_history_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,29 @@ class History:
 
     messages: tuple[Message, ...]
     left_out: int
+
+    def length_advice(self, parts: Iterable[tuple[str, int]] = (), *, is_cell: bool = False) -> str:
+        """Return what takes the space of a request that is too long, and how to send less of it.
+
+        Args:
+            parts: Names and tokens of what is included in the prompt.
+            is_cell: Whether a cell has asked, which has other ways than a script.
+        """
+        n_tokens = estimate_tokens(self.messages)
+        turns = [message for message in self.messages[:-1] if message.role != "system"]
+        found: list[str] = []
+        if turns:
+            count = len(turns) // 2
+            ways = _CELL_WAYS if is_cell else _SCRIPT_WAYS
+            found.append(
+                f"the {f'{count} turns' if count > 1 else 'turn'} before the prompt about {estimate_tokens(turns):,} "
+                f"(to send less: {ways})"
+            )
+        if largest := max(parts, key=lambda part: part[1], default=None):
+            found.append(f"{largest[0]}, the largest of what is included, about {largest[1]:,}")
+        if not found:
+            found.append("nearly all are the prompt's own")
+        return f"Of about {n_tokens:,} tokens, {' and '.join(found)}."
 
 
 class Conversation:
@@ -125,8 +151,9 @@ class Conversation:
 
     async def ask_async(self, prompt: str, **options: Unpack[CallKeywords]) -> Reply:
         """Do the same as `ask` in asynchronous code."""
-        call = self._call(prompt, options)
-        reply = await self._sender().ask(call)
+        call, history = self._call(prompt, options)
+        with _length_advice(history):
+            reply = await self._sender().ask(call)
         warn_of(reply.remarks)
         self.keep(prompt, reply)
         return reply
@@ -146,12 +173,13 @@ class Conversation:
         Raises:
             AichatError: The call failed; no turn was kept.
         """
-        call = self._call(prompt, options)
+        call, history = self._call(prompt, options)
         draft = PartialReply()
-        for chunk in iterate(self._sender().stream(call, draft)):
-            warn_of(chunk.remarks)
-            if chunk.text:
-                yield chunk.text
+        with _length_advice(history):
+            for chunk in iterate(self._sender().stream(call, draft)):
+                warn_of(chunk.remarks)
+                if chunk.text:
+                    yield chunk.text
         self.keep(prompt, draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages))
 
     def place_of(self, cell_id: str) -> int | None:
@@ -239,16 +267,16 @@ class Conversation:
             turns=self._turns,
         )
 
-    def _call(self, prompt: str, keywords: CallKeywords) -> Call:
+    def _call(self, prompt: str, keywords: CallKeywords) -> tuple[Call, History]:
         """Return the call for the next prompt, with the model and the options of the conversation as defaults."""
         given = CallOptions.from_keywords(keywords)
-        call, _ = self.call(
+        call, history = self.call(
             prompt,
             dataclasses.replace(given, model=given.model or self.model, options=given.options.over(self.options)),
         )
         for line in call.notes:
             warnings.warn(line, UserWarning, stacklevel=3)
-        return call
+        return call, history
 
     def call(
         self, prompt: str, given: CallOptions, *, images: tuple[Image, ...] = (), place: int | None = None
@@ -272,7 +300,7 @@ class Conversation:
         history = self.history(
             prompt,
             system=given.system or self.system or settings.system,
-            budget_tokens=history_budget(call, settings),
+            budget_tokens=history_budget(call, settings, chat.contexts.size(call)),
             place=place,
             images=images,
             # A conversation may go on with a model that takes no images.
@@ -285,18 +313,29 @@ class Conversation:
         return self._chat or shared_chat()
 
 
-def history_budget(call: Call, settings: Settings) -> int:
+@contextlib.contextmanager
+def _length_advice(history: History) -> Iterator[None]:
+    """Add to the error of a request that is too long what takes its space."""
+    try:
+        yield
+    except ContextLengthError as error:
+        error.args = (f"{error} {history.length_advice()}", *error.args[1:])
+        raise
+
+
+def history_budget(call: Call, settings: Settings, context_tokens: int | None) -> int:
     """Return how many tokens the messages of a request may have: the user's limit, or less if the model takes less.
 
     Args:
         call: The call; its model and the length of its reply count.
         settings: The settings with the user's limit.
+        context_tokens: Tokens that messages and reply may have together, or None if that is not known.
 
     Returns:
         Tokens, >= 0.
     """
-    context = call.provider.context_tokens(call.request.model)
-    if context is None:
+    if context_tokens is None:
         return settings.max_history_tokens
-    reserved = min(call.request.options.max_tokens or _RESERVED_TOKENS, context // 2)
-    return min(settings.max_history_tokens, context - reserved)
+    request = call.request
+    reply = request.options.max_tokens or call.provider.reply_tokens(request.model) or _RESERVED_TOKENS
+    return min(settings.max_history_tokens, context_tokens - min(reply, context_tokens // 2))

@@ -51,8 +51,16 @@ def no_answer(reply: Reply, options: Options, provider: str = "") -> EmptyReplyE
             f"{model} answered without any text, and gave no reason. Run it again; if an empty answer can be "
             f"right, let the prompt ask for a word such as NONE."
         )
-        return BlankReplyError(words, provider=provider, finish_reason=reply.finish_reason)
-    return EmptyReplyError(words, provider=provider, finish_reason=reply.finish_reason)
+        return BlankReplyError(words, provider=provider, finish_reason=reply.finish_reason, reply=reply)
+    return EmptyReplyError(words, provider=provider, finish_reason=reply.finish_reason, reply=reply)
+
+
+def cut_note(reply: Reply, options: Options) -> str:
+    """Return that `max_tokens` has cut the text of a reply, and what to do; empty if it has not."""
+    most, used = options.max_tokens, reply.usage.output_tokens
+    if reply.finish_reason != "length" or most is None or (used is not None and used < most):
+        return ""
+    return f"cut at max_tokens={most}: raise max_tokens (--max-tokens) for the rest"
 
 
 def incomplete(reply: Reply, options: Options) -> str:
@@ -77,7 +85,9 @@ def incomplete(reply: Reply, options: Options) -> str:
 def _length_advice(reply: Reply, options: Options) -> str:
     """Return in words what a reply has used up, and which limit to raise."""
     used, most = reply.usage.output_tokens, options.max_tokens
+    has_thought = bool(reply.thinking or reply.usage.reasoning_tokens)
+    by, less = ("by", ", let it think less (reasoning)") if has_thought else ("perhaps by", "")
     if most is not None:
-        return f"max_tokens={most} is used up, perhaps by thinking. Raise max_tokens."
+        return f"max_tokens={most} is used up, {by} thinking. Raise max_tokens{less.replace(',', ' or', 1)}."
     spent = f"{used:,} tokens are" if used else "its limit of tokens is"
-    return f"{spent} used up, perhaps by thinking. Set max_tokens higher, or shorten a prompt that fills the context."
+    return f"{spent} used up, {by} thinking. Set max_tokens higher{less}, or shorten a prompt that fills the context."

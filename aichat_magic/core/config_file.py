@@ -216,7 +216,7 @@ def _warn_if_others_can_read(path: Path) -> None:
 
 def price_from(name: str, table: Any) -> Price:
     """Check one table ``[prices."provider/model"]``, and return it as a value."""
-    known = ("input", "output", "cached")
+    known = ("input", "output", "cached", "cache_write")
     if not isinstance(table, dict) or not {"input", "output"} <= set(table):
         raise ConfigError(f'[prices."{name}"] must have input and output: US dollars for a million tokens.')
     for entry, value in table.items():

@@ -37,7 +37,7 @@
             │   ├── ContextLengthError         more tokens than the model takes (400, 413, 422, 429)
             │   └── FlaggedPromptError         a prompt that the server's filters refuse (400, 403, 422, 451)
             ├── AuthenticationError      F 401
-            ├── PermissionDeniedError    F 403
+            ├── PermissionDeniedError      403
             ├── NotFoundError            F 404
             ├── QuotaError               F 402, or 429 for a quota that is used up: money, or a day's requests
             ├── RateLimitError          R  429
@@ -216,14 +216,22 @@ class EmptyReplyError(ProviderError):
 
     Attributes:
         finish_reason: Why the reply ended: ``length``, ``content_filter``, ``refusal``, ``tool_calls`` or ``stop``.
+        reply: The reply, with its usage, its thinking and what text it has; None where it is not known.
     """
 
     def __init__(
-        self, message: str, *, provider: str = "", retry_after_s: float | None = None, finish_reason: str = "stop"
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        retry_after_s: float | None = None,
+        finish_reason: str = "stop",
+        reply: Any = None,
     ) -> None:
-        """Store with the message why the reply ended."""
+        """Store with the message the reply, and why it ended."""
         super().__init__(message, provider=provider, retry_after_s=retry_after_s)
         self.finish_reason = finish_reason
+        self.reply = reply
 
 
 class BlankReplyError(EmptyReplyError):
@@ -328,9 +336,7 @@ class AuthenticationError(StatusError):
 
 
 class PermissionDeniedError(StatusError):
-    """A request that the key does not permit (403)."""
-
-    is_fatal = True
+    """A request that the key does not permit, or that a filter does not let through (403)."""
 
 
 class NotFoundError(StatusError):

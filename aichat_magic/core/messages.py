@@ -67,18 +67,21 @@ class Message:
         role: ``"system"``, ``"user"`` or ``"assistant"``.
         content: The text.
         images: Pictures in a user message, in order.
+        thinking_blocks: The `Reply.thinking_blocks` of an assistant message, for a provider that wants them back while
+            a model uses tools. They are sent unchanged, and shown nowhere.
     """
 
     role: Role
     content: str
     images: tuple[Image, ...] = ()
+    thinking_blocks: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Check the role and the types.
 
         Raises:
             PromptError: The role is not one of the three, the content is not text, `images` holds something else than
-                images, or the message with images is not from the user.
+                images, the message with images is not from the user, or one with thinking not from the assistant.
         """
         if self.role not in _ROLES:
             raise PromptError(f"A message has the role {self.role!r}; it must be one of {', '.join(_ROLES)}.")
@@ -88,6 +91,8 @@ class Message:
             raise PromptError("The images of a message must be a tuple of Image values.")
         if self.images and self.role != "user":
             raise PromptError(f"Images go with a message of the user, not with one of the role {self.role!r}.")
+        if self.thinking_blocks and self.role != "assistant":
+            raise PromptError(f"Thinking goes with a message of the assistant, not with one of the role {self.role!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,15 +134,20 @@ class Chunk:
     Attributes:
         text: The text that this chunk adds.
         thinking: The thinking that it adds; never part of the text.
+        replaces: Whether its text and thinking take the place of all that came before: only the end of some replies
+            shows which of it was thinking.
+        thinking_blocks: All of the thinking in the provider's own form, as `Reply.thinking_blocks`.
         finish_reason: Why the reply ended; only the last chunk has one.
         usage: Totals of the whole reply, when the provider sends them.
         model: The model's name, as the provider reports it.
-        logprobs: Log probabilities of the tokens of this chunk, as the server sends them, where they were asked for.
+        logprobs: Log probabilities where they were asked for: a list of dictionaries, one for each token of this chunk.
         remarks: What was sent otherwise than asked, one line each, for the user.
     """
 
     text: str = ""
     thinking: str = ""
+    replaces: bool = False
+    thinking_blocks: tuple[str, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     model: str | None = None
@@ -161,10 +171,15 @@ class Reply:
         value: The parsed text, where JSON or a schema was asked for.
         rate_limits: The rate limits that the server sent with it.
         thinking: The thinking that the model showed; no part of the text.
+        thinking_blocks: The same in the provider's own form, with its signatures, as JSON texts; for
+            `Message.thinking_blocks`.
         model_version: The model's name as the server resolved it, such as ``gpt-5-mini-2025-08-07``; empty if unknown.
-        logprobs: Log probabilities of its tokens, as the server sends them, where they were asked for.
+        logprobs: Log probabilities where they were asked for (``options={"logprobs": True}``): a list of dictionaries
+            with ``token`` and ``logprob``, one for each token. The store keeps none: ``fresh=True`` asks again.
         remarks: What was sent otherwise than asked, one line each, such as an option that the server refused and that
             was left out.
+        notice: What was cut of it or of its prompt other than by `max_tokens`, and what to do, for the user; else
+            empty.
     """
 
     text: str
@@ -176,9 +191,11 @@ class Reply:
     value: Any = field(default=None, repr=False, compare=False)
     rate_limits: RateLimits | None = field(default=None, repr=False, compare=False)
     thinking: str = field(default="", repr=False)
+    thinking_blocks: tuple[str, ...] = field(default=(), repr=False, compare=False)
     model_version: str = ""
     logprobs: Any = field(default=None, repr=False, compare=False)
     remarks: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    notice: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         """Return the text."""
@@ -196,9 +213,11 @@ class Reply:
             value=self.value,
             rate_limits=self.rate_limits,
             thinking=self.thinking,
+            thinking_blocks=self.thinking_blocks,
             model_version=self.model_version,
             logprobs=self.logprobs,
             remarks=self.remarks,
+            notice=self.notice,
         )
 
     @property
@@ -246,8 +265,14 @@ class PartialReply:
 
     def __init__(self) -> None:
         """Create an empty reply."""
+        self._spent: Usage | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        """Set everything that chunks change to its beginning."""
         self._pieces: list[str] = []
         self._thinking: list[str] = []
+        self._thinking_blocks: tuple[str, ...] = ()
         self._logprobs: list[Any] = []
         self._remarks: tuple[str, ...] = ()
         self._model_version = ""
@@ -256,18 +281,28 @@ class PartialReply:
 
     def add(self, chunk: Chunk) -> None:
         """Add one more chunk."""
+        if chunk.replaces:
+            self._pieces, self._thinking = [], []
         if chunk.text:
             self._pieces.append(chunk.text)
         if chunk.thinking:
             self._thinking.append(chunk.thinking)
+        if chunk.thinking_blocks:
+            self._thinking_blocks = chunk.thinking_blocks
         if chunk.logprobs:
-            self._logprobs.append(chunk.logprobs)
+            self._logprobs.extend(chunk.logprobs)
         self._model_version = chunk.model or self._model_version
         self._remarks = chunk.remarks or self._remarks
         if chunk.usage is not None:
             self._usage = chunk.usage
         if chunk.finish_reason is not None:
             self._finish_reason = chunk.finish_reason
+
+    def restart(self) -> None:
+        """Forget what has arrived, except its usage, because the request is sent again."""
+        if self._usage is not None:
+            self._spent = self._usage if self._spent is None else self._spent + self._usage
+        self._clear()
 
     @property
     def text(self) -> str:
@@ -299,14 +334,16 @@ class PartialReply:
             messages: The messages that were sent.
             finish_reason: Overrides the one that arrived, after an interrupt or a broken stream.
         """
+        usage = self._usage or Usage()
         return Reply(
             text=self.text,
             model=model,
-            usage=self._usage or Usage(),
+            usage=usage if self._spent is None else self._spent + usage,
             finish_reason=finish_reason or self._finish_reason or "stop",
             elapsed_s=elapsed_s,
             messages=messages,
             thinking=self.thinking,
+            thinking_blocks=self._thinking_blocks,
             model_version=self._model_version,
             logprobs=self._logprobs or None,
             remarks=self._remarks,

@@ -9,6 +9,10 @@ from typing import Any
 
 from .usage import Usage
 
+# Tokens written to a cache cost a quarter more than other input, and twice as much where they are kept for an hour
+# (Anthropic, "Prompt caching", 2026-11; the other services that report writes charge the same or nothing extra).
+_WRITE_FACTOR = 1.25
+_WRITE_1H_FACTOR = 2 / _WRITE_FACTOR
 # Providers that genai-prices knows by another name.
 _PACKAGE_NAMES = {"gemini": "google", "xai": "x-ai"}
 # Price of the tier flex, as a share of the normal price: the batch price at OpenAI, Azure and Gemini, the normal price
@@ -25,20 +29,25 @@ class Price:
         input: Price of input tokens.
         output: Price of output tokens.
         cached: Price of input tokens that the provider had in its cache; None: as `input`.
+        cache_write: Price of input tokens that were written into it; None: 1.25 times `input`. Those that are kept for
+            an hour cost 1.6 times as much.
     """
 
     input: float
     output: float
     cached: float | None = None
+    cache_write: float | None = None
 
     def of(self, usage: Usage) -> float | None:
         """Return the price of a reply in US dollars; None when its tokens are not known."""
         if usage.input_tokens is None or usage.output_tokens is None:
             return None
-        cached = min(usage.cached_tokens or 0, usage.input_tokens)
+        fresh, cached, written, written_1h = _input_parts(usage)
         cached_price = self.input if self.cached is None else self.cached
-        fresh = usage.input_tokens - cached
-        return (fresh * self.input + cached * cached_price + usage.output_tokens * self.output) / 1e6
+        write_price = self.input * _WRITE_FACTOR if self.cache_write is None else self.cache_write
+        input_price = fresh * self.input + cached * cached_price
+        input_price += (written - written_1h) * write_price + written_1h * write_price * _WRITE_1H_FACTOR
+        return (input_price + usage.output_tokens * self.output) / 1e6
 
 
 class PriceList:
@@ -54,7 +63,7 @@ class PriceList:
         Args:
             provider: Name of the provider.
             model: Name of the model, without the provider.
-            usage: Its tokens. A cost that the provider reported is returned as it is.
+            usage: Its tokens. A cost in it is what the provider charges, and returned as it is.
             is_at_home: Whether the provider's own server was asked; the prices of any other are not known.
             tier: The service tier that is billed; empty: the normal one. The user's own price for a tier has the name
                 ``provider/model@tier``.
@@ -76,6 +85,17 @@ class PriceList:
         return None if cost is None or share is None else cost * share
 
 
+def _input_parts(usage: Usage) -> tuple[int, int, int, int]:
+    """Return the input tokens by price: fresh, cached, written to the cache, and those of the written kept for an hour.
+
+    No part is larger than the whole, whatever a server reports.
+    """
+    whole = usage.input_tokens or 0
+    cached = min(usage.cached_tokens or 0, whole)
+    written = min(usage.cache_write_tokens or 0, whole - cached)
+    return whole - cached - written, cached, written, min(usage.cache_write_1h_tokens or 0, written)
+
+
 def _from_package(provider: str, model: str, usage: Usage) -> float | None:
     """Return the price according to genai-prices; None without the package or for an unknown model."""
     if usage.input_tokens is None or usage.output_tokens is None:
@@ -84,10 +104,13 @@ def _from_package(provider: str, model: str, usage: Usage) -> float | None:
         genai_prices: Any = importlib.import_module("genai_prices")
     except ImportError:
         return None
+    _, cached, written, written_1h = _input_parts(usage)
+    # Counts of 0 are left out, so that a release of the package that lacks one prices all other replies.
+    parts = {"cache_read_tokens": cached, "cache_write_tokens": written, "cache_write_1h_tokens": written_1h}
     tokens = genai_prices.Usage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
-        cache_read_tokens=usage.cached_tokens or 0,
+        **{name: count for name, count in parts.items() if count},
     )
     try:
         return float(

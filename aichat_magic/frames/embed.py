@@ -57,6 +57,7 @@ class EmbedKeywords(TypedDict, total=False):
     progress: bool | Callable[[Progress], None]
     max_retries: int | None
     outage_patience_s: float
+    limit_patience_s: float
 
 
 with_embed_keywords = document_keywords(EmbedKeywords, BatchKeywords)

@@ -91,6 +91,8 @@ class Extraction:
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
         first = self._run(lambda: self._prompted_rows(make_rows()), index, keep)
+        if first.introduction:
+            self._chat.say(first.introduction)
         if first.stopped_by is not None and (stopped := first.stop_error()) is not None:
             raise stopped
         answers = [self._validated(outcome) for outcome in first.outcomes()]

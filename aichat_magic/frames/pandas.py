@@ -103,6 +103,8 @@ class _Accessor:
                 UserWarning,
                 stacklevel=3,
             )
+        if result.introduction:
+            chat.shared_chat().say(result.introduction)
         for remark in result.remarks():
             warnings.warn(remark, UserWarning, stacklevel=3)
         return pd.Series(list(result.texts()), index=self._data.index, name=name, dtype="string")

@@ -6,7 +6,8 @@ codings, `pool` and `connection_limit` for connections that are kept open, `dead
 `httpx_adapter` and `instrumentation` for proxies, mocks and instrumentation of httpx, `sse` for server-sent events,
 `errors` for what a status or a broken connection means, `error_bodies` for what a server writes about a failure,
 `refusals` for what it does not accept, `waits` for how long it asks to wait, `rate_limits` for its rate limits,
-`durations` for times as servers write them, `request` and `urls` for what is sent and where.
+`durations` for times as servers write them, `request` and `urls` for what is sent and where, `download` for large
+files.
 
 Nothing here knows how any provider is asked; of their answers, only how they tell failures and limits.
 """

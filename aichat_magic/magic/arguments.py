@@ -175,6 +175,7 @@ def _batch_options(got: argparse.Namespace) -> dict[str, Any]:
         "max_total_tokens",
         "max_retries",
         "outage_patience_s",
+        "limit_patience_s",
     )
     options = {name: getattr(got, name) for name in names if getattr(got, name) is not None}
     if got.fresh:

@@ -27,11 +27,15 @@ from ..core.sync import run
 from ..core.urls import checked_proxy, is_loopback, proxy_name
 from ..http.adapters import CERTIFICATE_VARIABLES, tls_context
 from ..providers.base import AsyncProvider
+from ..providers.llama.hub import cached_file
+from ..providers.llama.hub_names import is_hub_name
+from ..providers.llama.memory import memory_warning, model_size
 from ..providers.llama.weights import SMOLLM2, default_cache_dir, inspect
 from ..providers.registry import ResolvedModel
 from ..store.base import SOFT_LIMIT_BYTES, large_store_note
 from ..store.inspect import inspect_file
 from ..text.characters import terminal_text
+from ..text.numbers import byte_size
 from ..text.widgets import Table
 from ..text.words import nearest, shorten
 from .notebook_identity import CellLocation
@@ -299,6 +303,9 @@ def _place(origin: str) -> str:
 
 
 def _weights(model: str, settings: Settings) -> Finding:
+    """Check the file of an embedded model."""
+    if is_hub_name(model):
+        return _hub_weights(model, settings)
     path, problem = inspect(model, environ=settings.environ)
     if path is None:
         pip = f"{SMOLLM2.requirement}, {SMOLLM2.wheel_bytes / 1e6:.0f} MB, from pip's index"
@@ -311,6 +318,21 @@ def _weights(model: str, settings: Settings) -> Finding:
         return Finding(subject="model file", state="fix", found=f"{size}: {problem}", fix="replace or remove it")
     is_known = path.name == SMOLLM2.file
     return Finding(subject="model file", state="ok", found=f"{size}{', SHA-256 as published' if is_known else ''}")
+
+
+def _hub_weights(model: str, settings: Settings) -> Finding:
+    """Check the file of a model of the Hugging Face Hub, without asking the Hub."""
+    try:
+        path = cached_file(model, environ=settings.environ)
+    except AichatError as error:
+        return Finding(subject="model file", state="fix", found=str(error), fix="%aichat use MODEL; %aichat providers")
+    if path is None:
+        found = "not on this machine; the first cell downloads it from the Hugging Face Hub"
+        return Finding(subject="model file", state="note", found=found)
+    size = f"{path} ({byte_size(model_size(path))})"
+    if warning := memory_warning(path):
+        return Finding(subject="model file", state="note", found=f"{size}. {warning}")
+    return Finding(subject="model file", state="ok", found=size)
 
 
 def _keys(chat: Chat, settings: Settings) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from ..text.words import nearest, shorten
 FORMAT: Final = "aichat_magic conversation"
 VERSION: Final = 1
 
+_COUNTS: Final = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 _LARGEST_FILE: Final = 200_000_000
 _MOST_TURNS: Final = 100_000
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -81,8 +82,11 @@ def to_json(name: str, system: str, turns: Iterable[StoredTurn]) -> str:
                     "input_tokens": turn.reply.usage.input_tokens,
                     "output_tokens": turn.reply.usage.output_tokens,
                     "cached_tokens": turn.reply.usage.cached_tokens,
+                    "cache_write_tokens": turn.reply.usage.cache_write_tokens,
+                    "reasoning_tokens": turn.reply.usage.reasoning_tokens,
                     "cost_usd": turn.reply.usage.cost_usd,
                 },
+                "model_version": turn.reply.model_version,
                 "created_s": turn.created,
                 "options": dict(turn.options),
                 "cell_id": turn.cell_id,
@@ -266,11 +270,12 @@ def _turn(value: Any, where: str) -> TurnRecord:
         text=_field(value, "reply", str, where),
         model=_field(value, "model", str, where, ""),
         usage=Usage(
-            **{name: _count(usage, name, where) for name in ("input_tokens", "output_tokens", "cached_tokens")},
+            **{name: _count(usage, name, where) for name in _COUNTS},
             cost_usd=_number(usage, "cost_usd", where),
         ),
         finish_reason=cast("FinishReason", reason),
         elapsed_s=_number(value, "elapsed_s", where) or 0.0,
+        model_version=_field(value, "model_version", str, where, ""),
     )
     turn = TurnRecord(
         prompt=_field(value, "prompt", str, where),

@@ -126,6 +126,7 @@ def cell_parser() -> MagicLineParser:
     rows.add_argument(
         "--outage-patience-s", type=_number, metavar="S", help="how long to wait for a server that is down"
     )
+    rows.add_argument("--limit-patience-s", type=_number, metavar="S", help="how long to wait for a limit to move")
     rows.add_argument("--fresh", action="store_true", help="ask again even if a reply is stored")
     rows.add_argument("--no-store", action="store_true", help="neither use nor keep stored replies")
     rows.add_argument("--no-progress", action="store_true", help="show no progress bar")

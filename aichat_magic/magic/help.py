@@ -24,7 +24,12 @@ When you run a cell of a notebook again, its new turn replaces the old one; late
 front end that sends cell ids, such as JupyterLab or VS Code.""",
     "models": """\
 Write a model as provider/model: local/smollm2-135m, openai/gpt-5-mini, ollama/llama3.2. The embedded model, local/...,
-runs in this process: nothing leaves the machine, and nothing is billed. local//path/to/file.gguf runs any GGUF file.
+runs in this process: nothing leaves the machine, and nothing is billed. local/smollm2-135m, the default, is only for
+demonstrations: it is often wrong, and writes 256 tokens unless --max-tokens asks for more.
+
+local//path/to/file.gguf runs any GGUF file, local/hf/OWNER/REPO:QUANT any of the Hugging Face Hub (extra `hub`), such
+as local/hf/HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF:Q4_K_M. It is downloaded once (HF_TOKEN for gated ones), and needs
+about as much free memory as the file is large.
 
 Any other OpenAI-compatible server is one line: %aichat use MODEL --base-url URL, or -m MODEL --base-url URL for one
 cell; or set AICHAT_BASE_URL, or %aichat set base_url URL; or give it a name with a table [providers.NAME] in
@@ -97,7 +102,8 @@ _FLAGS: Mapping[str, str] = {
     "base_url": "For example http://localhost:8000/v1. A key is never sent to an address that it does not belong to.",
     "proxy": "For this cell only. Without it, the environment decides (HTTPS_PROXY, ALL_PROXY, NO_PROXY).",
     "timeout": "From the connection to the last word. Whatever has arrived by then stays visible.",
-    "max_tokens": "A reply that reaches the limit is marked as cut.",
+    "max_tokens": "A reply that reaches the limit is marked as cut. The thinking of a model counts; if it uses all of "
+    "them, there is no answer, and the error says so.",
     "temperature": "unset: not sent, whatever the settings say. Some models take none.",
     "reasoning": "Each provider gets its own words for it (reasoning_effort, thinking, ...). A level that the model "
     "lacks becomes the nearest, and a line says so. Thinking counts as output: it takes time and costs money, and "
@@ -122,12 +128,16 @@ _FLAGS: Mapping[str, str] = {
     "outage_patience_s": "When the network or a server that has answered before is down, all rows wait while one call "
     "tries again now and then; nothing is lost. After this many seconds (default: 600) the run stops; run it again to "
     "continue.",
+    "limit_patience_s": "A 429 pauses all rows for as long as the server asks, or, if it does not say, until one call "
+    "that tries now and then is admitted. If none is for this many seconds (default: 600), the run stops, and nothing "
+    "is lost.",
     "include": "NAME is a variable (a table is sent as its schema and first rows, a figure as an image), In[3] or "
     "Out[3], err (the last exception), cells:5 (the last five cells) or df:schema (only the columns of a table). "
     "Repeatable.",
     "attach": "The text of a file or PDF is sent; images need a model that accepts them. Repeatable.",
     "raw": "For prompts about LaTeX, JSON or template languages.",
-    "output": "str(NAME) is the text; NAME.code, .json, .value, .usage and .finish_reason tell the rest.",
+    "output": "str(NAME) is the text; NAME.code, .json, .value, .thinking, .usage and .finish_reason tell "
+    "the rest.",
     "format": "code shows only the code of the reply; json checks that the reply is JSON, and asks once more if not.",
     "schema": "NAME is a variable of the notebook: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an "
     "Enum or a JSON schema as a dict. The reply is checked, and asked for once more if it does not fit; _.value is "

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from ..batching.run import BatchRun, check_columns
 from ..chat.chat import Call, Chat
 from ..chat.conversation import Conversation, History, Turn
-from ..core.errors import AichatError, BadInputError, ChatInterrupt, UnknownNameError
+from ..core.answers import cut_note
+from ..core.errors import (
+    AichatError,
+    BadInputError,
+    ChatInterrupt,
+    ContextLengthError,
+    EmptyReplyError,
+    UnknownNameError,
+)
 from ..core.json_text import SchemaError
 from ..core.messages import FinishReason, Message, PartialReply, Reply, estimate_tokens
 from ..core.options import CallOptions
@@ -157,6 +165,7 @@ class Session:
             return None
         if arguments.batch:
             return self._batch(arguments, cell.removesuffix("\n"))
+        is_template = prompt is not None
         prompt = prompt or self._prompt(arguments, cell)
         data = included(
             arguments.include,
@@ -193,7 +202,15 @@ class Session:
             view.note(line)
         if name == MAIN and not arguments.is_without_history and (line := self._history.greeting()):
             view.note(line)
-        reply, problem = self._ask(call, view, reply_format, arguments.output, is_streamed=arguments.is_streamed)
+        is_relied_on = is_template or arguments.is_code or reply_format.is_checked
+        if line := self._chat.introductions.line(call, is_relied_on=is_relied_on):
+            view.note(line)
+        try:
+            reply, problem = self._ask(call, view, reply_format, arguments.output, is_streamed=arguments.is_streamed)
+        except ContextLengthError as error:
+            advice = history.length_advice((*data.tokens, *prompt.tokens), is_cell=True)
+            error.args = (f"{error} {advice}", *error.args[1:])
+            raise
         if problem:
             whereabouts = f"in {arguments.output}.text" if arguments.output else "above"
             raise SchemaError(f"The reply does not have the requested format{problem}. The text is {whereabouts}.")
@@ -310,14 +327,17 @@ class Session:
         first: Reply | None = None
         failed: BaseException | None = None
 
-        def update(text: str) -> None:
-            if reply_format.is_streamed:
-                view.update(reply_format.shown(text, is_notebook=is_notebook))
+        def update(draft: PartialReply) -> None:
+            if not draft.text:
+                view.think(draft.thinking)
+            elif reply_format.is_streamed:
+                view.update(reply_format.shown(draft.text, is_notebook=is_notebook))
 
-        def taken(reply: Reply) -> None:
-            new = [line for line in reply.remarks if line not in self._warned]
-            self._warned.update(new)
-            note = ". ".join(filter(None, [finish_mark(reply), *new])) if new else ""
+        def taken(reply: Reply, note: str = "") -> None:
+            note = note or reply.notice or cut_note(reply, call.request.options)
+            if new := [line for line in reply.remarks if line not in self._warned]:
+                self._warned.update(new)
+                note = ". ".join(filter(None, [note or finish_mark(reply), *new]))
             shown = dataclasses.replace(reply, text=reply_format.shown(reply.text, is_notebook=is_notebook))
             view.finish(shown, note=note)
             self._totals.count(reply.model, reply.usage)
@@ -334,7 +354,7 @@ class Session:
                 if is_streamed:
                     reply = await self._chat.reply(call, draft, status=view.status, show=update)
                 else:
-                    reply = await self._chat.ask(call, status=view.status)
+                    reply = await self._chat.ask(call, status=view.status, is_viewed=True)
                 first = first or reply
                 return reply
             finally:
@@ -348,7 +368,11 @@ class Session:
             reason: FinishReason = "interrupted" if isinstance(failed, ChatInterrupt) else "truncated"
             if first is not None:
                 taken(first)
-            elif draft.text:
+            elif isinstance(failed, EmptyReplyError) and failed.reply is not None:
+                # It has been paid for, and is shown as what it is, but it is no turn of the conversation.
+                taken(failed.reply, " · ".join(filter(None, ("no answer", finish_mark(failed.reply)))))
+                self._history.store.record_run(call.model, failed.reply.usage, 1)
+            elif draft.text or draft.thinking:
                 view.finish(
                     draft.reply(model=call.model, elapsed_s=0.0, messages=call.request.messages, finish_reason=reason)
                 )

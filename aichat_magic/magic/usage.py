@@ -73,12 +73,18 @@ def usage_table(period: str, rows: Iterable[tuple[str, str, int, Usage]]) -> Tab
             replies,
             usage.input_tokens,
             usage.output_tokens,
+            # A column without any of them is not shown.
+            usage.cached_tokens or None,
+            usage.cache_write_tokens or None,
+            usage.reasoning_tokens or None,
             money(usage.cost_usd),
             "█" * math.ceil(_BAR * totals[model, conversation] / most) if most else "",
         )
         for (model, conversation), (replies, usage) in merged.items()
     )
-    columns = ("model", "conversation", "replies", "in", "out", "cost", "share")
+    columns = (
+        "model", "conversation", "replies", "in", "out", "cached", "cache writes", "thinking", "cost", "share"
+    )  # fmt: skip
     title = {"session": "Usage of this session", "all": "Usage, everything that is stored"}.get(
         period, f"Usage of a {period}"
     )
@@ -93,4 +99,5 @@ def counted(count: int, one: str, many: str = "") -> str:
 def _tokens(usage: Usage | None) -> str:
     if usage is None:
         return "0 tokens"
-    return f"{usage.input_tokens or 0} + {usage.output_tokens or 0} tokens, cost {money(usage.cost_usd)}"
+    details = f" ({usage.details})" if usage.details else ""
+    return f"{usage.input_tokens or 0} + {usage.output_tokens or 0} tokens{details}, cost {money(usage.cost_usd)}"

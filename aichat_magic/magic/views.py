@@ -10,8 +10,15 @@ from typing import Any, Protocol
 
 from ..core.messages import Reply
 from ..text.characters import terminal_text
-from ..text.reply_view import finish_mark, reply_bundle, reply_html, summary_line
-from ..text.terminal import terminal_width, write_stdout, write_to
+from ..text.reply_view import (
+    finish_mark,
+    folded_thinking_html,
+    growing_thinking_html,
+    reply_bundle,
+    reply_html,
+    summary_line,
+)
+from ..text.terminal import has_dim_text, terminal_width, write_stdout, write_to
 from ..text.wrap import WordWrap, wrapped
 
 Publish = Callable[[dict[str, str], str, bool], None]
@@ -25,16 +32,24 @@ _MAX_BYTES_PER_S = 250_000
 _RENDER_SHARE = 4.0
 _STATUS_INTERVAL_S = 0.25
 _DISPLAY_ID_PREFIX = "aichat-"
+# SGR 2 and 22 (ECMA-48).
+_DIM, _NOT_DIM = "\x1b[2m", "\x1b[22m"
 
 
 class ReplyView(Protocol):
-    """Protocol of a view of one reply. Order of calls: `note` and `status`, `update` for each chunk, `finish` once."""
+    """Protocol of a view of one reply.
+
+    Order of calls: `note` and `status`, `think` and then `update` for each chunk, `finish` once.
+    """
 
     def note(self, line: str) -> None:
         """Show a note above the reply."""
 
     def status(self, text: str, done: int = 0, total: int = 0) -> None:
         """Show what is going on before the first text, such as ``Fetching the model``; a `total` of 0 means unknown."""
+
+    def think(self, thinking_so_far: str) -> None:
+        """Show the thinking received so far, before there is any text."""
 
     def update(self, text_so_far: str) -> None:
         """Show the text received so far."""
@@ -62,6 +77,7 @@ class NotebookView:
         self._display_id = _DISPLAY_ID_PREFIX + uuid.uuid4().hex
         self._is_shown = False
         self._notes: list[str] = []
+        self._thinking = ""
         self._text = ""
         self._status = ""
         self._next_s = 0.0
@@ -73,20 +89,33 @@ class NotebookView:
 
     def status(self, text: str, done: int = 0, total: int = 0) -> None:
         """Show what is going on before the first text."""
-        if self._text or (text == self._status and done < total and self._clock() < self._next_s):
+        if self._text or self._thinking or (text == self._status and done < total and self._clock() < self._next_s):
             return
         self._status = text
         self._show(self._bundle("", footer=_status_line(text, done, total)))
         self._next_s = self._clock() + _STATUS_INTERVAL_S
 
+    def think(self, thinking_so_far: str) -> None:
+        """Show the newest part of the thinking in an open block, unless the last update was too recent."""
+        is_first = not self._thinking
+        self._thinking = thinking_so_far
+        if self._is_streamed and thinking_so_far:
+            self._grow(lambda: self._bundle("", fold=growing_thinking_html(thinking_so_far)), is_first=is_first)
+
     def update(self, text_so_far: str) -> None:
-        """Show the text received so far, unless the last update was too recent."""
-        begin_s = self._clock()
+        """Show the text received so far, below its folded thinking, unless the last update was too recent."""
         is_first = not self._text
         self._text = text_so_far
-        if not self._is_streamed or not text_so_far or (not is_first and begin_s < self._next_s):
+        if self._is_streamed and text_so_far:
+            fold = folded_thinking_html(self._thinking, is_growing=True)
+            self._grow(lambda: self._bundle(text_so_far, fold=fold, is_growing=True), is_first=is_first)
+
+    def _grow(self, make: Callable[[], dict[str, str]], *, is_first: bool) -> None:
+        """Show a bundle if it is the first of its kind or the last one was long enough ago."""
+        begin_s = self._clock()
+        if not is_first and begin_s < self._next_s:
             return
-        bundle = self._bundle(text_so_far, is_growing=True)
+        bundle = make()
         self._show(bundle)
         end_s = self._clock()
         n_bytes = sum(len(content.encode("utf-8", "replace")) for content in bundle.values())
@@ -99,11 +128,11 @@ class NotebookView:
             return
         self._show(_final_bundle(self._text, reply, note, self._notes))
 
-    def _bundle(self, text: str, *, footer: str = "", is_growing: bool = False) -> dict[str, str]:
-        """Return a MIME bundle of the notes, and below them a growing text or a status."""
+    def _bundle(self, text: str, *, fold: str = "", footer: str = "", is_growing: bool = False) -> dict[str, str]:
+        """Return a MIME bundle of the notes, and below them thinking, a growing text or a status."""
         return {
             "text/plain": terminal_text("\n".join([*self._notes, text or footer])),
-            "text/html": reply_html(text, header=self._notes, footer=footer, is_growing=is_growing),
+            "text/html": reply_html(text, header=self._notes, fold=fold, footer=footer, is_growing=is_growing),
         }
 
     def _show(self, bundle: dict[str, str]) -> None:
@@ -132,6 +161,9 @@ class CapturedView:
     def status(self, text: str, done: int = 0, total: int = 0) -> None:
         """Do nothing: a status would be captured."""
 
+    def think(self, thinking_so_far: str) -> None:
+        """Do nothing: the thinking is part of the reply that `finish` shows."""
+
     def update(self, text_so_far: str) -> None:
         """Keep the text for `finish`."""
         self._text = text_so_far
@@ -144,7 +176,7 @@ class CapturedView:
 
 
 class TerminalView:
-    """Text written once as it arrives. A status is written to the error stream and erased again."""
+    """Text written once as it arrives, below dim thinking. A status goes to the error stream and is erased again."""
 
     def __init__(
         self,
@@ -153,6 +185,7 @@ class TerminalView:
         is_streamed: bool = True,
         clock: Callable[[], float] = time.monotonic,
         width: int | None = None,
+        shows_thinking: bool | None = None,
     ) -> None:
         """Prepare to write; nothing is written yet.
 
@@ -161,10 +194,15 @@ class TerminalView:
             is_streamed: Whether the text is shown before it is complete.
             clock: Seconds that only grow.
             width: Columns of a line; 0: lines are not wrapped. Default: those of the terminal, or 0 if there is none.
+            shows_thinking: Whether thinking is written, in dim letters. Default: where there is a terminal that has
+                them, because elsewhere it would pass for text.
         """
         self._write = write or write_stdout
         self._width = terminal_width() if width is None and write is None else width or 0
         self._words = WordWrap(self._width)
+        self._shows_thinking = is_streamed and (has_dim_text() if shows_thinking is None else shows_thinking)
+        self._thought = WordWrap(self._width)
+        self._n_thought = 0
         self._is_streamed = is_streamed
         self._clock = clock
         self._n_written = 0
@@ -178,7 +216,11 @@ class TerminalView:
 
     def status(self, text: str, done: int = 0, total: int = 0) -> None:
         """Rewrite the status line; if the stream is not a terminal, write one line for each new text."""
-        if self._n_written or (text == self._status and done < total and self._clock() < self._next_s):
+        if (
+            self._n_written
+            or self._n_thought
+            or (text == self._status and done < total and self._clock() < self._next_s)
+        ):
             return
         line = _status_line(text, done, total)
         is_terminal = sys.stderr.isatty()
@@ -187,6 +229,16 @@ class TerminalView:
             write_to(sys.stderr, f"\r{line[:79]}\x1b[K" if is_terminal else f"{line}\n")
         self._status = text
         self._next_s = self._clock() + _STATUS_INTERVAL_S
+
+    def think(self, thinking_so_far: str) -> None:
+        """Write the thinking that is new."""
+        if not self._shows_thinking:
+            return
+        if len(thinking_so_far) < self._n_thought:  # the request was sent again
+            self._end_thinking()
+        piece = terminal_text(thinking_so_far[self._n_thought :])
+        self._n_thought = len(thinking_so_far)
+        self._write_dim(self._thought.add(piece))
 
     def update(self, text_so_far: str) -> None:
         """Write the text that is new."""
@@ -198,17 +250,23 @@ class TerminalView:
         if reply is not None:
             self._write_from(reply.text)
             # A complete reply becomes the cell's value, and the line for that value shows its summary.
-            note = note or ("" if reply.is_complete else finish_mark(reply))
+            note = note or reply.notice or ("" if reply.is_complete else finish_mark(reply))
+        self._end_thinking()
         self._clear_status()
         self._write_piece(self._words.flush())
-        if self._is_line_open:
-            self._write("\n")
-            self._is_line_open = False
+        self._end_line()
         if note:
-            self._write(f"[{terminal_text(note)}]\n")
+            self._write(f"{wrapped(terminal_text(f'[{note}]'), self._width)}\n")
 
     def _write_from(self, text: str) -> None:
         """Write the part of `text` that has not been written yet."""
+        if text:
+            self._end_thinking()
+        if len(text) < self._n_written:  # what was written has turned out to be thinking
+            self._write_piece(self._words.flush())
+            self._end_line()
+            self._write("\n")
+            self._words, self._n_written = WordWrap(self._width), 0
         piece = terminal_text(text[self._n_written :])
         self._n_written = max(self._n_written, len(text))
         self._write_piece(self._words.add(piece))
@@ -219,6 +277,27 @@ class TerminalView:
             self._clear_status()
             self._write(piece)
             self._is_line_open = not piece.endswith("\n")
+
+    def _write_dim(self, piece: str) -> None:
+        """Write thinking. Each piece is dim by itself, so that an interrupt leaves no terminal dim."""
+        if piece:
+            self._clear_status()
+            self._write(f"{_DIM}{piece}{_NOT_DIM}")
+            self._is_line_open = not piece.endswith("\n")
+
+    def _end_thinking(self) -> None:
+        """Write what is left of the thinking, and a blank line below it."""
+        if self._n_thought:
+            self._write_dim(self._thought.flush())
+            self._end_line()
+            self._write("\n")
+            self._thought, self._n_thought = WordWrap(self._width), 0
+
+    def _end_line(self) -> None:
+        """End the line that is being written."""
+        if self._is_line_open:
+            self._write("\n")
+            self._is_line_open = False
 
     def _clear_status(self) -> None:
         """Erase the status line."""

@@ -26,7 +26,8 @@ from ..schema.modes import is_closed
 from .dialect import Dialect, StreamState, token_count
 from .fitting import Fitting
 from .profile import SchemaMode
-from .wire_options import messages_options
+from .thinking import ThinkingBlocks, thinking_in_blocks
+from .wire_options import ANSWER_TOKENS, messages_options
 
 _VERSION = "2023-06-01"
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -68,6 +69,10 @@ class Anthropic(Dialect):
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
         {"anthropic": Preset(base_url="https://api.anthropic.com", key_env="ANTHROPIC_API_KEY", needs_key=True)}
     )
+
+    def reply_tokens(self, model: str) -> int:
+        """Return the `max_tokens` that is sent where none is given: this API insists on one."""
+        return ANSWER_TOKENS
 
     def check(self, request: ChatRequest) -> None:
         """Refuse a request that this API cannot express. Nothing is sent.
@@ -145,7 +150,10 @@ class Anthropic(Dialect):
         if not isinstance(content.get("content"), list):
             raise self._malformed("it has no 'content'")
         chunk = self._chunk({**content, "type": "message"})
-        return chunk if chunk.text else dataclasses.replace(chunk, text=_explanation(content))
+        blocks = ThinkingBlocks()
+        for index, block in enumerate(content["content"]):
+            blocks.add(index, block)
+        return dataclasses.replace(chunk, text=chunk.text or _explanation(content), thinking_blocks=blocks.texts())
 
     def _read_event(self, event: ServerSentEvent, state: StreamState) -> Chunk:
         """Read one event of a stream."""
@@ -156,26 +164,32 @@ class Anthropic(Dialect):
             state.is_done = True
             return Chunk()
         chunk = self._chunk(content)
-        state.usage = _larger_counts(state.usage, chunk.usage)
+        part = content.get("content_block") or content.get("delta")
+        if state.thinking_blocks.add(content.get("index"), part):
+            chunk = dataclasses.replace(chunk, thinking=f"\n\n{chunk.thinking}")
         if chunk.text or state.has_text:
             return chunk
         return dataclasses.replace(chunk, text=_explanation(content.get("delta")))
 
     def _chunk(self, content: dict[str, Any]) -> Chunk:
-        """Read one whole message or one event; empty for events without a part of the reply, such as thinking."""
+        """Read one whole message or one event; empty for events without a part of the reply, such as pings."""
         kind = content.get("type")
         if kind == "content_block_start":
-            return Chunk(text=self._text([content.get("content_block")]))
+            blocks = [content.get("content_block")]
+            return Chunk(text=self._text(blocks), thinking=thinking_in_blocks(blocks))
         if kind == "content_block_delta":
-            return Chunk(text=self._text([content.get("delta")]))
+            blocks = [content.get("delta")]
+            return Chunk(text=self._text(blocks), thinking=thinking_in_blocks(blocks))
         if kind not in ("message", "message_start", "message_delta"):
             return Chunk()
         part = content if kind == "message" else content.get("message" if kind == "message_start" else "delta")
         if not isinstance(part, dict):
             raise self._malformed("a message is not an object")
         reason = part.get("stop_reason")
+        blocks = part.get("content") or []
         return Chunk(
-            text=self._text(part.get("content") or []),
+            text=self._text(blocks),
+            thinking=thinking_in_blocks(blocks),
             finish_reason=_FINISH_REASONS.get(reason, "stop") if isinstance(reason, str) and reason else None,
             usage=_usage((content if kind == "message_delta" else part).get("usage")),
             model=part["model"] if isinstance(part.get("model"), str) else None,
@@ -199,7 +213,11 @@ def _is_closed(schema: str) -> bool:
 
 def _turn_messages(messages: tuple[Message, ...]) -> list[Message]:
     """Return the messages of user and assistant, without empty ones (an interrupted reply): the API rejects those."""
-    return [message for message in messages if message.role != "system" and (message.content.strip() or message.images)]
+    return [
+        message
+        for message in messages
+        if message.role != "system" and (message.content.strip() or message.images or message.thinking_blocks)
+    ]
 
 
 def _wire_messages(messages: tuple[Message, ...]) -> dict[str, Any]:
@@ -229,8 +247,9 @@ def _wire_messages(messages: tuple[Message, ...]) -> dict[str, Any]:
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
-    """Return the content of a message as blocks; images first, as the vision guide advises."""
-    blocks: list[dict[str, Any]] = [
+    """Return the content of a message as blocks: thinking as it came, then images, as the vision guide advises."""
+    blocks: list[dict[str, Any]] = [json.loads(block) for block in message.thinking_blocks]
+    blocks += [
         {
             "type": "image",
             "source": {
@@ -255,24 +274,19 @@ def _usage(usage: Any) -> Usage | None:
     """Return the token counts. The API counts cache reads and writes apart; both are input."""
     if not isinstance(usage, dict):
         return None
-    parts = [token_count(usage.get(f"{part}input_tokens")) for part in ("", "cache_creation_", "cache_read_")]
-    return Usage(
-        input_tokens=None if parts[0] is None else sum(part or 0 for part in parts),
-        output_tokens=token_count(usage.get("output_tokens")),
-        cached_tokens=parts[2],
+    fresh, written, cached = (
+        token_count(usage.get(f"{part}input_tokens")) for part in ("", "cache_creation_", "cache_read_")
     )
-
-
-def _larger_counts(known: Usage | None, new: Usage | None) -> Usage | None:
-    """Return the larger of each count: counts grow during a stream, and an event that does not know one may say 0."""
-    if known is None or new is None:
-        return known or new
-
-    def larger(a: int | None, b: int | None) -> int | None:
-        return b if a is None else a if b is None else max(a, b)
-
+    lifetimes, output_details = usage.get("cache_creation"), usage.get("output_tokens_details")
     return Usage(
-        input_tokens=larger(known.input_tokens, new.input_tokens),
-        output_tokens=larger(known.output_tokens, new.output_tokens),
-        cached_tokens=larger(known.cached_tokens, new.cached_tokens),
+        input_tokens=None if fresh is None else token_count(fresh + (written or 0) + (cached or 0)),
+        output_tokens=token_count(usage.get("output_tokens")),
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=token_count(lifetimes.get("ephemeral_1h_input_tokens"))
+        if isinstance(lifetimes, dict)
+        else None,
+        reasoning_tokens=token_count(output_details.get("thinking_tokens"))
+        if isinstance(output_details, dict)
+        else None,
     )

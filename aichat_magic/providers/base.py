@@ -20,6 +20,7 @@ from ..core.messages import ChatRequest, Chunk, Message, Reply, StatusCallback, 
 from ..core.options import OPTION_NAMES, CallOptions
 from ..core.secrets import Secret
 from ..core.settings import load_settings
+from ..core.urls import host_of
 from ..http.client import HttpClient
 from ..text.words import nearest
 from .embeddings import bounds_of, no_embeddings
@@ -89,9 +90,23 @@ class AsyncProvider(ABC):
         """Return the name it was chosen by, such as ``"groq"``."""
         return self.endpoint.provider
 
+    @property
+    def is_at_home(self) -> bool:
+        """Tell whether the address is the provider's own server, whose prices may be known."""
+        preset = self.presets.get(self.endpoint.provider)
+        return preset is not None and host_of(preset.base_url) == self.endpoint.host
+
     def context_tokens(self, model: str) -> int | None:
         """Return how many tokens messages and reply may have together, or None if that is not known."""
         return None
+
+    def reply_tokens(self, model: str) -> int | None:
+        """Return the longest reply, in tokens, to a request without `max_tokens`, or None if the server decides."""
+        return None
+
+    def remark(self, model: str) -> str:
+        """Return what a user should know before the first reply of a model, as a sentence; usually nothing."""
+        return ""
 
     def check(self, request: ChatRequest) -> None:
         """Refuse a request that this provider cannot send. Nothing is sent.
@@ -142,7 +157,14 @@ class AsyncProvider(ABC):
             ProviderError: The provider or the connection to it failed; `IncompleteReplyError` if the stream broke off.
         """
         reply = await self.complete(request)
-        yield Chunk(text=reply.text, finish_reason=reply.finish_reason, usage=reply.usage, model=reply.model)
+        yield Chunk(
+            text=reply.text,
+            thinking=reply.thinking,
+            thinking_blocks=reply.thinking_blocks,
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+            model=reply.model,
+        )
 
     def check_embedding(self, model: str, dimensions: int | None) -> None:
         """Refuse a model that makes no embeddings. Nothing is sent.

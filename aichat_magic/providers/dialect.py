@@ -8,20 +8,20 @@ import json
 import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ..core.errors import AichatError, BadRequestError, IncompleteReplyError, MalformedReplyError, ProviderError
-from ..core.messages import ChatRequest, Chunk, FinishReason, PartialReply, Reply
+from ..core.errors import AichatError, BadRequestError, IncompleteReplyError, MalformedReplyError
+from ..core.messages import ChatRequest, Chunk, FinishReason, Reply
 from ..core.usage import Usage
 from ..http.client import Auth, HttpRequest, ServerSentEvent, parse_json
 from ..http.errors import reported_error
 from ..http.rate_limits import rate_limits_from
-from ..text.characters import is_blank
 from ..text.words import shorten
 from .base import AsyncProvider
 from .fitting import Fitting
 from .profile import SCHEMA_MODES, SchemaMode, ThinkingForm
+from .thinking import ThinkingBlocks, ThinkingReader, whole
 
 # One encoder for all requests: `json.dumps` with arguments makes a new one for each value.
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -34,17 +34,25 @@ class StreamState:
 
     Attributes:
         finish_reason: Why the reply ended; None until an event says so.
-        usage: The token counts so far; None until an event reports some.
+        usage: The largest counts so far; None until an event reports some.
+        model: The model's name, as the latest event that has one reports it.
         has_text: Whether any text has arrived.
         is_refusal: Whether the text explains why there is no reply.
         is_done: Whether the server has announced the end of the stream.
+        pieces: The text so far as the server sent it, where a dialect needs it to read the next event.
+        has_delta: Whether a piece of the reply has arrived as such, and not as a whole message.
+        thinking_blocks: Blocks of thinking so far, where the API has them.
     """
 
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    model: str | None = None
     has_text: bool = False
     is_refusal: bool = False
     is_done: bool = False
+    pieces: list[str] = field(default_factory=list)
+    has_delta: bool = False
+    thinking_blocks: ThinkingBlocks = field(default_factory=ThinkingBlocks)
 
 
 class Dialect(AsyncProvider):
@@ -77,12 +85,11 @@ class Dialect(AsyncProvider):
         while True:
             try:
                 response = await self._http.send(self._post(fitting, is_streamed=False))
-                chunk = self._read_response(self._object(response.json()))
+                chunk = whole(self._read_response(self._object(response.json())))
                 break
             except BadRequestError as error:
                 fitting.learn(error)
         fitting.keep()
-        chunk = _with_answer(chunk, request)
         return Reply(
             text=chunk.text,
             model=f"{self.name}/{request.model}",
@@ -90,28 +97,21 @@ class Dialect(AsyncProvider):
             finish_reason=chunk.finish_reason or "stop",
             rate_limits=rate_limits_from(response.headers, time.time()),
             thinking=chunk.thinking,
+            thinking_blocks=chunk.thinking_blocks,
             model_version=chunk.model or "",
-            logprobs=chunk.logprobs,
+            logprobs=chunk.logprobs if _wants_logprobs(request) else None,
             remarks=(*chunk.remarks, *fitting.remarks()),
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the reply in chunks. Raises the same errors as `AsyncProvider.stream` and `check`."""
         fitting = self._fitting(request, wants_stream=True)
-        draft = PartialReply()
         while fitting.streams:
             has_begun = False
             try:
                 async with contextlib.aclosing(self._stream(fitting)) as chunks:
                     async for chunk in chunks:
                         has_begun = True
-                        if request.options.schema is not None:
-                            draft.add(chunk)
-                        if chunk.finish_reason is not None:
-                            answer = _with_answer(Chunk(text=draft.text, thinking=draft.thinking), request)
-                            if answer.remarks:
-                                remarks = (*answer.remarks, *chunk.remarks)
-                                chunk = dataclasses.replace(chunk, text=answer.text, remarks=remarks)
                         yield chunk
                 return
             except BadRequestError as error:
@@ -122,25 +122,39 @@ class Dialect(AsyncProvider):
         if reply.text or reply.thinking:
             yield Chunk(text=reply.text, thinking=reply.thinking, model=reply.model_version or None)
         yield Chunk(
-            finish_reason=reply.finish_reason, usage=reply.usage, logprobs=reply.logprobs, remarks=reply.remarks
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+            logprobs=reply.logprobs,
+            thinking_blocks=reply.thinking_blocks,
+            remarks=reply.remarks,
         )
 
     async def _stream(self, fitting: Fitting) -> AsyncGenerator[Chunk, None]:
         """Yield the reply of one attempt in chunks."""
-        state = StreamState()
+        state, thinking, wants_logprobs = StreamState(), ThinkingReader(), _wants_logprobs(fitting.request)
         try:
             async with contextlib.aclosing(self._http.events(self._post(fitting, is_streamed=True))) as events:
                 async for event in events:
                     if not event.data.strip():
                         continue
-                    chunk = self._read_event(event, state)
+                    chunk = thinking.read(self._read_event(event, state))
                     fitting.keep()
                     if state.is_done:
                         break
                     state.finish_reason = chunk.finish_reason or state.finish_reason
-                    if chunk.text:
-                        state.has_text = True
-                        yield Chunk(text=chunk.text, model=chunk.model)
+                    state.model = chunk.model or state.model
+                    if chunk.usage is not None:
+                        state.usage = chunk.usage if state.usage is None else state.usage.grown(chunk.usage)
+                    logprobs = chunk.logprobs if wants_logprobs else None
+                    if chunk.text or chunk.thinking or logprobs:
+                        state.has_text = state.has_text or bool(chunk.text)
+                        yield Chunk(
+                            text=chunk.text,
+                            thinking=chunk.thinking,
+                            replaces=chunk.replaces,
+                            model=chunk.model,
+                            logprobs=logprobs,
+                        )
         except IncompleteReplyError:
             # Once its finish reason is known, the reply is whole; at most the usage after it is lost.
             if state.finish_reason is None:
@@ -151,7 +165,15 @@ class Dialect(AsyncProvider):
                 provider=self.name,
             )
         finish_reason = "refusal" if state.is_refusal else state.finish_reason or "stop"
-        yield Chunk(finish_reason=finish_reason, usage=state.usage, remarks=fitting.remarks())
+        last = thinking.end(finish_reason)
+        yield dataclasses.replace(
+            last,
+            finish_reason=finish_reason,
+            usage=state.usage,
+            model=state.model,
+            thinking_blocks=state.thinking_blocks.texts(),
+            remarks=(*last.remarks, *fitting.remarks()),
+        )
 
     @abstractmethod
     def _url(self, path: str) -> str:
@@ -179,7 +201,7 @@ class Dialect(AsyncProvider):
 
     @abstractmethod
     def _read_event(self, event: ServerSentEvent, state: StreamState) -> Chunk:
-        """Read one event of a stream, and update `usage`, `is_refusal` and `is_done` of the state.
+        """Read one event of a stream, and update `is_refusal` and `is_done` of the state.
 
         Raises:
             MalformedReplyError: It is not an event of this API.
@@ -283,33 +305,17 @@ class Dialect(AsyncProvider):
         )
 
 
-def _with_answer(chunk: Chunk, request: ChatRequest) -> Chunk:
-    """Return a reply with its thinking as its text, where that is the JSON that a schema asks for.
-
-    Some parsers of thinking (vLLM's among them) take all that a model writes under a grammar for thinking.
-    """
-    is_misplaced = bool(chunk.thinking) and is_blank(chunk.text)
-    if request.options.schema is None or not is_misplaced or not _is_object(chunk.thinking):
-        return chunk
-    remark = f"{request.model} sent its JSON as thinking; it counts as the answer."
-    return dataclasses.replace(chunk, text=chunk.thinking, thinking="", remarks=(remark,))
-
-
-def _is_object(text: str) -> bool:
-    """Tell whether a text is one JSON object."""
-    if not text.strip().startswith("{"):
-        return False
-    try:
-        return isinstance(parse_json(text.encode("utf-8", "replace")), dict)
-    except ProviderError:
-        return False
-
-
 def encode_json(content: dict[str, Any]) -> bytes:
     """Return a JSON object as compact UTF-8. Characters that UTF-8 cannot encode are replaced by question marks."""
     return _JSON.encode(content).encode("utf-8", "replace")
 
 
+def _wants_logprobs(request: ChatRequest) -> bool:
+    """Tell whether log probabilities were asked for; some servers send them unasked."""
+    extra = request.options.extra
+    return extra is not None and "logprobs" in extra and bool(request.options.extra_options.get("logprobs"))
+
+
 def token_count(value: Any) -> int | None:
-    """Return a token count as a server reports it, or None if it is not a whole number >= 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """Return a token count as a server reports it, or None if it is not a whole number from 0 to 2**63 - 1."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None

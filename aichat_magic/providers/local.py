@@ -7,23 +7,28 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import AsyncGenerator, Iterator
+from pathlib import PurePath
 
 from ..core.embeddings import EmbeddingBounds, EmbeddingRequest, Embeddings
 from ..core.endpoints import Endpoint
-from ..core.errors import AichatError, BadInputError, BadRequestError
+from ..core.errors import AichatError, BadInputError, BadRequestError, ContextLengthError
 from ..core.messages import ChatRequest, Chunk, Reply, StatusCallback
 from ..core.usage import Usage
 from ..http.client import HttpClient
 from .base import AsyncProvider
 from .embeddings import no_embeddings
-from .llama.engine import Engine, engine_for, loaded
-from .llama.weights import SMOLLM2, locate, model_names
+from .llama.engine import Engine, engine_for, find, loaded
+from .llama.weights import SMOLLM2, model_names
 from .openai import OpenAI
 from .wordllama import BOUNDS, WORDLLAMA, check_wordllama, wordllama_engine
 
 # The context that SmolLM2 was trained for; other models report theirs once they are loaded.
 _SMOLLM2_TOKENS = 8192
-_MAX_TOKENS = 1024
+# Longest replies to requests without `max_tokens`: SmolLM2 says what it knows within 100 tokens and then repeats
+# itself, and other small models tend not to stop. They are no part of a request's key, as no default is: a reply that
+# was stored under another default is still a reply to the same question.
+_SMOLLM2_REPLY_TOKENS = 256
+_REPLY_TOKENS = 1024
 
 
 class _Loopback(OpenAI):
@@ -39,8 +44,8 @@ class _Loopback(OpenAI):
 class Local(AsyncProvider):
     """Any GGUF file, run on this machine: no data leaves it and nothing is billed.
 
-    The first request fetches and loads the model. A request without `max_tokens` gets 1,024, because small models
-    tend not to stop.
+    The first request fetches and loads the model: the small one for demonstrations, a file, or one of the Hugging Face
+    Hub (``hf/OWNER/REPO:QUANT``). A request without `max_tokens` gets `reply_tokens`.
     """
 
     url = "https://github.com/ggml-org/llama.cpp"
@@ -67,6 +72,16 @@ class Local(AsyncProvider):
                 return engine.context_tokens
         return _SMOLLM2_TOKENS if model == SMOLLM2.name else None
 
+    def reply_tokens(self, model: str) -> int:
+        """Return the longest reply, in tokens, to a request without `max_tokens`."""
+        return _SMOLLM2_REPLY_TOKENS if _is_smollm2(model) else _REPLY_TOKENS
+
+    def remark(self, model: str) -> str:
+        """Return that the model is one for demonstrations, if it is."""
+        if not _is_smollm2(model):
+            return ""
+        return f"{self.name}/{SMOLLM2.name} is a demonstration model with 135 million parameters, and is often wrong."
+
     def check(self, request: ChatRequest) -> None:
         """Refuse a model that is not on this machine and cannot be fetched, before anything is shown or kept.
 
@@ -74,6 +89,7 @@ class Local(AsyncProvider):
             BadInputError: The request has images.
             UnknownNameError: There is no such model; the error lists those there are.
             ModelFileError: There is no file at the path.
+            MissingExtraError: The model is on the Hugging Face Hub, and ``huggingface_hub`` is not installed.
         """
         super().check(request)
         if request.model == WORDLLAMA:
@@ -81,7 +97,7 @@ class Local(AsyncProvider):
                 f"local/{WORDLLAMA} makes embeddings and cannot chat. Use it with embed(...), or name another model."
             )
         if request.model not in self._found:  # a run over rows checks the same model for each of them
-            locate(request.model, environ=os.environ)
+            find(request.model, environ=os.environ)
             self._found.add(request.model)
 
     async def complete(self, request: ChatRequest) -> Reply:
@@ -127,7 +143,7 @@ class Local(AsyncProvider):
     async def _ready(self, request: ChatRequest) -> tuple[ChatRequest, Engine]:
         """Return the request with a limit on its reply, and the engine of its model."""
         if request.options.max_tokens is None:
-            options = dataclasses.replace(request.options, max_tokens=_MAX_TOKENS)
+            options = dataclasses.replace(request.options, max_tokens=self.reply_tokens(request.model))
             request = dataclasses.replace(request, options=options)
         return request, await engine_for(request.model, environ=os.environ, status=self._status)
 
@@ -137,6 +153,11 @@ class Local(AsyncProvider):
         dialect = _Loopback(endpoint, self._http)
         dialect.profiles = self.profiles
         return dialect
+
+
+def _is_smollm2(model: str) -> bool:
+    """Tell whether a name stands for the model for demonstrations."""
+    return model == SMOLLM2.name or PurePath(model).name.removesuffix(".gguf") == SMOLLM2.file.removesuffix(".gguf")
 
 
 def _tokens(request: ChatRequest) -> int:
@@ -158,9 +179,9 @@ def _clear_errors(request: ChatRequest, engine: Engine) -> Iterator[None]:
     except BadRequestError as error:
         if "available context size" not in str(error):
             raise
-        raise BadRequestError(
+        raise ContextLengthError(
             f"The messages are longer than the {engine.context_tokens:,} tokens that local/{request.model} can take. "
-            f"Shorten them, start again with --new, or choose another model.",
+            f"Shorten them, or choose another model.",
             status=error.status,
             provider=error.provider,
         ) from None

@@ -22,6 +22,7 @@ from ..core.urls import api_url, host_of
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
 from ..http.rate_limits import rate_limits_from
+from ..text.words import shorten
 from .dialect import Dialect, StreamState, token_count
 from .embeddings import (
     BYTES_PER_VECTOR,
@@ -35,8 +36,11 @@ from .embeddings import (
     too_long,
 )
 from .fitting import Fitting
+from .openai_choices import first_choice, single_delta, token_logprobs
+from .openai_usage import reported_usage
 from .presets import PRESETS
 from .profile import Refusal
+from .thinking import THINKING_PARTS, is_thought, thinking_in
 from .wire_options import chat_options
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -44,14 +48,18 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "length": "length",
     "max_tokens": "length",
     "model_length": "length",  # Mistral
+    "model_context_window_exceeded": "length",  # Z.AI
     "content_filter": "content_filter",
     **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii"), "content_filter"),  # Gemini
+    "sensitive": "content_filter",  # Z.AI
     "refusal": "refusal",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
 }
-# DeepSeek's finish reason for a reply that its servers broke off (API reference, 2026-11).
-_BROKEN_OFF = "insufficient_system_resource"
+# Longer than any model's name, in characters.
+_LONGEST_NAME = 200
+# Finish reasons of DeepSeek and Z.AI for a reply that their servers broke off (API references, 2026-11).
+_BROKEN_OFF = ("insufficient_system_resource", "network_error")
 
 
 class OpenAI(Dialect):
@@ -206,8 +214,8 @@ class OpenAI(Dialect):
         content = self._content(event)
         if event.event == "error" or content.get("error"):
             raise self._reported_error(content.get("error") or content, has_text=state.has_text)
+        content = single_delta(content, state)
         chunk = self._chunk(content, has_text=state.has_text)
-        state.usage = chunk.usage or state.usage
         # A refusal arrives in pieces, too, and ends with the same finish reason as any reply.
         if chunk.text and not state.has_text:
             state.is_refusal = self._is_refusal(content)
@@ -220,22 +228,38 @@ class OpenAI(Dialect):
         # OpenRouter and others report a failure of the server behind them like this, with status 200.
         if choice.get("error") or str(reason).lower() == "error":
             raise self._reported_error(choice.get("error"), has_text=has_text)
-        if reason == _BROKEN_OFF:
+        if reason in _BROKEN_OFF:
             raise IncompleteReplyError(
-                f"Provider {self.name!r} broke its reply off: {_BROKEN_OFF.replace('_', ' ')}. Run the cell again.",
+                f"Provider {self.name!r} broke its reply off: {reason.replace('_', ' ')}. Run the cell again.",
                 provider=self.name,
             )
+        text = part["refusal"] if self._is_refusal(content) else self._text(part.get("content"))
         return Chunk(
-            text=part["refusal"] if self._is_refusal(content) else self._text(part.get("content")),
+            text="" if "extra_content" in part and is_thought(part) else text,
+            thinking=thinking_in(part),
             finish_reason=_finish_reason(reason),
-            usage=_usage(content),
-            model=content["model"] if isinstance(content.get("model"), str) else None,
+            usage=self._usage(content),
+            model=_model_version(content),
+            logprobs=token_logprobs(choice.get("logprobs")),
         )
 
+    def _usage(self, content: dict[str, Any]) -> Usage | None:
+        """Return the usage, with the server's own cost where it is the provider's own server.
+
+        Behind another address, a cost may be in another currency or unit, or be 0 for each model without a price; a
+        budget that believed it would never end.
+        """
+        usage = reported_usage(content)
+        if usage is None or usage.cost_usd is None or self.is_at_home:
+            return usage
+        return dataclasses.replace(usage, cost_usd=None)
+
     def _choice(self, content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the first choice of a response or an event, and its message or the piece of one."""
+        """Return the choice of a response or an event that is read, and its message or the piece of one."""
         choices = content.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else {}
+        if not isinstance(choices, list) or not choices:
+            return {}, {}
+        choice = choices[0] if len(choices) == 1 else first_choice(choices)
         if not isinstance(choice, dict):
             raise self._malformed("a choice is not an object")
         part = choice.get("delta") or choice.get("message") or {}
@@ -255,9 +279,8 @@ class OpenAI(Dialect):
         if isinstance(content, str):
             return content
         if isinstance(content, list):
-            return "".join(
-                part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
-            )
+            parts = [part for part in content if isinstance(part, dict) and part.get("type") not in THINKING_PARTS]
+            return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
         raise self._malformed("the content of a message is not text")
 
 
@@ -269,6 +292,15 @@ def _finish_reason(reason: Any) -> FinishReason | None:
     return _FINISH_REASONS.get(reason.lower().partition(":")[0].strip(), "stop")
 
 
+def _model_version(content: dict[str, Any]) -> str | None:
+    """Return the model's name as the server resolved it, with the server behind OpenRouter that has answered."""
+    model, provider = content.get("model"), content.get("provider")
+    if not isinstance(model, str) or not model:
+        return None
+    name = f"{model} via {provider}" if isinstance(provider, str) and provider else model
+    return name if len(name) <= _LONGEST_NAME else shorten(name, _LONGEST_NAME)
+
+
 def _wire_message(message: Message) -> dict[str, Any]:
     """Return a message as JSON; with images its content is a list of parts, each image a data URL."""
     if not message.images:
@@ -278,19 +310,3 @@ def _wire_message(message: Message) -> dict[str, Any]:
         url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode('ascii')}"
         parts.append({"type": "image_url", "image_url": {"url": url}})
     return {"role": message.role, "content": parts}
-
-
-def _usage(content: dict[str, Any]) -> Usage | None:
-    """Return the token counts, wherever this server puts them."""
-    usage = content.get("usage")
-    if not isinstance(usage, dict):
-        groq = content.get("x_groq")  # Groq's place for the usage of a stream
-        usage = groq.get("usage") if isinstance(groq, dict) else None
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("prompt_tokens_details")
-    return Usage(
-        input_tokens=token_count(usage.get("prompt_tokens")),
-        output_tokens=token_count(usage.get("completion_tokens")),
-        cached_tokens=token_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
-    )

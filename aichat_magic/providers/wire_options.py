@@ -144,7 +144,7 @@ _TIERS: Mapping[str, Mapping[str, str]] = {
 # below 32,000, the least limit of the output of these models (Claude Opus 4.1).
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 6_144, "high": 12_288, "max": 16_000}
 _MIN_BUDGET = 1_024
-_ANSWER_TOKENS = 16_000
+ANSWER_TOKENS = 16_000
 _CLAUDE = re.compile(r"claude-(?:[a-z]+-)*(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
 
 
@@ -189,7 +189,7 @@ def messages_options(options: Options, provider: str, model: str) -> dict[str, A
     Raises:
         OptionError: `max_tokens` leaves no room to think.
     """
-    wire = {"max_tokens": _ANSWER_TOKENS, **_plain(options)}
+    wire = {"max_tokens": ANSWER_TOKENS, **_plain(options)}
     if "stop" in wire:
         wire["stop_sequences"] = wire.pop("stop")
     if options.reasoning is not None:
@@ -311,7 +311,7 @@ def _claude_thinking(options: Options, model: str) -> dict[str, Any]:
 def _claude_budget(budget: int, max_tokens: int | None) -> dict[str, Any]:
     """Return the fields for a budget, which must stay below the limit of the whole reply."""
     if max_tokens is None:
-        return {"max_tokens": _ANSWER_TOKENS + budget, "thinking": {"type": "enabled", "budget_tokens": budget}}
+        return {"max_tokens": ANSWER_TOKENS + budget, "thinking": {"type": "enabled", "budget_tokens": budget}}
     if max_tokens <= _MIN_BUDGET:
         raise OptionError(
             f"max_tokens must be more than {_MIN_BUDGET:,} for this model to think, because its thinking counts and "

@@ -50,9 +50,18 @@ _NOTEBOOKS_OF_0_1: Final = (
     """,
 )
 
+# Version 3 counts the tokens of thinking and of writing to a cache, and keeps the model as the server resolved it.
+_COUNTS_OF_3: Final = (
+    "ALTER TABLE said ADD COLUMN reasoning_tokens INTEGER",
+    "ALTER TABLE said ADD COLUMN cache_write_tokens INTEGER",
+    "ALTER TABLE said ADD COLUMN model_version BLOB",
+    "ALTER TABLE spent ADD COLUMN reasoning_tokens INTEGER",
+    "ALTER TABLE spent ADD COLUMN cache_write_tokens INTEGER",
+)
+
 CONVERSATION_TABLES: Final = TableLayout(
     application_id=0x61694D32,
-    version=2,
+    version=3,
     create=(
         """
         CREATE TABLE said (
@@ -65,6 +74,9 @@ CONVERSATION_TABLES: Final = TableLayout(
             cached_tokens INTEGER,
             cost_usd REAL,
             elapsed_s REAL NOT NULL,
+            reasoning_tokens INTEGER,
+            cache_write_tokens INTEGER,
+            model_version BLOB,
             cell_id BLOB NOT NULL,
             notebook BLOB NOT NULL,
             options BLOB NOT NULL,
@@ -100,6 +112,8 @@ CONVERSATION_TABLES: Final = TableLayout(
             output_tokens INTEGER,
             cached_tokens INTEGER,
             cost_usd REAL,
+            reasoning_tokens INTEGER,
+            cache_write_tokens INTEGER,
             replies INTEGER NOT NULL,
             conversation INTEGER
         )
@@ -111,5 +125,5 @@ CONVERSATION_TABLES: Final = TableLayout(
         "CREATE INDEX spent_by_time ON spent (created_s)",
         *_NOTEBOOKS,
     ),
-    migrations={1: (*_NOTEBOOKS, *_NOTEBOOKS_OF_0_1)},
+    migrations={1: (*_NOTEBOOKS, *_NOTEBOOKS_OF_0_1), 2: _COUNTS_OF_3},
 )

@@ -9,7 +9,8 @@ from hashlib import sha256
 from ..core.messages import ChatRequest, Message
 from ..core.options import Options
 
-# Raised when the canonical form below or the layout of the file changes. Old files still open.
+# Raised when the canonical form below changes. It stays where only the layout of the file does (`rows.LAYOUT`): the
+# replies in it keep their keys.
 SCHEMA = 1
 
 # Not escaped to ASCII: an escaped pair of lone surrogates would equal the character that they make together.
@@ -65,11 +66,14 @@ def request_key(*, provider: str, host: str, request: ChatRequest) -> bytes:
 
 
 def _canonical_form(message: Message) -> tuple[object, ...]:
-    """Return the parts of a message that count. Images come third, if any, so that keys without them stay the same."""
-    if not message.images:
+    """Return the parts of a message that count: role, content, and images and blocks of thinking, if there are any.
+
+    So keys without those stay the same.
+    """
+    if not message.images and not message.thinking_blocks:
         return message.role, message.content
     images = [(image.media_type, sha256(image.data).hexdigest()) for image in message.images]
-    return message.role, message.content, images
+    return message.role, message.content, images, *message.thinking_blocks
 
 
 def _canonical_number(value: object) -> object:

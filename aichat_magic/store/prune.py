@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from .database import Database
-from .rows import OVERHEAD_BYTES
+from .rows import LENGTH_SQL, OVERHEAD_BYTES
 from .vectors import TABLE as VECTORS
 from .vectors import has_vectors
 
@@ -48,12 +48,12 @@ def remove_larger(database: Database, max_bytes: int) -> Iterator[int]:
     Raises:
         sqlite3.Error: The file cannot be written. The rows that were yielded are removed all the same.
     """
-    for table, content in _tables(database):
+    for table, length_sql in _tables(database):
         for _ in range(_MAX_ROUNDS):
             live = database.live_bytes()
             if live <= max_bytes:
                 return
-            last = _last_of_excess(database, table, content, excess_bytes=live - max_bytes)
+            last = _last_of_excess(database, table, length_sql, excess_bytes=live - max_bytes)
             if last is None:
                 break
             yield from _remove(database, table, "id <=", last)
@@ -76,8 +76,8 @@ def shrink(database: Database) -> bool:
 
 
 def _tables(database: Database) -> tuple[tuple[str, str], ...]:
-    """Return the tables of a file, each with the column of its content; vectors first: they cost less to make again."""
-    return (*([(VECTORS, "vector")] if has_vectors(database) else []), ("replies", "text"))
+    """Return the tables of a file, each with the length of a row in SQL; vectors first: they cost less."""
+    return (*([(VECTORS, "length(vector)")] if has_vectors(database) else []), ("replies", LENGTH_SQL))
 
 
 def _remove(database: Database, table: str, condition: str, bound: float) -> Iterator[int]:
@@ -92,19 +92,18 @@ def _remove(database: Database, table: str, condition: str, bound: float) -> Ite
         yield removed
 
 
-def _last_of_excess(database: Database, table: str, content: str, *, excess_bytes: int) -> int | None:
+def _last_of_excess(database: Database, table: str, length_sql: str, *, excess_bytes: int) -> int | None:
     """Return the id up to which the rows take as much as is too much, by size; None where there is no row.
 
     Sizes are scaled so that all rows together take what the file does: pages and indexes take space, too.
     """
     execute = database.connection.execute
     total = 0.0
-    for each, its_content in _tables(database):
-        query = f"SELECT total(length({its_content}) + ?) FROM {each}"
-        total += execute(query, (OVERHEAD_BYTES,)).fetchone()[0]
+    for each, its_length in _tables(database):
+        total += execute(f"SELECT total({its_length} + ?) FROM {each}", (OVERHEAD_BYTES,)).fetchone()[0]
     excess = excess_bytes * total / max(database.live_bytes(), 1)
     last: int | None = None
-    with contextlib.closing(execute(f"SELECT id, length({content}) FROM {table} ORDER BY id")) as rows:
+    with contextlib.closing(execute(f"SELECT id, {length_sql} FROM {table} ORDER BY id")) as rows:
         for number, length in rows:
             last, excess = number, excess - (length or 0) - OVERHEAD_BYTES
             if excess <= 0:

@@ -5,6 +5,7 @@ What is read is checked: anybody may have written into the file.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,26 +14,14 @@ from typing import Any, Final
 from ..core.errors import BadInputError
 from ..core.messages import Reply
 from .notebooks import Origin
-from .rows import LONGEST_TEXT, from_blob, reply_from, row_from, to_blob
+from .rows import HEAD_COLUMNS, LONGEST_TEXT, from_blob, reply_from, row_from, to_blob
 
 # The content of a turn, in the order of `TURN_COLUMNS`.
 TurnRow = tuple[Any, ...]
 
-TURN_COLUMNS: Final = (
-    "created_s",
-    "finish_reason",
-    "model",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "cost_usd",
-    "elapsed_s",
-    "cell_id",
-    "notebook",
-    "options",
-    "prompt",
-    "text",
-)
+# A conversation keeps no thinking: it is not sent again, and not exported.
+TURN_COLUMNS: Final = (*HEAD_COLUMNS, "cell_id", "notebook", "options", "prompt", "text")
+_N_HEAD: Final = len(HEAD_COLUMNS)
 FIRST_PROMPT_CHARS: Final = 200
 _EXCERPT_CHARS: Final = 60
 
@@ -149,14 +138,15 @@ def turn_row(turn: TurnRecord, now_s: float) -> TurnRow:
         BadInputError: The reply is incomplete, or a text is longer than a row can be.
     """
     created_s = max(0.0, now_s if turn.created is None else turn.created)
-    reply = turn.reply
+    reply = dataclasses.replace(turn.reply, thinking="", logprobs=None)
     row = row_from(reply, created_s) or row_from(
         Reply(text=reply.text, model=reply.model, finish_reason=reply.finish_reason), created_s
     )
     prompt = to_blob(turn.prompt)
     if row is None or len(prompt) > LONGEST_TEXT:
         raise BadInputError("Only whole turns are kept, and none longer than 64 MB.")
-    return (*row[:-1], to_blob(turn.cell_id), to_blob(turn.notebook), _options_json(turn.options), prompt, row[-1])
+    head, text = row[:_N_HEAD], row[-1]
+    return (*head, to_blob(turn.cell_id), to_blob(turn.notebook), _options_json(turn.options), prompt, text)
 
 
 def turn_from(turn_id: int, row: TurnRow) -> StoredTurn | None:
@@ -170,7 +160,7 @@ def turn_from(turn_id: int, row: TurnRow) -> StoredTurn | None:
         The turn; None when a value is invalid.
     """
     *head, cell_id, notebook, options, prompt, text = row
-    reply = reply_from((*head, text))
+    reply = reply_from((*head, None, None, text))
     texts = [from_blob(value) for value in (cell_id, notebook, prompt)]
     if reply is None or None in texts or type(options) is not bytes:
         return None

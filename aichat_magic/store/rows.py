@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, Final
 
@@ -9,13 +10,12 @@ from ..core.answers import is_answer
 from ..core.messages import FinishReason, Reply
 from ..core.usage import Usage
 from .database import TableLayout
-from .keys import SCHEMA
 
-# created_s, finish_reason, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text
+# Values in the order of `REPLY_COLUMNS`.
 StoredRow = tuple[Any, ...]
 
-COLUMNS: Final = (
-    "key",
+# What a turn of a conversation has, too.
+HEAD_COLUMNS: Final = (
     "created_s",
     "finish_reason",
     "model",
@@ -24,15 +24,33 @@ COLUMNS: Final = (
     "cached_tokens",
     "cost_usd",
     "elapsed_s",
-    "text",
+    "reasoning_tokens",
+    "cache_write_tokens",
+    "model_version",
 )
+REPLY_COLUMNS: Final = (*HEAD_COLUMNS, "logprobs", "thinking", "text")
+# Raised when the columns change; old files are brought up to date. Keys of requests have a number of their own.
+LAYOUT: Final = 2
 
 # The id grows with every row written, so the lowest ids are the oldest rows whatever the clock did. Prompts are not
 # stored, only their hash. Texts are BLOBs: a lone surrogate and a NUL are no valid TEXT. The text comes last: a column
-# behind a long text would have to be fetched from other pages.
+# behind a long text would have to be fetched from other pages. Only in files of release 0.1, in which the columns of
+# layout 2 are behind it: to write all of them again would take minutes.
+# Release 0.1 stored thinking between tags as part of the text: `<think>` and `</think>`, as bytes.
+_OPENING, _CLOSING = "x'3c7468696e6b3e'", "x'3c2f7468696e6b3e'"
+_THINKING_OF_0_1: Final = (
+    f"""
+    UPDATE replies SET thinking = substr(text, 8, instr(text, {_CLOSING}) - 8),
+    text = CAST(ltrim(substr(text, instr(text, {_CLOSING}) + 8), char(10, 13)) AS BLOB)
+    WHERE substr(text, 1, 7) = {_OPENING} AND instr(text, {_CLOSING})
+    """,
+    # Without an end it is no answer, and is asked for again.
+    f"UPDATE replies SET thinking = substr(text, 8), text = x'' WHERE substr(text, 1, 7) = {_OPENING}",
+)
+
 REPLY_TABLES: Final = TableLayout(
     application_id=0x61694D31,
-    version=SCHEMA,
+    version=LAYOUT,
     create=(
         """
         CREATE TABLE replies (
@@ -46,11 +64,28 @@ REPLY_TABLES: Final = TableLayout(
             cached_tokens INTEGER,
             cost_usd REAL,
             elapsed_s REAL NOT NULL,
+            reasoning_tokens INTEGER,
+            cache_write_tokens INTEGER,
+            model_version BLOB,
+            logprobs BLOB,
+            thinking BLOB,
             text BLOB NOT NULL
         )
         """,
     ),
+    migrations={
+        1: (
+            "ALTER TABLE replies ADD COLUMN reasoning_tokens INTEGER",
+            "ALTER TABLE replies ADD COLUMN cache_write_tokens INTEGER",
+            "ALTER TABLE replies ADD COLUMN model_version BLOB",
+            "ALTER TABLE replies ADD COLUMN logprobs BLOB",
+            "ALTER TABLE replies ADD COLUMN thinking BLOB",
+            *_THINKING_OF_0_1,
+        )
+    },
 )
+# The length of a row's long values, in SQL.
+LENGTH_SQL: Final = "length(text) + ifnull(length(thinking), 0) + ifnull(length(logprobs), 0)"
 
 LONGEST_TEXT: Final = 64_000_000
 OVERHEAD_BYTES: Final = 150
@@ -93,7 +128,7 @@ def row_from(reply: Reply, created_s: float) -> StoredRow | None:
     Returns:
         The row, or None for a reply that must not be stored: it is incomplete, or a value is invalid.
     """
-    usage = reply.usage
+    usage, version, thinking = reply.usage, reply.model_version, reply.thinking
     row: StoredRow = (
         float(created_s),
         reply.finish_reason,
@@ -103,9 +138,14 @@ def row_from(reply: Reply, created_s: float) -> StoredRow | None:
         usage.cached_tokens,
         None if usage.cost_usd is None else float(usage.cost_usd),
         float(reply.elapsed_s),
+        usage.reasoning_tokens,
+        usage.cache_write_tokens,
+        version.encode("utf-8", "surrogatepass") if version else None,
+        None if reply.logprobs is None else _json_bytes(reply.logprobs),
+        thinking.encode("utf-8", "surrogatepass") if thinking else None,
         reply.text.encode("utf-8", "surrogatepass"),
     )
-    return row if len(row[-1]) <= LONGEST_TEXT and _is_valid(row) else None
+    return row if size_of(row) <= LONGEST_TEXT and _is_valid(row) else None
 
 
 def reply_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
@@ -120,16 +160,27 @@ def reply_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
     """
     if not _is_valid(row, oldest_s):
         return None
-    _, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
+    (
+        _, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s,
+        reasoning_tokens, cache_write_tokens, version, logprobs, thinking, text,
+    ) = row  # fmt: skip
     try:
         return Reply(
             text=text.decode("utf-8", "surrogatepass"),
             model=model.decode("utf-8", "surrogatepass"),
             usage=Usage(
-                input_tokens=input_tokens, output_tokens=output_tokens, cached_tokens=cached_tokens, cost_usd=cost_usd
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                cached_tokens=cached_tokens,
+                cache_write_tokens=cache_write_tokens,
+                reasoning_tokens=reasoning_tokens,
+                cost_usd=cost_usd,
             ),
             finish_reason=_FINISH_REASONS[finish],
             elapsed_s=elapsed_s,
+            thinking=thinking.decode("utf-8", "surrogatepass") if thinking else "",
+            model_version=version.decode("utf-8", "surrogatepass") if version else "",
+            logprobs=None if logprobs is None else _json_from(logprobs),
         )
     except UnicodeDecodeError:
         return None
@@ -137,7 +188,10 @@ def reply_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
 
 def _is_valid(row: StoredRow, oldest_s: float = -math.inf) -> bool:
     """Tell whether every value is valid, and the row not too old."""
-    created_s, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s, text = row
+    (
+        created_s, finish, model, input_tokens, output_tokens, cached_tokens, cost_usd, elapsed_s,
+        reasoning_tokens, cache_write_tokens, version, logprobs, thinking, text,
+    ) = row  # fmt: skip
     # Written out, because a run does this for every row.
     return (
         finish in _FINISH_REASONS
@@ -149,12 +203,37 @@ def _is_valid(row: StoredRow, oldest_s: float = -math.inf) -> bool:
         and (input_tokens is None or (type(input_tokens) is int and 0 <= input_tokens <= _MAX_INT))
         and (output_tokens is None or (type(output_tokens) is int and 0 <= output_tokens <= _MAX_INT))
         and (cached_tokens is None or (type(cached_tokens) is int and 0 <= cached_tokens <= _MAX_INT))
+        and (reasoning_tokens is None or (type(reasoning_tokens) is int and 0 <= reasoning_tokens <= _MAX_INT))
+        and (cache_write_tokens is None or (type(cache_write_tokens) is int and 0 <= cache_write_tokens <= _MAX_INT))
+        and (version is None or type(version) is bytes)
+        and (logprobs is None or type(logprobs) is bytes)
+        and (thinking is None or type(thinking) is bytes)
     )
 
 
 def size_of(row: StoredRow) -> int:
     """Return about how many bytes the row takes in the file and in memory."""
-    return len(row[-1]) + OVERHEAD_BYTES
+    size = len(row[-1]) + OVERHEAD_BYTES
+    for value in row[-3:-1]:  # most rows have neither log probabilities nor thinking
+        if value is not None:
+            size += len(value)
+    return size
+
+
+def _json_bytes(value: Any) -> bytes | None:
+    """Encode what a server has sent as JSON; None where it cannot be."""
+    try:
+        return json.dumps(value, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _json_from(value: bytes) -> Any:
+    """Decode JSON; None where it is none."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def to_blob(text: str) -> bytes:

@@ -20,7 +20,7 @@ from .base import SOFT_LIMIT_BYTES, ReplyStore, StoreSummary, date_of
 from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
 from .files import REPLIES_FILE
 from .memory import MemoryStore
-from .rows import COLUMNS, REPLY_TABLES, answer_from, answer_row
+from .rows import REPLY_COLUMNS, REPLY_TABLES, answer_from, answer_row
 from .vectors import TABLE as VECTORS
 from .vectors import SqliteVectors, has_vectors
 from .warnings import OnceWarnings
@@ -28,7 +28,9 @@ from .writer import StoreLimits, Writer
 
 _KEYS_PER_CALL: Final = 10_000  # of a thread
 _KEYS_PER_QUERY: Final = 512  # a block of a run; SQLite before 3.32 takes 999 parameters
-_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM replies WHERE key IN ({', '.join('?' * _KEYS_PER_QUERY)})"
+_SELECT: Final = (
+    f"SELECT key, {', '.join(REPLY_COLUMNS)} FROM replies WHERE key IN ({', '.join('?' * _KEYS_PER_QUERY)})"
+)
 _BUSY_TIMEOUT_S: Final = 0.25
 _PATIENCE_S: Final = 5.0
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from ..core.messages import Reply
 from ..core.usage import Usage
 from .conversation_tables import FIND_CONVERSATION, Key
-from .rows import from_blob, reply_from, row_from, to_blob
+from .rows import from_blob, is_time, to_blob
+
+_COLUMNS: Final = (
+    "created_s, model, input_tokens, output_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost_usd"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,21 @@ class UsageRow:
 
 
 def usage_values(model: str, usage: Usage, now_s: float) -> tuple[Any, ...]:
-    """Return the time, the model and the four numbers of a usage, as columns; invalid numbers are left out."""
-    row = row_from(Reply(text="", model=model, usage=usage), max(0.0, now_s))
-    row = row or row_from(Reply(text="", model=model), max(0.0, now_s)) or ()
-    return (row[0], *row[2:7])
+    """Return the time, the model and the numbers of a usage, as columns; invalid numbers are left out."""
+    cost_usd = usage.cost_usd
+    counts = (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
+    return (
+        max(0.0, float(now_s)),
+        to_blob(model),
+        *(count if _is_count(count) else None for count in counts),
+        float(cost_usd) if cost_usd is not None and 0 <= cost_usd < math.inf else None,
+    )
 
 
 def record_usage(connection: sqlite3.Connection, key: Key | None, replies: int, values: tuple[Any, ...]) -> None:
@@ -69,22 +84,43 @@ def record_usage(connection: sqlite3.Connection, key: Key | None, replies: int, 
         values: Values from `usage_values`.
     """
     connection.execute(
-        "INSERT INTO spent (created_s, model, input_tokens, output_tokens, cached_tokens, cost_usd, replies, "
-        f"conversation) VALUES (?, ?, ?, ?, ?, ?, ?, ({FIND_CONVERSATION}))",
+        f"INSERT INTO spent ({_COLUMNS}, replies, conversation) "
+        f"VALUES ({', '.join('?' * len(values))}, ?, ({FIND_CONVERSATION}))",
         (*values, replies, *(map(to_blob, key) if key else (None, None))),
     )
 
 
 def usage_records(connection: sqlite3.Connection, since_s: float) -> Iterator[UsageRecord]:
     """Yield the rows from a time on, in seconds since 1970. A row with invalid values is left out."""
-    sql = """
-        SELECT created_s, model, input_tokens, output_tokens, cached_tokens, cost_usd, replies, name
+    sql = f"""
+        SELECT {_COLUMNS}, replies, name
         FROM spent LEFT JOIN conversations ON conversations.id = spent.conversation WHERE created_s >= ?
     """
-    for created_s, model, *numbers, replies, name in connection.execute(sql, (since_s,)).fetchall():
-        reply = reply_from((created_s, b"stop", model, *numbers, 0.0, b""))
-        if reply is not None and type(replies) is int and 0 <= replies < 2**63:
-            yield UsageRecord(created_s, reply.model, from_blob(name) or "", replies, reply.usage)
+    for created_s, model, *counts, cost_usd, replies, name in connection.execute(sql, (since_s,)).fetchall():
+        model_name = from_blob(model)
+        is_valid = (
+            is_time(created_s)
+            and model_name is not None
+            and all(count is None or _is_count(count) for count in counts)
+            and (cost_usd is None or (type(cost_usd) is float and 0.0 <= cost_usd < math.inf))
+            and _is_count(replies)
+        )
+        if is_valid:
+            input_tokens, output_tokens, cached_tokens, cache_write_tokens, reasoning_tokens = counts
+            usage = Usage(
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                cached_tokens=cached_tokens,
+                cache_write_tokens=cache_write_tokens,
+                reasoning_tokens=reasoning_tokens,
+                cost_usd=cost_usd,
+            )
+            yield UsageRecord(created_s, model_name or "", from_blob(name) or "", replies, usage)
+
+
+def _is_count(value: Any) -> bool:
+    """Tell whether a value of a row is a count: a whole number that SQLite can store, >= 0."""
+    return type(value) is int and 0 <= value < 2**63
 
 
 def usage_by_day(records: Iterable[UsageRecord]) -> list[UsageRow]:

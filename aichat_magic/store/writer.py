@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from .base import large_store_note
 from .database import Database, UnusableFileError, is_busy, is_corrupt
-from .rows import COLUMNS, StoredRow, size_of
+from .rows import REPLY_COLUMNS, StoredRow, size_of
 from .warnings import OnceWarnings
 
 # One statement takes many rows: every statement releases the interpreter lock and must wait for it again.
-_INSERT: Final = f"INSERT OR REPLACE INTO replies ({', '.join(COLUMNS)}) VALUES "
-_VALUES: Final = f"({', '.join('?' * len(COLUMNS))})"
+_INSERT: Final = f"INSERT OR REPLACE INTO replies (key, {', '.join(REPLY_COLUMNS)}) VALUES "
+_VALUES: Final = f"(?, {', '.join('?' * len(REPLY_COLUMNS))})"
 _ROWS_AT_ONCE: Final = 64
 # SQLite caches the statement for each number of rows, with the values that it was given last.
 _BYTES_AT_ONCE: Final = 64 * 1024

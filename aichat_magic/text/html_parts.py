@@ -68,6 +68,19 @@ def warning_html(line: str) -> str:
     )
 
 
+def fold_html(label: str, body: str, *, is_open: bool = False) -> str:
+    """Put HTML into a block that a click opens and closes, small and pale, with a line at its left.
+
+    Args:
+        label: What stands beside its triangle, as plain text.
+        body: Safe HTML; empty: there is only the label.
+        is_open: Whether it is open.
+    """
+    inner = f'<div style="border-left:2px solid {GRAY};padding-left:0.8em;opacity:0.7">{body}</div>' if body else ""
+    summary = f'<summary style="opacity:0.7;cursor:pointer">{escape(printable_line(label))}</summary>'
+    return f'<details{" open" * is_open} style="font-size:smaller;margin-bottom:0.7em">{summary}{inner}</details>'
+
+
 def cell_tag(tag: str, side: str, more: str = "") -> str:
     """Return the opening tag of a table cell. Every cell needs its alignment: JupyterLab aligns cells to the right.
 

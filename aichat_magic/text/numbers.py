@@ -1,4 +1,4 @@
-"""Numbers and amounts of money in words."""
+"""Numbers, sizes and amounts of money in words."""
 
 from __future__ import annotations
 
@@ -28,3 +28,12 @@ def time_span(seconds: float) -> str:
     days, hours = divmod(hours, 24)
     parts = ((days, "d"), (hours, "h"), (minutes, "min"))
     return " ".join([f"{count} {unit}" for count, unit in parts if count][:2])
+
+
+def byte_size(n_bytes: int) -> str:
+    """Format a size: ``98 MB``, ``4.7 GB``, ``12 kB``."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= 0.9995 * factor:
+            size = n_bytes / factor
+            return f"{size:.1f} {unit}" if unit == "GB" and size < 99.95 else f"{size:,.0f} {unit}"
+    return f"{n_bytes} bytes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from typing import Any
@@ -15,6 +16,11 @@ def terminal_width() -> int:
     is_terminal = getattr(sys.stdout, "isatty", bool)()
     # Some terminals begin a new line when the last column is written to.
     return shutil.get_terminal_size().columns - 1 if is_terminal else 0
+
+
+def has_dim_text() -> bool:
+    """Tell whether `sys.stdout` is a terminal that can write dim letters."""
+    return bool(terminal_width()) and os.environ.get("TERM") != "dumb"
 
 
 def show(value: object) -> None:

@@ -11,6 +11,8 @@ from acceptance import (
     descriptors,
     kernels,
     limits,
+    limits_in_runs,
+    local_models,
     network,
     notebooks,
     outages,
@@ -19,6 +21,8 @@ from acceptance import (
     schemas,
     secrets,
     stores,
+    thinking,
+    usage,
     wire,
 )
 from acceptance.rows import Removal, Row
@@ -28,15 +32,19 @@ ROWS: tuple[Row, ...] = (
     *stores.ROWS,
     *secrets.ROWS,
     *kernels.ROWS,
+    *local_models.ROWS,
     *descriptors.ROWS,
     *notebooks.ROWS,
     *outages.ROWS,
     *profiles.ROWS,
     *replies.ROWS,
     *schemas.ROWS,
+    *usage.ROWS,
     *wire.ROWS,
     *limits.ROWS,
+    *limits_in_runs.ROWS,
     *addresses.ROWS,
+    *thinking.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

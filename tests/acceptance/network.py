@@ -28,7 +28,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("test_faults.py::test_wait_that_a_server_asks_for_is_waited",),
             ),
             Removal(
-                where="batching.limiter:Limiter._follow_retry_after",
+                where="batching.server_limit:ServerLimit._follow_retry_after",
                 by="lambda *_: None",
                 tests=("test_faults.py::test_every_worker_waits_while_a_server_asks_for_it",),
             ),
@@ -89,9 +89,9 @@ ROWS: tuple[Row, ...] = (
         removals=(
             Removal(where="chat.retry:stop_reason", what="policy.retry_after_cap_s", by="math.inf"),
             Removal(
-                where="batching.queue:RequestQueue._fail",
+                where="chat.chat:Chat._wait_or_raise",
                 what="give_up",
-                by="None",
+                by="error",
                 tests=("test_faults.py::test_wait_above_the_cap_is_named_and_not_waited",),
             ),
         ),
@@ -134,7 +134,7 @@ ROWS: tuple[Row, ...] = (
                 tests=("test_faults.py::test_exhausted_quota_is_one_call",),
             ),
             Removal(
-                where="batching.queue:RequestQueue._fail",
+                where="batching.refusals:Refusals.final_error",
                 what="error.is_fatal",
                 by="False",
                 tests=("test_faults.py::test_exhausted_quota_stops_a_run_and_keeps_what_is_finished",),
@@ -232,15 +232,15 @@ ROWS: tuple[Row, ...] = (
                 tests=("http/test_client.py::test_total_deadline_holds_while_bytes_arrive_in_every_turn_of_the_loop",),
             ),
             Removal(
-                where="batching.limiter:Limiter._slots",
+                where="batching.server_limit:ServerLimit._slots",
                 what="_outstanding.overdue",
                 by="0",
                 tests=("batching/test_limiter.py::test_calls_that_nobody_answers_do_not_hold_up_the_others",),
             ),
             Removal(
                 where="batching.runner:BatchRunner._replace_overdue",
-                what="limiter.has_overdue",
-                by="False",
+                what="self._start_workers",
+                by="None",
                 tests=("batching/test_runner.py::test_a_run_goes_on_while_calls_that_nobody_answers_take_every_place",),
             ),
             Removal(
@@ -275,7 +275,7 @@ ROWS: tuple[Row, ...] = (
                 ),
             ),
             Removal(
-                where="chat.chat:Chat.stream",
+                where="chat.chat:Chat._chunks",
                 what="draft.text",
                 by="''",
                 tests=("chat/test_chat.py::test_stream_is_never_tried_again_after_its_first_text",),

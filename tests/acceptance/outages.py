@@ -162,7 +162,7 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                where="batching.budget:Budget._lease",
+                where="batching.budget:Budget.reserve",
                 what="self._held_usd",
                 by="0",
                 tests=("batching/test_budget.py::test_two_dollars_a_reply",),
@@ -178,13 +178,13 @@ ROWS: tuple[Row, ...] = (
                 tests=("batching/test_budget.py::test_run_goes_on_when_the_first_call_hangs",),
             ),
             Removal(
-                where="batching.budget:Budget.report",
+                where="batching.limiter:RunLimiter._note_change",
                 what="set_result",
                 by="None",
                 tests=("batching/test_budget.py::test_tokens_that_the_server_does_not_count",),
             ),
             Removal(
-                where="batching.budget:Budget._lease",
+                where="batching.budget:Budget.reserve",
                 what="is_guess",
                 by="False",
                 tests=(
@@ -204,9 +204,9 @@ ROWS: tuple[Row, ...] = (
                 tests=("batching/test_budget.py::test_input_that_is_dearer_than_output",),
             ),
             Removal(
-                where="batching.runner:BatchRunner._attempt",
-                what="budget.report",
-                by="used is None or original",
+                where="batching.limiter:RunLimiter.report",
+                what="budget.settle",
+                by="outcome.usage is None or original",
                 tests=("batching/test_budget.py::test_failed_calls_give_back_what_was_set_aside",),
             ),
             Removal(

@@ -128,7 +128,6 @@ ROWS: tuple[Row, ...] = (
             MODES + "test_one_schema_that_fails_does_not_change_how_others_are_asked_for",
             MODES + "test_answer_that_did_not_fit_is_no_reason_to_ask_otherwise",
             MODES + "test_json_that_came_as_thinking_is_the_answer",
-            MODES + "test_json_that_was_streamed_as_thinking_is_the_answer",
             MODES + "test_answers_are_checked_however_they_are_asked_for",
             MODES + "test_rows_of_an_extraction_learn_once",
             MODES + "test_cut_and_refusal_are_named_and_not_asked_again",
@@ -163,12 +162,9 @@ ROWS: tuple[Row, ...] = (
                 tests=("schema/test_modes.py::test_schema_of_known_properties_is_closed",),
             ),
             Removal(
-                where="providers.dialect:_with_answer",
-                by="lambda chunk, request: chunk",
-                tests=(
-                    MODES + "test_json_that_came_as_thinking_is_the_answer",
-                    MODES + "test_json_that_was_streamed_as_thinking_is_the_answer",
-                ),
+                where="providers.thinking:is_json_only",
+                by="lambda text: False",
+                tests=(MODES + "test_json_that_came_as_thinking_is_the_answer",),
             ),
             Removal(
                 where="frames.extract:Extraction._validated",

@@ -9,7 +9,8 @@ ROWS: tuple[Row, ...] = (
         number=75,
         fault="empty text with length (thinking used the budget), content_filter, null content, a refusal",
         outcome="in a run <NA> and an error that names the cause and the mend; paid; asked again by a rerun and by "
-        "retry(); stored empty replies of 0.1 are misses; an extraction names a cut and a refusal",
+        "retry(); stored empty replies of 0.1 are misses; an extraction names a cut and a refusal; in a cell shown as "
+        "what it is, and no turn; ask, stream and conversations raise an error that has the reply",
         tests=(
             "core/test_answers.py::test_row_without_an_answer_is_an_error_that_names_cause_and_mend",
             "core/test_answers.py::test_row_without_an_answer_is_asked_again_by_a_rerun_and_by_retry",
@@ -24,8 +25,42 @@ ROWS: tuple[Row, ...] = (
             "providers/test_openai.py::test_finish_reasons_of_all_servers_become_ours",
             "providers/test_openai.py::test_reply_that_the_server_broke_off_may_be_tried_again",
             "providers/test_anthropic.py::test_refusal_has_the_servers_reason_where_it_gives_one",
+            "core/test_answers.py::test_question_without_an_answer_is_an_error_that_has_the_reply",
+            "core/test_answers.py::test_blank_answer_to_a_question_is_asked_for_once_more_and_then_an_answer",
+            "core/test_answers.py::test_conversation_keeps_no_turn_without_an_answer",
+            "core/test_answers.py::test_into_a_column_goes_no_thinking_and_no_answer_that_is_none",
+            "magic/test_replies_in_cells.py::test_answer_that_is_none_is_shown_as_what_it_is_and_is_no_turn",
+            "magic/test_replies_in_cells.py::test_answer_that_is_none_leaves_the_turn_of_its_cell_as_it_was",
         ),
         removals=(
+            Removal(
+                where="chat.chat:Chat.ask",
+                what="no_answer",
+                by="None",
+                tests=("core/test_answers.py::test_question_without_an_answer_is_an_error_that_has_the_reply",),
+            ),
+            Removal(
+                where="chat.chat:Chat._chunks",
+                what="no_answer",
+                by="None",
+                tests=("core/test_answers.py::test_question_without_an_answer_is_an_error_that_has_the_reply",),
+            ),
+            Removal(
+                where="magic.session:Session._ask",
+                what="isinstance",
+                by="False",
+                tests=(
+                    "magic/test_replies_in_cells.py::test_answer_that_is_none_is_shown_as_what_it_is_and_is_no_turn",
+                ),
+            ),
+            Removal(
+                where="magic.session:Session._ask",
+                what="record_run",
+                by="None",
+                tests=(
+                    "magic/test_replies_in_cells.py::test_answer_that_is_none_is_shown_as_what_it_is_and_is_no_turn",
+                ),
+            ),
             Removal(
                 where="batching.runner:BatchRunner._attempt",
                 what="no_answer",

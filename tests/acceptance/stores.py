@@ -126,7 +126,7 @@ ROWS: tuple[Row, ...] = (
             "magic/test_extension.py::test_one_bad_row_of_a_thousand_is_one_error_in_a_column_of_its_own",
             "batching/test_faults.py::test_one_bad_row_of_a_thousand_is_one_error",
         ),
-        removals=(Removal(where="batching.queue:RequestQueue._fail", what="error.is_fatal", by="True"),),
+        removals=(Removal(where="batching.refusals:Refusals.final_error", what="error.is_fatal", by="True"),),
     ),
     Row(
         number=30,

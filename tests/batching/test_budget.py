@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from simulation import in_virtual_time, run_batch
 
-from aichat_magic.batching.budget import Budget, Lease, counted_usage
+from aichat_magic.batching.budget import Budget, Reservation, counted_usage
+from aichat_magic.batching.leases import UNSENT
+from aichat_magic.batching.limiter import RunLimiter
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.chat.chat import Call
 from aichat_magic.core.errors import BatchStoppedError, ConnectionFailedError, ProviderError, ServerError
@@ -114,16 +116,14 @@ def test_replies_that_grow_pass_the_bound_by_no_more_than_calls_in_flight_were_l
     in_flight: int,
 ) -> None:
     number = {row: position for position, row in enumerate(ROWS)}
-    leases: list[Lease] = []
     excess = 0.0
 
     class Watched(Budget):
-        def report(self, lease: Lease, usage: Usage | None) -> None:
+        def settle(self, reservation: Reservation, usage: Usage | None) -> None:
             nonlocal excess
             if usage is not None and usage.cost_usd is not None:
-                excess += max(0.0, usage.cost_usd - lease.cost_usd)
-            leases.append(lease)
-            super().report(lease, usage)
+                excess += max(0.0, usage.cost_usd - reservation.cost_usd)
+            super().settle(reservation, usage)
 
     runner, _ = run_batch(
         ROWS,
@@ -204,20 +204,20 @@ def test_run_goes_on_when_the_first_call_hangs() -> None:
 def test_budget_ends_a_run_at_its_bound() -> None:
     budget = Budget(max_cost_usd=1.0, max_total_tokens=100)
     for tokens, cost_usd, is_left in [(40, 0.2, True), (60, 0.2, False)]:
-        lease = budget._lease(1)
+        lease = budget.reserve(1)
         assert lease is not None
-        budget.report(lease, Usage(input_tokens=1, output_tokens=tokens - 1, cost_usd=cost_usd))
+        budget.settle(lease, Usage(input_tokens=1, output_tokens=tokens - 1, cost_usd=cost_usd))
         assert budget.allows() is is_left
     assert budget.spent.cost_usd == pytest.approx(0.4)
     assert budget.spent.output_tokens == 98
-    assert budget._lease(1) is None
+    assert budget.reserve(1) is None
 
 
 def test_budget_in_money_ends_with_the_first_unknown_price() -> None:
     budget = Budget(max_cost_usd=1.0)
-    lease = budget._lease(1)
+    lease = budget.reserve(1)
     assert lease is not None
-    budget.report(lease, Usage(input_tokens=1))
+    budget.settle(lease, Usage(input_tokens=1))
     assert not budget.allows()
     assert "without a price" in budget.shortfall(1)
 
@@ -230,25 +230,25 @@ def test_budget_without_bounds_allows_all() -> None:
 
 def test_two_calls_go_out_until_one_has_come_home() -> None:
     budget = Budget(max_total_tokens=10**6)
-    first, second = budget._lease(10), budget._lease(10)
+    first, second = budget.reserve(10), budget.reserve(10)
     assert first is not None
     assert second is not None
-    assert budget._lease(10) is None
-    budget.report(first, Usage(input_tokens=10, output_tokens=10))
-    assert sum(budget._lease(10) is not None for _ in range(1000)) > 900
+    assert budget.reserve(10) is None
+    budget.settle(first, Usage(input_tokens=10, output_tokens=10))
+    assert sum(budget.reserve(10) is not None for _ in range(1000)) > 900
 
 
 def test_who_waits_is_served_first_and_a_cancelled_one_takes_nothing() -> None:
     async def main(clock: Callable[[], float]) -> list[int]:
-        budget = Budget(max_total_tokens=100, max_tokens=40)
-        out = [await budget.acquire(2), await budget.acquire(2)]
+        limiter = RunLimiter(budget=Budget(max_total_tokens=100, max_tokens=40), clock=clock, sleep=asyncio.sleep)
+        out = [await limiter.acquire(2), await limiter.acquire(2)]
         served: list[int] = []
 
         async def wait(number: int) -> None:
-            lease = await budget.acquire(2)
+            lease = await limiter.acquire(2)
             assert lease is not None
             served.append(number)
-            budget.report(lease, None)
+            limiter.report(lease, UNSENT)
 
         tasks = [asyncio.create_task(wait(number)) for number in range(4)]
         await asyncio.sleep(1)
@@ -256,7 +256,7 @@ def test_who_waits_is_served_first_and_a_cancelled_one_takes_nothing() -> None:
         assert served == []
         for lease in out:
             assert lease is not None
-            budget.report(lease, None)
+            limiter.report(lease, UNSENT)
         await asyncio.gather(*tasks, return_exceptions=True)
         return served
 

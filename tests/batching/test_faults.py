@@ -282,3 +282,55 @@ def test_interrupt_in_an_outage_ends_the_run_at_once(chat: Chat) -> None:
             is_away, done = run(main(server, outage))
     assert is_away  # and nobody has waited for it
     assert 0 < done < 1000
+
+
+# --- limits and refusals that meet every row
+
+
+@pytest.mark.parametrize("concurrency", ["auto", 16])
+def test_quota_that_is_back_in_hours_stops_the_run_and_says_when(chat: Chat, concurrency: Any) -> None:
+    """Row 71."""
+
+    def answer(received: Received, attempt: int) -> Answer:
+        if len(server.requests) <= 40:
+            return text("fine")
+        return status(429, headers={"retry-after": "25000"}, body={"error": {"message": "Too many requests"}})
+
+    with ChatServer(answer) as server, pytest.raises(BatchStoppedError, match=r"free again at .*6 h 57 min") as caught:
+        ask_all([f"row {number}" for number in range(1000)], chat, server, concurrency=concurrency)
+    stopped = caught.value.run
+    assert sum(isinstance(outcome, Reply) for outcome in stopped.outcomes()) == 40
+    assert stopped.errors == {}
+    assert len(server.requests) <= 40 + 60
+
+
+@pytest.mark.parametrize("code", [400, 403, 422])
+def test_refusal_of_the_first_rows_stops_the_run_with_the_words_of_the_server(chat: Chat, code: int) -> None:
+    """Rows 77 and 80."""
+
+    def answer(received: Received, attempt: int) -> Answer:
+        number = len(server.requests)
+        return status(code, body={"error": {"message": f"No such voice as 'v{number}' (request req_{number:06x})"}})
+
+    with ChatServer(answer) as server, pytest.raises(BatchStoppedError, match="No such voice") as caught:
+        ask_all([f"row {number}" for number in range(1000)], chat, server, concurrency="auto")
+    assert 8 <= len(server.requests) <= 20
+    assert len(caught.value.run.errors) <= 7
+
+
+def test_limit_told_in_words_is_kept_and_costs_no_row(chat: Chat) -> None:
+    """Row 69: so many are admitted in any part of a second, whoever asks."""
+    admitted: list[float] = []
+
+    def answer(received: Received, attempt: int) -> Answer:
+        now = time.monotonic()
+        recent = [at for at in admitted if at > now - 0.5]
+        if len(recent) < 15:
+            admitted.append(now)
+            return text("fine")
+        wait_s = recent[0] + 0.5 - now
+        return status(429, body={"error": {"message": f"Please try again in {wait_s:.3f}s."}})
+
+    with ChatServer(answer) as server:
+        outcomes = ask_all([f"row {number}" for number in range(40)], chat, server, concurrency="auto", max_retries=0)
+    assert [str(outcome) for outcome in outcomes] == ["fine"] * 40

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from simulation import bucket, fixed_window, in_virtual_time, random_faults, simulate
 
-from aichat_magic.batching.limiter import Limiter, Outcome
+from aichat_magic.batching.leases import Outcome
+from aichat_magic.batching.limiter import RunLimiter
 from aichat_magic.core.messages import RateLimits
 from aichat_magic.http.rate_limits import rate_limits_from
 
@@ -114,7 +115,7 @@ def play(script, **options):
     """Run ``script(limiter, clock)`` in virtual time."""
 
     async def main(clock):
-        return await script(Limiter(clock=clock, sleep=asyncio.sleep, **options), clock)
+        return await script(RunLimiter(clock=clock, sleep=asyncio.sleep, **options), clock)
 
     return in_virtual_time(main)
 
@@ -163,8 +164,8 @@ def test_refusals_at_random_do_not_slow_a_long_run_of_slow_replies(seed):
 
 def test_retry_after_of_an_hour_pauses_nobody():
     async def script(limiter, clock):
-        await limiter.acquire()
-        limiter.release(Outcome(latency_s=0, kind="throttled", retry_after_s=3600))
+        lease = await limiter.acquire()
+        limiter.report(lease, Outcome(latency_s=0, kind="throttled", retry_after_s=3600))
         await limiter.acquire()
         return clock()
 
@@ -175,10 +176,10 @@ def test_server_that_refuses_all_without_retry_after_is_asked_less_and_less():
     async def script(limiter, clock):
         sent = []
         while clock() < 60:
-            await limiter.acquire()
+            lease = await limiter.acquire()
             sent.append(clock())
             await asyncio.sleep(0.01)
-            limiter.release(Outcome(latency_s=0.01, kind="throttled"))
+            limiter.report(lease, Outcome(latency_s=0.01, kind="throttled"))
         return sent
 
     assert len(play(script)) < 60
@@ -208,11 +209,10 @@ def test_busy_client_settles_at_a_modest_number():
 
 def test_timeouts_of_all_calls_halve_the_window():
     async def script(limiter, clock):
-        for _ in range(12):
-            await limiter.acquire()
+        leases = [await limiter.acquire() for _ in range(12)]
         await asyncio.sleep(5)
-        for _ in range(12):
-            limiter.release(Outcome(latency_s=5, kind="timeout"))
+        for lease in leases:
+            limiter.report(lease, Outcome(latency_s=5, kind="timeout"))
         return limiter.concurrency
 
     assert play(script) == 6
@@ -232,21 +232,20 @@ def test_fixed_number_is_kept():
 @given(st.integers(1, 20), st.lists(st.booleans(), max_size=40))
 def test_cancelled_waiters_leak_no_slot(size, cancelled):
     async def script(limiter, clock):
-        for _ in range(size):
-            await limiter.acquire()
+        leases = [await limiter.acquire() for _ in range(size)]
         waiters = [asyncio.ensure_future(limiter.acquire()) for _ in cancelled]
         await asyncio.sleep(0)
         for waiter, is_cancelled in zip(waiters, cancelled, strict=True):
             if is_cancelled:
                 waiter.cancel()
-        for _ in range(size):
-            limiter.release(OK)
+        for lease in leases:
+            limiter.report(lease, OK)
             await asyncio.sleep(0)
         for waiter in waiters:
             if not waiter.cancelled():
                 await asyncio.wait([waiter], timeout=0.01)
                 if waiter.done() and not waiter.cancelled():
-                    limiter.release(OK)
+                    limiter.report(waiter.result(), OK)
         await asyncio.sleep(1)
         for waiter, is_cancelled in zip(waiters, cancelled, strict=True):
             assert waiter.cancelled() == is_cancelled
@@ -272,8 +271,8 @@ def test_requests_per_minute_are_spaced():
 def test_tokens_per_minute_hold_although_the_estimate_is_wrong():
     async def script(limiter, clock):
         for _ in range(101):
-            await limiter.acquire(10)
-            limiter.release(Outcome(latency_s=0, tokens=100))
+            lease = await limiter.acquire(10)
+            limiter.report(lease, Outcome(latency_s=0, tokens=100))
         return clock()
 
     # 100 calls of 100 tokens at 6,000 a minute
@@ -285,9 +284,9 @@ def test_headers_of_an_empty_bucket_slow_the_run_to_what_flows_in():
         level = RateLimits(limit_requests=600, remaining_requests=0, reset_requests_s=60)
         sent = []
         for _ in range(21):
-            await limiter.acquire()
+            lease = await limiter.acquire()
             sent.append(clock())
-            limiter.release(Outcome(latency_s=0, rate_limits=level))
+            limiter.report(lease, Outcome(latency_s=0, rate_limits=level))
         return sent[-1] - sent[1]
 
     assert play(script) == pytest.approx(1.9, abs=0.1)
@@ -305,8 +304,8 @@ def test_headers_of_an_empty_bucket_slow_the_run_to_what_flows_in():
 def test_headers_that_show_no_shortage_slow_nothing(level):
     async def script(limiter, clock):
         for _ in range(100):
-            await limiter.acquire()
-            limiter.release(Outcome(latency_s=0, rate_limits=level))
+            lease = await limiter.acquire()
+            limiter.report(lease, Outcome(latency_s=0, rate_limits=level))
         return clock()
 
     assert play(script) < 0.1
@@ -314,9 +313,9 @@ def test_headers_that_show_no_shortage_slow_nothing(level):
 
 def test_clock_that_is_read_is_the_one_given():
     async def script(limiter, clock):
-        await limiter.acquire()
-        limiter.release(Outcome(latency_s=0, kind="throttled", retry_after_s=30))
-        assert limiter.pause_s == 30
+        lease = await limiter.acquire()
+        limiter.report(lease, Outcome(latency_s=0, kind="throttled", retry_after_s=30))
+        assert limiter.pause == (30, "limit")
         await limiter.acquire()
         return clock()
 
@@ -404,8 +403,8 @@ def test_headers_of_any_content_are_read_or_ignored(headers):
 
         async def script(limiter, clock):
             for _ in range(3):
-                await limiter.acquire(5)
-                limiter.release(Outcome(latency_s=0.1, rate_limits=read))
+                lease = await limiter.acquire(5)
+                limiter.report(lease, Outcome(latency_s=0.1, rate_limits=read))
             return clock()
 
         # Whatever a server says, no call waits for more than a minute for it.

@@ -19,7 +19,11 @@ WRONG = [
     *(("concurrency", value) for value in (0, -1, 1.5, True, "many", 10_000)),
     *((name, value) for name in ABOVE_ZERO for value in (0, -1, float("nan"), float("inf"), True, "1", "x")),
     *(("max_retries", value) for value in (-1, 1.5, True, "1")),
-    *(("outage_patience_s", value) for value in (-1, float("nan"), float("inf"), True, "1")),
+    *(
+        (name, value)
+        for name in ("outage_patience_s", "limit_patience_s")
+        for value in (-1, float("nan"), float("inf"), True, "1")
+    ),
     ("progress", "yes"),
 ]
 
@@ -41,4 +45,4 @@ def test_budget_in_dollars_needs_a_known_price() -> None:
     with pytest.raises(OptionError, match="price of ollama/x is not known"):
         options.plan(chat, CallOptions(model="ollama/x"))
     priced = Chat(settings=lambda: Settings(prices={"ollama/x": Price(input=1, output=2)}), store=MemoryStore())
-    assert options.plan(priced, CallOptions(model="ollama/x")).budget is not None
+    assert options.plan(priced, CallOptions(model="ollama/x")).limiter.budget.is_bounded

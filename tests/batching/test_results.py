@@ -16,7 +16,17 @@ from aichat_magic.core.usage import Usage
         Reply(text=""),
         Reply(text="a", model="openai/m", finish_reason="length", elapsed_s=1.5),
         Reply(
-            text="b", model="x/y", usage=Usage(input_tokens=0, output_tokens=2**63 - 1, cached_tokens=5, cost_usd=0.0)
+            text="b",
+            model="x/y",
+            model_version="y-2026",
+            usage=Usage(
+                input_tokens=0,
+                output_tokens=2**63 - 1,
+                cached_tokens=5,
+                cache_write_tokens=6,
+                reasoning_tokens=7,
+                cost_usd=0.0,
+            ),
         ),
     ],
     ids=["empty", "cut", "counted"],
@@ -64,9 +74,11 @@ def test_measured_reply_differs_in_usage_and_time_only() -> None:
         value={"a": 1},
         rate_limits=RateLimits(),
         thinking="hm",
+        thinking_blocks=("{}",),
         model_version="y-2026",
         logprobs=[{"token": "a", "logprob": -0.1}],
         remarks=("x/y does not take temperature=0.2 (left out).",),
+        notice="cut",
     )
     measured = reply.measured(Usage(input_tokens=7), 2.0)
     changed = {"usage": Usage(input_tokens=7), "elapsed_s": 2.0}

@@ -1,18 +1,20 @@
 """Runs over rows: unique requests, order, faults, budgets, resume. Time passes only while somebody sleeps."""
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from aichat_magic.batching.api import iterate_rows
+from aichat_magic.batching.api import batch_async, iterate_rows
 from aichat_magic.batching.budget import Budget
 from aichat_magic.batching.estimate import estimate_run
-from aichat_magic.batching.limiter import Limiter
+from aichat_magic.batching.limiter import RunLimiter
 from aichat_magic.batching.options import BatchPlan
 from aichat_magic.batching.progress import Progress, RowResult
+from aichat_magic.batching.run import BatchRun
 from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.chat.chat import Call, Chat
 from aichat_magic.chat.retry import RetryPolicy
@@ -110,8 +112,9 @@ def batch(
             policy=RetryPolicy(max_retries=max_retries),
         ),
         system=keywords.pop("system", ""),
-        limiter=Limiter(concurrency=concurrency, clock=clock, sleep=clock.sleep),
-        budget=keywords.pop("budget", None) or Budget(),
+        limiter=RunLimiter(
+            concurrency=concurrency, budget=keywords.pop("budget", None), clock=clock, sleep=clock.sleep
+        ),
         store=store,
         is_fresh=is_fresh,
     )
@@ -498,3 +501,38 @@ async def test_budget_holds_where_the_server_counts_no_tokens() -> None:
     runner = await done([str(n) for n in range(100)], server, budget=Budget(max_total_tokens=50), concurrency=1)
     assert 2 <= sum(server.calls.values()) <= 6
     assert isinstance(runner.stopped_by, BatchStoppedError)
+
+
+async def test_provider_that_cancels_itself_fails_its_row_and_holds_up_nobody() -> None:
+    server = Server()
+    complete = server.complete
+
+    async def cancelled(request: ChatRequest) -> Reply:
+        if request.messages[-1].content == "3":
+            raise asyncio.CancelledError
+        return await complete(request)
+
+    server.complete = cancelled  # type: ignore[method-assign]  # as some client libraries do
+    runner = await asyncio.wait_for(done([str(n) for n in range(10)], server), 60)
+    assert list(runner.errors()) == [3]
+    assert "cancelled" in str(runner.errors()[3])
+
+
+async def test_error_of_a_stopped_batch_has_the_run_that_frames_have() -> None:
+    server = Server(lambda prompt, attempt: AuthenticationError("no", status=401) if prompt == "5" else None)
+    chat = Chat(settings=Settings, store=MemoryStore())
+    call = chat.call
+
+    def ours(*given: Any) -> Call:
+        return dataclasses.replace(call(*given), provider=server)
+
+    chat.call = ours  # type: ignore[method-assign]  # the server without a wire
+    with pytest.raises(BatchStoppedError) as caught:
+        await batch_async([str(n) for n in range(20)], chat=chat, model="ollama/m", progress=False, concurrency=1)
+    run = caught.value.run
+    assert isinstance(run, BatchRun)
+    assert [reply is not None for reply in run.replies] == [True] * 5 + [False] * 15
+    server.fault = no_fault
+    again = await asyncio.to_thread(run.retry)
+    assert [str(reply) for reply in again.replies] == [f"reply to {n}" for n in range(20)]
+    assert server.calls["0"] == 1

@@ -160,7 +160,7 @@ async def test_stream_is_never_tried_again_after_its_first_text() -> None:
 async def test_streamed_reply_shows_the_text_as_it_grows() -> None:
     chat, call, _, _ = setup(["a", "b", "c"])
     shown: list[str] = []
-    reply = await chat.reply(call, PartialReply(), show=shown.append)
+    reply = await chat.reply(call, PartialReply(), show=lambda draft: shown.append(draft.text))
     assert shown == ["a", "ab", "abc"]
     assert (reply.text, reply.model) == ("abc", "scripted/m")
 

@@ -101,8 +101,8 @@ def test_reset_keeps_the_system_message() -> None:
 def test_budget_is_the_smaller_of_user_and_model(monkeypatch: pytest.MonkeyPatch) -> None:
     chat = Chat(settings=Settings)
     call = chat.call((Message("user", "x"),), CallOptions(model="echo/echo"))
-    assert history_budget(call, Settings(max_history_tokens=100)) == 100
+    assert history_budget(call, Settings(max_history_tokens=100), None) == 100
     monkeypatch.setattr(type(call.provider), "context_tokens", lambda self, model: 2048)
-    assert history_budget(call, Settings(max_history_tokens=10_000)) == 2048 - 512
+    assert history_budget(call, Settings(max_history_tokens=10_000), 2048) == 2048 - 512
     call = chat.call((Message("user", "x"),), CallOptions(model="echo/echo", options=Options(max_tokens=1500)))
-    assert history_budget(call, Settings(max_history_tokens=10_000)) == 1024
+    assert history_budget(call, Settings(max_history_tokens=10_000), 2048) == 1024

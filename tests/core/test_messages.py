@@ -1,6 +1,7 @@
 import math
 import pickle
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -185,3 +186,30 @@ def test_image_alone_is_a_prompt() -> None:
 def test_prompt_is_empty_although_there_is_a_system_message() -> None:
     with pytest.raises(PromptError, match="empty"):
         ChatRequest(model="m", messages=(Message("system", "Be brief."), Message("user", " ")))
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_thinking_goes_with_messages_of_the_assistant_only(role: Any) -> None:
+    with pytest.raises(PromptError, match="Thinking goes with a message of the assistant"):
+        Message(role, "hi", thinking_blocks=("{}",))
+    assert "secret" not in repr(Message("assistant", "hi", thinking_blocks=('{"signature":"secret"}',)))
+
+
+def test_reply_that_begins_again_has_the_usage_of_both_attempts_and_the_text_of_the_second() -> None:
+    draft = PartialReply()
+    draft.add(Chunk(thinking="Hm", text=" ", usage=Usage(input_tokens=3, output_tokens=2), logprobs=[1], model="a"))
+    draft.restart()
+    assert (draft.text, draft.thinking) == ("", "")
+    draft.restart()
+    draft.add(Chunk(text="Four.", usage=Usage(input_tokens=3, output_tokens=4), finish_reason="stop", model="b"))
+    reply = draft.reply(model="x/y", elapsed_s=1.0, messages=())
+    assert reply.usage == Usage(input_tokens=6, output_tokens=6)
+    assert (reply.text, reply.thinking, reply.logprobs, reply.model_version) == ("Four.", "", None, "b")
+
+
+def test_chunk_that_replaces_takes_the_place_of_all_before() -> None:
+    draft = PartialReply()
+    draft.add(Chunk(thinking="Hm. ", text="So it is 4."))
+    draft.add(Chunk(thinking="So it is 4.", text="Fo", replaces=True))
+    draft.add(Chunk(text="ur."))
+    assert (draft.thinking, draft.text) == ("So it is 4.", "Four.")

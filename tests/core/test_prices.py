@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from needs import needs
 
@@ -17,6 +19,44 @@ USED = Usage(input_tokens=1_000_000, output_tokens=500_000, cached_tokens=200_00
 def test_price_is_by_the_million_and_cached_tokens_have_their_own() -> None:
     assert Price(input=1.0, output=4.0).of(USED) == pytest.approx(3.0)
     assert Price(input=1.0, output=4.0, cached=0.5).of(USED) == pytest.approx(2.9)
+
+
+def test_writes_to_the_cache_cost_more_than_other_input_and_for_an_hour_twice_as_much() -> None:
+    written = Usage(input_tokens=1_000_000, output_tokens=0, cache_write_tokens=400_000)
+    for_an_hour = dataclasses.replace(written, cache_write_1h_tokens=400_000)
+    half = dataclasses.replace(written, cache_write_1h_tokens=200_000)
+    price = Price(input=4.0, output=1.0)
+    assert price.of(written) == pytest.approx(0.6 * 4 + 0.4 * 5)
+    assert price.of(for_an_hour) == pytest.approx(0.6 * 4 + 0.4 * 8)
+    assert price.of(half) == pytest.approx(0.6 * 4 + 0.2 * 5 + 0.2 * 8)
+    assert Price(input=4.0, output=1.0, cache_write=4.0).of(written) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{"cached_tokens": 10**9}, {"cache_write_tokens": 10**9}, {"cache_write_1h_tokens": 10**9},
+     {"cached_tokens": 10**9, "cache_write_tokens": 10**9, "cache_write_1h_tokens": 10**9}],
+)  # fmt: skip
+def test_no_part_of_the_input_is_larger_than_all_of_it(parts: dict[str, int]) -> None:
+    price = Price(input=1.0, output=1.0, cached=0.1, cache_write=2.0)
+    cost = price.of(Usage(input_tokens=1_000_000, output_tokens=0, **parts))
+    assert cost is not None
+    assert 0.1 <= cost <= 2.0
+
+
+@needs_package
+def test_published_prices_know_the_cache_too() -> None:
+    def cost(**parts: int) -> float:
+        used = Usage(input_tokens=1_000_000, output_tokens=0, **parts)
+        found = PriceList().cost_usd("anthropic", "claude-haiku-4-5", used, is_at_home=True)
+        assert found is not None
+        return found
+
+    plain = cost()
+    assert cost(cached_tokens=1_000_000) < plain
+    assert cost(cached_tokens=2_000_000) == cost(cached_tokens=1_000_000)
+    assert cost(cache_write_tokens=1_000_000) == pytest.approx(1.25 * plain)
+    assert cost(cache_write_tokens=1_000_000, cache_write_1h_tokens=1_000_000) == pytest.approx(2 * plain)
 
 
 def test_unknown_tokens_have_an_unknown_price() -> None:
@@ -97,5 +137,5 @@ def test_wrong_price_in_the_file_is_a_clear_error(tmp_path_factory: pytest.TempP
 
 def test_price_in_the_file_is_read(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("config") / "config.toml"
-    path.write_text('[prices."lab/m"]\ninput = 1\noutput = 2.5\n')
-    assert load_settings({}, path).prices["lab/m"] == Price(input=1, output=2.5)
+    path.write_text('[prices."lab/m"]\ninput = 1\noutput = 2.5\ncache_write = 1.5\n')
+    assert load_settings({}, path).prices["lab/m"] == Price(input=1, output=2.5, cache_write=1.5)

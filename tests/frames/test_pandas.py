@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from needs import lacking
-from servers import Answer, ChatServer, Received, status, text
+from servers import Answer, ChatServer, Received, payload, status, text
 
 import aichat_magic  # noqa: F401  # it is what gives pandas the accessor
 from aichat_magic.core.errors import BadInputError, BatchStoppedError
@@ -319,7 +319,7 @@ def test_run_gives_a_frame_with_all_that_is_known(server: ChatServer) -> None:
     assert frame.index.tolist() == [5, 5, 6]
     assert frame["reply"].isna().tolist() == [False, True, True]
     assert frame["error"].isna().tolist() == [True, True, False]
-    assert [str(dtype) for dtype in frame.dtypes] == ["string"] * 4 + ["Int64"] * 2 + ["Float64"] * 2
+    assert [str(dtype) for dtype in frame.dtypes] == ["string"] * 5 + ["Int64"] * 5 + ["Float64"] * 2
     assert frame["cost_usd"].isna().all()  # unknown, not 0
 
 
@@ -374,6 +374,26 @@ def test_view_of_a_run_is_safe_html_and_plain_text(server: ChatServer) -> None:
     assert "BadRequestError" in bundle["text/html"]
     assert "BadRequestError" in bundle["text/plain"]
     assert bundle["text/plain"] == repr(run)
+
+
+def test_run_shows_thinking_cache_and_version_of_its_replies(server: ChatServer) -> None:
+    usage = {
+        "prompt_tokens": 9000, "completion_tokens": 20, "total_tokens": 9500,
+        "prompt_tokens_details": {"cached_tokens": 8000, "cache_write_tokens": 70},
+    }  # fmt: skip
+    choices = [{"message": {"content": "fine"}, "finish_reason": "stop"}]
+    server.answer = lambda received, attempt: payload({"choices": choices, "usage": usage, "model": "m-2026-01-02"})
+    run = pd.Series(["a", "b", None]).aichat.run(model="openai/m", base_url=server.url, progress=False)
+    frame = run.frame()
+    assert frame["model_version"].tolist()[:2] == ["m-2026-01-02"] * 2
+    assert frame["output_tokens"].tolist()[:2] == [500, 500]
+    assert frame["reasoning_tokens"].tolist()[:2] == [480, 480]
+    assert frame["cached_tokens"].tolist()[:2] == [8000, 8000]
+    assert frame["cache_write_tokens"].tolist()[:2] == [70, 70]
+    assert frame["reasoning_tokens"].isna().tolist() == [False, False, True]
+    bundle = run._repr_mimebundle_()
+    for shown in bundle.values():
+        assert "18,000 + 1,000 (16,000 cached, 140 written to the cache, 960 thinking)" in " ".join(shown.split())
 
 
 def test_view_of_a_run_draws_its_latencies(server: ChatServer) -> None:

@@ -19,7 +19,7 @@ from aichat_magic.magic import export as transcripts
 from aichat_magic.magic.export import export, from_json, read, to_json, to_markdown, to_notebook
 from aichat_magic.store.records import StoredTurn, TurnRecord
 
-USAGE = Usage(input_tokens=3, output_tokens=5, cached_tokens=0, cost_usd=0.25)
+USAGE = Usage(input_tokens=3, output_tokens=5, cached_tokens=0, cache_write_tokens=2, reasoning_tokens=4, cost_usd=0.25)
 
 
 def turn(prompt: str = "Hi", text: str = "Hello", **changes: Any) -> StoredTurn:
@@ -210,6 +210,8 @@ def test_other_files_are_refused(text: str, words: str) -> None:
         ({"usage": {"input_tokens": 1.5}}, "input_tokens must be a whole number"),
         ({"usage": {"input_tokens": True}}, "input_tokens must be a whole number"),
         ({"usage": {"output_tokens": 2**64}}, "output_tokens must be a whole number"),
+        ({"usage": {"reasoning_tokens": "1"}}, "reasoning_tokens must be a whole number"),
+        ({"model_version": 1}, "model_version must be text"),
         ({"usage": {"cost_usd": -1}}, "cost_usd must be a number"),
         ({"options": "x"}, "options must be an object"),
         ({"options": {"temperature": 9}}, "temperature must be between"),

@@ -135,7 +135,7 @@ def test_refused_option_and_cut_reply_are_both_told(run: Cell) -> None:
     answer = text("as far as", finish="length")
     with ChatServer(picky(no_temperature, answer=lambda received, attempt: answer)) as server:
         _, printed = run(f"%%aichat {flags(server)} -t 0.2\nhello")
-    assert "cut by max_tokens" in printed
+    assert "cut after 3 tokens" in printed
     assert "temperature=0.2 (left out)" in printed
 
 

@@ -490,7 +490,7 @@ def test_file_of_0_1_keeps_all_it_had(tmp_path: Path) -> None:
     assert (known.cells, known.is_certain) == ({ONE}, False)
     store.close()
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 

@@ -211,6 +211,134 @@ def test_captured_cell_keeps_the_text_before_an_error() -> None:
     assert screen.plain == ["Hel\ninterrupted"]
 
 
+# Thinking ---------------------------------------------------------------------------------------------------------
+
+THOUGHT = Reply(text="Four.", thinking="Hm, 2 + 2.", model="echo/echo", elapsed_s=0.5)
+
+
+def test_notebook_shows_thinking_open_while_there_is_nothing_else_then_folded() -> None:
+    clock, screen = Clock(), Screen()
+    view = NotebookView(screen.publish, clock=clock)
+    view.think("Hm,")
+    clock.now_s += 1
+    view.think("Hm, 2 + 2.")
+    view.update("Fo")
+    clock.now_s += 1
+    view.update("Four.")
+    assert ["<details open" in html for html in screen.html] == [True, True, False, False]
+    assert ["<details" in html for html in screen.html] == [True] * 4
+    assert "Hm, 2 + 2." in screen.html[1]
+    assert "Hm" not in "".join(screen.html[2:])  # while the text grows, it would be sent again each time
+    assert "▍" not in screen.html[1]
+    view.finish(THOUGHT)
+    assert "Hm, 2 + 2." in screen.html[-1]
+    assert "<details open" not in screen.html[-1]
+    assert len({display_id for _, display_id, _ in screen.sent}) == 1
+    assert not any("Hm" in plain for plain in screen.plain)
+
+
+def test_thinking_is_sent_as_seldom_as_text_and_never_much_of_it() -> None:
+    clock, screen = Clock(), Screen()
+    view = NotebookView(screen.publish, clock=clock)
+    thinking = ""
+    for _ in range(600):
+        thinking += "a longer word " * 10
+        view.think(thinking)
+        clock.now_s += 3 / 600
+    assert 20 <= len(screen.sent) <= 39
+    assert max(map(len, screen.html)) < 4_000
+    view.update("F")  # the first text is shown at once
+    assert "F▍" in screen.html[-1]
+
+
+def test_status_gives_way_to_thinking() -> None:
+    screen = Screen()
+    view = NotebookView(screen.publish, clock=Clock())
+    view.think("Hm")
+    view.status("Waiting for echo/echo")
+    assert len(screen.sent) == 1
+
+
+def test_view_that_does_not_stream_shows_thinking_with_the_reply_only() -> None:
+    screen = Screen()
+    view = NotebookView(screen.publish, clock=Clock(), is_streamed=False)
+    view.think("Hm")
+    assert screen.sent == []
+    view.finish(THOUGHT)
+    captured = CapturedView(screen.publish)
+    captured.think("Hm")
+    captured.finish(THOUGHT)
+    assert ["Hm, 2 + 2." in html for html in screen.html] == [True, True]
+    assert screen.plain == ["Four.", "Four."]
+
+
+def test_interrupted_thinking_stays() -> None:
+    screen = Screen()
+    view = NotebookView(screen.publish, clock=Clock())
+    view.think("Hm")
+    view.finish(Reply(text="", thinking="Hm", finish_reason="interrupted"))
+    assert "Hm" in screen.html[-1]
+    assert "interrupted" in screen.html[-1]
+
+
+def test_terminal_writes_thinking_dim_above_the_text() -> None:
+    written: list[str] = []
+    view = TerminalView(written.append, shows_thinking=True)
+    view.think("Hm")
+    view.think("Hm,\x1b]52;c;aGk=\x07 no\x9b31m")
+    assert written == ["\x1b[2mHm\x1b[22m", "\x1b[2m,]52;c;aGk= no31m\x1b[22m"]
+    view.update("Four")
+    view.update("Four.")
+    view.finish(THOUGHT)
+    assert written[2:] == ["\n", "\n", "Four", ".", "\n"]
+
+
+def test_dim_thinking_is_wrapped_and_leaves_the_terminal_as_it_was() -> None:
+    written: list[str] = []
+    view = TerminalView(written.append, shows_thinking=True, width=20)
+    thinking = "several words that are longer than a line"
+    for end in range(len(thinking) + 1):
+        view.think(thinking[:end])
+        assert "".join(written).count("\x1b[2m") == "".join(written).count("\x1b[22m")
+    view.finish(Reply(text="", thinking=thinking, finish_reason="interrupted"))
+    shown = "".join(written).replace("\x1b[2m", "").replace("\x1b[22m", "")
+    assert shown == "several words that\nare longer than a\nline\n\n[interrupted]\n"
+
+
+def test_terminal_begins_again_where_a_request_was_sent_again() -> None:
+    written: list[str] = []
+    view = TerminalView(written.append, shows_thinking=True)
+    view.think("Hm, hm")
+    view.think("Ah")
+    view.update("Four")
+    assert "".join(written).replace("\x1b[2m", "").replace("\x1b[22m", "") == "Hm, hm\n\nAh\n\nFour"
+
+
+def test_terminal_begins_a_new_paragraph_where_text_turns_out_to_be_thinking() -> None:
+    written, view = streamed(["Hm, ", "2 + 2.\n"])
+    view.update("F")
+    view.update("Four.")
+    view.finish(THOUGHT)
+    assert "".join(written) == "Hm, 2 + 2.\n\nFour.\n"
+
+
+@pytest.mark.parametrize(
+    ("stdout", "term", "is_shown"), [("tty", "xterm", True), ("tty", "dumb", False), ("file", "xterm", False)]
+)
+def test_thinking_is_written_to_terminals_that_can_dim_only(
+    stdout: str, term: str, is_shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Tty() if stdout == "tty" else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("TERM", term)
+    view = TerminalView()
+    view.think("Hm")
+    view.finish(Reply(text="Four.", thinking="Hm"))
+    assert ("Hm" in stream.getvalue()) == is_shown
+    assert stream.getvalue().endswith("Four.\n")
+    assert ("\x1b" in stream.getvalue()) == is_shown
+
+
 # Terminal ---------------------------------------------------------------------------------------------------------
 
 

@@ -277,8 +277,37 @@ async def test_thoughts_and_unknown_events_in_a_stream_are_no_text() -> None:
 CACHE = {"input_tokens": 5, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 100, "output_tokens": 7}
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_writes_for_an_hour_and_thinking_are_told_apart(is_streamed: bool) -> None:
+    usage = {
+        **CACHE,
+        "cache_creation": {"ephemeral_5m_input_tokens": 5, "ephemeral_1h_input_tokens": 15},
+        "output_tokens_details": {"thinking_tokens": 4},
+    }
+    if is_streamed:
+        start = event("message_start", message=message([], stop=None, usage={**usage, "output_tokens": 1}))
+        # The end repeats the counts, without the breakdown.
+        end = ends(usage={**CACHE, "output_tokens_details": {"thinking_tokens": 4}})
+        found = (await streamed(event_stream([start, piece("a"), end, STOP]))).usage
+    else:
+        found = (await completed(payload(message(usage=usage)))).usage
+    assert (found.cache_write_tokens, found.cache_write_1h_tokens, found.reasoning_tokens) == (20, 15, 4)
+
+
+@pytest.mark.parametrize("number", [-1, 1.5, "7", True, 2**63, [], {}])
+async def test_hostile_counts_are_unknown_and_no_error(number: Any) -> None:
+    usage = {
+        **dict.fromkeys(CACHE, number),
+        "cache_creation": {"ephemeral_1h_input_tokens": number},
+        "output_tokens_details": {"thinking_tokens": number},
+    }
+    assert (await completed(payload(message(usage=usage)))).usage == Usage()
+    most = dict.fromkeys(CACHE, 2**63 - 1)
+    assert (await completed(payload(message(usage=most)))).usage.input_tokens is None
+
+
 async def test_tokens_of_the_cache_are_input_tokens_too() -> None:
-    expected = Usage(input_tokens=125, output_tokens=7, cached_tokens=100)
+    expected = Usage(input_tokens=125, output_tokens=7, cached_tokens=100, cache_write_tokens=20)
     assert (await completed(payload(message(usage=CACHE)))).usage == expected
     reply = await streamed(event_stream([begins(**{**CACHE, "output_tokens": 1}), piece("a"), ends(usage=CACHE), STOP]))
     assert reply.usage == expected

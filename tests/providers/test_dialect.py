@@ -6,7 +6,18 @@ from aichat_magic.providers.dialect import encode_json, token_count
 
 
 @pytest.mark.parametrize(
-    ("value", "count"), [(0, 0), (7, 7), (-1, None), (True, None), (1.0, None), ("7", None), (None, None)]
+    ("value", "count"),
+    [
+        (0, 0),
+        (7, 7),
+        (-1, None),
+        (True, None),
+        (1.0, None),
+        ("7", None),
+        (None, None),
+        (2**63 - 1, 2**63 - 1),
+        (2**63, None),
+    ],
 )
 def test_token_count_is_a_whole_number_or_unknown(value: object, count: int | None) -> None:
     result = token_count(value)

@@ -131,7 +131,7 @@ async def test_request_without_a_limit_gets_one(model_cache: Path) -> None:
     local = Local(Endpoint(provider="local"), HttpClient(mock=httpx.MockTransport(wire)))
     for limit in (None, 5000):
         await local.complete(asked("hi", max_tokens=limit))
-    assert [body["max_tokens"] for body in wire.bodies] == [1024, 5000]
+    assert [body["max_tokens"] for body in wire.bodies] == [256, 5000]
 
 
 async def test_messages_longer_than_the_context_are_refused_in_words(local: Local) -> None:

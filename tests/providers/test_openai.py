@@ -133,6 +133,7 @@ async def test_stream_gives_pieces_and_then_reason_and_usage() -> None:
 @pytest.mark.parametrize(
     ("reason", "ours"),
     [("stop", "stop"), ("length", "length"), ("max_tokens", "length"), ("content_filter", "content_filter"),
+     ("model_context_window_exceeded", "length"), ("sensitive", "content_filter"),
      ("SAFETY", "content_filter"), ("content_filter: RECITATION", "content_filter"), ("refusal", "refusal"),
      ("eos", "stop"), ("tool_calls", "tool_calls"), ("function_call", "tool_calls")],
 )  # fmt: skip
@@ -176,11 +177,12 @@ async def test_empty_refusal_is_none() -> None:
     assert (await completed(answer)).finish_reason == "stop"
 
 
-async def test_reply_that_the_server_broke_off_may_be_tried_again() -> None:
-    reason = "insufficient_system_resource"
-    with pytest.raises(IncompleteReplyError, match="insufficient system resource"):
+@pytest.mark.parametrize("reason", ["insufficient_system_resource", "network_error"])
+async def test_reply_that_the_server_broke_off_may_be_tried_again(reason: str) -> None:
+    words = reason.replace("_", " ")
+    with pytest.raises(IncompleteReplyError, match=words):
         await completed(payload({"choices": [{"message": {"content": "half"}, "finish_reason": reason}]}))
-    with pytest.raises(IncompleteReplyError, match="insufficient system resource"):
+    with pytest.raises(IncompleteReplyError, match=words):
         await streamed(event_stream([delta("half"), delta("", reason), "data: [DONE]\n\n"]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,14 +13,14 @@ import pytest
 from annotated_types import Ge, Le
 from claude import claude
 from picky import claude_error, no_bounds, no_json_schema, no_response_format, objects_to, openai_error, picky
-from servers import Answer, ChatServer, Received, payload, text
+from servers import Answer, ChatServer, Received, event_stream, payload, sse, text
 
 import aichat_magic  # noqa: F401  # it is what gives pandas the accessor
 from aichat_magic.chat import chat as chat_module
 from aichat_magic.chat.chat import Chat
 from aichat_magic.core.endpoints import Endpoint
 from aichat_magic.core.errors import BadRequestError
-from aichat_magic.core.messages import ChatRequest, Chunk, Message, PartialReply, Reply
+from aichat_magic.core.messages import ChatRequest, Message, PartialReply, Reply
 from aichat_magic.core.options import Options
 from aichat_magic.core.settings import Settings
 from aichat_magic.core.sync import run
@@ -248,67 +248,31 @@ async def test_answer_that_did_not_fit_is_no_reason_to_ask_otherwise(message: st
     assert len(server.requests) == 1
 
 
-class Thinks(OpenAI):
-    """A provider that reads thinking where it is read anyway."""
-
-    def _chunk(self, content: dict[str, Any]) -> Chunk:
-        chunk = super()._chunk(content)
-        _, part = self._choice(content)
-        return Chunk(
-            text=chunk.text,
-            thinking=part.get("reasoning_content") or "",
-            finish_reason=chunk.finish_reason,
-            usage=chunk.usage,
-            model=chunk.model,
-        )
-
-
-class ThinksAloud(Thinks):
-    """A provider whose stream passes thinking on."""
-
-    async def _stream(self, fitting: Any) -> AsyncGenerator[Chunk, None]:
-        reply = await self._complete(self._fitting(ChatRequest(model="m", messages=fitting.request.messages)))
-        yield Chunk(thinking=reply.thinking)
-        yield Chunk(text=reply.text, finish_reason="stop")
-
-
 def thought(content: str | None, thinking: str) -> Answer:
     message = {"role": "assistant", "content": content, "reasoning_content": thinking}
     return payload({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
 
-async def test_json_that_was_streamed_as_thinking_is_the_answer() -> None:
-    with ChatServer(lambda received, attempt: thought(None, FITS)) as server:
-        async with contextlib.aclosing(HttpClient()) as http:
-            provider = ThinksAloud(Endpoint(provider="vllm", base_url=server.url), http)
-            reply = await said(provider, request(Review), True)
-            unasked = await said(provider, ChatRequest(model="m", messages=(Message("user", "hello"),)), True)
-    assert (reply.text, reply.remarks) == (FITS, ("m sent its JSON as thinking; it counts as the answer.",))
-    assert unasked.text == ""
+def thought_in_pieces(thinking: str) -> Answer:
+    pieces = [thinking[at : at + 3] for at in range(0, len(thinking), 3)]
+    events: list[Any] = [{"choices": [{"index": 0, "delta": {"reasoning_content": piece}}]} for piece in pieces]
+    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    return event_stream([*map(sse, events), sse("[DONE]")])
 
 
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(
-    ("content", "thinking", "expected"),
-    [
-        (None, FITS, FITS),
-        ("\n", f" {FITS}\n", f" {FITS}\n"),
-        (FITS, '{"stars": 1}', FITS),
-        (None, "The stars are 4, so {", ""),
-        (None, '["no object"]', ""),
-        (None, '{"stars": NaN}', ""),
-    ],
+    ("thinking", "is_moved"), [(FITS, True), (f" {FITS}\n", True), ("The stars are 4, so {", False)]
 )
-async def test_json_that_came_as_thinking_is_the_answer(content: str | None, thinking: str, expected: str) -> None:
-    with ChatServer(lambda received, attempt: thought(content, thinking)) as server:
+async def test_json_that_came_as_thinking_is_the_answer(thinking: str, is_moved: bool, is_streamed: bool) -> None:
+    answer = thought_in_pieces(thinking) if is_streamed else thought(None, thinking)
+    with ChatServer(lambda received, attempt: answer) as server:
         async with contextlib.aclosing(HttpClient()) as http:
-            provider = Thinks(Endpoint(provider="vllm", base_url=server.url), http)
-            reply = await provider.complete(request(Review))
-            unasked = await provider.complete(ChatRequest(model="m", messages=(Message("user", "hello"),)))
-    assert reply.text.strip() == expected.strip()
-    is_moved = expected.strip() != (content or "").strip()
+            provider = OpenAI(Endpoint(provider="vllm", base_url=server.url), http)
+            reply = await said(provider, request(Review), is_streamed)
+    assert reply.text.strip() == (FITS if is_moved else "")
     assert any("as thinking" in remark for remark in reply.remarks) == is_moved
     assert (reply.thinking == "") == is_moved
-    assert unasked.text.strip() == (content or "").strip()
 
 
 # Extraction -----------------------------------------------------------------------------------------------------------

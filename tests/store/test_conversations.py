@@ -2,6 +2,7 @@
 
 # that several calls together warn once is what is tested
 
+import dataclasses
 import os
 import random
 import signal
@@ -432,6 +433,22 @@ def test_usage_is_by_day_model_and_conversation(path: Path) -> None:
         assert (fourth.model, fourth.usage) == ("n", Usage(input_tokens=1))
         assert store.usage(since=noon_s + 1) == [third, fourth]
         store.close()
+
+
+def test_thinking_and_cache_writes_are_recorded(store: ConversationStore) -> None:
+    used = Usage(
+        input_tokens=9, output_tokens=5, cached_tokens=1, cache_write_tokens=2, reasoning_tokens=4, cost_usd=0.5
+    )
+    store.record_run("m", used, 3)
+    store.append(SCOPE, "main", dataclasses.replace(a_turn("q"), reply=Reply(text="a", model="n", usage=used)))
+    assert [(row.model, row.usage) for row in store.usage()] == [("m", used), ("n", used)]
+
+
+@pytest.mark.parametrize("bad", [-1, 2**63])
+def test_usage_with_an_impossible_count_is_recorded_without_it(store: ConversationStore, bad: int) -> None:
+    store.record_run("m", Usage(input_tokens=9, reasoning_tokens=bad, cost_usd=float("inf")), 1)
+    (row,) = store.usage()
+    assert row.usage == Usage(input_tokens=9)
 
 
 def test_what_was_spent_stays_spent(store: ConversationStore) -> None:

@@ -67,6 +67,12 @@ def test_images_belong_to_the_key() -> None:
     assert keys.key([Message("user", "hi", (one,))]) == keys.key([Message("user", "hi", (one,))])
 
 
+def test_blocks_of_thinking_belong_to_the_key() -> None:
+    keys = RequestKeys(provider="p", host="h", model="m", options=Options())
+    sent = [(), ("{}",), ('{"a":1}',), ("{}", "{}")]
+    assert len({keys.key([Message("assistant", "hi", thinking_blocks=blocks)]) for blocks in sent}) == len(sent)
+
+
 def test_provider_and_host_belong_to_the_key() -> None:
     request = a_request()
     keys = {request_key(provider=p, host=h, request=request) for p in ("a", "ab") for h in ("c", "bc")}

@@ -123,3 +123,16 @@ async def test_pruning_goes_in_parts_so_that_others_can_write_in_between(
     assert store.prune(larger_bytes=20_000) > 0
     assert (await numbers_in(store))[-1] == 29
     store.close()
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+async def test_thinking_counts_for_the_size(kind: str, path: Path) -> None:
+    store = SqliteStore(path) if kind == "file" else MemoryStore()
+    for number in range(20):
+        await store.put(key_of(number), Reply(text="x", thinking="y" * 50_000 if number < 10 else ""))
+    assert store.summary().size_bytes > 500_000
+    removed = store.prune(larger_bytes=300_000)
+    assert 4 <= removed <= 6
+    assert store.summary().size_bytes <= 300_000
+    assert len(await store.get([key_of(number) for number in range(20)])) == 20 - removed
+    store.close()

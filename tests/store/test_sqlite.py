@@ -9,6 +9,7 @@ import dataclasses
 import os
 import random
 import signal
+import sqlite3
 import stat
 import threading
 import warnings
@@ -66,6 +67,100 @@ async def test_reply_comes_back_as_it_was_without_its_messages(store: SqliteStor
 async def test_reply_without_usage_comes_back_without_usage(store: SqliteStore) -> None:
     await store.put(KEY, Reply(text="x"))
     assert await store.get([KEY]) == {KEY: Reply(text="x")}
+
+
+THOUGHT = Reply(
+    text="Four.",
+    model="openai/m",
+    usage=Usage(output_tokens=9, reasoning_tokens=7, cache_write_tokens=2**63 - 1),
+    thinking="Hm.\x00 \ud800",
+    model_version="m-2026-01-01",
+    logprobs=[{"token": "Four", "logprob": -0.5}],
+)
+
+
+async def test_thinking_and_all_else_that_a_reply_has_come_back(path: Path) -> None:
+    for store in (SqliteStore(path), MemoryStore()):
+        await store.put(KEY, THOUGHT)
+        for _ in range(2):  # waiting to be written, and from the file
+            found = (await store.get([KEY]))[KEY]
+            assert found == THOUGHT
+            assert found.logprobs == THOUGHT.logprobs
+            store.close()
+
+
+@pytest.mark.parametrize("value", ["thinking = 5", "reasoning_tokens = -1", "model_version = 5", "logprobs = 1.5"])
+async def test_strange_values_of_the_new_columns_are_misses(store: SqliteStore, path: Path, value: str) -> None:
+    await store.put(KEY, THOUGHT)
+    store.close()
+    with other_program(path) as connection:
+        connection.execute(f"UPDATE replies SET {value}")
+    assert await store.get([KEY]) == {}
+
+
+async def test_logprobs_that_are_no_json_any_more_are_left_out(store: SqliteStore, path: Path) -> None:
+    await store.put(KEY, THOUGHT)
+    store.close()
+    with other_program(path) as connection:
+        connection.execute("UPDATE replies SET logprobs = x'ff'")
+    assert (await store.get([KEY]))[KEY].logprobs is None
+
+
+def as_0_1_left_it(path: Path) -> None:
+    """Make a file with the columns of release 0.1, and one reply in it."""
+    path.parent.mkdir()
+    with other_program(path) as connection:
+        connection.execute(
+            "CREATE TABLE replies (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, created_s REAL NOT NULL, "
+            "finish_reason TEXT NOT NULL, model BLOB NOT NULL, input_tokens INTEGER, output_tokens INTEGER, "
+            "cached_tokens INTEGER, cost_usd REAL, elapsed_s REAL NOT NULL, text BLOB NOT NULL)"
+        )
+        connection.execute(f"PRAGMA application_id={0x61694D31}")
+        connection.execute("PRAGMA user_version=1")
+        add_as_0_1(connection, KEY)
+
+
+def add_as_0_1(connection: sqlite3.Connection, key: bytes) -> None:
+    """Write a reply as a process of release 0.1 does, which may have the file open all the time."""
+    connection.execute(
+        "INSERT OR REPLACE INTO replies (key, created_s, finish_reason, model, input_tokens, output_tokens, "
+        "cached_tokens, cost_usd, elapsed_s, text) VALUES (?, 1e9, 'length', ?, 3, 5, 0, 0.25, 1.5, ?)",
+        (key, b"echo/m", b"Hello"),
+    )
+
+
+async def test_file_of_0_1_is_brought_up_to_date_and_loses_nothing(store: SqliteStore, path: Path) -> None:
+    as_0_1_left_it(path)
+    assert await store.get([KEY]) == {KEY: REPLY}
+    await store.put(OTHER, THOUGHT)
+    with other_program(path) as connection:
+        add_as_0_1(connection, b"p" * 32)
+    store.close()
+    assert await store.get([KEY, OTHER, b"p" * 32]) == {KEY: REPLY, OTHER: THOUGHT, b"p" * 32: REPLY}
+    assert is_intact(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        ("<think>Hm.\n</think>\n\nFour \x00é.", "Hm.\n", "Four \x00é."),
+        ("<think></think>    x = 1", "", "    x = 1"),
+        ("<think>Hm.", "", None),
+        ("<think>Hm.</think>\n", "", None),
+        ("Write <think>Hm.</think>", "", "Write <think>Hm.</think>"),
+    ],
+)
+async def test_thinking_that_0_1_stored_as_text_is_none_any_more(
+    store: SqliteStore, path: Path, text: str, thinking: str, answer: str | None
+) -> None:
+    as_0_1_left_it(path)
+    with other_program(path) as connection:
+        connection.execute("UPDATE replies SET text = ?", (text.encode(),))
+    found = await store.get([KEY])
+    if answer is None:
+        assert found == {}
+    else:
+        assert (found[KEY].text, found[KEY].thinking) == (answer, thinking)
 
 
 @pytest.mark.parametrize("reply", [Reply(text=""), Reply(text=" \n\u200b"), Reply(text="No.", finish_reason="refusal")])

@@ -282,6 +282,7 @@ def test_options_that_are_none_are_left_out(path: Path, options: bytes) -> None:
         "UPDATE spent SET created_s = 'x'",
         "UPDATE spent SET created_s = 1e300",
         "UPDATE spent SET replies = -1",
+        "UPDATE spent SET reasoning_tokens = 'x', cache_write_tokens = -1",
         "DELETE FROM turns",
         "DELETE FROM said",
     ],

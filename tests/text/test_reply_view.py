@@ -1,11 +1,18 @@
 """Replies as HTML and as plain text."""
 
 import pytest
-from safe_html import Checked
+from hypothesis import given
+from safe_html import MARKDOWN, Checked
 
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.usage import Usage
-from aichat_magic.text.reply_view import reply_bundle, reply_html, summary_line
+from aichat_magic.text.reply_view import (
+    folded_thinking_html,
+    growing_thinking_html,
+    reply_bundle,
+    reply_html,
+    summary_line,
+)
 
 REPLY = Reply(
     text="Hello **you**",
@@ -30,6 +37,18 @@ def replaced(**changes: object) -> Reply:
         (replaced(usage=Usage(input_tokens=5), elapsed_s=0.0), "local/smollm2-135m · 5 input tokens"),
         (replaced(usage=Usage(cost_usd=0.0), elapsed_s=75.26), "local/smollm2-135m · $0 · 75.3 s"),
         (replaced(usage=Usage(cost_usd=12.5), model=""), "$12.50 · 0.9 s"),
+        (replaced(usage=Usage(input_tokens=3, output_tokens=500, reasoning_tokens=480, cached_tokens=2)),
+         "local/smollm2-135m · 3 + 500 tokens (2 cached, 480 thinking) · 0.9 s"),
+        (replaced(usage=Usage(output_tokens=500, reasoning_tokens=480)),
+         "local/smollm2-135m · 500 tokens (480 thinking) · 0.9 s"),
+        (replaced(usage=Usage(reasoning_tokens=480)), "local/smollm2-135m · 0.9 s"),
+        (replaced(model="openai/gpt-5-mini", model_version="gpt-5-mini-2025-08-07"),
+         "openai/gpt-5-mini (gpt-5-mini-2025-08-07) · 31 + 54 tokens · 0.9 s"),
+        (replaced(model="openrouter/lab/m", model_version="lab/m via DeepInfra"),
+         "openrouter/lab/m (via DeepInfra) · 31 + 54 tokens · 0.9 s"),
+        (replaced(model_version="smollm2-135m"), "local/smollm2-135m · 31 + 54 tokens · 0.9 s"),
+        (replaced(model="gemini/flash", model_version="models/flash"), "gemini/flash · 31 + 54 tokens · 0.9 s"),
+        (replaced(model="a/b", model_version="evil\x1b[2J\nmodel"), "a/b (evil[2J model) · 31 + 54 tokens · 0.9 s"),
         (replaced(finish_reason="length"), "local/smollm2-135m · 31 + 54 tokens · 0.9 s · cut by max_tokens"),
         (replaced(finish_reason="interrupted"), "local/smollm2-135m · 31 + 54 tokens · 0.9 s · interrupted"),
         (replaced(model="evil\x1b[2J\nmodel"), "evil[2J model · 31 + 54 tokens · 0.9 s"),
@@ -70,3 +89,40 @@ def test_lone_surrogate_and_nul_are_replaced() -> None:
     assert bundle["text/plain"].startswith("a\ufffdbc")
     for content in bundle.values():
         content.encode()
+
+
+# Thinking ---------------------------------------------------------------------------------------------------------
+
+
+def test_thinking_is_folded_above_the_text_and_in_no_plain_text() -> None:
+    bundle = reply_bundle(replaced(thinking="Hm, **so**.", usage=Usage(reasoning_tokens=1234, output_tokens=1300)))
+    checked = Checked(bundle["text/html"])
+    assert [list(attributes) for tag, attributes in checked.seen if tag == "details"] == [["style"]]
+    assert checked.text.index("Thinking (1,234 tokens)") < checked.text.index("Hm, so.") < checked.text.index("Hello")
+    assert bundle["text/plain"] == "Hello **you**"
+    assert "Thinking" not in reply_bundle(REPLY)["text/html"]
+    assert "Thinking" not in reply_bundle(replaced(thinking=" \n"))["text/html"]
+    assert ">Thinking<" in reply_bundle(replaced(thinking="Hm."))["text/html"]
+
+
+@given(MARKDOWN)
+def test_any_thinking_gives_only_tags_attributes_and_addresses_of_ours(thinking: str) -> None:
+    Checked(reply_html("x", fold=folded_thinking_html(thinking)))
+    Checked(reply_html("", fold=growing_thinking_html(thinking)))
+
+
+def test_growing_thinking_is_open_and_shows_its_newest_part_only() -> None:
+    html = growing_thinking_html("word " * 5_000 + "newest")
+    assert "<details open" in html
+    assert len(html) < 3_000
+    text = Checked(html).text
+    assert text.startswith("Thinking …")
+    assert text.rstrip().endswith("newest")
+    assert "… word" in text
+    assert "… " not in growing_thinking_html("all of it").partition("</summary>")[2]
+
+
+def test_saved_thinking_has_a_limit_and_says_what_it_left_out() -> None:
+    html = folded_thinking_html("word " * 20_000)
+    assert len(html) < 52_000
+    assert "… 50,000 more characters are in the reply" in html

@@ -41,7 +41,9 @@ def tell(progress: Progress) -> None:
 
 
 async def many() -> None:
-    rows = batch(["a", None, "b"], concurrency="auto", max_cost_usd=1.0, outage_patience_s=60, progress=tell)
+    rows = batch(
+        ["a", None, "b"], concurrency="auto", max_cost_usd=1.0, outage_patience_s=60, limit_patience_s=60, progress=tell
+    )
     assert_type(rows, list[Reply | AichatError | None])
     assert_type(await batch_async(["a"], fresh=True), list[Reply | AichatError | None])
     batch(["a"], concurrency="many")  # type: ignore[arg-type]  # a number, or "auto"

@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import Any
 
 from ...core.errors import BadInputError, MissingExtraError, PromptError, UnknownNameError
-from ...core.messages import Image
+from ...core.messages import Image, Message, estimate_tokens
 from ...text.quoting import fenced
 from ...text.words import nearest, shorten
 from ...values.describe import BUDGET_TOKENS, ValueText, schema_of, shown
@@ -56,11 +56,13 @@ class IncludedData:
         text: The data between code fences; empty if nothing was included.
         images: The images, in order.
         remarks: The names of what was included, each with how it was cut: ``"df (first 20 of 1,000 rows)"``.
+        tokens: The names of what was included, each with its tokens, as `estimate_tokens` counts.
     """
 
     text: str = ""
     images: tuple[Image, ...] = ()
     remarks: tuple[str, ...] = ()
+    tokens: tuple[tuple[str, int], ...] = ()
 
     def before(self, prompt: str) -> str:
         """Return the prompt with the data in front of it.
@@ -111,6 +113,7 @@ def included(
     blocks: list[str] = []
     images: list[Image] = []
     remarks: list[str] = []
+    tokens: list[tuple[str, int]] = []
     wanted = [(name, "") for name in dict.fromkeys(names)] + [("", path) for path in dict.fromkeys(attached)]
     for name, path in wanted:
         if path:
@@ -123,9 +126,10 @@ def included(
         images += seen.images
         blocks.append(f"### {name} ({kind})\n{fenced(seen.text)}")
         remarks.append(f"{name} ({seen.cut})" if seen.cut else name)
+        tokens.append((name, estimate_tokens([Message("user", seen.text, seen.images)])))
     if not blocks:
         return IncludedData()
-    return IncludedData("\n\n".join([_INTRODUCTION, *blocks]), tuple(images), tuple(remarks))
+    return IncludedData("\n\n".join([_INTRODUCTION, *blocks]), tuple(images), tuple(remarks), tuple(tokens))
 
 
 # Names ------------------------------------------------------------------------------------------------------------

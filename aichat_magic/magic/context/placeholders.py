@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ...core.errors import PromptError
-from ...core.messages import Image
+from ...core.messages import Image, Message, estimate_tokens
 from ...text.words import nearest
 from ...values.describe import ValueText, shown
 
@@ -28,6 +28,7 @@ class FilledPrompt:
         left: Names in single braces without a variable; they stay as text.
         images: Figures and pictures among the values, in the same order; the text has ``[image: name]`` for each.
         remarks: The names in `filled`, each with how its value was cut, if it was: ``"df (first 20 of 90 rows)"``.
+        tokens: The names in `filled`, each with the tokens of its value, as `estimate_tokens` counts.
     """
 
     text: str
@@ -35,6 +36,7 @@ class FilledPrompt:
     left: tuple[str, ...]
     images: tuple[Image, ...] = ()
     remarks: tuple[str, ...] = ()
+    tokens: tuple[tuple[str, int], ...] = ()
 
 
 def fill(
@@ -83,6 +85,9 @@ def fill(
         tuple(left),
         images=tuple(image for value in filled.values() for image in value.images),
         remarks=tuple(f"{name} ({value.cut})" if value.cut else name for name, value in filled.items()),
+        tokens=tuple(
+            (name, estimate_tokens([Message("user", value.text, value.images)])) for name, value in filled.items()
+        ),
     )
 
 

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import http.client
 import json
+import logging
 import os
 import platform
 import secrets
@@ -31,6 +32,9 @@ from ...core.errors import MissingExtraError, ModelFileError
 from ...core.messages import StatusCallback
 from ...core.secrets import Secret
 from ...text.words import shorten
+from .hub import fetch_from_hub, hub_library
+from .hub_names import HubModel, is_hub_name
+from .memory import memory_warning, model_size
 from .weights import Download, find_or_fetch, locate
 
 # Slots and tokens of context, for small and large files. All slots share the memory of the context: a request may use
@@ -41,6 +45,7 @@ _SMALL = (16, 16_384)
 _LARGE = (4, 8_192)
 _MAX_THREADS = 8
 _SAMPLE_S = 0.2
+_log = logging.getLogger(__name__)
 
 
 class SlotSemaphore:
@@ -112,7 +117,7 @@ class Engine:
             MissingExtraError: xllamacpp is not installed.
         """
         xllamacpp = _xllamacpp()
-        slots, tokens = _SMALL if path.stat().st_size <= _SMALL_FILE_BYTES else _LARGE
+        slots, tokens = _SMALL if model_size(path) <= _SMALL_FILE_BYTES else _LARGE
         self.path = path
         self.key = Secret(secrets.token_urlsafe(32))
         params = xllamacpp.CommonParams()
@@ -170,6 +175,7 @@ class _Engines:
 
     Attributes:
         by_path: The engines by their model files.
+        hub_paths: The files of models of the Hub, by name, for which the Hub is asked once.
         lock: Held while a model is fetched and loaded.
         is_inherited: Whether llama.cpp ran before this process was forked; its servers cannot be destroyed here then.
     """
@@ -177,6 +183,7 @@ class _Engines:
     def __init__(self) -> None:
         """Start without engines."""
         self.by_path: dict[Path, Engine] = {}
+        self.hub_paths: dict[str, Path] = {}
         self.lock = threading.Lock()
         self.is_inherited = False
 
@@ -227,15 +234,21 @@ async def engine_for(
             if cancelled.is_set():
                 raise ModelFileError("Loading the model was interrupted. Run the cell again.")
         try:
-            path = find_or_fetch(
-                model,
-                environ=environ,
-                status=report,
-                is_cancelled=cancelled.is_set,
-                cache_dir=cache_dir,
-                download=download,
-            )
+            if is_hub_name(model):
+                path = fetch_from_hub(model, environ=environ, status=report, is_cancelled=cancelled.is_set)
+                _engines.hub_paths[model] = path
+            else:
+                path = find_or_fetch(
+                    model,
+                    environ=environ,
+                    status=report,
+                    is_cancelled=cancelled.is_set,
+                    cache_dir=cache_dir,
+                    download=download,
+                )
             if (engine := _engines.by_path.get(path)) is None:
+                if warning := memory_warning(path):
+                    _log.warning(warning)
                 report(f"Loading {shorten(model, 60)}", 0, 0)
                 engine = _engines.by_path[path] = Engine(path, threads=free_cores())
             return engine
@@ -260,8 +273,23 @@ def loaded(model: str, *, environ: Mapping[str, str], cache_dir: Path | None = N
         ModelFileError: There is no file at the path, or ``AICHAT_MODEL_DIR`` is not a folder.
         UnknownNameError: There is no model of this name.
     """
-    path = locate(model, environ=environ, cache_dir=cache_dir)
+    path = find(model, environ=environ, cache_dir=cache_dir)
     return _engines.by_path.get(path) if path is not None else None
+
+
+def find(model: str, *, environ: Mapping[str, str], cache_dir: Path | None = None) -> Path | None:
+    """Return the file of a model, or None if it must be fetched. No server is asked.
+
+    Raises:
+        MissingExtraError: The model is on the Hub, and ``huggingface_hub`` is not installed.
+        ModelFileError: There is no file at the path, or ``AICHAT_MODEL_DIR`` is not a folder.
+        UnknownNameError: There is no model of this name.
+    """
+    if not is_hub_name(model):
+        return locate(model, environ=environ, cache_dir=cache_dir)
+    HubModel.parse(model)
+    hub_library()
+    return _engines.hub_paths.get(model)
 
 
 def close_all() -> None:
@@ -273,6 +301,7 @@ def close_all() -> None:
             else:
                 engine.close()
         _engines.by_path.clear()
+        _engines.hub_paths.clear()
 
 
 def _shut_down_connections(port: int) -> None:

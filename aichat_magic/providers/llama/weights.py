@@ -16,16 +16,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import ModelFileError, UnknownNameError
 from ...core.messages import StatusCallback
 from ...text.words import nearest, shorten
+from .file_lock import locked
 
 # Arguments: requirement, folder to download into, and a function to call several times a second; it raises when the
 # user has cancelled.
@@ -250,7 +250,7 @@ def _fetch(
     for place in (folder.parent, folder):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = folder / known.file
-    with _locked(folder / ".lock", known, report, is_cancelled) as is_locked:
+    with locked(folder / ".lock", known.name, report, lambda: _raise_if(is_cancelled)) as is_locked:
         if target.is_file():
             if _problem(target, known) is None:
                 return target  # another process has fetched it in the meantime
@@ -394,55 +394,3 @@ def _bytes_in(folder: Path) -> int:
             with contextlib.suppress(OSError):
                 total += os.stat(os.path.join(root, file)).st_size
     return total
-
-
-@contextlib.contextmanager
-def _locked(path: Path, known: ModelFile, report: StatusCallback, is_cancelled: Callable[[], bool]) -> Iterator[bool]:
-    """Hold a lock between processes; the system releases it when its holder dies, however it dies.
-
-    Yields:
-        Whether this process holds the lock; False on a file system without locks, where two processes may fetch at the
-        same time and both succeed.
-    """
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
-        is_locked = True
-        try:
-            while not _try_lock(file.fileno()):
-                _raise_if(is_cancelled)
-                report(f"Waiting for another process that fetches {known.name}", 0, 0)
-                time.sleep(_POLL_S)
-        except OSError:
-            is_locked = False
-        try:
-            yield is_locked
-        finally:
-            if is_locked:
-                _unlock(file.fileno())
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        # Unlocked, not only closed: a child forked in the meantime has the same open file.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
