@@ -282,6 +282,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Write what is waiting, and close the file. The store may be used again afterwards."""
+        self.vectors.close()
         _close(self._states, self._limits.patience_s)
 
     def _state(self) -> _ProcessState:

@@ -1,16 +1,18 @@
 """Vectors of texts by the hash of text and model, in a table of the file of replies.
 
 Other than replies, vectors can be made again for little money, so trouble with the file loses no run: one warning says
-that they are not kept. They are written and read in blocks, each with a connection of its own.
+that they are not kept. They are written and read in blocks, in other threads, one at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Protocol
@@ -117,6 +119,20 @@ class MemoryVectors:
             self.size_bytes -= len(found[1]) + OVERHEAD_BYTES
 
 
+class _OpenFile:
+    """The connection of one process: a child after a fork must not touch that of its parent."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.database: Database | None = None
+
+    def close(self) -> None:
+        """Close the file; the lock is held."""
+        database, self.database = self.database, None
+        if database is not None:
+            database.close()
+
+
 class SqliteVectors:
     """Vectors in the file of replies. The file is created at the first `put_many`."""
 
@@ -130,6 +146,8 @@ class SqliteVectors:
         self._path = path
         self._clock = clock
         self._warnings = OnceWarnings("Vectors", path)
+        self._files: dict[int, _OpenFile] = {}  # by process
+        self._finalizer = weakref.finalize(self, _close, self._files)
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the vectors under these keys, read in another thread; invalid ones are left out."""
@@ -166,18 +184,38 @@ class SqliteVectors:
         self._warnings.emit()
 
     def _use(self, task: Callable[[Database], None]) -> None:
-        """Run a task on a connection of its own; trouble becomes one warning."""
-        try:
-            database = connect(self._path, REPLY_TABLES, warn=self._warnings.add, busy_timeout_s=_BUSY_TIMEOUT_S)
+        """Run a task on the connection, which stays open: the last one that closes copies the whole log into the file.
+
+        Trouble becomes one warning.
+        """
+        file = self._files.setdefault(os.getpid(), _OpenFile())
+        with file.lock:
             try:
-                task(database)
-            finally:
-                database.close()
-        except (sqlite3.Error, UnusableFileError, OSError) as error:
-            self._warnings.once(
-                "trouble",
-                f"The vectors of this run are not kept, because the file {self._path} cannot be used: {error}.",
-            )
+                if file.database is not None and not file.database.is_current():
+                    file.close()
+                if file.database is None:
+                    file.database = connect(
+                        self._path, REPLY_TABLES, warn=self._warnings.add, busy_timeout_s=_BUSY_TIMEOUT_S
+                    )
+                task(file.database)
+            except (sqlite3.Error, UnusableFileError, OSError) as error:
+                file.close()
+                self._warnings.once(
+                    "trouble",
+                    f"The vectors of this run are not kept, because the file {self._path} cannot be used: {error}.",
+                )
+
+    def close(self) -> None:
+        """Close the file. The vectors may be used again afterwards."""
+        _close(self._files)
+
+
+def _close(files: Mapping[int, _OpenFile]) -> None:
+    """Close the file of this process."""
+    file = files.get(os.getpid())
+    if file is not None and file.lock.acquire(timeout=_BUSY_TIMEOUT_S):
+        file.close()
+        file.lock.release()
 
 
 def has_vectors(database: Database) -> bool:

@@ -109,6 +109,8 @@ def first_of_group(matrix: Matrix, threshold: float) -> npt.NDArray[np.intp]:
         for left in range(block.start, n, _BLOCK_COLUMNS):
             others = slice(left, min(left + _BLOCK_COLUMNS, n))
             is_near = whole[block] @ whole[others].T >= threshold - _ROUNDING
+            if not is_near.any():
+                continue
             # Groups that are one already need no further look, or a column of equal rows would be n * n pairs.
             is_near &= first[block, None] != first[None, others]
             if is_near.any():

@@ -1,5 +1,6 @@
 """Runs that make embeddings, against a real server: groups, store, refusals, limits, budget, outages."""
 
+import asyncio
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from servers import Answer, ChatServer, Received, embeddings, payload, reset, st
 from aichat_magic.batching.embedding import EmbeddingRun, embed_rows
 from aichat_magic.batching.options import BatchOptions, Row
 from aichat_magic.chat.chat import Chat
+from aichat_magic.chat.embedding import EmbeddingChat
 from aichat_magic.core.embeddings import EmbeddingBounds
 from aichat_magic.core.errors import (
     AuthenticationError,
@@ -20,8 +22,10 @@ from aichat_magic.core.errors import (
     OptionError,
     PromptError,
 )
-from aichat_magic.core.options import CallOptions
+from aichat_magic.core.messages import Message
+from aichat_magic.core.options import CallOptions, Options
 from aichat_magic.core.prices import Price
+from aichat_magic.core.secrets import Secret
 from aichat_magic.core.settings import Settings
 from aichat_magic.providers.openai import OpenAI
 from aichat_magic.store.memory import MemoryStore
@@ -116,6 +120,13 @@ def test_vector_of_another_model_or_length_is_another_one(other: dict[str, Any])
         assert len(server.requests) == 2
         assert server.bodies[1].get("dimensions") == other.get("dimensions")
     assert run.progress.hits == 0
+
+
+def test_text_that_may_be_too_long_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenAI, "embedding_bounds", small(texts=3, text_tokens=50))
+    with ChatServer(lambda received, attempt: embeddings(received)) as server:
+        embedded(["a", "y" * 160, "b", "c"], server, concurrency=1)
+        assert sorted(inputs(server)) == [["a", "b", "c"], ["y" * 160]]
 
 
 def test_groups_keep_the_servers_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,12 +229,37 @@ def test_cost_and_tokens_are_counted_and_the_budget_holds(monkeypatch: pytest.Mo
     assert bounded.pending == 50 - bounded.progress.done > 0
 
 
-def test_budget_holds_over_the_rounds_of_a_refused_group() -> None:
+def test_budget_holds_over_the_rounds_of_a_refused_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenAI, "embedding_bounds", small(texts=8))
     texts: list[Row] = [f"{number:020}" for number in range(64)]
-    with ChatServer(refusing(lambda sent: len(sent) > 4)) as server:
-        run = embedded(texts, server, max_total_tokens=600)
-    assert (run.usage.input_tokens or 0) <= 600
+    with ChatServer(refusing(lambda sent: str(texts[60]) in sent)) as server:
+        run = embedded(texts, server, max_total_tokens=1210, concurrency=1)
+    # Seven groups in the first round, and so much of the eighth as is left.
+    assert 1120 <= (run.usage.input_tokens or 0) <= 1210
     assert isinstance(run.stopped_by, BatchStoppedError)
+
+
+def test_settings_for_replies_mean_nothing_to_vectors() -> None:
+    chat = chat_with(system="Be brief.", options=Options(temperature=1, max_tokens=3))
+    with ChatServer(lambda received, attempt: embeddings(received)) as server:
+        assert shown(embedded(["a"], server, chat=chat)) == [vector_of("a")]
+        assert server.bodies == [{"model": "m", "input": ["a"], "encoding_format": "base64"}]
+
+
+def test_key_of_the_session_is_used() -> None:
+    chat = Chat(settings=lambda: Settings(environ={}), store=MemoryStore())
+    chat.keys.enter("mistral", "https://api.mistral.ai/v1", Secret("session-key"))
+    sender = EmbeddingChat(chat, on_vectors=lambda texts, vectors: asyncio.sleep(0))
+    call = sender.call((Message("user", "-"),), CallOptions(model="mistral/mistral-embed"))
+    assert call.provider.endpoint.key is not None
+
+
+def test_option_that_is_refused_is_refused_once_and_not_for_smaller_groups() -> None:
+    error = {"message": "Unsupported parameter: 'dimensions'", "param": "dimensions", "code": "unsupported_parameter"}
+    with ChatServer(lambda received, attempt: status(400, body={"error": error})) as server:
+        run = embedded(["a", "b", "c"], server, dimensions=2)
+        assert len(server.requests) == 1
+    assert "dimensions" in str(run.stop_error())
 
 
 def test_progress_counts_rows_and_not_requests() -> None:

@@ -70,6 +70,13 @@ def test_list_gives_a_list_and_a_text_its_vector() -> None:
         assert embed((text for text in "ab"), **options(server))[1].tolist() == vector_of("b")
 
 
+def test_vendors_options_reach_the_wire_and_make_another_vector() -> None:
+    with embedding_server() as server:
+        for kind in ("query", "passage", "query"):
+            embed("a", **options(server, options={"input_type": kind}))
+        assert [body["input_type"] for body in server.bodies] == ["query", "passage"]
+
+
 def test_failed_rows_are_missing_and_said() -> None:
     def answer(received: Received, attempt: int) -> Answer:
         return status(400) if "bad" in received.json["input"] else embeddings(received)

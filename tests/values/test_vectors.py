@@ -60,6 +60,12 @@ def test_groups_are_those_of_all_pairs(rows: list[list[int]], threshold: float) 
     assert first_of_group(a, threshold).tolist() == expected
 
 
+def test_rows_are_united_along_a_chain_in_any_order() -> None:
+    degrees = np.radians([0, 60, 40, 20])
+    a = matrix(np.stack([np.cos(degrees), np.sin(degrees)], axis=1))
+    assert first_of_group(a, np.cos(np.radians(25))).tolist() == [0, 0, 0, 0]
+
+
 def test_missing_and_zero_vectors_are_near_nothing_and_groups_of_their_own() -> None:
     a = matrix([[0, 0], [1, 0], [np.nan, np.nan], [0, 0], [2, 0]])
     assert np.isnan(cosines(a, a)).tolist() == [True, False, True, True, False]
