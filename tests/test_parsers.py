@@ -42,9 +42,10 @@ from aichat_magic.core.usage import Usage
 from aichat_magic.http.client import HttpClient
 from aichat_magic.http.rate_limits import rate_limits_from
 from aichat_magic.http.sse import EventParser
-from aichat_magic.magic.arguments import parse_cell, parse_command, split_line
+from aichat_magic.magic.arguments import parse_cell, parse_command
 from aichat_magic.magic.context.placeholders import fill, placeholders
-from aichat_magic.magic.extension import keep_questions
+from aichat_magic.magic.line_calls import with_calls
+from aichat_magic.magic.line_words import split_line
 from aichat_magic.providers.aichat import Aichat, set_cookies
 from aichat_magic.providers.anthropic import Anthropic
 from aichat_magic.providers.base import AsyncProvider
@@ -216,7 +217,7 @@ def test_any_line_is_understood_or_refused(line: str) -> None:
     for parse in (parse_cell, parse_command, split_line):
         with contextlib.suppress(BadInputError):
             parse(line)
-    assert "".join(keep_questions([line])) == line or "run_line_magic('aichat'" in keep_questions([line])[0]
+    assert "".join(with_calls([line])) == line or "run_line_magic('aichat'" in "".join(with_calls([line]))
 
 
 class Trap:

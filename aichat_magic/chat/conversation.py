@@ -49,10 +49,14 @@ class History:
 
     Attributes:
         messages: System message, the turns that fit the budget, the new prompt.
+        images_again: Number of images of earlier turns among the messages.
+        images_left_out: Number of images of the turns among the messages that are not sent again.
         left_out: Number of turns, the oldest, that did not fit.
     """
 
     messages: tuple[Message, ...]
+    images_again: int
+    images_left_out: int
     left_out: int
 
     def length_advice(self, parts: Iterable[tuple[str, int]] = (), *, is_cell: bool = False) -> str:
@@ -195,7 +199,7 @@ class Conversation:
         budget_tokens: int,
         place: int | None = None,
         images: tuple[Image, ...] = (),
-        has_past_images: bool = True,
+        image_turns: int = 1,
     ) -> History:
         """Return the messages for the next prompt, within a budget.
 
@@ -207,7 +211,7 @@ class Conversation:
             budget_tokens: Most tokens of all messages together, as `estimate_tokens` counts them.
             place: Position of a turn to ask again: only the turns before it are sent. None: a new turn.
             images: Images of the prompt.
-            has_past_images: Whether the images of earlier turns are sent again.
+            image_turns: Number of turns before the prompt whose images are sent again, >= 0.
 
         Returns:
             The messages, and how many turns were left out.
@@ -219,15 +223,18 @@ class Conversation:
         kept: list[Message] = []
         count = 0
         before = self._turns[:place]
+        again = left_behind = 0
         for turn in reversed(before):
-            past_images = turn.images if has_past_images else ()
+            past_images = turn.images if count < image_turns else ()
             pair = (Message("user", turn.prompt, past_images), Message("assistant", turn.reply.text))
             left -= estimate_tokens(pair)
             if left < 0:
                 break
             kept[:0] = pair
             count += 1
-        return History((*head, *kept, *tail), len(before) - count)
+            again += len(past_images)
+            left_behind += len(turn.images) - len(past_images)
+        return History((*head, *kept, *tail), again, left_behind, len(before) - count)
 
     def keep(self, prompt: str, reply: Reply, images: tuple[Image, ...] = ()) -> None:
         """Add a turn if its reply is complete."""
@@ -297,16 +304,25 @@ class Conversation:
         settings = chat.settings
         # The budget depends on the model of the call, so the call is made first and its messages are set afterwards.
         call = chat.call((Message("user", prompt, images),), given, settings)
+        takes_images = call.provider.supports_images and self.has_shown_images_to(call.model, place)
         history = self.history(
             prompt,
             system=given.system or self.system or settings.system,
             budget_tokens=history_budget(call, settings, chat.contexts.size(call)),
             place=place,
             images=images,
-            # A conversation may go on with a model that takes no images.
-            has_past_images=call.provider.supports_images,
+            image_turns=settings.max_history_images if takes_images else 0,
         )
         return call.with_messages(history.messages), history
+
+    def has_shown_images_to(self, model: str, place: int | None = None) -> bool:
+        """Tell whether a model has answered a turn with images: others may take none.
+
+        Args:
+            model: ``provider/model``.
+            place: Position of a turn to ask again, as in `history`.
+        """
+        return any(turn.images and turn.reply.model == model for turn in self._turns[:place])
 
     def _sender(self) -> Chat:
         """Return the chat that sends the requests."""

@@ -38,6 +38,7 @@ SETTING_TYPES: dict[str, Callable[[str], Any]] = {
     "system": str,
     "timeout_s": float,
     "max_history_tokens": int,
+    "max_history_images": int,
     "max_retries": int,
     "keep_history": _boolean,
     "strict_options": _boolean,

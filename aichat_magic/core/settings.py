@@ -36,6 +36,7 @@ class Settings:
         options: Sampling settings for every request.
         timeout_s: Longest time of one attempt, in seconds.
         max_history_tokens: Budget of the history that is sent, in tokens as estimated, >= 0.
+        max_history_images: Number of turns before the prompt whose images are sent again, >= 0.
         max_retries: How often one request is sent again, >= 0.
         keep_history: Whether conversations are kept in a file, to survive a restart.
         strict_options: Whether an option that the server refuses is an error.
@@ -54,6 +55,7 @@ class Settings:
     options: Options = field(default_factory=Options)
     timeout_s: float = 600.0
     max_history_tokens: int = 16_000
+    max_history_images: int = 1
     max_retries: int = 4
     keep_history: bool = True
     strict_options: bool = False
@@ -73,7 +75,7 @@ class Settings:
         object.__setattr__(self, "environ", Environment(self.environ))
         if not 0 < self.timeout_s < math.inf:
             raise OptionError(f"timeout must be more than 0 seconds, not {self.timeout_s!r}.")
-        for name in ("max_history_tokens", "max_retries"):
+        for name in ("max_history_tokens", "max_history_images", "max_retries"):
             if (value := getattr(self, name)) < 0:
                 raise OptionError(f"{name} must be 0 or more, not {value!r}.")
 
@@ -220,7 +222,7 @@ def _merged(
     for name, value in options.items():
         if problem := _problem(options_from, {name: value}):
             raise ConfigError(f"{problem} It is set in {origins[name]}.")
-    for name in ("timeout_s", "max_history_tokens", "max_retries"):
+    for name in ("timeout_s", "max_history_tokens", "max_history_images", "max_retries"):
         if name in values and (problem := _problem(lambda given: Settings(**given), {name: values[name]})):
             raise ConfigError(f"{problem} It is set in {origins[name]}.")
     for name, model in tables.get("aliases", {}).items():

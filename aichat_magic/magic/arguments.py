@@ -6,15 +6,15 @@ import argparse
 import keyword
 import math
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.options import UNSET, CallOptions, options_from
 from ..core.vendor_options import parse_option
-from ..text.words import nearest, shorten
+from ..text.words import nearest_name, shorten
 from .flags import ArgumentError, MagicLineParser, cell_parser
+from .line_words import split_line
 
 _SECONDS = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0, "y": 365 * 86_400.0}
 _BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -61,22 +61,6 @@ class StoreArguments:
     larger_bytes: int | None = None
 
 
-def split_line(line: str) -> list[str]:
-    """Split a magic line into words, with the quotes of a shell. A semicolon at its end is dropped.
-
-    Raises:
-        ArgumentError: A quote is not closed.
-    """
-    line = line.strip()
-    try:
-        return shlex.split(line[:-1] if line.endswith(";") else line)
-    except ValueError:
-        pass
-    raise ArgumentError(
-        f"A quote is not closed in: {shorten(line, 80)} Close it; put a value with an apostrophe in double quotes."
-    )
-
-
 def parse_cell(line: str) -> CellArguments:
     """Parse a `%%aichat` line.
 
@@ -90,7 +74,11 @@ def parse_cell(line: str) -> CellArguments:
         ArgumentError: An unknown flag (the nearest is named), a missing or wrong value, an open quote.
         OptionError: A sampling option outside its range.
     """
-    words = split_line(line)
+    return parse_cell_words(split_line(line))
+
+
+def parse_cell_words(words: list[str]) -> CellArguments:
+    """Parse the words of a `%%aichat` line, as `parse_cell` does."""
     if "-h" in words or "--help" in words:
         return CellArguments(given=CallOptions(), is_help=True)
     got = cell_parser().parse_words(words)
@@ -210,8 +198,9 @@ class Command:
 
 COMMANDS = (
     Command("ask", "TEXT", "ask in one line", "asking",
-            "Everything after ask is the prompt, word for word: no flags, no {name}, no quotes. It becomes a turn of "
-            "the conversation."),
+            "Everything after ask is the prompt, word for word: no flags, no quotes; {name} is filled in as in a cell. "
+            "It becomes a turn of the conversation. It is a value, too, in functions and loops: q = %aichat ask Why? "
+            "For this, an earlier cell must have loaded the extension."),
     Command("fix", "[flags]", "explain the last exception and fix its cell", "asking",
             "The fixed cell is put below, and not run. The question stays out of the conversation unless -c NAME says "
             "which one it belongs to."),
@@ -251,7 +240,9 @@ COMMANDS = (
             "Without arguments it lists all settings."),
     Command("config", "", "show where config.toml is and what goes into it", "settings"),
     Command("chats", "", "list the conversations", "conversations"),
-    Command("show", "[NAME]", "show a conversation", "conversations"),
+    Command("show", "[NAME | --next]", "show a conversation, or what goes out next", "conversations",
+            "--next, with any flags of a cell, shows what the next cell would send: messages, data, pictures, tokens, "
+            "and what is left out. Nothing is sent.", ("--next",)),
     Command("switch", "NAME", "use this conversation from now on", "conversations",
             "A new name starts a new conversation. For one cell: %%aichat -c NAME. A name such as main@..., which "
             "chats and search show, belongs to another notebook: main continues here with a copy of it."),
@@ -295,12 +286,29 @@ def parse_command(line: str) -> tuple[str, str]:
     names = [command.name for command in COMMANDS]
     if name in ("-h", "--help"):
         return "help", ""
+    if name.endswith("?") and not rest and name.rstrip("?") in ("", *names):
+        return "help", name.rstrip("?")
     if name and name not in names:
-        raise ArgumentError(
-            f"%aichat has no command {shorten(name, 40)!r}.{nearest(name, names)} "
-            f"%aichat help lists the commands; to ask in one line: %aichat ask TEXT"
-        )
+        raise _unknown_command(line.strip(), name, names)
     return name, rest.strip()
+
+
+def _unknown_command(line: str, name: str, names: list[str]) -> ArgumentError:
+    """Return the error for a line that begins with no command: a misspelt one, flags, or a question."""
+    if name.startswith("-"):
+        return ArgumentError(
+            f"%aichat begins with a command, not with {shorten(name, 40)!r}. With flags, ask in a cell: "
+            f"%%aichat {shorten(name, 40)} ..., and the prompt below that line."
+        )
+    found = "" if line.endswith("?") else nearest_name(name, names, least=0.75)
+    meant = [f"%aichat ask {shorten(line, 80)}"]
+    if found and " " not in line:
+        meant = [f"%aichat {found}"]
+    elif found:
+        meant.append(f"%aichat {shorten(line.replace(name, found, 1), 80)}")
+    return ArgumentError(
+        f"%aichat has no command {shorten(name, 40)!r}; %aichat help lists them. Did you mean: {', or: '.join(meant)}"
+    )
 
 
 def parse_store(rest: str) -> StoreArguments:

@@ -14,6 +14,7 @@ from ..providers.registry import Registry
 from .arguments import COMMANDS
 from .flags import cell_parser
 from .help import topics
+from .line_words import Word, quoted, words_at_cursor
 
 # The kind of value that a flag takes; flags with fixed choices are not listed.
 _FLAG_VALUES = {
@@ -84,15 +85,6 @@ class Completion:
     kind: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """A word of the line: its value, its start, and the quote that is still open in it."""
-
-    text: str
-    start: int
-    quote: str = ""
-
-
 def complete(before: str, sources: CompletionSources, *, after: str = "") -> Completion | None:
     """Complete the line of a magic.
 
@@ -107,7 +99,7 @@ def complete(before: str, sources: CompletionSources, *, after: str = "") -> Com
     name, gap, _ = before.lstrip().partition(" ")
     if not gap or name not in ("%%aichat", "%aichat"):
         return None
-    *words, last = _split(before)
+    *words, last = words_at_cursor(before)
     texts = [word.text for word in words[1:]]
     if name == "%%aichat":
         return _cell(before, texts, last, sources, after)
@@ -139,13 +131,13 @@ def known_models(registry: Registry, settings: Settings, seen: Iterable[str] = (
             yield f"{name}/{default}"
 
 
-def _cell(before: str, words: list[str], last: _Word, sources: CompletionSources, after: str) -> Completion:
+def _cell(before: str, words: list[str], last: Word, sources: CompletionSources, after: str) -> Completion:
     """Complete a flag of a `%%aichat` line, or the value of the flag before."""
     flags = {flag: action for action in cell_parser()._actions for flag in action.option_strings}
     flag, equals, value = last.text.partition("=")
     if equals and flag in flags:
         # Only the part after the equals sign is replaced.
-        last = _Word(value, before.index("=", last.start) + 1, last.quote)
+        last = Word(value, before.index("=", last.start) + 1, last.quote)
     else:
         flag = words[-1] if words else ""
     action = flags.get(flag)
@@ -163,7 +155,7 @@ def _cell(before: str, words: list[str], last: _Word, sources: CompletionSources
     return _among(before, last, offered, "flag", after)
 
 
-def _line(before: str, words: list[str], last: _Word, sources: CompletionSources, after: str) -> Completion:
+def _line(before: str, words: list[str], last: Word, sources: CompletionSources, after: str) -> Completion:
     """Complete a command of an `%aichat` line, or its arguments."""
     if not words:
         return _among(before, last, (command.name for command in COMMANDS), "command", after)
@@ -235,7 +227,7 @@ def _named(kind: str, words: list[str], sources: CompletionSources) -> Iterator[
         yield "auto"
 
 
-def _among(before: str, last: _Word, names: Iterable[str], kind: str, after: str) -> Completion:
+def _among(before: str, last: Word, names: Iterable[str], kind: str, after: str) -> Completion:
     """Return those of `names` that begin like the last word."""
     typed = last.text.casefold()
     found = [
@@ -251,44 +243,9 @@ def _among(before: str, last: _Word, names: Iterable[str], kind: str, after: str
     is_closed = bool(last.quote) and after.startswith(last.quote)
     return Completion(
         before[last.start :],
-        tuple(dict.fromkeys(_quoted(name, last.quote, is_closed=is_closed) for name in found)),
+        tuple(dict.fromkeys(quoted(name, last.quote, is_closed=is_closed) for name in found)),
         kind,
     )
-
-
-def _quoted(name: str, quote: str, *, is_closed: bool) -> str:
-    """Return a name as one word of the line, using the quote that is already open."""
-    if not quote:
-        if not any(char.isspace() or char in "'\"\\" for char in name):
-            return name
-        quote = "'" if "'" not in name else '"'
-    inside = name.replace("\\", "\\\\").replace('"', '\\"') if quote == '"' else name.replace("'", "'\"'\"'")
-    return f"{quote}{inside}{'' if is_closed else quote}"
-
-
-def _split(text: str) -> list[_Word]:
-    """Split a line into words like a shell; the last one is at the cursor, and may be empty or have an open quote."""
-    words: list[_Word] = []
-    value, start, quote, position = "", -1, "", 0
-    while position < len(text):
-        char = text[position]
-        if start < 0 and not char.isspace():
-            start = position
-        if char == "\\" and quote != "'" and position + 1 < len(text):
-            position += 1
-            value += text[position]
-        elif quote:
-            quote, value = ("", value) if char == quote else (quote, value + char)
-        elif char in "'\"":
-            quote = char
-        elif not char.isspace():
-            value += char
-        elif start >= 0:
-            words.append(_Word(value, start))
-            value, start = "", -1
-        position += 1
-    words.append(_Word(value, len(text) if start < 0 else start, quote))
-    return words
 
 
 def _is_frame(value: Any) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from traitlets import Bool, Dict, Enum, Float, Integer, TraitError, TraitType, Unicode, Union, observe, validate
 
 if TYPE_CHECKING:
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 _MAX_ERROR_LINES = 5
 _TRAITS = (
     "model", "base_url", "proxy", "system", "temperature", "top_p", "max_tokens", "timeout", "max_history_tokens",
-    "max_retries", "reasoning", "tier", "options", "strict_options",
+    "max_history_images", "max_retries", "reasoning", "tier", "options", "strict_options",
 )  # fmt: skip
 # Compiled on first use, by `re` itself.
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_QUESTION = r"(\s*)%aichat\s+((?:ask|run|search)\s.*\?)\s*"
 
 
 @magics_class
@@ -64,6 +63,9 @@ class AIChat(Magics):
     )
     max_history_tokens: TraitType[Any, Any] = Integer(
         None, allow_none=True, help="token budget of the conversation that is sent"
+    ).tag(config=True)
+    max_history_images: TraitType[Any, Any] = Integer(
+        None, allow_none=True, help="number of turns before the prompt whose images are sent again"
     ).tag(config=True)
     max_retries: TraitType[Any, Any] = Integer(
         None, allow_none=True, help="maximum number of retries of a request"
@@ -110,12 +112,15 @@ class AIChat(Magics):
         shared_chat().set(change.name, _as_setting(change.new))
 
     @no_var_expand
+    @needs_local_scope
     @line_cell_magic
-    def aichat(self, line: str, cell: str | None = None) -> Reply | BatchRun | None:
+    def aichat(
+        self, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None
+    ) -> Reply | BatchRun | None:
         """Ask a model. `%aichat help` shows the commands and flags."""
         with _short_errors(is_debug="--debug" in line.split()):
             session = self._session or self._begin()
-            return session.command(line) if cell is None else session.cell(line, cell)
+            return session.command(line, local_ns or {}) if cell is None else session.cell(line, cell)
 
     def _begin(self) -> Session:
         """Create the session. Cells, columns and `ask` share one `Chat`, and with it the settings."""
@@ -344,26 +349,20 @@ def load(shell: Any) -> None:
     shell.events.register("pre_run_cell", magics.see_cell)
     if shell.Completer is not None:  # a shell without a terminal may lack it
         shell.Completer.custom_matchers.append(magics.matcher)
-    shell.input_transformers_cleanup.append(keep_questions)
+    shell.input_transformers_cleanup.append(lines_as_calls)
 
 
-def keep_questions(lines: list[str]) -> list[str]:
-    """Let `%aichat ask Why?` be a question to the model: IPython takes a final question mark as a request for help.
+def lines_as_calls(lines: list[str]) -> list[str]:
+    """Turn each `%aichat TEXT` in a cell of Python into its call, before IPython looks at it: see `line_calls`.
 
     Args:
         lines: The lines of a cell, each with its line end.
-
-    Returns:
-        The lines, with each such line replaced by the call that it stands for.
     """
-    if lines and lines[0].startswith("%%"):
+    if not any("%aichat" in line for line in lines):
         return lines
-    return [
-        f"{found[1]}get_ipython().run_line_magic('aichat', {found[2]!r})\n"
-        if (found := re.fullmatch(_QUESTION, line))
-        else line
-        for line in lines
-    ]
+    from .line_calls import with_calls
+
+    return with_calls(lines)
 
 
 def unload(shell: Any) -> None:
@@ -373,7 +372,7 @@ def unload(shell: Any) -> None:
         return
     magics.leave()
     shell.input_transformers_cleanup[:] = [
-        known for known in shell.input_transformers_cleanup if known is not keep_questions
+        known for known in shell.input_transformers_cleanup if known is not lines_as_calls
     ]
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("aichat", None)

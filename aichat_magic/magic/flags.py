@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
 from ..core.errors import BadInputError
 from ..core.options import REASONING_LEVELS, TIERS, UNSET
-from ..text.words import nearest, shorten
+from ..text.words import nearest_name, shorten
 
+# The hyphen, and what word processors and chats make of it: en dash, em dash, minus.
+_DASHES = "-\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}"
 _FORMATS = ("markdown", "text", "json", "code")
 
 
@@ -26,19 +29,52 @@ class MagicLineParser(argparse.ArgumentParser):
 
     def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse words; for an unknown flag, the error names the nearest one."""
-        parsed, rest = self.parse_known_args(words)
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        # To argparse, `-model x` is `-m odel`.
+        short = [word for word in words if re.match(r"-[^\W\d][^\s=]", word)]
+        for word in short:
+            if meant := _long_flag(word, flags):
+                raise _unknown(word, meant)
+        problem: ArgumentError | None = None
+        rest: list[str] = []
+        try:
+            parsed, rest = self.parse_known_args(words)
+        except ArgumentError as error:
+            problem = error
+        for word in short if problem or rest else ():
+            if meant := nearest_name(f"-{_flag_part(word)}", flags, least=0.8):
+                raise _unknown(word, meant)
+        if problem:
+            raise problem
         if rest:
-            word = rest[0].partition("=")[0]
-            if word.startswith("-"):
-                flags = [flag for action in self._actions for flag in action.option_strings]
-                raise ArgumentError(
-                    f"Unknown flag {shorten(word, 40)!r}.{nearest(word, flags)} %aichat help shows all flags."
-                )
+            word = rest[0]
+            if word[0] in _DASHES:
+                raise _unknown(word, _long_flag(word, flags) or nearest_name(_flag_part(word), flags))
+            meant = _long_flag(word, flags) if "=" in word else ""
             raise ArgumentError(
-                f"{shorten(rest[0], 40)!r} on the line of {self.prog} is not a flag. "
-                f"The prompt goes below the line; a value with spaces needs quotes."
+                f"{shorten(word, 40)!r} on the line of {self.prog} is not a flag. "
+                + (f"Did you mean {meant!r}? " if meant else "")
+                + "The prompt goes below the line; a value with spaces needs quotes. "
+                "To ask in one line: %aichat ask TEXT"
             )
         return parsed
+
+
+def _flag_part(word: str) -> str:
+    """Return a word without what stands after an equals sign."""
+    return word.partition("=")[0]
+
+
+def _long_flag(word: str, flags: Sequence[str]) -> str:
+    """Return the flag of the same name, whatever dashes the word begins with; empty if there is none."""
+    name = f"--{_flag_part(word).lstrip(_DASHES).replace('_', '-')}"
+    return name if name in flags else ""
+
+
+def _unknown(word: str, meant: str) -> ArgumentError:
+    """Return the error for an unknown flag."""
+    suggestion = f" Did you mean {meant!r}?" if meant else ""
+    return ArgumentError(f"Unknown flag {shorten(_flag_part(word), 40)!r}.{suggestion} %aichat help shows all flags.")
 
 
 def _number(text: str) -> float | int:

@@ -66,7 +66,13 @@ VS Code sends ids that are valid in one window only; there the saved file decide
 ends.""",
     "context": """\
 {name} in a prompt is replaced by the notebook's variable of that name. Nothing is evaluated, and all other braces stay
-as they are. A table is sent as its schema and first rows, a figure as an image, to models that accept images.""",
+as they are, also those of LaTeX: \\frac{a}{n}, x_{n}, $...$. A name that is nearly that of a variable is asked about
+before anything is sent; {{name}} and --raw send it as text. A table is sent as its schema and first rows, a figure as
+an image, to models that accept images.
+
+Images are sent again with the next turn, but not for ever: %aichat set max_history_images N changes after how many
+turns they are left out. Each cell says what of the earlier turns is left out. %aichat show --next shows all that the
+next cell would send.""",
     "reply": "How the reply is checked, shown and kept.",
     "tables": """\
 One prompt for each row of a table. In a cell: %%aichat --batch df --into COLUMN, with {column} in the prompt. In
@@ -134,8 +140,9 @@ _FLAGS: Mapping[str, str] = {
     "include": "NAME is a variable (a table is sent as its schema and first rows, a figure as an image), In[3] or "
     "Out[3], err (the last exception), cells:5 (the last five cells) or df:schema (only the columns of a table). "
     "Repeatable.",
-    "attach": "The text of a file or PDF is sent; images need a model that accepts them. Repeatable.",
-    "raw": "For prompts about LaTeX, JSON or template languages.",
+    "attach": "The text of a file or PDF is sent; images need a model that accepts them. Backslashes are kept: "
+    "C:\\data\\x.csv; a path with blanks needs quotes. Repeatable.",
+    "raw": "For prompts about template languages and code with {names}.",
     "output": "str(NAME) is the text; NAME.code, .json, .value, .thinking, .usage and .finish_reason tell "
     "the rest.",
     "format": "code shows only the code of the reply; json checks that the reply is JSON, and asks once more if not.",

@@ -13,8 +13,8 @@ from ..core.secrets import Secret, key_from
 from ..core.settings import config_path
 from ..core.urls import host_of, is_same_server
 from ..text.words import nearest
-from .arguments import split_line
 from .flags import ArgumentError
+from .line_words import split_line
 
 _FORM = "Write it as: %aichat key PROVIDER, %aichat key PROVIDER --save, or %aichat key PROVIDER --forget"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..batching.run import BatchRun, check_columns
@@ -30,13 +32,15 @@ from ..text.reply_view import finish_mark
 from ..text.terminal import show
 from ..text.widgets import Note, Transcript
 from ..text.words import nearest, shorten
-from .arguments import CellArguments, parse_cell, parse_command
+from .arguments import CellArguments, parse_cell, parse_cell_words, parse_command
 from .commands import Commands
+from .context.earlier_turns import has_lost_data, image_lines, left_out_line
 from .context.include import IncludedData, included
 from .context.placeholders import FilledPrompt, fill
 from .context.templates import PromptTemplate, prompt_templates
 from .help import cell_help
 from .history import ChatHistory
+from .line_words import split_line
 from .notebook_identity import MAIN, CellLocation, Files
 from .reply_format import ReplyFormat, reply_format_of, reply_in_format
 from .template_commands import TEMPLATE_COMMANDS, Notebook, put_code_below, template_command
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from .completion import CompletionSources
 
 _SILENCE_S = 1.0
+_NEXT_PROMPT = "(the prompt of the next cell)"
 
 
 class Session:
@@ -104,11 +109,12 @@ class Session:
         self._see_last_error()
         return self._cell(parse_cell(line), cell)
 
-    def command(self, line: str) -> Reply | BatchRun | None:
+    def command(self, line: str, local: Mapping[str, Any] = MappingProxyType({})) -> Reply | BatchRun | None:
         """Run one `%aichat` line.
 
         Args:
             line: The text after ``%aichat``.
+            local: The variables of the function that the line is in; those of the notebook come after them.
 
         Returns:
             The reply of `ask` and of the template commands; None for every other command.
@@ -118,8 +124,11 @@ class Session:
         """
         self._see_last_error()
         name, rest = parse_command(line)
+        if name == "show" and "--next" in (words := split_line(rest)):
+            arguments = parse_cell_words([word for word in words if word != "--next"])
+            return self._cell(dataclasses.replace(arguments, is_dry_run=True), _NEXT_PROMPT, is_line=True)
         if name == "ask":
-            return self._cell(CellArguments(given=CallOptions()), rest, is_line=True)
+            return self._cell(CellArguments(given=CallOptions()), rest, is_line=True, local=local)
         if name in TEMPLATE_COMMANDS:
             return self._template_command(name, rest)
         self._commands.run(name, rest)
@@ -158,6 +167,7 @@ class Session:
         is_line: bool = False,
         prompt: FilledPrompt | None = None,
         fixed_cell: str | None = None,
+        local: Mapping[str, Any] = MappingProxyType({}),
     ) -> Reply | BatchRun | None:
         """Ask for one turn of a conversation, or start the run of `--batch`."""
         if arguments.is_help:
@@ -166,7 +176,7 @@ class Session:
         if arguments.batch:
             return self._batch(arguments, cell.removesuffix("\n"))
         is_template = prompt is not None
-        prompt = prompt or self._prompt(arguments, cell)
+        prompt = prompt or self._prompt(arguments, cell, local)
         data = included(
             arguments.include,
             self._variables,
@@ -192,13 +202,14 @@ class Session:
         else:
             conversation = kept
         call, history = conversation.call(asked, given, images=images, place=position)
+        notes = [*self._notes(prompt, data, history, conversation, call, position)]
         if arguments.is_dry_run:
-            self._show_dry_run(call, history)
+            self._show_dry_run(call, history, [*call.notes, *notes])
             return None
         view = self._view(arguments.is_streamed and reply_format.is_streamed)
-        notes = [line for line in call.notes if line not in self._warned]
-        self._warned.update(notes)
-        for line in (*notes, *self._notes(prompt, data, history, name)):
+        notes[:0] = [line for line in call.notes if line not in self._warned]
+        self._warned.update(call.notes, [name] if history.left_out else [])
+        for line in notes:
             view.note(line)
         if name == MAIN and not arguments.is_without_history and (line := self._history.greeting()):
             view.note(line)
@@ -280,12 +291,12 @@ class Session:
             raise failed
         return result
 
-    def _prompt(self, arguments: CellArguments, cell: str) -> FilledPrompt:
-        """Return the cell's text with its placeholders filled from the notebook."""
+    def _prompt(self, arguments: CellArguments, cell: str, local: Mapping[str, Any]) -> FilledPrompt:
+        """Return the cell's text with its placeholders filled, from a function's own variables or the notebook's."""
         text = cell.removesuffix("\n")
         if arguments.is_raw:
             return FilledPrompt(text, (), ())
-        return fill(text, self._variables, is_strict=arguments.is_strict)
+        return fill(text, ChainMap({**local}, self._variables), is_strict=arguments.is_strict)
 
     def _in_format(self, reply_format: ReplyFormat, prompt: str, given: CallOptions) -> tuple[str, CallOptions]:
         """Return the prompt and the options that ask for a format. Words added for it do not enter the conversation."""
@@ -298,21 +309,31 @@ class Session:
         if error is not None and not isinstance(error, (AichatError, ChatInterrupt)):
             self._last_error = error
 
-    def _notes(self, prompt: FilledPrompt, data: IncludedData, history: History, name: str) -> Iterator[str]:
-        """Yield notes about the prompt to show above the reply."""
+    def _notes(
+        self,
+        prompt: FilledPrompt,
+        data: IncludedData,
+        history: History,
+        conversation: Conversation,
+        call: Call,
+        position: int | None,
+    ) -> Iterator[str]:
+        """Yield notes to show above the reply: about the prompt, and about what earlier turns have to do with it."""
         parts = {
             "included": data.remarks,
             "filled": prompt.remarks,
-            "left as text": tuple(f"{{{name}}}" for name in prompt.left),
+            "left as text": (
+                *(f"{{{name}}}" for name in prompt.left),
+                *(f"{{{name}}} in a formula" for name in prompt.in_formulas),
+            ),
         }
         if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
             yield line
-        if history.left_out and name not in self._warned:
-            self._warned.add(name)
-            yield (
-                f"The {history.left_out} oldest turns of {name!r} no longer fit and are not sent. "
-                f"To send more: %aichat set max_history_tokens N; to start over: --new"
-            )
+        settings = self._chat.settings
+        yield from image_lines(conversation, history, call, settings, place=position)
+        if history.left_out and (has_lost_data(conversation, history) or conversation.name not in self._warned):
+            size = self._chat.contexts.size(call)
+            yield left_out_line(conversation, history, call, settings, context_tokens=size)
 
     def _ask(
         self, call: Call, view: ReplyView, reply_format: ReplyFormat, output: str, *, is_streamed: bool
@@ -383,8 +404,8 @@ class Session:
         self._shown(reply)
         return reply, problem
 
-    def _show_dry_run(self, call: Call, history: History) -> None:
-        """Show exactly what would be sent, and about how many tokens it has."""
+    def _show_dry_run(self, call: Call, history: History, notes: list[str]) -> None:
+        """Show exactly what would be sent, about how many tokens it has, and the notes on it."""
         options = ", ".join(f"{name}={value!r}" for name, value in call.request.options.shown().items())
         endpoint = call.provider.endpoint
         origin = f", from {endpoint.origin}" if endpoint.origin else ""
@@ -393,7 +414,7 @@ class Session:
             Transcript(
                 title=f"Would be sent to {call.model} ({address}); nothing was sent",
                 messages=history.messages,
-                note=f"about {estimate_tokens(history.messages)} tokens" + (f" · {options}" if options else ""),
+                note=" · ".join(filter(None, [f"about {estimate_tokens(history.messages)} tokens", options, *notes])),
                 is_exact=True,
             )
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +18,12 @@ from ..text.words import nearest, shorten
 from ..values.describe import source_of
 from ..values.truncate import cut_to
 from ..values.types import type_name
-from .arguments import CellArguments, command_named, parse_cell, split_line
+from .arguments import CellArguments, command_named, parse_cell_words
 from .context.last_error import last_error_of, previous_cell
 from .context.placeholders import FilledPrompt, fill, placeholders
 from .context.templates import PromptTemplate, prompt_template_named
 from .flags import ArgumentError, cell_parser
+from .line_words import split_line
 
 TEMPLATE_COMMANDS = ("fix", "explain", "doc", "review", "run")
 
@@ -89,7 +89,7 @@ def template_command(
         BadInputError: The line cannot be understood, or there is nothing to ask about.
     """
     words, flags = _words_and_flags(split_line(rest))
-    arguments = parse_cell(shlex.join(flags))
+    arguments = parse_cell_words(flags)
     if arguments.is_help:
         return TemplateCommand(arguments=arguments, prompt=FilledPrompt("", (), ()))
     if arguments.batch:

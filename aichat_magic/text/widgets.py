@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from .html_parts import cell_tag, output_html, plain_html, small_html
 from .markdown import markdown_html
 from .numbers import decimals
 from .wrap import text_width, wrapped
+
+# Browsers show these as pictures and run nothing in them.
+_THUMBNAIL_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+_MAX_THUMBNAIL_BYTES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Transcript:
         title: A line above them.
         messages: The messages in order.
         note: A line below them; may be empty.
-        is_exact: Whether they are shown letter by letter, instead of as Markdown.
+        is_exact: Whether they are shown letter by letter and with their pictures, instead of as Markdown.
     """
 
     title: str
@@ -79,7 +84,9 @@ class Transcript:
         as_html = plain_html if self.is_exact else markdown_html
         note = small_html(self.note) if self.note else ""
         body = "".join(
-            f"<p><strong>{message.role}</strong></p>\n{as_html(_with_images(message))}" for message in self.messages
+            f"<p><strong>{message.role}</strong></p>\n{as_html(_with_images(message))}"
+            f"{''.join(map(_thumbnail, message.images)) if self.is_exact else ''}"
+            for message in self.messages
         )
         title = f"<p>{escape(printable_line(self.title))}</p>\n"
         return {"text/plain": str(self), "text/html": output_html(title + body + note)}
@@ -88,6 +95,15 @@ class Transcript:
 def _with_images(message: MessageToShow) -> str:
     """Return the text of a message, with a line for each of its images."""
     return "\n".join([message.content, *map(str, message.images)])
+
+
+def _thumbnail(image: object) -> str:
+    """Return a picture as HTML, small; empty for one that is too large to be kept in a notebook twice."""
+    kind, data = getattr(image, "media_type", ""), getattr(image, "data", b"")
+    if kind not in _THUMBNAIL_TYPES or not 0 < len(data) <= _MAX_THUMBNAIL_BYTES:
+        return ""
+    source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return f'<img alt="{escape(str(image))}" src="{source}" style="max-height:6em;max-width:12em;margin:0">'
 
 
 Cell = str | int | float | None

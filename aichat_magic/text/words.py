@@ -22,13 +22,30 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 nearest = did_you_mean  # the name for callers inside this package; the public `nearest` finds rows of a table
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str:
-    """Return the known name nearest to `name`; empty when none is near."""
+def nearest_name(name: str, known: Iterable[str], *, least: float = 0.6) -> str:
+    """Return the known name nearest to `name`; empty when none is near: a likeness of `least` or more, up to 1."""
     import difflib  # only errors need it
 
     lowered = {candidate.lower(): candidate for candidate in known}
-    match = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    match = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=least)
     return lowered[match[0]] if match else ""
+
+
+def is_slip_of(name: str, known: str) -> bool:
+    """Tell whether `name` is `known` with a letter too many, too few, wrong or swapped with the next, or in other case.
+
+    Args:
+        name: What the user wrote.
+        known: A name that exists. Names of one letter have no slips: they are too many.
+    """
+    one, other = sorted((name.lower(), known.lower()), key=len)
+    if name == known or len(one) < 2 or len(other) - len(one) > 1:
+        return False
+    at = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    if len(one) < len(other):
+        return one[at:] == other[at + 1 :]
+    is_swapped = one[at : at + 2] == other[at : at + 2][::-1] and one[at + 2 :] == other[at + 2 :]
+    return is_swapped or (one[at + 1 :] == other[at + 1 :] and (len(one) > 2 or at == len(one)))
 
 
 def shorten(text: str, limit: int = 200) -> str:

@@ -22,6 +22,7 @@ from acceptance import (
     secrets,
     stores,
     thinking,
+    typing_lines,
     usage,
     wire,
 )
@@ -39,6 +40,7 @@ ROWS: tuple[Row, ...] = (
     *profiles.ROWS,
     *replies.ROWS,
     *schemas.ROWS,
+    *typing_lines.ROWS,
     *usage.ROWS,
     *wire.ROWS,
     *limits.ROWS,

@@ -350,9 +350,8 @@ ROWS: tuple[Row, ...] = (
         ),
         removals=(
             Removal(
-                where="magic.arguments:split_line",
-                what="shlex.split",
-                by="str.split(line)",
+                where="magic.line_words:split_line",
+                by="str.split",
                 tests=("magic/test_extension_in_kernels.py::test_a_line_is_parsed_as_a_shell_would",),
             ),
             Removal(

@@ -256,8 +256,7 @@ ROWS: tuple[Row, ...] = (
         removals=(
             Removal(
                 where="magic.context.placeholders:fill",
-                what="_PLACEHOLDER.sub",
-                by="_PLACEHOLDER.sub(put, original)",
+                by="lambda template, values, **more: original(original(template, values, **more).text, values, **more)",
                 tests=(
                     "magic/context/test_placeholders.py::test_value_that_holds_a_placeholder_is_inserted_literally",
                 ),

@@ -106,8 +106,63 @@ def test_command_keeps_what_follows_it_raw() -> None:
 
 
 def test_unknown_command_names_the_nearest() -> None:
-    with pytest.raises(ArgumentError, match=r"'modles'.*'models'"):
+    with pytest.raises(ArgumentError, match=r"'modles'.*Did you mean: %aichat models$"):
         parse_command("modles")
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("what is it?", "Did you mean: %aichat ask what is it?"),
+        ("what's it", "lists them. Did you mean: %aichat ask what's it"),
+        ("Why", "Did you mean: %aichat ask Why"),
+        ("modls openai", "Did you mean: %aichat ask modls openai, or: %aichat models openai"),
+        ("-m openai/x why", "ask in a cell: %%aichat -m ..."),
+    ],
+)
+def test_words_that_are_no_command_are_met_with_how_to_ask(line: str, meant: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        parse_command(line)
+    assert meant in str(caught.value)
+    assert " chats" not in str(caught.value)
+
+
+def test_command_with_a_question_mark_asks_for_its_help() -> None:
+    assert parse_command("use?") == ("help", "use")
+    assert parse_command("use ??")[0] == "use"
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "meant"),
+    [
+        ("-temperature 0.7", "-temperature", "--temperature"),
+        ("-temperature=0.7", "-temperature", "--temperature"),
+        ("-model openai/x", "-model", "--model"),
+        ("-m x -max-tokens 5", "-max-tokens", "--max-tokens"),
+        ("-max_tokens 5", "-max_tokens", "--max-tokens"),
+        ("-new", "-new", "--new"),
+        ("-temprature 0.7", "-temprature", "--temperature"),
+        ("-modle x", "-modle", "--model"),
+        ("--max_tokens 5", "--max_tokens", "--max-tokens"),
+        ("\N{EN DASH}temperature 0.7", "\N{EN DASH}temperature", "--temperature"),
+        ("\N{EM DASH}new", "\N{EM DASH}new", "--new"),
+        ("temperature=0.7", "temperature=0.7", "--temperature"),
+    ],
+)
+def test_flag_with_other_dashes_names_the_right_one(line: str, wrong: str, meant: str) -> None:
+    with pytest.raises(ArgumentError, match=rf"'{wrong}'.* Did you mean '{meant}'\?"):
+        parse_cell(line)
+
+
+def test_short_flag_takes_its_value_at_once() -> None:
+    got = parse_cell("-mopenai/x -t0.5 -oresult --system='-model is what I write about' --stop \N{EM DASH}")
+    assert (got.given.model, got.given.options.temperature, got.output) == ("openai/x", 0.5, "result")
+    assert got.given.options.stop == ("\N{EM DASH}",)
+
+
+def test_prompt_on_the_line_of_a_cell_is_met_with_how_to_ask() -> None:
+    with pytest.raises(ArgumentError, match=r"'what' .*goes below the line.*%aichat ask TEXT"):
+        parse_cell("what is it?")
 
 
 def test_command_with_too_many_words_shows_how_to_write_it() -> None:

@@ -13,7 +13,7 @@ from traitlets.config import Config
 import aichat_magic.chat.chat
 from aichat_magic.chat.chat import Chat
 from aichat_magic.core import sync as bridge
-from aichat_magic.core.errors import AichatError, BadInputError
+from aichat_magic.core.errors import AichatError, BadInputError, PromptError
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.settings import Settings
 from aichat_magic.store.memory import MemoryStore
@@ -310,7 +310,7 @@ def test_new_keeps_the_old_turns_when_the_first_new_one_fails(run: Cell) -> None
 
 def test_turns_that_no_longer_fit_are_told_once(run: Cell) -> None:
     run("%aichat set max_history_tokens 40")
-    told = [run(f"%%aichat\n{'word ' * 12}{number}")[1].count("oldest turns") for number in range(4)]
+    told = [run(f"%%aichat\n{'word ' * 12}{number}")[1].count("no longer fit") for number in range(4)]
     assert told == [0, 1, 0, 0] or told == [0, 0, 1, 0]
 
 
@@ -363,6 +363,58 @@ def test_question_mark_in_a_prompt_below_a_cell_magic_stays(run: Cell) -> None:
     with ChatServer() as server:
         run(f"%%aichat {flags(server)}\n%aichat ask why?")
         assert server.requests[0].last_message == "%aichat ask why?"
+
+
+@pytest.mark.parametrize("question", ["Why?", "What's wrong (if anything", "Is it 'so'?? "])
+def test_question_is_a_value_in_functions_and_loops(run: Cell, shell: InteractiveShell, question: str) -> None:
+    """Row 96."""
+    with ChatServer(lambda received, attempt: text(f"<{received.last_message}>")) as server:
+        run(f"%aichat set base_url {server.url}")
+        run("%aichat use openai/m")
+        result, _ = run(
+            f"def ask(thing):\n    x = '''\n%aichat ask Why?\n'''\n    return %aichat ask {question}\n"
+            f"answers = []\nfor thing in range(2):\n    q = %aichat ask {question}\n    answers.append(q)\n"
+            f"answers.append(ask(1))"
+        )
+        assert result.success
+        assert [received.last_message for received in server.requests] == [question.strip()] * 3
+    assert [type(answer) for answer in shell.user_ns["answers"]] == [Reply] * 3
+    assert str(shell.user_ns["q"]) == f"<{question.strip()}>"
+
+
+def test_placeholder_of_ask_is_filled_from_the_function_it_is_in(run: Cell) -> None:
+    run("city = 'Rome'\ndef f(city):\n    return %aichat ask Where is {city} ({country})?\ncountry = 'Italy'")
+    assert str(run("f('Oslo')")[0].result) == "Where is Oslo (Italy)?"
+    assert str(run("q = %aichat ask Where is {city}?\nq")[0].result) == "Where is Rome?"
+
+
+def test_slip_in_a_placeholder_sends_nothing(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["df"] = [1]
+    with ChatServer() as server:
+        for cell in (f"%%aichat {flags(server)}\nExplain {{dff}}.", "%aichat ask Explain {dff}."):
+            result, printed = run(cell)
+            assert isinstance(result.error_in_exec, PromptError)
+            assert "Did you mean {df}? Nothing was sent." in " ".join(printed.split())
+        assert server.requests == []
+        run(f"%%aichat {flags(server)} --raw\nExplain {{dff}}.")
+        assert server.requests[0].last_message == "Explain {dff}."
+
+
+def test_formula_goes_out_as_it_is_and_a_line_says_so(run: Cell, shell: InteractiveShell) -> None:
+    """Row 95."""
+    shell.user_ns.update(x="CANARY", n="CANARY")
+    formula = r"Is $\mathbf{x} = x_{n}$ right for x_{n}?"
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)}\n{formula}")
+        assert server.requests[0].last_message == formula
+    assert "left as text: {x} in a formula, {n} in a formula" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("line", ["%aichat what is it?", "q = %aichat what's up?", "%aichat modls"])
+def test_line_that_is_no_command_sends_nothing_and_says_how_to_ask(run: Cell, line: str) -> None:
+    result, printed = run(line)
+    assert isinstance(result.error_in_exec, BadInputError)
+    assert "Did you mean: %aichat" in " ".join(printed.split())
 
 
 def test_use_changes_the_model_and_refuses_an_unknown_one(run: Cell) -> None:
@@ -696,19 +748,120 @@ def test_last_exception_is_still_the_users_after_a_wrong_line(run: Cell) -> None
 
 
 def test_figure_goes_out_as_an_image_and_again_with_the_next_turn(run: Cell, shell: InteractiveShell) -> None:
+    """Row 98."""
     shell.user_ns["picture"] = PNG
     with ChatServer() as server:
         run(f"%%aichat {flags(server)}\nWhat is on {{picture}}?")
-        run(f"%%aichat {flags(server)}\nAnd in the corner?")
+        _, printed = run(f"%%aichat {flags(server)}\nAnd in the corner?")
+        assert "sent again: 1 image of earlier turns" in " ".join(printed.split())
         first, second = (received.json["messages"] for received in server.requests)
     assert first[0]["content"][0] == {"type": "text", "text": "What is on [image: picture]?"}
     assert first[0]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
     assert second[0] == first[0]
     # A model that cannot see goes on with the words.
-    result, _ = run("%%aichat\nAnd you?")
+    result, printed = run("%%aichat\nAnd you?")
+    assert "not sent again: 1 image of earlier turns (echo takes none)" in " ".join(printed.split())
     assert str(result.result) == "And you?"
     assert result.result.messages[0].content == "What is on [image: picture]?"
     assert result.result.messages[0].images == ()
+
+
+def images_sent(received: Received) -> int:
+    return str(received.json["messages"]).count("data:image")
+
+
+def test_figure_is_not_sent_for_ever_and_each_cell_says_so(run: Cell, shell: InteractiveShell) -> None:
+    shell.user_ns["picture"] = PNG
+    with ChatServer(lambda received, attempt: text("fine")) as server:
+        run(f"%%aichat {flags(server)}\nWhat is on {{picture}}?")
+        run(f"%%aichat {flags(server)}\nAnd in the corner?")
+        for _ in range(2):
+            _, printed = run(f"%%aichat {flags(server)}\nWhy?")
+            printed = " ".join(printed.split())
+            assert "not sent again: 1 image of earlier turns (max_history_images is 1)" in printed
+            assert "include it in this cell" in printed
+        run("%aichat set max_history_images 4")
+        _, printed = run(f"%%aichat {flags(server)}\nAnd now?")
+        assert "sent again: 1 image" in printed
+        assert "not sent" not in printed
+        run("%config AIChat.max_history_images = 0")
+        run(f"%%aichat {flags(server)}\nAnd now?")
+        assert [images_sent(received) for received in server.requests] == [1, 1, 0, 0, 1, 0]
+
+
+def test_figure_goes_to_no_model_that_was_not_shown_any(run: Cell, shell: InteractiveShell) -> None:
+    """It may take none, and would refuse each later turn."""
+    shell.user_ns["picture"] = PNG
+
+    def answer(received: Received, attempt: int) -> Any:
+        is_blind = received.json["model"] == "blind"
+        return status(400) if is_blind and images_sent(received) else text("fine")
+
+    with ChatServer(answer) as server:
+        run(f"%%aichat {flags(server)}\nWhat is on {{picture}}?")
+        for _ in range(2):
+            result, printed = run(f"%%aichat -m openai/blind --base-url {server.url}\nAnd in the corner?")
+            assert result.success
+        run("%aichat undo")
+        result, printed = run(f"%%aichat -m openai/blind --base-url {server.url}\nAnd in the corner?")
+        assert "not sent again: 1 image of earlier turns (max_history_images is" not in printed
+        assert "(openai/blind has not been shown any)" in " ".join(printed.split())
+        run("%aichat undo 2")
+        run(f"%%aichat {flags(server)}\nAnd in the corner?")
+        assert images_sent(server.requests[-1]) == 1
+
+
+def test_attachment_that_no_longer_fits_is_told_each_time(run: Cell, tmp_path: Any) -> None:
+    """Row 99."""
+    (tmp_path / "notes.txt").write_text("### trap (file)\n" + "word " * 4_000)
+    with ChatServer() as server:
+        run("%aichat set max_history_tokens 3000")
+        run(f"%%aichat {flags(server)} --attach '{tmp_path}/notes.txt'\nWhat is in it?")
+        for number in range(3):
+            _, printed = run(f"%%aichat {flags(server)}\nAnd {number}?")
+            printed = " ".join(printed.split())
+            assert (
+                "The oldest turn of 'main' no longer fits and is not sent, nor is what it included: notes.txt."
+                in printed
+            )
+            assert "include it in this cell again, whole or in part" in printed
+        run(re.findall(r"%aichat set max_history_tokens \d+", printed)[0])
+        _, printed = run(f"%%aichat {flags(server)}\nAnd now?")
+        assert "no longer fit" not in printed
+        assert "word word" in server.requests[-1].json["messages"][0]["content"]
+
+
+def test_next_shows_what_the_next_cell_would_send_and_sends_nothing(
+    run: Cell, shell: InteractiveShell, tmp_path: Any
+) -> None:
+    shell.user_ns["picture"] = PNG
+    shell.user_ns["rows"] = list(range(100_000))
+    with ChatServer() as server:
+        run(f"%aichat set base_url {server.url}")
+        run("%aichat use openai/m")
+        run("%%aichat -s Short.\nWhat is on {picture}?")
+        _, printed = run("%aichat show --next -i rows -t 0.5")
+        assert len(server.requests) == 1
+        shown = " ".join(printed.split())
+        for part in (
+            "Would be sent to openai/m",
+            "nothing was sent",
+            "Short.",
+            "What is on [image: picture]?",
+            f"[image: png, {len(PNG)} bytes]",
+            "### rows (list)",
+            "(the prompt of the next cell)",
+            "temperature=0.5",
+            "included: rows (first",
+            "sent again: 1 image of earlier turns",
+        ):
+            assert part in shown, part
+        assert re.search(r"about \d+ tokens", shown)
+        run("%aichat set max_history_tokens 10")
+        assert "no longer fit" in run("%aichat show --next")[1]
+        # What was shown before is told all the same where it matters.
+        assert "no longer fit" in run("%%aichat\nhello")[1]
+        assert not run("%aichat show --nxt")[0].success
 
 
 def test_image_for_a_model_that_takes_none_is_refused_before_sending(run: Cell, shell: InteractiveShell) -> None:

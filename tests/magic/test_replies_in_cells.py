@@ -307,7 +307,7 @@ def test_conversation_of_a_script_names_its_own_ways_out(desk: Desk, monkeypatch
 
 
 def test_advice_counts_pictures_and_the_system_message() -> None:
-    history = History((Message("system", "s" * 400), Message("user", "p" * 40)), 0)
+    history = History((Message("system", "s" * 400), Message("user", "p" * 40)), 0, 0, 0)
     assert history.length_advice() == "Of about 118 tokens, nearly all are the prompt's own."
 
 

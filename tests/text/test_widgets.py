@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safe_html import FORBIDDEN, HOSTILE, Checked
 
-from aichat_magic.core.messages import Message
+from aichat_magic.core.messages import Image, Message
 from aichat_magic.text.widgets import Cell, Note, Table, Transcript
 from aichat_magic.text.wrap import text_width
 
@@ -96,3 +96,13 @@ def test_transcript_shows_messages_exactly_or_as_markdown() -> None:
     html = Transcript(title="t", messages=messages)._repr_mimebundle_()["text/html"]
     assert "<strong>y</strong>" in html
     Checked(html)
+
+
+def test_pictures_of_an_exact_transcript_are_shown_small() -> None:
+    picture, large = Image("image/png", b"\x89PNG..."), Image("image/jpeg", b"\xff" * 300_000)
+    messages = (Message("user", "<b>Look</b>", (picture, large)),)
+    html = Transcript(title="t", messages=messages, is_exact=True)._repr_mimebundle_()["text/html"]
+    assert html.count("<img") == 1
+    assert 'src="data:image/png;base64,iVBORy4uLg=="' in html
+    assert "[image: jpeg, 300,000 bytes]" in html
+    assert "<img" not in Transcript(title="t", messages=messages)._repr_mimebundle_()["text/html"]
