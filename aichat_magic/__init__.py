@@ -1,7 +1,7 @@
 """The LLM cell for people who work with data.
 
 In a notebook: ``%load_ext aichat_magic``, then a ``%%aichat`` cell is a prompt. In Python: `ask`, `stream`, `batch`,
-`Conversation`. On a column: ``df["prompt"].aichat.complete()``.
+`Conversation`. On a column: ``df["prompt"].aichat.complete()``. Vectors: `embed`, `similarity`, `nearest`, `dedupe`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .core.messages import Chunk, Message, Reply
     from .core.options import Options
     from .core.usage import Usage
+    from .frames.embed import dedupe, embed, nearest, similarity
     from .providers.base import AsyncProvider
 
 __version__ = "0.1.1"
@@ -67,6 +68,10 @@ _HOMES = {
     "batch": "batching.api",
     "batch_async": "batching.api",
     "batch_iter_async": "batching.api",
+    "dedupe": "frames.embed",
+    "embed": "frames.embed",
+    "nearest": "frames.embed",
+    "similarity": "frames.embed",
     "stream": "chat.api",
     "stream_async": "chat.api",
 }
@@ -99,6 +104,10 @@ __all__ = [  # sorted as the table above, by which a test checks it
     "batch",
     "batch_async",
     "batch_iter_async",
+    "dedupe",
+    "embed",
+    "nearest",
+    "similarity",
     "stream",
     "stream_async",
 ]

@@ -3,6 +3,7 @@
     python tests/defences.py            # all rows
     python tests/defences.py 14 42      # some
     python tests/defences.py 24-37      # a range
+    python tests/defences.py --part 1/2 # every second defence of all rows, beginning with the first
 
 No file is changed: Python leaves a defence out while it imports the package (`acceptance/removals.py`). Exits with 1
 when tests pass without their defence. So it does when a test takes too long with its defence, too, because a hang says
@@ -37,6 +38,15 @@ def chosen(words: list[str]) -> set[int]:
         first, _, last = word.partition("-")
         numbers.update(range(int(first), int(last or first) + 1))
     return numbers or {row.number for row in ROWS}
+
+
+def part_of(words: list[str]) -> tuple[int, int, list[str]]:
+    """Return which part of how many is wanted (``--part 1/2``), and the other words; the one whole without it."""
+    if "--part" not in words:
+        return 1, 1, words
+    at = words.index("--part")
+    part, _, parts = words[at + 1].partition("/")
+    return int(part), int(parts), words[:at] + words[at + 2 :]
 
 
 def is_missed(row: Row, removal: Removal) -> tuple[bool, str]:
@@ -74,8 +84,9 @@ def fails(tests: tuple[str, ...], removal: Removal | None) -> tuple[bool, bool, 
 
 def main(words: list[str]) -> int:
     """Take out the defences of the chosen rows, two at a time, and return the exit status."""
+    part, parts, words = part_of(words)
     wanted = chosen(words)
-    pairs = [(row, removal) for row in ROWS if row.number in wanted for removal in row.removals]
+    pairs = [(row, removal) for row in ROWS if row.number in wanted for removal in row.removals][part - 1 :: parts]
     began = time.monotonic()
     useless = 0
     with ThreadPoolExecutor(max_workers=2) as pool:

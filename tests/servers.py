@@ -17,8 +17,10 @@ web framework stands between a test and the bytes on the wire.
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import gzip
+import hashlib
 import json
 import re
 import socket
@@ -127,6 +129,25 @@ def usage_of(content: str, received: Received) -> dict[str, int]:
     sent = sum(len(str(m.get("content", "")).split()) for m in received.json.get("messages", ()))
     came = len(content.split())
     return {"prompt_tokens": sent, "completion_tokens": came, "total_tokens": sent + came}
+
+
+def embeddings(received: Received, *, length: int = 4, encoding: str = "", **more: Any) -> Answer:
+    """A vector for each text, which depends on the text alone; base64 if that was asked for, or as `encoding` says."""
+    texts, wanted = received.json["input"], encoding or received.json.get("encoding_format", "float")
+    data = []
+    for index, value in enumerate(texts):
+        vector = vector_of(value, received.json.get("dimensions", length))
+        packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+        data.append({"object": "embedding", "index": index, "embedding": packed if wanted == "base64" else vector})
+    tokens = sum(len(value) for value in texts)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return payload({"object": "list", "data": data, "model": received.json["model"], "usage": usage, **more})
+
+
+def vector_of(value: str, length: int = 4) -> list[float]:
+    """The vector of a text on this server."""
+    digest = hashlib.sha256(value.encode()).digest()
+    return [float(digest[n % 32] + 1) for n in range(length)]
 
 
 def sse(value: Any) -> bytes:

@@ -39,6 +39,10 @@ PUBLIC = [
     "batch",
     "batch_async",
     "batch_iter_async",
+    "dedupe",
+    "embed",
+    "nearest",
+    "similarity",
     "stream",
     "stream_async",
 ]

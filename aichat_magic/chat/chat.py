@@ -70,10 +70,14 @@ class Call:
         Raises:
             BadInputError: For example, it has images and the provider takes none.
         """
-        self.provider.check(self.request)
+        self.check()
         if self.is_at_home is None:
             # As the __init__ of a frozen class does.
             object.__setattr__(self, "is_at_home", self.provider.is_at_home)
+
+    def check(self) -> None:
+        """Refuse a request that the provider cannot send."""
+        self.provider.check(self.request)
 
     @property
     def model(self) -> str:
@@ -110,7 +114,7 @@ class Call:
         """Return the same call with other messages."""
         request = self.request
         # Written out, because a run does it for each row, and `replace` takes four times as long.
-        return Call(
+        return type(self)(
             provider=self.provider,
             request=ChatRequest(
                 model=request.model, messages=messages, options=request.options, timeout_s=request.timeout_s
@@ -323,13 +327,17 @@ class Chat:
         failed: Exception | None = None
         try:
             await call.provider.prepare(status)
-            reply = await call.provider.complete(call.request)
+            reply = await self._complete(call)
             if call.remarks:
                 reply = dataclasses.replace(reply, remarks=(*reply.remarks, *call.remarks))
             return reply.measured(call.priced(reply.usage), self._clock() - begin)
         except Exception as error:
             failed = _as_aichat_error(error, call)
         raise failed
+
+    async def _complete(self, call: Call) -> Reply:
+        """Return the provider's reply."""
+        return await call.provider.complete(call.request)
 
     async def stream(
         self, call: Call, draft: PartialReply, *, status: StatusCallback | None = None

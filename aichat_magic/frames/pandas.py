@@ -9,6 +9,7 @@ from typing import Any, Never, Unpack
 
 import pandas as pd
 
+from ..batching.embedding import EmbeddingRun
 from ..batching.estimate import Estimate, estimate_run
 from ..batching.keywords import BatchKeywords
 from ..batching.options import BatchOptions, Row
@@ -21,6 +22,7 @@ from ..core.options import CallOptions
 from ..core.sync import run
 from ..text.characters import fit
 from ..text.numbers import counted
+from .embed import EmbedKeywords, embedding_run, vector_column, with_embed_keywords
 from .preview import Preview
 from .template import ColumnTemplate, unreadable_row
 
@@ -36,15 +38,15 @@ class _Accessor:
         self._data = data
 
     @property
-    def last_run(self) -> BatchRun | None:
+    def last_run(self) -> BatchRun | EmbeddingRun | None:
         """Return the last run on this object, including an interrupted one; None if there was none.
 
         It belongs to this object: a copy, or the same column taken out of a frame again, has none.
         """
-        found: BatchRun | None = self._data.__dict__.get(_LAST_RUN)
+        found: BatchRun | EmbeddingRun | None = self._data.__dict__.get(_LAST_RUN)
         return found
 
-    def _keep(self, result: BatchRun) -> None:
+    def _keep(self, result: BatchRun | EmbeddingRun) -> None:
         """Store a run as `last_run`, before it begins."""
         # pandas 3 makes a new accessor for each access, and treats a plain attribute of a frame as a column.
         object.__setattr__(self._data, _LAST_RUN, result)
@@ -81,6 +83,14 @@ class _Accessor:
         chosen, rest = BatchOptions.from_keywords(keywords)
         extraction = Extraction(chat.shared_chat(), Schema.of(schema), CallOptions.from_keywords(rest), chosen)
         return extraction.frame(make_rows, index=self._data.index, keep=self._keep)
+
+    def _embed(
+        self, rows: Iterable[Row], columns: list[pd.Series], keywords: Mapping[str, Any], name: Any = None
+    ) -> pd.Series:
+        """Embed rows that were made from these columns, with the keywords of the user."""
+        result = embedding_run(rows, keywords, self._keep)
+        is_arrow = bool(columns) and all(isinstance(column.dtype, pd.ArrowDtype) for column in columns)
+        return vector_column(result, index=self._data.index, name=name, is_arrow=is_arrow)
 
     def _column(self, result: BatchRun, name: Any = None) -> pd.Series:
         """Return the texts of a run as a column, and warn if rows failed."""
@@ -175,6 +185,27 @@ class SeriesAccessor(_Accessor):
         """
         _refuse(template)
         return self._estimate(self._rows, options)
+
+    @with_embed_keywords
+    def embed(self, *template: Never, **options: Unpack[EmbedKeywords]) -> pd.Series:
+        """Return a vector for every text of the column. Equal texts are sent once, missing ones not at all.
+
+        Args:
+            *template: Not allowed: each cell is a text already.
+            **options: `EmbedKeywords` and `BatchKeywords`:
+                {keywords}
+
+        Returns:
+            A column of float32 arrays with the same index and name (of Arrow lists, if the texts are an Arrow column).
+            Rows that are missing or failed are None (`last_run.errors` has the errors).
+
+        Raises:
+            BadInputError: An argument cannot be used, or the model makes no embeddings; nothing was sent.
+            BatchStoppedError: The run was stopped, or no row could be embedded; the finished rows are kept.
+            ChatInterrupt: The user interrupted; the finished rows are kept.
+        """
+        _refuse(template)
+        return self._embed(self._rows(), [self._data], options, self._data.name)
 
     def _rows(self) -> Iterator[Row]:
         """Return the rows of the column."""
@@ -288,12 +319,37 @@ class FrameAccessor(_Accessor):
         frame.insert(0, "prompt", pd.array([_prompt(row) for row in make_rows()], dtype="string"))
         return Preview(frame)
 
+    @with_embed_keywords
+    def embed(self, template: str, **options: Unpack[EmbedKeywords]) -> pd.Series:
+        """Return a vector for every row, of a text that is made from its columns.
+
+        Args:
+            template: A column template, as for `complete`: ``"{title} {body}"``.
+            **options: `EmbedKeywords` and `BatchKeywords`:
+                {keywords}
+
+        Returns:
+            A column of float32 arrays with the same index (of Arrow lists, if the columns are Arrow columns). Rows that
+            failed or have a missing value are None (`last_run.errors` has the errors).
+
+        Raises:
+            BadInputError: An argument cannot be used, or the model makes no embeddings; nothing was sent.
+            BatchStoppedError: The run was stopped, or no row could be embedded; the finished rows are kept.
+            ChatInterrupt: The user interrupted; the finished rows are kept.
+        """
+        parsed, columns = self._parsed(template)
+        return self._embed(parsed.rows(columns, is_missing), columns, options)
+
     def _rows(self, template: str) -> Callable[[], Iterable[Row]]:
         """Return a function that fills the column template for every row."""
+        parsed, columns = self._parsed(template)
+        return lambda: parsed.rows(columns, is_missing)
+
+    def _parsed(self, template: str) -> tuple[ColumnTemplate, list[pd.Series]]:
+        """Return the parsed column template, and the columns that it names."""
         names = [str(column) for column in self._data.columns]
         parsed = ColumnTemplate.parse(template, names)
-        columns = [self._data.iloc[:, names.index(name)] for name in parsed.columns]
-        return lambda: parsed.rows(columns, is_missing)
+        return parsed, [self._data.iloc[:, names.index(name)] for name in parsed.columns]
 
 
 def _prompt(row: Row) -> str | None:

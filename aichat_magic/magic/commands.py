@@ -342,7 +342,8 @@ class Commands:
         wanted = parse_store(rest)
         store = self._chat.store
         if wanted.action == "clear":
-            show(Note(f"Removed {counted(store.clear(), 'stored reply', 'stored replies')}."))
+            vectors = store.summary().vectors
+            show(Note(f"Removed {_removed(store.clear(), vectors)}."))
             return
         before = store.summary()
         if wanted.action == "prune":
@@ -351,6 +352,7 @@ class Commands:
             return
         rows = (
             ("replies", f"{before.rows:,}"),
+            *([("vectors", f"{before.vectors:,}")] if before.vectors else []),
             ("size", _megabytes(before.size_bytes)),
             ("location", str(before.path) if before.path else "memory"),
             ("oldest", f"{before.oldest:%Y-%m-%d %H:%M}" if before.oldest else "-"),
@@ -381,7 +383,7 @@ def _pruned(removed: int, before: StoreSummary, after: StoreSummary) -> str:
     if not removed:
         return f"Nothing to remove: {_left(after)}."
     oldest = f"; the oldest was from {before.oldest:%Y-%m-%d %H:%M}" if before.oldest else ""
-    text = f"Removed {counted(removed, 'stored reply', 'stored replies')}{oldest}. Left: {_left(after)}."
+    text = f"Removed {_removed(removed, before.vectors - after.vectors)}{oldest}. Left: {_left(after)}."
     if after.path is not None and after.size_bytes >= before.size_bytes:
         text += (
             " The file did not shrink (another program reads it, or the disk is full); its free space will be reused."
@@ -389,9 +391,16 @@ def _pruned(removed: int, before: StoreSummary, after: StoreSummary) -> str:
     return text
 
 
+def _removed(count: int, vectors: int) -> str:
+    """Return how many replies and vectors were removed, of so many together."""
+    replies = counted(count - vectors, "stored reply", "stored replies")
+    return f"{replies} and {counted(vectors, 'vector')}" if vectors else replies
+
+
 def _left(summary: StoreSummary) -> str:
     oldest = f", the oldest from {summary.oldest:%Y-%m-%d %H:%M}" if summary.oldest else ""
-    return f"{counted(summary.rows, 'reply', 'replies')}, {_megabytes(summary.size_bytes)}{oldest}"
+    vectors = f" and {counted(summary.vectors, 'vector')}" if summary.vectors else ""
+    return f"{counted(summary.rows, 'reply', 'replies')}{vectors}, {_megabytes(summary.size_bytes)}{oldest}"
 
 
 def _megabytes(size_bytes: int) -> str:

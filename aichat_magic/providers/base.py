@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from ..core.embeddings import EmbeddingBounds, EmbeddingRequest, Embeddings
 from ..core.endpoints import Endpoint, Preset
 from ..core.errors import BadInputError, UnknownNameError
 from ..core.messages import ChatRequest, Chunk, Message, Reply, StatusCallback, messages_from
@@ -22,6 +23,7 @@ from ..core.settings import load_settings
 from ..core.urls import host_of
 from ..http.client import HttpClient
 from ..text.words import nearest
+from .embeddings import bounds_of, no_embeddings
 from .profile import ModelProfiles
 from .wire_options import check_options, option_notes
 
@@ -163,6 +165,30 @@ class AsyncProvider(ABC):
             usage=reply.usage,
             model=reply.model,
         )
+
+    def check_embedding(self, model: str, dimensions: int | None) -> None:
+        """Refuse a model that makes no embeddings. Nothing is sent.
+
+        Args:
+            model: Name of the model, without the provider.
+            dimensions: Length of each vector; None: the model's own.
+
+        Raises:
+            BadInputError: This provider has no embeddings, or not of this length; the error names models that do.
+        """
+        raise no_embeddings(f"{self.name}/{model}")
+
+    def embedding_bounds(self, model: str) -> EmbeddingBounds:
+        """Return how much one request for embeddings takes."""
+        return bounds_of(self.name, is_at_home=False)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return the vectors of texts.
+
+        Raises:
+            ProviderError: The provider or the connection to it failed.
+        """
+        raise no_embeddings(f"{self.name}/{request.model}")
 
     async def models(self) -> list[str]:
         """Return the names of the models that the server offers, sorted; empty if it has no list."""

@@ -231,14 +231,21 @@ class Dialect(AsyncProvider):
     def _post(self, fitting: Fitting, *, is_streamed: bool) -> HttpRequest:
         """Return the HTTP request for a chat request."""
         accept = "text/event-stream" if is_streamed else "application/json"
+        body = fitting.body(is_streamed=is_streamed)
+        return self._post_to(self.chat_path, body, fitting.request.timeout_s, accept=accept)
+
+    def _post_to(
+        self, path: str, body: dict[str, Any], timeout_s: float, *, accept: str = "application/json"
+    ) -> HttpRequest:
+        """Return the HTTP request that posts a JSON body to a path of the API."""
         return HttpRequest(
             provider=self.name,
-            url=self._url(self.chat_path),
-            body=encode_json(fitting.body(is_streamed=is_streamed)),
+            url=self._url(path),
+            body=encode_json(body),
             headers=(("accept", accept), *self.headers),
             **self._secrets(),
             proxy=self.endpoint.proxy,
-            timeout_s=fitting.request.timeout_s,
+            timeout_s=timeout_s,
             start=self._start,
         )
 

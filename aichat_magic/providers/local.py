@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import PurePath
 
+from ..core.embeddings import EmbeddingBounds, EmbeddingRequest, Embeddings
 from ..core.endpoints import Endpoint
-from ..core.errors import AichatError, BadRequestError, ContextLengthError
+from ..core.errors import AichatError, BadInputError, BadRequestError, ContextLengthError
 from ..core.messages import ChatRequest, Chunk, Reply, StatusCallback
 from ..core.usage import Usage
 from ..http.client import HttpClient
 from .base import AsyncProvider
+from .embeddings import no_embeddings
 from .llama.engine import Engine, engine_for, find, loaded
 from .llama.weights import SMOLLM2, model_names
 from .openai import OpenAI
+from .wordllama import BOUNDS, WORDLLAMA, check_wordllama, wordllama_engine
 
 # The context that SmolLM2 was trained for; other models report theirs once they are loaded.
 _SMOLLM2_TOKENS = 8192
@@ -99,6 +103,10 @@ class Local(AsyncProvider):
             MissingExtraError: The model is on the Hugging Face Hub, and ``huggingface_hub`` is not installed.
         """
         super().check(request)
+        if request.model == WORDLLAMA:
+            raise BadInputError(
+                f"local/{WORDLLAMA} makes embeddings and cannot chat. Use it with embed(...), or name another model."
+            )
         if request.model not in self._found:  # a run over rows checks the same model for each of them
             find(request.model, environ=os.environ)
             self._found.add(request.model)
@@ -122,6 +130,22 @@ class Local(AsyncProvider):
                         # The server reports the name of the file as the model.
                         model = None if chunk.model is None else request.model
                         yield dataclasses.replace(chunk, usage=usage, model=model)
+
+    def check_embedding(self, model: str, dimensions: int | None) -> None:
+        """Refuse all models but WordLlama, and lengths that it does not have."""
+        if model != WORDLLAMA:
+            raise no_embeddings(f"{self.name}/{model}")
+        check_wordllama(dimensions)
+
+    def embedding_bounds(self, model: str) -> EmbeddingBounds:
+        """Return how many texts are embedded at a time, so that a run can be seen to move."""
+        return BOUNDS
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return the vectors of texts, computed in another thread."""
+        engine = await asyncio.to_thread(wordllama_engine)
+        vectors = await asyncio.to_thread(engine.embed, request.texts, request.dimensions)
+        return Embeddings(vectors=vectors, usage=Usage(output_tokens=0, cost_usd=0.0))
 
     async def models(self) -> list[str]:
         """Return the default model and the files in ``AICHAT_MODEL_DIR``, sorted."""

@@ -8,23 +8,38 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ..core.embeddings import EmbeddingBounds, EmbeddingRequest, Embeddings
 from ..core.endpoints import Preset
-from ..core.errors import IncompleteReplyError
+from ..core.errors import BadRequestError, IncompleteReplyError, StatusError
 from ..core.messages import Chunk, FinishReason, Message, StatusCallback
 from ..core.options import Options
 from ..core.secrets import Secret
-from ..core.urls import api_url
+from ..core.urls import api_url, host_of
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
+from ..http.rate_limits import rate_limits_from
 from ..text.words import shorten
-from .dialect import Dialect, StreamState
+from .dialect import Dialect, StreamState, token_count
+from .embeddings import (
+    BYTES_PER_VECTOR,
+    EMBEDDINGS_PATH,
+    WITHOUT_EMBEDDINGS,
+    bounds_of,
+    embedding_body,
+    no_embeddings,
+    read_vectors,
+    refuses_encoding,
+    too_long,
+)
 from .fitting import Fitting
 from .openai_choices import first_choice, single_delta, token_logprobs
 from .openai_usage import reported_usage
 from .presets import PRESETS
+from .profile import Refusal
 from .thinking import THINKING_PARTS, is_thought, thinking_in
 from .wire_options import chat_options
 
@@ -73,6 +88,64 @@ class OpenAI(Dialect):
         """Return the names of the models that the server offers, sorted."""
         await self.prepare()
         return sorted(self._model_names(self._listed(await self._get("models"))))
+
+    def check_embedding(self, model: str, dimensions: int | None) -> None:
+        """Refuse a provider that has no embeddings."""
+        if self.name in WITHOUT_EMBEDDINGS and self._is_at_home:
+            raise no_embeddings(f"{self.name}/{model}")
+
+    def embedding_bounds(self, model: str) -> EmbeddingBounds:
+        """Return how much one request for embeddings takes."""
+        return bounds_of(self.name, is_at_home=self._is_at_home)
+
+    @property
+    def _is_at_home(self) -> bool:
+        """Tell whether the address is the provider's own."""
+        preset = self.presets.get(self.name)
+        return preset is not None and host_of(preset.base_url) == self.endpoint.host
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return the vectors of texts; as numbers where the server does not take base64."""
+        place = (self.name, self.endpoint.base_url, request.model)
+        body, _ = self.profiles.of(*place).fitted(embedding_body(request))
+        learned: Refusal | None = None
+        most = (len(request.texts) + 10) * BYTES_PER_VECTOR
+        while True:
+            try:
+                post = self._post_to(EMBEDDINGS_PATH, body, request.timeout_s)
+                response = await self._http.send(dataclasses.replace(post, max_bytes=most))
+                break
+            except StatusError as error:
+                if isinstance(error, BadRequestError) and "encoding_format" in body and refuses_encoding(error):
+                    learned = Refusal(name="encoding_format")
+                    body = {name: value for name, value in body.items() if name != learned.name}
+                elif (longer := too_long(error)) is not None:
+                    raise longer from error
+                else:
+                    raise
+        content = self._object(response.json())
+        if content.get("error"):
+            raise self._reported_error(content["error"])
+        try:
+            vectors = read_vectors(content, len(request.texts))
+        except ValueError as error:
+            raise self._malformed(str(error)) from None
+        if learned is not None:
+            profile = self.profiles.of(*place)
+            self.profiles.learn(*place, dataclasses.replace(profile, refused=profile.refused | {learned}))
+        usage = content.get("usage")
+        counts = usage if isinstance(usage, dict) else {}
+        tokens = token_count(counts.get("prompt_tokens", counts.get("total_tokens")))
+        wanted, length = request.dimensions, vectors.shape[1]
+        remark = f"{self.name}/{request.model} does not take dimensions={wanted} (its vectors have {length} numbers)."
+        model = content.get("model")
+        return Embeddings(
+            vectors=vectors,
+            usage=Usage(input_tokens=tokens, output_tokens=0),
+            rate_limits=rate_limits_from(response.headers, time.time()),
+            model_version=model if isinstance(model, str) else "",
+            remarks=(remark,) if wanted not in (None, length) else (),
+        )
 
     def _listed(self, content: Any) -> Any:
         """Return the models in an answer: a list of objects with `id`.

@@ -244,7 +244,7 @@ class ThinkingReader:
             self._may_be_unopened = False
             if tag in _CLOSING:
                 self._step = self._in_thinking
-                self._thinking += ["\n\n"] if self._all_thinking or self._thinking else []
+                self._thinking += ["\n\n"] if any(self._all_thinking) or any(self._thinking) else []
             return bare[len(tag) :]
         if not is_last and any(tag.startswith(bare) for tag in _ALL_TAGS):
             self._held = rest

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ..core.messages import Reply
+from .vectors import VectorStore
 
 # Above this size one warning says that nothing is removed automatically, and how to remove old replies.
 SOFT_LIMIT_BYTES: Final = 1_000_000_000
@@ -26,6 +27,7 @@ class StoreSummary:
         newest: When the newest reply was stored, None when there is none.
         is_persistent: Whether replies outlive this process.
         soft_limit_bytes: Size above which one warning says that nothing is removed automatically.
+        vectors: Number of vectors of texts.
     """
 
     path: Path | None
@@ -35,13 +37,20 @@ class StoreSummary:
     newest: datetime | None
     is_persistent: bool
     soft_limit_bytes: int = SOFT_LIMIT_BYTES
+    vectors: int = 0
 
 
 class ReplyStore(Protocol):
     """Replies by key. May be used from many event loops and threads at once.
 
     They are paid for: none is removed except by `prune` and `clear`.
+
+    Attributes:
+        vectors: The vectors of texts, in the same place.
     """
+
+    @property
+    def vectors(self) -> VectorStore: ...  # noqa: D102  # described above
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """Return the replies stored under these keys, without their messages. Trouble with the file never raises."""
@@ -61,12 +70,14 @@ class ReplyStore(Protocol):
     def prune(self, *, older_s: float | None = None, larger_bytes: int | None = None) -> int:
         """Remove the replies that are older than `older_s`, then the oldest until the size is at most `larger_bytes`.
 
+        Vectors go in the same way, and before replies, because they cost less to make again.
+
         Returns:
             How many were removed.
         """
 
     def clear(self) -> int:
-        """Remove all replies, and return their number."""
+        """Remove all replies and vectors, and return their number."""
 
     def close(self) -> None:
         """Write what is waiting, and close the file. The store may be used again afterwards."""

@@ -14,7 +14,7 @@ from ..core.options import Options
 SCHEMA = 1
 
 # Not escaped to ASCII: an escaped pair of lone surrogates would equal the character that they make together.
-_canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
 
 
 class RequestKeys:
@@ -30,7 +30,7 @@ class RequestKeys:
             options: Sampling settings.
         """
         sent = {name: _canonical_number(value) for name, value in options.sent().items()}
-        head = _canonical([SCHEMA, provider, host, model, sent])
+        head = canonical([SCHEMA, provider, host, model, sent])
         self._head = sha256(_utf8(head[:-1] + ","))
 
     def key(self, messages: Iterable[Message]) -> bytes:
@@ -43,7 +43,7 @@ class RequestKeys:
             32 bytes.
         """
         digest = self._head.copy()
-        digest.update(_utf8(_canonical([_canonical_form(message) for message in messages]) + "]"))
+        digest.update(_utf8(canonical([_canonical_form(message) for message in messages]) + "]"))
         return digest.digest()
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from ..core.messages import Reply
 from .base import StoreSummary, date_of, large_store_note
 from .rows import StoredRow, answer_from, answer_row, size_of
+from .vectors import MemoryVectors
 from .warnings import OnceWarnings
 
 SOFT_LIMIT_BYTES: Final = 256_000_000  # a quarter of the limit of a file: a process has less space
@@ -38,6 +39,7 @@ class MemoryStore:
         self._warnings = OnceWarnings()
         self._max_age_s = max_age_s
         self._lock = threading.Lock()
+        self.vectors = MemoryVectors(clock)
         self._rows: dict[bytes, StoredRow] = {}
         self._size_bytes = 0
 
@@ -75,17 +77,20 @@ class MemoryStore:
             return StoreSummary(
                 path=None,
                 rows=len(times),
-                size_bytes=self._size_bytes,
+                size_bytes=self._size_bytes + self.vectors.size_bytes,
                 oldest=date_of(min(times, default=None)),
                 newest=date_of(max(times, default=None)),
                 is_persistent=False,
                 soft_limit_bytes=self._soft_limit_bytes,
+                vectors=len(self.vectors),
             )
 
     def prune(self, *, older_s: float | None = None, larger_bytes: int | None = None) -> int:
-        """Remove the replies that are older than `older_s`, then the oldest until at most `larger_bytes` are left."""
+        """Remove what is older than `older_s`, then the oldest until at most `larger_bytes` are left, vectors first."""
         with self._lock:
             before_s = -math.inf if older_s is None else self._clock() - older_s
+            most_bytes = math.inf if larger_bytes is None else larger_bytes - self._size_bytes
+            n_vectors = self.vectors.prune(before_s, most_bytes)
             removed = {key for key, row in self._rows.items() if row[0] < before_s}
             left = self._size_bytes - sum(size_of(self._rows[key]) for key in removed)
             for key, row in self._rows.items():
@@ -97,15 +102,15 @@ class MemoryStore:
             for key in removed:
                 del self._rows[key]
             self._size_bytes = left
-        return len(removed)
+        return len(removed) + n_vectors
 
     def clear(self) -> int:
-        """Remove all replies, and return their number."""
+        """Remove all replies and vectors, and return their number."""
         with self._lock:
             count = len(self._rows)
             self._rows.clear()
             self._size_bytes = 0
-        return count
+        return count + self.vectors.prune(math.inf, 0)
 
     def close(self) -> None:
         """Do nothing: there is no file."""

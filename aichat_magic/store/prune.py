@@ -1,4 +1,4 @@
-"""Removal of old replies from a file, on request, and of the space that they took."""
+"""Removal of old replies and vectors from a file, on request, and of the space that they took."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Final
 
 from .database import Database
 from .rows import LENGTH_SQL, OVERHEAD_BYTES
+from .vectors import TABLE as VECTORS
+from .vectors import has_vectors
 
 # Rows per transaction: other processes can write in between.
 _ROWS_AT_ONCE: Final = 20_000
@@ -17,7 +19,7 @@ _MAX_ROUNDS: Final = 10
 
 
 def remove_older(database: Database, before_s: float) -> Iterator[int]:
-    """Remove the replies that were stored before a time.
+    """Remove the replies and vectors that were stored before a time.
 
     Args:
         database: The file.
@@ -29,19 +31,12 @@ def remove_older(database: Database, before_s: float) -> Iterator[int]:
     Raises:
         sqlite3.Error: The file cannot be written. The rows that were yielded are removed all the same.
     """
-    while True:
-        with database.transaction() as connection:
-            removed = connection.execute(
-                "DELETE FROM replies WHERE id IN (SELECT id FROM replies WHERE created_s < ? ORDER BY id LIMIT ?)",
-                (before_s, _ROWS_AT_ONCE),
-            ).rowcount
-        yield removed
-        if removed < _ROWS_AT_ONCE:
-            return
+    for table, _ in _tables(database):
+        yield from _remove(database, table, "created_s <", before_s)
 
 
 def remove_larger(database: Database, max_bytes: int) -> Iterator[int]:
-    """Remove the oldest replies until the file is no larger than a size.
+    """Remove the oldest vectors, then the oldest replies, until the file is no larger than a size.
 
     Args:
         database: The file.
@@ -53,21 +48,18 @@ def remove_larger(database: Database, max_bytes: int) -> Iterator[int]:
     Raises:
         sqlite3.Error: The file cannot be written. The rows that were yielded are removed all the same.
     """
-    for _ in range(_MAX_ROUNDS):
-        live = database.live_bytes()
-        if live <= max_bytes or (last := _last_of_excess(database, 1 - max_bytes / live)) is None:
-            return
-        removed = _ROWS_AT_ONCE
-        while removed == _ROWS_AT_ONCE:
-            with database.transaction() as connection:
-                removed = connection.execute(
-                    "DELETE FROM replies WHERE id IN (SELECT id FROM replies WHERE id <= ? ORDER BY id LIMIT ?)",
-                    (last, _ROWS_AT_ONCE),
-                ).rowcount
-            yield removed
-        # Only a rewritten file has its true size: the index of the keys keeps half-empty pages.
-        if not shrink(database):
-            return
+    for table, length_sql in _tables(database):
+        for _ in range(_MAX_ROUNDS):
+            live = database.live_bytes()
+            if live <= max_bytes:
+                return
+            last = _last_of_excess(database, table, length_sql, excess_bytes=live - max_bytes)
+            if last is None:
+                break
+            yield from _remove(database, table, "id <=", last)
+            # Only a rewritten file has its true size: the index of the keys keeps half-empty pages.
+            if not shrink(database):
+                return
 
 
 def shrink(database: Database) -> bool:
@@ -83,12 +75,35 @@ def shrink(database: Database) -> bool:
     return False
 
 
-def _last_of_excess(database: Database, share: float) -> int | None:
-    """Return the id up to which the rows are at least this share of all, by size; None where there is no row."""
+def _tables(database: Database) -> tuple[tuple[str, str], ...]:
+    """Return the tables of a file, each with the length of a row in SQL; vectors first: they cost less."""
+    return (*([(VECTORS, "length(vector)")] if has_vectors(database) else []), ("replies", LENGTH_SQL))
+
+
+def _remove(database: Database, table: str, condition: str, bound: float) -> Iterator[int]:
+    """Remove the rows of a table on one side of a bound, and yield their number after each transaction."""
+    removed = _ROWS_AT_ONCE
+    while removed == _ROWS_AT_ONCE:
+        with database.transaction() as connection:
+            removed = connection.execute(
+                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {condition} ? ORDER BY id LIMIT ?)",
+                (bound, _ROWS_AT_ONCE),
+            ).rowcount
+        yield removed
+
+
+def _last_of_excess(database: Database, table: str, length_sql: str, *, excess_bytes: int) -> int | None:
+    """Return the id up to which the rows take as much as is too much, by size; None where there is no row.
+
+    Sizes are scaled so that all rows together take what the file does: pages and indexes take space, too.
+    """
     execute = database.connection.execute
-    excess = share * execute(f"SELECT total({LENGTH_SQL} + ?) FROM replies", (OVERHEAD_BYTES,)).fetchone()[0]
+    total = 0.0
+    for each, its_length in _tables(database):
+        total += execute(f"SELECT total({its_length} + ?) FROM {each}", (OVERHEAD_BYTES,)).fetchone()[0]
+    excess = excess_bytes * total / max(database.live_bytes(), 1)
     last: int | None = None
-    with contextlib.closing(execute(f"SELECT id, {LENGTH_SQL} FROM replies ORDER BY id")) as rows:
+    with contextlib.closing(execute(f"SELECT id, {length_sql} FROM {table} ORDER BY id")) as rows:
         for number, length in rows:
             last, excess = number, excess - (length or 0) - OVERHEAD_BYTES
             if excess <= 0:

@@ -21,6 +21,8 @@ from .database import Database, UnusableFileError, connect, is_busy, is_corrupt
 from .files import REPLIES_FILE
 from .memory import MemoryStore
 from .rows import REPLY_COLUMNS, REPLY_TABLES, answer_from, answer_row
+from .vectors import TABLE as VECTORS
+from .vectors import SqliteVectors, has_vectors
 from .warnings import OnceWarnings
 from .writer import StoreLimits, Writer
 
@@ -142,6 +144,7 @@ class SqliteStore:
         self._clock = clock
         self._max_age_s = max_age_s
         self._max_pages = max_pages
+        self.vectors = SqliteVectors(self._path, clock=clock)
         self._limits = StoreLimits(patience_s=patience_s, soft_limit_bytes=soft_limit_bytes)
         # By process. The parent's stays referenced in a child: closing a connection there is not allowed.
         self._states: dict[int, _ProcessState] = {}
@@ -195,10 +198,13 @@ class SqliteStore:
         state = self._state()
         rows = list(state.writer.unsaved.values())
         count, times = len(rows), [row[0] for row in rows]
+        vectors = 0
 
         def look(database: Database) -> None:
-            nonlocal count
+            nonlocal count, vectors
             execute = database.connection.execute
+            if has_vectors(database):
+                vectors = execute(f"SELECT count(*) FROM {VECTORS}").fetchone()[0]
             count += execute("SELECT count(*) FROM replies").fetchone()[0]
             for end in ("min", "max"):
                 sql = f"SELECT created_s FROM replies WHERE id = (SELECT {end}(id) FROM replies)"
@@ -218,10 +224,11 @@ class SqliteStore:
             newest=date_of(max(times, default=None)),
             is_persistent=is_fine and state.writer.is_persistent,
             soft_limit_bytes=self._limits.soft_limit_bytes,
+            vectors=vectors,
         )
 
     def prune(self, *, older_s: float | None = None, larger_bytes: int | None = None) -> int:
-        """Remove old replies from the file, and give the space back.
+        """Remove old replies and vectors from the file, and give the space back.
 
         Those that wait to be written are the newest, and stay.
 
@@ -252,7 +259,7 @@ class SqliteStore:
         return count
 
     def clear(self) -> int:
-        """Remove all replies, and give the space back.
+        """Remove all replies and vectors, and give the space back.
 
         Returns:
             How many were removed. 0, with a warning, when the file cannot be written.
@@ -264,6 +271,8 @@ class SqliteStore:
             nonlocal count
             with database.transaction() as connection:
                 deleted = connection.execute("DELETE FROM replies").rowcount
+                if has_vectors(database):
+                    deleted += connection.execute(f"DELETE FROM {VECTORS}").rowcount
             count += deleted
             prune.shrink(database)
 
@@ -273,6 +282,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Write what is waiting, and close the file. The store may be used again afterwards."""
+        self.vectors.close()
         _close(self._states, self._limits.patience_s)
 
     def _state(self) -> _ProcessState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence that suggests the known name nearest to `name`.
 
     Args:
@@ -17,6 +17,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     found = nearest_name(name, known)
     return f" Did you mean {found!r}?" if found else ""
+
+
+nearest = did_you_mean  # the name for callers inside this package; the public `nearest` finds rows of a table
 
 
 def nearest_name(name: str, known: Iterable[str], *, least: float = 0.6) -> str:

@@ -12,6 +12,7 @@ from aichat_magic.batching.api import batch
 from aichat_magic.batching.keywords import BatchKeywords
 from aichat_magic.batching.options import BatchOptions
 from aichat_magic.chat.keywords import CallKeywords, keyword_docs
+from aichat_magic.frames.embed import EmbedKeywords, dedupe, embed, nearest, similarity
 from aichat_magic.frames.pandas import FrameAccessor, SeriesAccessor
 
 DOCS = {**keyword_docs(CallKeywords), **keyword_docs(BatchKeywords)}
@@ -36,13 +37,22 @@ def test_ranges_and_defaults_in_the_descriptions_are_those_of_the_options() -> N
 
 
 def test_all_methods_of_the_accessors_are_looked_at() -> None:
-    assert {method.__name__ for method in METHODS} == {"complete", "run", "extract", "estimate", "preview"}
-    assert len(METHODS) == 9
+    assert {method.__name__ for method in METHODS} == {"complete", "run", "extract", "estimate", "preview", "embed"}
+    assert len(METHODS) == 11
 
 
-@pytest.mark.parametrize("function", [batch, *METHODS], ids=lambda function: function.__qualname__)
+EMBEDDING = [embed, similarity, nearest, dedupe, *(method for method in METHODS if method.__name__ == "embed")]
+
+
+def test_embeddings_take_every_keyword_of_a_run() -> None:
+    own, of_a_run = keyword_docs(EmbedKeywords), keyword_docs(BatchKeywords)
+    assert list(EmbedKeywords.__annotations__) == [*own, *of_a_run]
+
+
+@pytest.mark.parametrize("function", dict.fromkeys([batch, *METHODS, *EMBEDDING]), ids=lambda each: each.__qualname__)
 def test_help_shows_every_keyword_with_its_description(function: Callable[..., Any]) -> None:
     shown = " ".join((function.__doc__ or "").split())
-    for name, description in DOCS.items():
+    own = keyword_docs(EmbedKeywords) if function in EMBEDDING else keyword_docs(CallKeywords)
+    for name, description in {**own, **keyword_docs(BatchKeywords)}.items():
         assert f"{name}: {description}" in shown
     assert "{keywords}" not in shown
