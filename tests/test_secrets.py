@@ -341,7 +341,8 @@ def streamed(chat: Chat, model: str, timeout: float = 30) -> str:
 
 
 def in_a_batch(chat: Chat, model: str, timeout: float = 30) -> None:
-    outcome = aichat_magic.batch(["hi"], chat=chat, model=model, timeout=timeout, store=False, progress=False)[0]
+    keywords = {"store": False, "progress": False, "limit_patience_s": 0}
+    outcome = aichat_magic.batch(["hi"], chat=chat, model=model, timeout=timeout, **keywords)[0]
     assert isinstance(outcome, AichatError)
     raise outcome
 
