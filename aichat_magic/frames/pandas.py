@@ -196,11 +196,14 @@ class FrameAccessor(_Accessor):
     """`DataFrame.aichat`: model calls with a column template."""
 
     @_with_keywords
-    def complete(self, template: str, **options: Unpack[BatchKeywords]) -> pd.Series:
+    def complete(self, template: str, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> pd.Series:
         """Send one prompt for every row, made from its columns.
 
         Args:
-            template: A column template, that is a prompt with columns in braces: ``"Classify: {title} {body text}"``.
+            template: A column template, that is a prompt with columns in braces: ``"{user.name}: {price ($)}"``. Any
+                name goes. JSON and quoted text in braces, and doubled braces, are text; what nearly names a column, or
+                reads as a name, is an error.
+            raw: Whether all braces are text; the prompt of every row is then the same.
             **options: `CallKeywords` and `BatchKeywords`:
                 {keywords}
 
@@ -213,28 +216,32 @@ class FrameAccessor(_Accessor):
             BatchStoppedError: The run was stopped, or no row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        return self._column(self.run(template, **options))
+        return self._column(self.run(template, raw=raw, **options))
 
     @_with_keywords
-    def run(self, template: str, **options: Unpack[BatchKeywords]) -> BatchRun:
+    def run(self, template: str, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> BatchRun:
         """Do the same as `complete`, but return the whole run: replies, errors, usage, cost.
 
         Args:
             template: A column template, as for `complete`.
+            raw: Whether all braces are text.
             **options: `CallKeywords` and `BatchKeywords`:
                 {keywords}
 
         Returns:
             The run. An error that stopped it is not raised: it is in `stopped_by`.
         """
-        return self._run(self._rows(template), options)
+        return self._run(self._rows(template, raw), options)
 
     @_with_keywords
-    def extract(self, template: str, *, schema: Any, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
+    def extract(
+        self, template: str, *, schema: Any, raw: bool = False, **options: Unpack[BatchKeywords]
+    ) -> pd.DataFrame:
         """Send one prompt for every row, and return typed columns.
 
         Args:
             template: A column template, as for `complete`.
+            raw: Whether all braces are text.
             schema: The schema of every answer: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an enum,
                 a JSON schema as a dict, or an annotation such as ``Literal["good", "bad"]``.
             **options: `CallKeywords` and `BatchKeywords`:
@@ -250,25 +257,29 @@ class FrameAccessor(_Accessor):
             BatchStoppedError: The run was stopped; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        return self._extract(self._rows(template), schema, options)
+        return self._extract(self._rows(template, raw), schema, options)
 
     @_with_keywords
-    def estimate(self, template: str, **options: Unpack[BatchKeywords]) -> Estimate:
+    def estimate(self, template: str, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> Estimate:
         """Count what `complete` would send: rows, unique and stored requests, tokens, cost. Sends nothing.
 
         Args:
             template: A column template, as for `complete`.
+            raw: Whether all braces are text.
             **options: `CallKeywords` and `BatchKeywords`:
                 {keywords}
         """
-        return self._estimate(self._rows(template), options)
+        return self._estimate(self._rows(template, raw), options)
 
     @_with_keywords
-    def preview(self, template: str, n: int = 5, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
+    def preview(
+        self, template: str, n: int = 5, *, raw: bool = False, **options: Unpack[BatchKeywords]
+    ) -> pd.DataFrame:
         """Send the first rows only, and return prompts and replies side by side, with tokens and cost.
 
         Args:
             template: A column template, as for `complete`.
+            raw: Whether all braces are text.
             n: Number of rows, >= 1.
             **options: `CallKeywords` and `BatchKeywords`:
                 {keywords}
@@ -279,19 +290,22 @@ class FrameAccessor(_Accessor):
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise BadInputError(f"n must be a number of rows, 1 or more, not {n!r}.")
         head = FrameAccessor(self._data.head(n))
-        make_rows = head._rows(template)
+        make_rows = head._rows(template, raw)
         result = head._run(make_rows, options)
         self._keep(result)
         frame = result.frame().drop(columns=["model", "finish_reason"])
         frame.insert(0, "prompt", pd.array([_prompt(row) for row in make_rows()], dtype="string"))
         return Preview(frame)
 
-    def _rows(self, template: str) -> Callable[[], Iterable[Row]]:
+    def _rows(self, template: str, is_raw: bool = False) -> Callable[[], Iterable[Row]]:
         """Return a function that fills the column template for every row."""
-        names = [str(column) for column in self._data.columns]
-        parsed = ColumnTemplate.parse(template, names)
-        columns = [self._data.iloc[:, names.index(name)] for name in parsed.columns]
-        return lambda: parsed.rows(columns, is_missing)
+        parsed, columns = self._parsed(template, is_raw)
+        return lambda: parsed.rows(columns, is_missing, len(self._data))
+
+    def _parsed(self, template: str, is_raw: bool = False) -> tuple[ColumnTemplate, list[pd.Series]]:
+        """Return the parsed column template, and the columns that it names."""
+        parsed = ColumnTemplate.parse(template, self._data.columns, is_raw=is_raw)
+        return parsed, [self._data.iloc[:, position] for position in parsed.columns]
 
 
 def _prompt(row: Row) -> str | None:

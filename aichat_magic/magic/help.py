@@ -69,8 +69,8 @@ ends.""",
 as they are. A table is sent as its schema and first rows, a figure as an image, to models that accept images.""",
     "reply": "How the reply is checked, shown and kept.",
     "tables": """\
-One prompt for each row of a table. In a cell: %%aichat --batch df --into COLUMN, with {column} in the prompt. In
-Python:""",
+One prompt for each row of a table. In a cell: %%aichat --batch df --into COLUMN, with {column} in the prompt. Columns
+may have any name: {user.name}, {price ($)}. JSON and quoted text in braces stay text. In Python:""",
     "options": """\
 Options for one cell. To keep one for the session: %aichat set OPTION VALUE; for every session: [options] in
 config.toml. The value unset takes an option away wherever it was set: -t unset.

@@ -258,11 +258,11 @@ class Session:
             check_columns(frame, arguments.into)
         keywords = {**arguments.batch_options, **arguments.given.keywords()}
         if arguments.is_dry_run:
-            show(Note(str(frame.aichat.estimate(template, **keywords))))
+            show(Note(str(frame.aichat.estimate(template, raw=arguments.is_raw, **keywords))))
             return None
         failed: AichatError | ChatInterrupt | None = None
         try:
-            result: BatchRun = frame.aichat.run(template, **keywords)
+            result: BatchRun = frame.aichat.run(template, raw=arguments.is_raw, **keywords)
         except ChatInterrupt as error:
             failed, result = error, frame.aichat.last_run
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from acceptance import (
     addresses,
     descriptors,
+    frames,
     kernels,
     limits,
     limits_in_runs,
@@ -45,6 +46,7 @@ ROWS: tuple[Row, ...] = (
     *limits_in_runs.ROWS,
     *addresses.ROWS,
     *thinking.ROWS,
+    *frames.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

@@ -563,6 +563,15 @@ def test_one_bad_row_of_a_thousand_is_one_error_in_a_column_of_its_own(run: Cell
     assert "400" in frame["label_error"][500]
 
 
+def test_batch_cell_with_raw_fills_nothing(run: Cell, table: Any) -> None:
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} --batch df --into label --raw --dry-run\n{{titel}} {{x!r}}")
+        assert "1 request" in printed or "1 unique" in printed
+        run(f"%%aichat {flags(server)} --batch df --into label --raw\n{{titel}} {{x!r}}")
+        assert [received.last_message for received in server.requests] == ["{titel} {x!r}"]
+    assert set(table["label"]) == {"echo: {titel} {x!r}"}
+
+
 def test_batch_cell_that_is_stopped_keeps_the_finished_rows(run: Cell, table: Any) -> None:
     def answer(received: Received, attempt: int) -> Any:
         return status(401) if received.last_message == "b" else text("fine")
