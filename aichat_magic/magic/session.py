@@ -6,9 +6,9 @@ import asyncio
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ..batching.run import BatchRun, check_columns
+from ..batching.run import BatchRun
 from ..chat.chat import Call, Chat
 from ..chat.conversation import Conversation, History, Turn
 from ..core.answers import cut_note
@@ -24,12 +24,16 @@ from ..core.json_text import SchemaError
 from ..core.messages import FinishReason, Message, PartialReply, Reply, estimate_tokens
 from ..core.options import CallOptions
 from ..core.settings import config_path, setting_names
-from ..core.sync import run
+from ..core.sync import run_sync
+from ..frames.accessors import FrameAccessor
+from ..frames.recognition import is_frame
+from ..frames.tables import table_of
 from ..store.conversations import ConversationStore, MemoryConversations
 from ..text.reply_view import finish_mark
 from ..text.terminal import show
 from ..text.widgets import Note, Transcript
 from ..text.words import nearest, shorten
+from ..values.types import type_name
 from .arguments import CellArguments, parse_cell, parse_command
 from .commands import Commands
 from .context.include import IncludedData, included
@@ -248,23 +252,25 @@ class Session:
     def _batch(self, arguments: CellArguments, template: str) -> BatchRun | None:
         """Run a prompt over the rows of a table. Finished rows are in the column, also when the run is stopped."""
         frame: Any = self._variables.get(arguments.batch)
-        if not hasattr(frame, "columns") or not hasattr(frame, "aichat"):
-            known = [name for name, value in self._variables.items() if hasattr(value, "columns") and name[0] != "_"]
+        if not is_frame(frame):
+            known = [name for name, value in self._variables.items() if is_frame(value) and name[0] != "_"]
             raise UnknownNameError(
                 f"--batch takes the name of a DataFrame, and {shorten(arguments.batch, 40)!r} is not one."
                 f"{nearest(arguments.batch, known)}"
             )
+        table = table_of(frame)
+        rows = FrameAccessor(table)
         if arguments.into:
-            check_columns(frame, arguments.into)
+            table.check_into(arguments.into)
         keywords = {**arguments.batch_options, **arguments.given.keywords()}
         if arguments.is_dry_run:
-            show(Note(str(frame.aichat.estimate(template, raw=arguments.is_raw, **keywords))))
+            show(Note(str(rows.estimate(template, raw=arguments.is_raw, **keywords))))
             return None
         failed: AichatError | ChatInterrupt | None = None
         try:
-            result: BatchRun = frame.aichat.run(template, raw=arguments.is_raw, **keywords)
+            result: BatchRun = rows.run(template, raw=arguments.is_raw, **keywords)
         except ChatInterrupt as error:
-            failed, result = error, frame.aichat.last_run
+            failed, result = error, cast(BatchRun, rows.last_run)
         else:
             failed = result.stop_error()
         if arguments.output:
@@ -274,8 +280,16 @@ class Session:
             self._history.store.record_run(model, usage, replies)
         # A run without a single reply leaves an existing column alone.
         is_useful = failed is None or any(text is not None for text in result.texts())
-        if arguments.into and (is_useful or arguments.into not in frame.columns):
-            result.put_into(frame, arguments.into)
+        if arguments.into and (is_useful or arguments.into not in table.names):
+            written = table.put(result, arguments.into)
+            if written is not frame:
+                self._variables[arguments.batch] = written
+                show(
+                    Note(
+                        f"{arguments.batch} is now a new {type_name(written)} with the column {arguments.into!r}: the "
+                        f"{type_name(frame)} that it was cannot change in place."
+                    )
+                )
         if failed is not None:
             raise failed
         return result
@@ -361,7 +375,7 @@ class Session:
                 silence.cancel()
 
         try:
-            reply, problem = run(reply_in_format(asked, call, reply_format))
+            reply, problem = run_sync(reply_in_format(asked, call, reply_format))
         except (AichatError, ChatInterrupt) as error:
             failed = error
         if failed is not None:

@@ -1,10 +1,11 @@
-"""Frames as they are: columns of any name."""
+"""Frames as they are: columns of any name, conversations in every form, frames of every library."""
 
 from __future__ import annotations
 
 from acceptance.rows import Removal, Row
 
 _TEMPLATE = "frames/test_template.py::"
+_KINDS = "frames/test_every_kind.py::"
 
 ROWS = (
     Row(
@@ -24,6 +25,8 @@ ROWS = (
             "frames/test_pandas.py::test_columns_of_any_name_reach_the_server",
             "frames/test_pandas.py::test_raw_template_is_the_prompt_of_every_row",
             "magic/test_extension.py::test_batch_cell_with_raw_fills_nothing",
+            f"{_KINDS}test_columns_of_any_name_in_every_kind",
+            f"{_KINDS}test_raw_template_in_every_kind",
         ),
         removals=(
             Removal(
@@ -59,6 +62,38 @@ ROWS = (
                 what="is_raw",
                 by="False",
                 tests=(f"{_TEMPLATE}test_raw_template_fills_nothing",),
+            ),
+        ),
+    ),
+    Row(
+        number=107,
+        fault="messages column after a parquet round trip (arrays of dicts), tuples, numpy and Arrow lists",
+        outcome="messages",
+        tests=(
+            f"{_KINDS}test_messages_are_recognised_in_every_kind",
+            f"{_KINDS}test_conversation_in_every_form_that_a_frame_gives_it",
+            f"{_KINDS}test_single_message_is_a_conversation",
+            f"{_KINDS}test_messages_after_parquet",
+            f"{_KINDS}test_arrays_that_are_no_conversation_are_the_errors_of_their_rows",
+        ),
+        removals=(
+            Removal(
+                where="frames.cells:_TO_PLAIN",
+                by="()",
+                tests=(
+                    f"{_KINDS}test_messages_after_parquet",
+                    f"{_KINDS}test_conversation_in_every_form_that_a_frame_gives_it",
+                ),
+            ),
+            Removal(
+                where="frames.cells:_message",
+                by="lambda item: item",
+                tests=(f"{_KINDS}test_conversation_in_every_form_that_a_frame_gives_it",),
+            ),
+            Removal(
+                where="frames.cells:_is_message",
+                by="lambda value: False",
+                tests=(f"{_KINDS}test_single_message_is_a_conversation",),
             ),
         ),
     ),

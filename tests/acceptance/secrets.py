@@ -55,7 +55,7 @@ ROWS: tuple[Row, ...] = (
             Removal(
                 where="providers.aichat.provider:create_completion",
                 by="lambda *given, **kwargs: "
-                "__import__('aichat_magic.core.sync').core.sync.run(Aichat.create_async(*given, **kwargs))",
+                "__import__('aichat_magic.core.sync').core.sync.run_sync(Aichat.create_async(*given, **kwargs))",
                 tests=("test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",),
             ),
         ),

@@ -141,7 +141,7 @@ ROWS: tuple[Row, ...] = (
             "frames/test_pandas.py::test_empty_frame_gives_an_empty_column",
             "frames/test_pandas.py::test_column_where_all_is_missing_sends_nothing",
         ),
-        removals=(Removal(where="frames.pandas:is_missing", by="lambda value: value is None"),),
+        removals=(Removal(where="frames.pandas_table:PandasTable.is_missing", by="lambda self, value: value is None"),),
     ),
     Row(
         number=31,

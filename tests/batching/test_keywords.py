@@ -12,7 +12,7 @@ from aichat_magic.batching.api import batch
 from aichat_magic.batching.keywords import BatchKeywords
 from aichat_magic.batching.options import BatchOptions
 from aichat_magic.chat.keywords import CallKeywords, keyword_docs
-from aichat_magic.frames.pandas import FrameAccessor, SeriesAccessor
+from aichat_magic.frames.accessors import FrameAccessor, SeriesAccessor
 
 DOCS = {**keyword_docs(CallKeywords), **keyword_docs(BatchKeywords)}
 METHODS = [

@@ -24,7 +24,7 @@ from aichat_magic.chat.chat import Chat
 from aichat_magic.core.errors import BadInputError
 from aichat_magic.core.json_text import values_in, without_unfit
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.store.sqlite import SqliteStore
 from aichat_magic.text.characters import fit, is_blank, terminal_text
 

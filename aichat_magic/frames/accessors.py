@@ -1,38 +1,46 @@
-"""The accessors `Series.aichat` and `DataFrame.aichat` of pandas."""
+"""The accessors `Series.aichat` and `DataFrame.aichat` of pandas and polars, for tables of any library."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Never, Unpack
 
-import pandas as pd
-
+from ..batching.columns import TypedColumn
 from ..batching.estimate import Estimate, estimate_run
 from ..batching.keywords import BatchKeywords
 from ..batching.options import BatchOptions, Row
 from ..batching.run import BatchRun, run_rows
 from ..chat import chat
 from ..chat.keywords import CallKeywords, document_keywords
-from ..core.errors import BadInputError, PromptError
-from ..core.messages import messages_from
+from ..core.errors import BadInputError
 from ..core.options import CallOptions
-from ..core.sync import run
+from ..core.sync import run_sync
 from ..text.characters import fit
-from .preview import Preview
-from .template import ColumnTemplate, unreadable_row
+from .cells import rows_of
+from .remarks import warn
+from .table import REPLY, DataTable
+from .tables import table_of
+from .template import ColumnTemplate
 
 _LAST_RUN = "_aichat_last_run"
+_NOT_IN_A_PREVIEW = ("model", "finish_reason")
 
 _with_keywords = document_keywords(CallKeywords, BatchKeywords)
 
 
 class _Accessor:
-    """The base of both accessors: runs over the rows of a pandas object."""
+    """The base of both accessors: runs over the rows of a frame or a column."""
 
     def __init__(self, data: Any) -> None:
+        """Create an accessor.
+
+        Args:
+            data: A frame or a column of any library; or one as a `DataTable`, for several calls on the same rows.
+        """
         self._data = data
+        self._kept: Any = None
 
     @property
     def last_run(self) -> BatchRun | None:
@@ -40,26 +48,34 @@ class _Accessor:
 
         It belongs to this object: a copy, or the same column taken out of a frame again, has none.
         """
-        found: BatchRun | None = self._data.__dict__.get(_LAST_RUN)
+        found: BatchRun | None = getattr(_native(self._data), "__dict__", {}).get(_LAST_RUN, self._kept)
         return found
 
     def _keep(self, result: BatchRun) -> None:
         """Store a run as `last_run`, before it begins."""
-        # pandas 3 makes a new accessor for each access, and treats a plain attribute of a frame as a column.
-        object.__setattr__(self._data, _LAST_RUN, result)
+        self._kept = result
+        # pandas 3 makes a new accessor for each access, and treats a plain attribute of a frame as a column. Arrow's
+        # objects take no attributes.
+        with contextlib.suppress(AttributeError):
+            object.__setattr__(_native(self._data), _LAST_RUN, result)
 
-    def _run(
-        self, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any], n: int | None = None
-    ) -> BatchRun:
+    def _table(self, n_rows: int | None = None) -> DataTable:
+        """Return the rows, or the first of them, as a table."""
+        if not isinstance(self._data, DataTable):
+            return table_of(self._data, n_rows)
+        return self._data if n_rows is None else self._data.head(n_rows)
+
+    def _run(self, table: DataTable, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any]) -> BatchRun:
         """Run rows with the keywords of the user."""
         options, rest = BatchOptions.from_keywords(keywords)
         return run_rows(
             chat.shared_chat(),
             make_rows,
-            n_rows=len(self._data) if n is None else n,
+            n_rows=len(table),
             given=CallOptions.from_keywords(rest),
             options=options,
-            index=self._data.index,
+            index=table.index,
+            make_frame=table.make_frame,
             keep=self._keep,
         )
 
@@ -68,43 +84,47 @@ class _Accessor:
         options, rest = BatchOptions.from_keywords(keywords)
         # Nothing is sent, so that no key is needed.
         plan = options.plan(chat.shared_chat(), dataclasses.replace(CallOptions.from_keywords(rest), is_dry=True))
-        return run(estimate_run(plan, make_rows()))
+        return run_sync(estimate_run(plan, make_rows()))
 
     def _extract(
-        self, make_rows: Callable[[], Iterable[Row]], schema: Any, keywords: Mapping[str, Any]
-    ) -> pd.DataFrame:
+        self, table: DataTable, make_rows: Callable[[], Iterable[Row]], schema: Any, keywords: Mapping[str, Any]
+    ) -> Any:
         """Extract typed columns with the keywords of the user."""
         from ..schema.schema import Schema
         from .extract import Extraction
 
         chosen, rest = BatchOptions.from_keywords(keywords)
         extraction = Extraction(chat.shared_chat(), Schema.of(schema), CallOptions.from_keywords(rest), chosen)
-        return extraction.frame(make_rows, index=self._data.index, keep=self._keep)
+        return extraction.frame(make_rows, table=table, keep=self._keep)
 
-    def _column(self, result: BatchRun, name: Any = None) -> pd.Series:
+    def _preview(self, table: DataTable, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any]) -> Any:
+        """Run the rows of a table, and return prompts and replies side by side."""
+        result = self._run(table, make_rows, keywords)
+        columns = {"prompt": TypedColumn([_prompt(row) for row in make_rows()], "string"), **result.columns()}
+        return table.preview({name: columns[name] for name in columns if name not in _NOT_IN_A_PREVIEW})
+
+    def _column(self, table: DataTable, result: BatchRun) -> Any:
         """Return the texts of a run as a column, and warn if rows failed."""
         if (stopped := result.stop_error()) is not None:
             raise stopped
         if n_errors := result.progress.errors:
             first = next(iter(result.errors.values()))
-            warnings.warn(
-                f"{n_errors:,} of {len(result):,} rows failed and are <NA>. The first error: {first} "
-                f"For all of them: `run = ....aichat.run(...)`, then `run.errors`.",
-                UserWarning,
-                stacklevel=3,
+            warn(
+                f"{n_errors:,} of {len(result):,} rows failed and are missing. The first error: {first} "
+                f"For all of them: `run = ....aichat.run(...)`, then `run.errors`."
             )
         if result.introduction:
             chat.shared_chat().say(result.introduction)
         for remark in result.remarks():
-            warnings.warn(remark, UserWarning, stacklevel=3)
-        return pd.Series(list(result.texts()), index=self._data.index, name=name, dtype="string")
+            warn(remark)
+        return table.with_texts(list(result.texts()))
 
 
 class SeriesAccessor(_Accessor):
     """`Series.aichat`: model calls for a column of prompts."""
 
     @_with_keywords
-    def complete(self, *template: Never, **options: Unpack[BatchKeywords]) -> pd.Series:
+    def complete(self, *template: Never, **options: Unpack[BatchKeywords]) -> Any:
         """Send every prompt of the column. Equal ones are sent once, missing ones not at all.
 
         A cell is a prompt or a list of messages (``{"role": ..., "content": ...}``). A reply to an earlier, equal
@@ -116,15 +136,18 @@ class SeriesAccessor(_Accessor):
                 {keywords}
 
         Returns:
-            A column of dtype ``string`` with the same index and name. Rows that are missing or failed are ``<NA>``
-            (`last_run.errors` has the errors).
+            A column of dtype ``string`` with the same index and name; for polars one of its type ``String``. Rows that
+            are missing or failed are ``<NA>``, or null (`last_run.errors` has the errors).
 
         Raises:
             BadInputError: An argument cannot be used; nothing was sent.
             BatchStoppedError: The run was stopped, or no row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        return self._column(self.run(*template, **options), self._data.name)
+        _refuse(template)
+        table = self._table()
+        table.check_results([REPLY])
+        return self._column(table, self._run(table, self._rows(table), options))
 
     @_with_keywords
     def run(self, *template: Never, **options: Unpack[BatchKeywords]) -> BatchRun:
@@ -139,10 +162,11 @@ class SeriesAccessor(_Accessor):
             The run. An error that stopped it is not raised: it is in `stopped_by`.
         """
         _refuse(template)
-        return self._run(self._rows, options)
+        table = self._table()
+        return self._run(table, self._rows(table), options)
 
     @_with_keywords
-    def extract(self, *template: Never, schema: Any, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
+    def extract(self, *template: Never, schema: Any, **options: Unpack[BatchKeywords]) -> Any:
         """Send every prompt of the column, and return typed columns.
 
         Args:
@@ -160,7 +184,8 @@ class SeriesAccessor(_Accessor):
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
         _refuse(template)
-        return self._extract(self._rows, schema, options)
+        table = self._table()
+        return self._extract(table, self._rows(table), schema, options)
 
     @_with_keywords
     def estimate(self, *template: Never, **options: Unpack[BatchKeywords]) -> Estimate:
@@ -172,11 +197,11 @@ class SeriesAccessor(_Accessor):
                 {keywords}
         """
         _refuse(template)
-        return self._estimate(self._rows, options)
+        return self._estimate(self._rows(self._table()), options)
 
-    def _rows(self) -> Iterator[Row]:
-        """Return the rows of the column."""
-        return rows_of(self._data)
+    def _rows(self, table: DataTable) -> Callable[[], Iterable[Row]]:
+        """Return a function that reads the rows of the column."""
+        return lambda: rows_of(table.cells(0), table.is_missing)
 
 
 def _refuse(template: tuple[object, ...]) -> None:
@@ -196,7 +221,7 @@ class FrameAccessor(_Accessor):
     """`DataFrame.aichat`: model calls with a column template."""
 
     @_with_keywords
-    def complete(self, template: str, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> pd.Series:
+    def complete(self, template: str, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> Any:
         """Send one prompt for every row, made from its columns.
 
         Args:
@@ -208,7 +233,8 @@ class FrameAccessor(_Accessor):
                 {keywords}
 
         Returns:
-            A column of dtype ``string`` with the same index. Rows that failed or have a missing value are ``<NA>``.
+            A column of dtype ``string`` with the same index; for polars one of its type ``String``, for a LazyFrame the
+            collected DataFrame with the column ``reply``. Rows that failed or have a missing value are ``<NA>`` (null).
 
         Raises:
             PromptError: The column template names a column that does not exist; nothing was sent.
@@ -216,7 +242,9 @@ class FrameAccessor(_Accessor):
             BatchStoppedError: The run was stopped, or no row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        return self._column(self.run(template, raw=raw, **options))
+        table = self._table()
+        table.check_results([REPLY])
+        return self._column(table, self._run(table, self._rows(table, template, raw), options))
 
     @_with_keywords
     def run(self, template: str, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> BatchRun:
@@ -231,12 +259,11 @@ class FrameAccessor(_Accessor):
         Returns:
             The run. An error that stopped it is not raised: it is in `stopped_by`.
         """
-        return self._run(self._rows(template, raw), options)
+        table = self._table()
+        return self._run(table, self._rows(table, template, raw), options)
 
     @_with_keywords
-    def extract(
-        self, template: str, *, schema: Any, raw: bool = False, **options: Unpack[BatchKeywords]
-    ) -> pd.DataFrame:
+    def extract(self, template: str, *, schema: Any, raw: bool = False, **options: Unpack[BatchKeywords]) -> Any:
         """Send one prompt for every row, and return typed columns.
 
         Args:
@@ -257,7 +284,8 @@ class FrameAccessor(_Accessor):
             BatchStoppedError: The run was stopped; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        return self._extract(self._rows(template, raw), schema, options)
+        table = self._table()
+        return self._extract(table, self._rows(table, template, raw), schema, options)
 
     @_with_keywords
     def estimate(self, template: str, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> Estimate:
@@ -269,12 +297,10 @@ class FrameAccessor(_Accessor):
             **options: `CallKeywords` and `BatchKeywords`:
                 {keywords}
         """
-        return self._estimate(self._rows(template, raw), options)
+        return self._estimate(self._rows(self._table(), template, raw), options)
 
     @_with_keywords
-    def preview(
-        self, template: str, n: int = 5, *, raw: bool = False, **options: Unpack[BatchKeywords]
-    ) -> pd.DataFrame:
+    def preview(self, template: str, n: int = 5, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> Any:
         """Send the first rows only, and return prompts and replies side by side, with tokens and cost.
 
         Args:
@@ -289,23 +315,31 @@ class FrameAccessor(_Accessor):
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise BadInputError(f"n must be a number of rows, 1 or more, not {n!r}.")
-        head = FrameAccessor(self._data.head(n))
-        make_rows = head._rows(template, raw)
-        result = head._run(make_rows, options)
-        self._keep(result)
-        frame = result.frame().drop(columns=["model", "finish_reason"])
-        frame.insert(0, "prompt", pd.array([_prompt(row) for row in make_rows()], dtype="string"))
-        return Preview(frame)
+        table = self._table(n)
+        return self._preview(table, self._rows(table, template, raw), options)
 
-    def _rows(self, template: str, is_raw: bool = False) -> Callable[[], Iterable[Row]]:
+    def _rows(self, table: DataTable, template: str, is_raw: bool) -> Callable[[], Iterable[Row]]:
         """Return a function that fills the column template for every row."""
-        parsed, columns = self._parsed(template, is_raw)
-        return lambda: parsed.rows(columns, is_missing, len(self._data))
+        parsed = ColumnTemplate.parse(template, table.names, is_raw=is_raw)
+        return lambda: parsed.rows([table.cells(p) for p in parsed.columns], table.is_missing, len(table))
 
-    def _parsed(self, template: str, is_raw: bool = False) -> tuple[ColumnTemplate, list[pd.Series]]:
-        """Return the parsed column template, and the columns that it names."""
-        parsed = ColumnTemplate.parse(template, self._data.columns, is_raw=is_raw)
-        return parsed, [self._data.iloc[:, position] for position in parsed.columns]
+
+def accessor_of(data: Any) -> SeriesAccessor | FrameAccessor:
+    """Return the accessor for a frame or a column of any library; frames that are a plan are collected now.
+
+    Args:
+        data: The frame or the column.
+
+    Raises:
+        BadInputError: It is neither.
+    """
+    table = table_of(data)
+    return SeriesAccessor(table) if table.is_column else FrameAccessor(table)
+
+
+def _native(data: Any) -> Any:
+    """Return the object of the library, on which `last_run` is kept."""
+    return data.native if isinstance(data, DataTable) else data
 
 
 def _prompt(row: Row) -> str | None:
@@ -313,34 +347,10 @@ def _prompt(row: Row) -> str | None:
     return fit(row) if isinstance(row, str) else None
 
 
-def is_missing(value: Any) -> bool:
-    """Tell whether a cell is missing: None, NaN, NA, NaT."""
-    if isinstance(value, str):
-        return False
-    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
-
-
-def rows_of(series: pd.Series) -> Iterator[Row]:
-    """Yield the cells of a column as rows of a run."""
-    for position, value in enumerate(series):
-        yield None if is_missing(value) else value if isinstance(value, str) else _row_from(value, position)
-
-
-def _row_from(value: Any, position: int) -> Row:
-    """Return the row for a cell that is not text: a conversation, the value as text, or the error of the row."""
-    try:
-        if not isinstance(value, (list, tuple)):
-            return str(value)
-        messages = messages_from(value)
-    except PromptError as error:
-        return PromptError(f"Row {position} is no conversation: {error}")
-    except Exception as error:
-        return unreadable_row(position, error)
-    return messages or PromptError(f"Row {position} is no conversation: it has no message.")
-
-
-def register() -> None:
+def register_pandas() -> None:
     """Register the accessors with pandas; a second call does nothing."""
+    import pandas as pd
+
     for owner, accessor, decorator in (
         (pd.Series, SeriesAccessor, pd.api.extensions.register_series_accessor),
         (pd.DataFrame, FrameAccessor, pd.api.extensions.register_dataframe_accessor),
@@ -349,5 +359,14 @@ def register() -> None:
             decorator("aichat")(accessor)
 
 
-# If this module is imported before pandas, the import hook calls for it while it is not yet complete.
-register()
+def register_polars() -> None:
+    """Register the accessors with polars; a second call does nothing."""
+    import polars as pl
+
+    for owner, accessor, decorator in (
+        (pl.Series, SeriesAccessor, pl.api.register_series_namespace),
+        (pl.DataFrame, FrameAccessor, pl.api.register_dataframe_namespace),
+        (pl.LazyFrame, FrameAccessor, pl.api.register_lazyframe_namespace),
+    ):
+        if getattr(owner, "aichat", None) is not accessor:
+            decorator("aichat")(accessor)
