@@ -205,9 +205,10 @@ class BatchRun:
         most = self._runner.max_tokens
         limit = "the provider's limit of tokens" if most is None else f"max_tokens={most}"
         names = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", ..." if len(rows) > _ROWS_NAMED else "")
+        again = "these rows (run.cut)" if self._index is None else "df.iloc[run.cut]"
         return [
             f"{len(rows):,} of {len(self):,} replies {'was' if len(rows) == 1 else 'were'} cut at {limit}: row"
-            f"{'' if len(rows) == 1 else 's'} {names}. For whole ones, run df.iloc[run.cut] again with a larger "
+            f"{'' if len(rows) == 1 else 's'} {names}. For whole ones, run {again} again with a larger "
             f"max_tokens (run: ....aichat.last_run)."
         ]
 

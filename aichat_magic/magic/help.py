@@ -122,7 +122,8 @@ _FLAGS: Mapping[str, str] = {
     "new": "No earlier turn is sent. They stay stored: %aichat search TEXT finds them.",
     "no_history": "For a single question that has nothing to do with the conversation.",
     "batch": "DF is the name of a table (pandas, polars, Arrow, DuckDB). Equal prompts are sent once, finished rows "
-    "are stored, and a run that was stopped continues where it stopped. --dry-run shows rows, tokens and cost, and sends nothing.",
+    "are stored, and a run that was stopped continues where it stopped. --dry-run shows rows, tokens "
+    "and cost, and sends nothing.",
     "into": "An existing column is replaced. If rows fail, their errors go into the column COLUMN_error. A "
     "table that cannot change in place, as one of polars, is replaced by a new one under the same name.",
     "fresh": "Without it, a reply that was paid for once is taken from the store.",

@@ -158,7 +158,7 @@ ROWS: tuple[Row, ...] = (
                 ),
             ),
             Removal(
-                where="batching.run:check_columns",
+                where="batching.run:check_names",
                 what="fit",
                 by="column",
                 tests=(

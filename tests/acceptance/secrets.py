@@ -330,7 +330,7 @@ ROWS: tuple[Row, ...] = (
         fault="import of the package and %load_ext",
         outcome="no network, no file written, pandas not imported",
         tests=("test_public.py::test_loading_touches_no_network_no_file_and_no_heavy_package",),
-        removals=(Removal(where=":", what="after_pandas", by="importlib.import_module('pandas')"),),
+        removals=(Removal(where=":", what="after_import", by="importlib.import_module('pandas')"),),
     ),
     Row(
         number=52,
