@@ -160,8 +160,14 @@ def narwhals_table(data: Any, n_rows: int | None = None) -> DataTable:
     except nw.exceptions.DuplicateError:
         raise BadInputError("Two columns of the table have the same name. Rename one of them first.") from None
     except ModuleNotFoundError as error:
+        package, _, part = str(error.name).partition(".")
+        if part:
+            raise MissingExtraError(
+                f"The installed releases of {package} and narwhals do not fit together. Update them: python -m pip "
+                f"install -U narwhals {package}"
+            ) from error
         raise MissingExtraError(
-            f"{type_name(data)} needs {error.name} to hand out its rows. Install it: python -m pip install {error.name}"
+            f"{type_name(data)} needs {package} to hand out its rows. Install it: python -m pip install {package}"
         ) from error
     native = rows.to_native()
     if is_collected:

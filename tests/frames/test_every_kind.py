@@ -316,16 +316,52 @@ def test_arrow_arrays_are_columns(server: ChatServer) -> None:
 
 
 @needs("duckdb")
-def test_library_that_hands_out_no_rows_alone_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [("pyarrow", "pip install pyarrow$"), ("duckdb.typing", "pip install -U narwhals duckdb$")],
+)
+def test_library_that_hands_out_no_rows_alone_names_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, missing: str, command: str
+) -> None:
     import duckdb
     import narwhals as nw
 
     def refuse(*args: Any, **kwargs: Any) -> None:
-        raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
 
     monkeypatch.setattr(nw.LazyFrame, "collect", refuse)
-    with pytest.raises(MissingExtraError, match="pip install pyarrow"):
+    with pytest.raises(MissingExtraError, match=command):
         aichat_magic.complete(duckdb.sql("SELECT 1 AS a"), "{a}", model="echo/echo")
+
+
+@needs("polars")
+def test_types_that_polars_alone_has(server: ChatServer) -> None:
+    import polars as pl
+
+    frame = pl.DataFrame(
+        {
+            "c": pl.Series(["x", None], dtype=pl.Categorical),
+            "e": pl.Series(["a", "b"], dtype=pl.Enum(["a", "b"])),
+            "s": [{"k": 1}, {"k": 2}],
+            "l": [[1, 2], [3]],
+            "o": pl.Series([1 + 2j, None], dtype=pl.Object),
+        }
+    )
+    replies = aichat_magic.complete(frame, "{c} {e} {s} {l} {o}", **options(server))
+    assert replies.to_list() == ["echo: x a {'k': 1} [1, 2] (1+2j)", None]
+
+
+def test_functions_keep_the_index_and_the_name_of_pandas(server: ChatServer) -> None:
+    import pandas as pd
+
+    index = pd.MultiIndex.from_tuples([("x", 1), ("x", 1), ("y", 2)], names=["one", "two"])
+    frame = pd.DataFrame({"a": ["p", None, "q"]}, index=index)
+    assert aichat_magic.complete(frame, "{a}", **options(server)).index.equals(index)
+    assert aichat_magic.complete(frame["a"], **options(server)).name == "a"
+    assert aichat_magic.run(frame, "{a}", **options(server)).frame().index.equals(index)
+    run = frame.aichat.last_run
+    assert run is not None
+    assert run.progress.hits == 2
 
 
 # --- the accessors of polars
