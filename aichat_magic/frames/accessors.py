@@ -56,7 +56,7 @@ class _Accessor:
         self._kept = result
         # pandas 3 makes a new accessor for each access, and treats a plain attribute of a frame as a column. Arrow's
         # objects take no attributes.
-        with contextlib.suppress(AttributeError):
+        with contextlib.suppress(AttributeError, TypeError):
             object.__setattr__(_native(self._data), _LAST_RUN, result)
 
     def _table(self, n_rows: int | None = None) -> DataTable:

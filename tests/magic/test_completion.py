@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from frame_kinds import KINDS, FrameKind
 from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from kernels import Kernel
+from needs import lacking
 from servers import MODEL, ChatServer
 from traitlets.config import Config
 
@@ -165,6 +168,17 @@ def test_no_code_of_a_variable_runs() -> None:
     known = CompletionSources(variables={"trap": Trap()})
     for line in ("%%aichat --batch ", "%%aichat --batch trap --into ", "%%aichat -o "):
         assert complete_line(line, known) is not None
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_frames_of_every_kind_and_their_columns_are_offered(kind: FrameKind) -> None:
+    if reason := lacking(*kind.needs):
+        pytest.skip(reason)
+    known = dataclasses.replace(KNOWN, variables={"rows": kind.make({"body": ["a"], "x y": [1]}), "text": "a"})
+    for line, offered in (("%%aichat --batch ", ("rows",)), ("%%aichat --batch rows --into ", ("body", "'x y'"))):
+        completed = complete_line(line, known)
+        assert completed is not None
+        assert completed.candidates == offered
 
 
 @pytest.mark.parametrize(
