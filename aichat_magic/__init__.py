@@ -146,14 +146,14 @@ def unload_ipython_extension(shell: Any) -> None:
 
 def _extend_pandas() -> None:
     """Register the accessors of pandas; called once it has been imported."""
-    from .frames.accessors import register_pandas
+    from .frames.registration import register_pandas
 
     register_pandas()
 
 
 def _extend_polars() -> None:
     """Register the accessors of polars; called once it has been imported."""
-    from .frames.accessors import register_polars
+    from .frames.registration import register_polars
 
     register_polars()
 

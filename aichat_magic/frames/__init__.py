@@ -1,7 +1,7 @@
 """Tables of every library: the accessors, the functions over frames, and column templates.
 
-- `accessors`: `Series.aichat`, `DataFrame.aichat` of pandas and polars; `import_hook`: registers them without importing
-  either; `api`: the public functions `complete`, `run`, `extract`, `estimate`, `preview` over tables of any library.
+- `accessors`: `Series.aichat`, `DataFrame.aichat` of pandas and polars; `import_hook`, `registration`: how they get
+  there without importing anything; `api`: the public functions over tables of any library.
 - `table`: what a run needs of a table; `pandas_table`, `narwhals_table`: how libraries give it; `tables`: which is
   which; `recognition`: the same for Tab, without loading anything.
 - `template`: column templates, which make a prompt from the columns of a row; `cells`: columns of prompts, and

@@ -345,28 +345,3 @@ def _native(data: Any) -> Any:
 def _prompt(row: Row) -> str | None:
     """Return the prompt of a row as a column can hold it, if it has one."""
     return fit(row) if isinstance(row, str) else None
-
-
-def register_pandas() -> None:
-    """Register the accessors with pandas; a second call does nothing."""
-    import pandas as pd
-
-    for owner, accessor, decorator in (
-        (pd.Series, SeriesAccessor, pd.api.extensions.register_series_accessor),
-        (pd.DataFrame, FrameAccessor, pd.api.extensions.register_dataframe_accessor),
-    ):
-        if getattr(owner, "aichat", None) is not accessor:
-            decorator("aichat")(accessor)
-
-
-def register_polars() -> None:
-    """Register the accessors with polars; a second call does nothing."""
-    import polars as pl
-
-    for owner, accessor, decorator in (
-        (pl.Series, SeriesAccessor, pl.api.register_series_namespace),
-        (pl.DataFrame, FrameAccessor, pl.api.register_dataframe_namespace),
-        (pl.LazyFrame, FrameAccessor, pl.api.register_lazyframe_namespace),
-    ):
-        if getattr(owner, "aichat", None) is not accessor:
-            decorator("aichat")(accessor)

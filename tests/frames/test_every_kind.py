@@ -429,6 +429,27 @@ def test_whoever_asks_whether_a_library_is_installed_leaves_its_accessors_alone(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_imports_load_nothing_that_no_accessor_needs_yet(library: str, order: str) -> None:
+    if reason := lacking(library):
+        pytest.skip(reason)
+    imports = [f"import {library}", "import aichat_magic"]
+    code = "\n".join(
+        [
+            *(imports if order == "before" else reversed(imports)),
+            "import sys",
+            "ours = {name for name in sys.modules if name.startswith('aichat_magic.')}",
+            "assert ours == {f'aichat_magic.frames{n}' for n in ('', '.import_hook', '.registration')}, ours",
+            f"assert {library}.DataFrame.aichat.complete.__doc__.startswith('Send one prompt')",
+            "from aichat_magic.frames.accessors import SeriesAccessor",
+            f"assert type({library}.Series(['a']).aichat) is SeriesAccessor",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_pandas_goes_without_narwhals() -> None:
     code = (
         "import sys, pandas, aichat_magic\n"
