@@ -30,6 +30,7 @@ EXPECTED = {
     "mdurl",  # markdown-it-py
     "tqdm",
     "platformdirs",
+    "narwhals",  # tables of polars, Arrow and others; asks for nothing else
     "pydantic",
     "pydantic-core",  # pydantic
     "annotated-types",  # pydantic
