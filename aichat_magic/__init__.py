@@ -1,7 +1,8 @@
 """The LLM cell for people who work with data.
 
 In a notebook: ``%load_ext aichat_magic``, then a ``%%aichat`` cell is a prompt. In Python: `ask`, `stream`, `batch`,
-`Conversation`. On a column: ``df["prompt"].aichat.complete()``. Vectors: `embed`, `similarity`, `nearest`, `dedupe`.
+`Conversation`. On a column: ``df["prompt"].aichat.complete()``. On a table of any library: `complete`, `run`,
+`extract`, `estimate`, `preview`. Vectors: `embed`, `similarity`, `nearest`, `dedupe`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .frames.pandas_hook import after_pandas
+from .frames.import_hook import after_import
 
 if TYPE_CHECKING:
     from .batching.api import batch, batch_async, batch_iter_async
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .core.messages import Chunk, Message, Reply
     from .core.options import Options
     from .core.usage import Usage
+    from .frames.api import complete, estimate, extract, preview, run
     from .frames.embed import dedupe, embed, nearest, similarity
     from .providers.base import AsyncProvider
 
@@ -68,6 +70,11 @@ _HOMES = {
     "batch": "batching.api",
     "batch_async": "batching.api",
     "batch_iter_async": "batching.api",
+    "complete": "frames.api",
+    "estimate": "frames.api",
+    "extract": "frames.api",
+    "preview": "frames.api",
+    "run": "frames.api",
     "dedupe": "frames.embed",
     "embed": "frames.embed",
     "nearest": "frames.embed",
@@ -104,9 +111,14 @@ __all__ = [  # sorted as the table above, by which a test checks it
     "batch",
     "batch_async",
     "batch_iter_async",
+    "complete",
     "dedupe",
     "embed",
+    "estimate",
+    "extract",
     "nearest",
+    "preview",
+    "run",
     "similarity",
     "stream",
     "stream_async",
@@ -141,12 +153,19 @@ def unload_ipython_extension(shell: Any) -> None:
     unload(shell)
 
 
-def _register_accessors() -> None:
-    """Register the pandas accessors; called once pandas has been imported."""
-    from .frames import pandas as accessor
+def _extend_pandas() -> None:
+    """Register the accessors of pandas; called once it has been imported."""
+    from .frames.registration import register_pandas
 
-    if hasattr(accessor, "register"):  # otherwise its own import has not finished, and its last line registers them
-        accessor.register()
+    register_pandas()
 
 
-after_pandas(_register_accessors)
+def _extend_polars() -> None:
+    """Register the accessors of polars; called once it has been imported."""
+    from .frames.registration import register_polars
+
+    register_polars()
+
+
+after_import("pandas", _extend_pandas)
+after_import("polars", _extend_polars)

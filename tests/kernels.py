@@ -51,7 +51,7 @@ __import__("gc").collect() and 0 or sum(
 PATIENT = """
 from aichat_magic.batching import runner as batches
 from aichat_magic.core import sync as bridge
-bridge.run.__kwdefaults__["grace_s"] = bridge.iterate.__kwdefaults__["grace_s"] = batches._DRAIN_S = 3600.0
+bridge.run_sync.__kwdefaults__["grace_s"] = bridge.iterate.__kwdefaults__["grace_s"] = batches._DRAIN_S = 3600.0
 del batches, bridge
 """
 

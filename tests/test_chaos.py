@@ -21,7 +21,7 @@ from aichat_magic.batching.runner import BatchRunner
 from aichat_magic.core.errors import AichatError, ConnectionFailedError, DeadlineError, UnexpectedError
 from aichat_magic.core.messages import Message, Reply
 from aichat_magic.core.options import CallOptions
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.http.client import HttpClient
 from aichat_magic.store.conversations import MemoryConversations, SqliteConversations
 from aichat_magic.store.memory import MemoryStore

@@ -41,7 +41,7 @@ from users import WAYS, Clock, User
 from aichat_magic.core import errors
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.secrets import Secret
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.http.client import Auth, Cookie, HttpClient, HttpRequest
 from aichat_magic.magic.live import StreamedView, UpdatedView
 from aichat_magic.magic.session import Session

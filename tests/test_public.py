@@ -39,6 +39,11 @@ PUBLIC = [
     "batch",
     "batch_async",
     "batch_iter_async",
+    "complete",
+    "estimate",
+    "extract",
+    "preview",
+    "run",
     "dedupe",
     "embed",
     "nearest",
@@ -81,11 +86,11 @@ shell = InteractiveShell.instance()
 loaded = set(sys.modules)
 shell.run_line_magic("load_ext", "aichat_magic")
 heavy = {"pandas", "httpx", "httptools", "numpy", "pydantic", "markdown_it", "nest_asyncio", "xllamacpp", "tqdm",
-         "jsonschema"}
+         "jsonschema", "polars", "narwhals", "pyarrow"}
 heavy &= set(sys.modules) - loaded
 assert not heavy, heavy
 ours = {name for name in sys.modules if name.startswith("aichat_magic.")} - {
-    "aichat_magic.frames", "aichat_magic.frames.pandas_hook", "aichat_magic.magic", "aichat_magic.magic.extension"
+    "aichat_magic.frames", "aichat_magic.frames.import_hook", "aichat_magic.magic", "aichat_magic.magic.extension"
 }
 assert not ours, f"nothing needs these before the first cell: {ours}"
 after = set()

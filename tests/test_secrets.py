@@ -51,7 +51,7 @@ from aichat_magic.core.errors import AichatError, MissingKeyError, UnknownNameEr
 from aichat_magic.core.messages import ChatRequest, Message, Reply
 from aichat_magic.core.secrets import Environment, Secret
 from aichat_magic.core.settings import Settings, load_settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.http.client import Auth, HttpClient, HttpRequest
 from aichat_magic.providers.aichat import Aichat, create_completion, set_cookies
 from aichat_magic.providers.openai import OpenAI

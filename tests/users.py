@@ -16,7 +16,7 @@ from aichat_magic.core.errors import AichatError
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.options import CallOptions
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.http.client import HttpClient
 from aichat_magic.magic.session import Session
 from aichat_magic.store.base import ReplyStore

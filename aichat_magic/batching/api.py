@@ -15,7 +15,7 @@ from ..chat.remarks import warn_of
 from ..core.errors import AichatError, BatchStoppedError, ChatInterrupt, PromptError
 from ..core.messages import Reply
 from ..core.options import CallOptions
-from ..core.sync import run
+from ..core.sync import run_sync
 from ..text.characters import replaced_line
 from ..text.numbers import counted
 from .keywords import BatchKeywords
@@ -46,7 +46,7 @@ def batch(
         BatchStoppedError: An error stopped the run that would meet the other rows, too; the finished rows are kept.
         ChatInterrupt: The user interrupted; the finished rows are kept.
     """
-    return run(batch_async(prompts, chat=chat, **options))
+    return run_sync(batch_async(prompts, chat=chat, **options))
 
 
 async def batch_async(

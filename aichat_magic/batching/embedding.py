@@ -27,7 +27,7 @@ from ..core.errors import (
 )
 from ..core.messages import Message
 from ..core.options import CallOptions
-from ..core.sync import run
+from ..core.sync import run_sync
 from ..core.usage import Usage
 from ..store.vectors import VectorKeys
 from ..text.characters import is_blank
@@ -354,7 +354,7 @@ def embed_rows(
     keep(result)
     interrupt: ChatInterrupt | None = None
     try:
-        run(result.run())
+        run_sync(result.run())
     except ChatInterrupt as error:
         interrupt = error
     if interrupt is not None:

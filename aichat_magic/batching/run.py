@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ from ..chat.chat import Chat
 from ..core.errors import AichatError, BadInputError, BatchStoppedError, ChatInterrupt
 from ..core.messages import Reply
 from ..core.options import CallOptions
-from ..core.sync import run
+from ..core.sync import run_sync
 from ..core.usage import Usage
 from ..text.characters import fit, replaced_line, shown_text, terminal_text
 from ..text.svg import histogram, image, line, quantile
 from ..text.widgets import Note, Table
 from ..text.wrap import wrapped
 from .budget import Budget
+from .columns import TypedColumn
 from .options import BatchOptions, Row
 from .progress import Progress
 from .progress_bar import progress_bar
@@ -43,7 +44,13 @@ class BatchRun:
     """
 
     def __init__(
-        self, runner: BatchRunner, again: Callable[[], BatchRun], index: Any = None, *, introduction: str = ""
+        self,
+        runner: BatchRunner,
+        again: Callable[[], BatchRun],
+        index: Any = None,
+        *,
+        introduction: str = "",
+        make_frame: Callable[[Mapping[str, TypedColumn]], Any] | None = None,
     ) -> None:
         """Create the result of a run.
 
@@ -52,7 +59,9 @@ class BatchRun:
             again: Runs the same rows again, without those that are done.
             index: Labels of the rows for `frame`; default: their positions.
             introduction: What to know of the model.
+            make_frame: Makes the frame of `frame` from its columns; default: one of pandas.
         """
+        self._make_frame = make_frame
         self.introduction = introduction
         self._runner = runner
         self._run_again = again
@@ -134,25 +143,36 @@ class BatchRun:
                 "The rows of the table have changed since the run began. The replies are in run.frame(); "
                 "the run is df.aichat.last_run."
             )
-        values: list[Any] = list(self.texts())
-        dtype = "string"
-        if self.stopped_by is not None or self.pending:
-            if column in frame.columns:
-                outcomes = zip(self.outcomes(), values, frame[column].tolist(), strict=True)
-                values = [old if outcome is None else new for outcome, new, old in outcomes]
-                # Other values, such as numbers, keep their type.
-                if not all(isinstance(value, str) or pd.isna(value) is True for value in values):
-                    dtype = "object"
-        frame[column] = pd.Series(values, index=frame.index, dtype=dtype)
-        errors, name = self.errors, f"{column}_error"
-        if errors:
-            texts = [fit(str(errors[row])) if row in errors else None for row in range(len(frame))]
-            frame[name] = pd.Series(texts, index=frame.index, dtype="string")
+        old = frame[column].tolist() if column in frame.columns else None
+        values, errors = self.values_over(old)
+        # Other values, such as numbers, keep their type.
+        is_text = all(value is None or isinstance(value, str) or pd.isna(value) is True for value in values)
+        frame[column] = pd.Series(values, index=frame.index, dtype="string" if is_text else "object")
+        name = f"{column}_error"
+        if errors is not None:
+            frame[name] = pd.Series(errors, index=frame.index, dtype="string")
             # pandas would take a plain attribute for a column.
             object.__setattr__(frame, _ERROR_COLUMNS, _error_columns(frame) | {name})
         elif name in frame.columns:
             del frame[name]
             object.__setattr__(frame, _ERROR_COLUMNS, _error_columns(frame) - {name})
+
+    def values_over(self, old: Sequence[Any] | None) -> tuple[list[Any], list[str | None] | None]:
+        """Return the values of a column after this run, and those of its error column.
+
+        Args:
+            old: The values of the column before; None if it is new. Rows that a stopped run has not reached keep them.
+
+        Returns:
+            The values; the text of each row's error, or None if no row has failed.
+        """
+        values: list[Any] = list(self.texts())
+        if old is not None and (self.stopped_by is not None or self.pending):
+            outcomes = zip(self.outcomes(), values, old, strict=True)
+            values = [before if outcome is None else new for outcome, new, before in outcomes]
+        errors = self.errors
+        texts = [fit(str(errors[row])) if row in errors else None for row in range(len(self))]
+        return values, texts if errors else None
 
     def tally(self) -> list[tuple[str, Usage, int]]:
         """Return model, usage and number of the replies that this run has paid for."""
@@ -185,9 +205,10 @@ class BatchRun:
         most = self._runner.max_tokens
         limit = "the provider's limit of tokens" if most is None else f"max_tokens={most}"
         names = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", ..." if len(rows) > _ROWS_NAMED else "")
+        again = "these rows (run.cut)" if self._index is None else "df.iloc[run.cut]"
         return [
             f"{len(rows):,} of {len(self):,} replies {'was' if len(rows) == 1 else 'were'} cut at {limit}: row"
-            f"{'' if len(rows) == 1 else 's'} {names}. For whole ones, run df.iloc[run.cut] again with a larger "
+            f"{'' if len(rows) == 1 else 's'} {names}. For whole ones, run {again} again with a larger "
             f"max_tokens (run: ....aichat.last_run)."
         ]
 
@@ -209,42 +230,47 @@ class BatchRun:
         """Run again. Rows with a reply keep it; failed and pending ones are sent."""
         return self._run_again()
 
-    def frame(self, *, thinking: bool = False) -> pd.DataFrame:
-        """Return a DataFrame with reply, error, model, finish_reason, tokens, cost and seconds of each row.
+    def frame(self, *, thinking: bool = False) -> Any:
+        """Return a frame with reply, error, model, finish_reason, tokens, cost and seconds of each row.
 
         `model_version` is the model's name as the server resolved it; `reasoning_tokens` are a part of `output_tokens`,
-        `cached_tokens` and `cache_write_tokens` of `input_tokens`.
+        `cached_tokens` and `cache_write_tokens` of `input_tokens`. The frame is one of pandas, or of the library of the
+        frame that the run was over.
 
         Args:
             thinking: Whether there is a column with the models' thinking, also for replies from the store.
         """
-        import pandas as pd
+        columns = self.columns(thinking=thinking)
+        return pandas_frame(columns, self._index) if self._make_frame is None else self._make_frame(columns)
 
+    def columns(self, *, thinking: bool = False) -> dict[str, TypedColumn]:
+        """Return the columns of `frame`.
+
+        Args:
+            thinking: Whether one has the models' thinking.
+        """
         outcomes = list(self.outcomes())
         replies = [outcome if isinstance(outcome, Reply) else None for outcome in outcomes]
         errors = [fit(str(outcome)) if isinstance(outcome, AichatError) else None for outcome in outcomes]
 
-        def column(dtype: str, pick: Callable[[Reply], Any]) -> Any:
-            return pd.array([None if reply is None else pick(reply) for reply in replies], dtype=dtype)
+        def column(dtype: str, pick: Callable[[Reply], Any]) -> TypedColumn:
+            return TypedColumn([None if reply is None else pick(reply) for reply in replies], dtype)
 
-        return pd.DataFrame(
-            {
-                "reply": column("string", lambda reply: reply.text),
-                **({"thinking": column("string", lambda reply: fit(reply.thinking) or None)} if thinking else {}),
-                "error": pd.array(errors, dtype="string"),
-                "model": column("string", lambda reply: reply.model),
-                "model_version": column("string", lambda reply: reply.model_version or None),
-                "finish_reason": column("string", lambda reply: reply.finish_reason),
-                "input_tokens": column("Int64", lambda reply: reply.usage.input_tokens),
-                "output_tokens": column("Int64", lambda reply: reply.usage.output_tokens),
-                "reasoning_tokens": column("Int64", lambda reply: reply.usage.reasoning_tokens),
-                "cached_tokens": column("Int64", lambda reply: reply.usage.cached_tokens),
-                "cache_write_tokens": column("Int64", lambda reply: reply.usage.cache_write_tokens),
-                "cost_usd": column("Float64", lambda reply: reply.usage.cost_usd),
-                "elapsed_s": column("Float64", lambda reply: reply.elapsed_s),
-            },
-            index=self._index,
-        )
+        return {
+            "reply": column("string", lambda reply: reply.text),
+            **({"thinking": column("string", lambda reply: fit(reply.thinking) or None)} if thinking else {}),
+            "error": TypedColumn(errors, "string"),
+            "model": column("string", lambda reply: reply.model),
+            "model_version": column("string", lambda reply: reply.model_version or None),
+            "finish_reason": column("string", lambda reply: reply.finish_reason),
+            "input_tokens": column("Int64", lambda reply: reply.usage.input_tokens),
+            "output_tokens": column("Int64", lambda reply: reply.usage.output_tokens),
+            "reasoning_tokens": column("Int64", lambda reply: reply.usage.reasoning_tokens),
+            "cached_tokens": column("Int64", lambda reply: reply.usage.cached_tokens),
+            "cache_write_tokens": column("Int64", lambda reply: reply.usage.cache_write_tokens),
+            "cost_usd": column("Float64", lambda reply: reply.usage.cost_usd),
+            "elapsed_s": column("Float64", lambda reply: reply.elapsed_s),
+        }
 
     def to_parquet(self, path: Any, *, thinking: bool = False, **options: Any) -> None:
         """Write `frame` to a Parquet file.
@@ -257,7 +283,7 @@ class BatchRun:
         Raises:
             ImportError: pandas finds no Parquet engine; the message says which one to install.
         """
-        self.frame(thinking=thinking).to_parquet(path, **options)
+        pandas_frame(self.columns(thinking=thinking), self._index).to_parquet(path, **options)
 
     def summary(self) -> str:
         """Return one line: rows, rate, tokens, cost, hits, errors."""
@@ -323,18 +349,49 @@ def check_columns(frame: pd.DataFrame, column: str) -> None:
     Raises:
         BadInputError: Several columns have this name, or the error column belongs to the user.
     """
+    check_names(list(frame.columns), column, _error_columns(frame))
+
+
+def check_names(names: list[Any], column: str, ours: frozenset[str]) -> None:
+    """Check, before anything is sent, that a run may write a column and its error column.
+
+    Args:
+        names: Names of the columns of a frame.
+        column: Name of the column for the replies.
+        ours: Error columns of the frame that a run has written.
+
+    Raises:
+        BadInputError: Several columns have this name, or the error column belongs to the user.
+    """
     name = f"{column}_error"
-    names = list(frame.columns)
     if fit(column) != column:
         raise BadInputError(f"{column!r} cannot be the name of a column: it contains NUL or half of a surrogate pair.")
     for each in (column, name):
         if (count := names.count(each)) > 1:
             raise BadInputError(f"There are {count} columns called {each!r}. Rename one first.")
-    if name in names and name not in _error_columns(frame):
+    if name in names and name not in ours:
         raise BadInputError(
             f"The errors of the run go to the column {name!r}, but there is one already that no run has written. "
             f"Rename or remove it first."
         )
+
+
+def pandas_frame(columns: Mapping[str, TypedColumn], index: Any = None) -> pd.DataFrame:
+    """Return columns as a frame of pandas.
+
+    Args:
+        columns: The columns by name.
+        index: Labels of the rows; None: their positions.
+    """
+    import pandas as pd
+
+    made: dict[str, Any] = {}
+    for name, column in columns.items():
+        dtype: Any = column.dtype
+        if dtype == "category":
+            dtype = pd.CategoricalDtype(list(column.categories))
+        made[name] = pd.Series(column.values, index=index, dtype=dtype)
+    return pd.DataFrame(made, index=index)
 
 
 def _error_columns(frame: pd.DataFrame) -> frozenset[str]:
@@ -351,6 +408,7 @@ def run_rows(
     given: CallOptions,
     options: BatchOptions,
     index: Any = None,
+    make_frame: Callable[[Mapping[str, TypedColumn]], Any] | None = None,
     keep: Callable[[BatchRun], None] = lambda run: None,
     known: Callable[[bytes], Reply | None] | None = None,
     budget: Budget | None = None,
@@ -364,6 +422,7 @@ def run_rows(
         given: Model, options and so on of each call.
         options: Options of the run.
         index: Labels of the rows.
+        make_frame: Makes the frame of `BatchRun.frame`; default: one of pandas.
         keep: Called with the run before it begins, so that an interrupt loses nothing.
         known: Returns the reply of an earlier run over the same rows by key; such requests are not sent again.
         budget: The budget of another run, to continue it; None: a new one, as for `BatchRun.retry`.
@@ -384,6 +443,7 @@ def run_rows(
             given=given,
             options=options,
             index=index,
+            make_frame=make_frame,
             keep=keep,
             known=runner.reply,
         )
@@ -392,11 +452,11 @@ def run_rows(
     show = progress_bar(options.progress, n_rows)
     runner = BatchRunner(chat, plan, make_rows(), n_rows=n_rows, on_progress=show, known=known)
     introduction = chat.introductions.line(plan.call, is_relied_on=True) if n_rows else ""
-    result = BatchRun(runner, again, index, introduction=introduction)
+    result = BatchRun(runner, again, index, introduction=introduction, make_frame=make_frame)
     keep(result)
     interrupt: ChatInterrupt | None = None
     try:
-        run(runner.run())
+        run_sync(runner.run())
     except ChatInterrupt as error:
         interrupt = error
     if interrupt is not None:

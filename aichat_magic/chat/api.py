@@ -10,7 +10,7 @@ from ..core.errors import PromptError
 from ..core.messages import Message, PartialReply, Reply, messages_from
 from ..core.options import CallOptions
 from ..core.settings import Settings
-from ..core.sync import iterate, run
+from ..core.sync import iterate, run_sync
 from .chat import Call, Chat, shared_chat
 from .keywords import CallKeywords, document_keywords
 from .remarks import warn_of
@@ -62,7 +62,7 @@ def ask(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywo
         >>> str(ask("Hello", model="echo/echo"))
         'Hello'
     """
-    return run(ask_async(prompt, chat=chat, **options))
+    return run_sync(ask_async(prompt, chat=chat, **options))
 
 
 async def ask_async(prompt: Prompt, *, chat: Chat | None = None, **options: Unpack[CallKeywords]) -> Reply:

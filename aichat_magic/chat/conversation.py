@@ -15,7 +15,7 @@ from ..core.messages import Image, Message, PartialReply, Reply, estimate_tokens
 from ..core.options import CallOptions, Options
 from ..core.settings import Settings
 from ..core.sharing import Remade
-from ..core.sync import iterate, run
+from ..core.sync import iterate, run_sync
 from .chat import Call, Chat, shared_chat
 from .keywords import CallKeywords, document_keywords
 from .remarks import warn_of
@@ -226,7 +226,7 @@ class Conversation:
         Raises:
             AichatError: The call failed; no turn was kept.
         """
-        return run(self.ask_async(prompt, **options))
+        return run_sync(self.ask_async(prompt, **options))
 
     async def ask_async(self, prompt: str, **options: Unpack[CallKeywords]) -> Reply:
         """Do the same as `ask` in asynchronous code."""

@@ -33,7 +33,7 @@ _SWEEP_S = 0.3
 _CLOSE_S = 0.5
 
 
-def run(coroutine: Coroutine[Any, Any, T], *, grace_s: float = 2.0) -> T:
+def run_sync(coroutine: Coroutine[Any, Any, T], *, grace_s: float = 2.0) -> T:
     """Run a coroutine to its end, whether or not a loop is running in this thread.
 
     The first SIGINT cancels the coroutine, the second one interrupts even code that blocks. The coroutine sees the
@@ -69,7 +69,7 @@ def iterate(source: AsyncGenerator[T, None], *, grace_s: float = 2.0) -> Iterato
 
     Args:
         source: The async generator.
-        grace_s: As in `run`.
+        grace_s: As in `run_sync`.
 
     Yields:
         The values of `source`, in order.

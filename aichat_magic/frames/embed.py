@@ -2,130 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from ..batching.embedding import EmbeddingRun, embed_rows
-from ..batching.keywords import BatchKeywords
-from ..batching.options import BatchOptions, Row
-from ..chat.chat import shared_chat
-from ..chat.keywords import CallKeywords, document_keywords
-from ..core.errors import BadInputError, OptionError, UnknownNameError
-from ..core.options import CallOptions
+from ..core.errors import BadInputError, OptionError
 from ..text.words import did_you_mean, shorten
 from ..values.vectors import cosines, first_of_group, matrix_of, nearest_rows
+from .accessors import FrameAccessor, accessor_of
+from .embedding import EmbedKeywords, embedding_run, with_embed_keywords
+from .recognition import is_frame
 
-if TYPE_CHECKING:  # pandas is imported inside functions: it calls for `frames.pandas`, which imports this module
+if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from ..batching.progress import Progress
-
 _SINGLES = (str, bytes)
-_SHOWN_ROWS = 10
-
-
-class EmbedKeywords(TypedDict, total=False):
-    """The keywords of embeddings. Those of the run are described in `BatchKeywords`.
-
-    Keys:
-        model: ``provider/model``, such as ``"openai/text-embedding-3-small"``; default: ``"local/wordllama"``, which
-            runs in this process (extra `embed`).
-        dimensions: Length of each vector, for models that have several; default: the model's own.
-        base_url: Address of another server that speaks the OpenAI dialect.
-        options: The vendor's own options, a dict such as ``{"input_type": "query"}``, merged into the request last.
-        timeout: Longest time of one request, in seconds.
-        proxy: Proxy URL: http, https, socks5 or socks5h.
-    """
-
-    model: str | None
-    dimensions: int | None
-    base_url: str | None
-    options: Mapping[str, Any] | None
-    timeout: float | None
-    proxy: str | None
-    concurrency: Any
-    requests_per_minute: float | None
-    tokens_per_minute: float | None
-    max_cost_usd: float | None
-    max_total_tokens: int | None
-    fresh: bool
-    store: bool
-    progress: bool | Callable[[Progress], None]
-    max_retries: int | None
-    outage_patience_s: float
-    limit_patience_s: float
-
-
-with_embed_keywords = document_keywords(EmbedKeywords, BatchKeywords)
-
-
-def embedding_run(
-    rows: Iterable[Row], keywords: Mapping[str, Any], keep: Callable[[EmbeddingRun], None] = lambda run: None
-) -> EmbeddingRun:
-    """Embed rows with the keywords of the user, and warn of rows that failed and of what the model did otherwise.
-
-    Args:
-        rows: The rows.
-        keywords: `EmbedKeywords`.
-        keep: Called with the run before it begins.
-
-    Raises:
-        BadInputError: An argument cannot be used; nothing was sent.
-        BatchStoppedError: The run was stopped, or no row could be embedded.
-        ChatInterrupt: The user interrupted; the finished rows are kept.
-    """
-    options, rest = BatchOptions.from_keywords(keywords)
-    for name in rest:
-        if name not in (*EmbedKeywords.__annotations__, *CallKeywords.__annotations__):
-            raise UnknownNameError(f"There is no option {name!r}.{did_you_mean(name, EmbedKeywords.__annotations__)}")
-    dimensions = rest.pop("dimensions", None)
-    result = embed_rows(
-        shared_chat(),
-        rows,
-        given=CallOptions.from_keywords(rest),
-        options=options,
-        dimensions=dimensions,
-        keep=keep,
-    )
-    if (stopped := result.stop_error()) is not None:
-        raise stopped
-    if errors := result.errors:
-        warnings.warn(
-            f"{len(errors):,} of {len(result):,} rows failed and are missing: {_positions(errors)}. The first error: "
-            f"{next(iter(errors.values()))} For all of them, keep the column or table in a variable and look at its "
-            f"`.aichat.last_run.errors`.",
-            UserWarning,
-            stacklevel=4,
-        )
-    for remark in result.remarks():
-        warnings.warn(remark, UserWarning, stacklevel=4)
-    return result
-
-
-def vector_column(result: EmbeddingRun, *, index: pd.Index, name: Any = None, is_arrow: bool = False) -> pd.Series:
-    """Return the vectors of a run as a column.
-
-    Args:
-        result: The run.
-        index: Labels of the rows.
-        name: Name of the column.
-        is_arrow: Whether the texts were an Arrow column: the vectors then are Arrow lists of a fixed size. Otherwise
-            they are NumPy arrays in a column of objects, which `np.stack` makes a matrix of.
-    """
-    import pandas as pd
-
-    vectors = result.vectors
-    length = next((len(vector) for vector in vectors if vector is not None), 0)
-    if not is_arrow or not length:
-        return pd.Series(vectors, index=index, name=name, dtype="object")
-    import pyarrow as pa
-
-    content = pa.array(vectors, type=pa.list_(pa.float32(), length))
-    return pd.Series(pd.arrays.ArrowExtensionArray(content), index=index, name=name)
 
 
 @with_embed_keywords
@@ -150,8 +43,11 @@ def embed(data: Any, template: str | None = None, **options: Unpack[EmbedKeyword
         BatchStoppedError: The run was stopped, or no row could be embedded; the finished rows are kept.
         ChatInterrupt: The user interrupted; the finished rows are kept.
     """
-    if hasattr(data, "aichat"):
-        return data.aichat.embed(*([] if template is None else [template]), **options)
+    if hasattr(data, "aichat") or is_frame(data) or hasattr(data, "__arrow_c_stream__"):
+        accessor: Any = accessor_of(data)
+        if template is None and isinstance(accessor, FrameAccessor):
+            raise BadInputError('A table needs a column template, a text with columns in braces: embed(df, "{body}").')
+        return accessor.embed(*([] if template is None else [template]), **options)
     if template is not None:
         raise BadInputError("A column template needs a table. Leave it out for a list of texts.")
     if isinstance(data, str):
@@ -258,12 +154,6 @@ def _embed_all(values: list[Any], keywords: Mapping[str, Any]) -> list[Any]:
     if len(rows) == 1:  # a query needs no bar
         keywords = {"progress": False, **keywords}
     return list(embedding_run(rows, keywords).vectors)
-
-
-def _positions(rows: Collection[int]) -> str:
-    """Return the first positions of rows in words."""
-    first = ", ".join(str(row) for row in list(rows)[:_SHOWN_ROWS])
-    return f"row{'s' if len(rows) > 1 else ''} {first}{' and others' if len(rows) > _SHOWN_ROWS else ''}"
 
 
 def _not_text(value: Any) -> BadInputError:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import pandas as pd
-
 from ..batching.budget import Budget
+from ..batching.columns import TypedColumn
 from ..batching.options import BatchOptions, Row
 from ..batching.run import BatchRun, run_rows
 from ..chat.chat import Chat
@@ -21,6 +19,8 @@ from ..core.messages import Message, Reply
 from ..core.options import CallOptions
 from ..schema.schema import Schema, SchemaError, repair_prompt
 from ..text.characters import fit, replaced_line
+from .remarks import warn
+from .table import DataTable
 
 # Additional columns, if rows failed.
 _ERROR_COLUMN = "extract_error"
@@ -72,14 +72,14 @@ class Extraction:
         self,
         make_rows: Callable[[], Iterable[Row]],
         *,
-        index: pd.Index,
+        table: DataTable,
         keep: Callable[[BatchRun], None],
-    ) -> pd.DataFrame:
+    ) -> Any:
         """Run, validate, ask again where needed, and make the columns.
 
         Args:
             make_rows: Returns the rows; called up to three times.
-            index: Labels of the rows.
+            table: The table of the rows.
             keep: Called with the first run, that of all rows, before it begins.
 
         Returns:
@@ -87,10 +87,12 @@ class Extraction:
             ``extract_raw`` what the model wrote.
 
         Raises:
+            BadInputError: The fields cannot be columns beside the rows; nothing was sent.
             BatchStoppedError: The run was stopped, or no row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        first = self._run(lambda: self._prompted_rows(make_rows()), index, keep)
+        table.check_results([*(field.name for field in self._schema.fields), _ERROR_COLUMN, _RAW_COLUMN])
+        first = self._run(lambda: self._prompted_rows(make_rows()), table, keep)
         if first.introduction:
             self._chat.say(first.introduction)
         if first.stopped_by is not None and (stopped := first.stop_error()) is not None:
@@ -105,20 +107,20 @@ class Extraction:
         if wrong and first.budget.allows():
             texts = {row: text for row, text in enumerate(first.texts()) if row in wrong}
             # Even if it is stopped, its valid answers count; the other rows keep their first error.
-            repaired = self._run(lambda: self._repair_rows(make_rows(), texts, wrong), index, _ignore_run, first.budget)
+            repaired = self._run(lambda: self._repair_rows(make_rows(), texts, wrong), table, _ignore_run, first.budget)
             for row, outcome in enumerate(repaired.outcomes()):
                 if row in wrong and isinstance(outcome, Reply):
                     answers[row] = self._validated(outcome)
             replaced += self._replaced(repaired)
             otherwise |= dict.fromkeys(repaired.sent_otherwise)
         for line in (*otherwise, *replaced_line(replaced)):
-            warnings.warn(line, UserWarning, stacklevel=4)
-        return self._columns(answers, index)
+            warn(line)
+        return table.with_frame(self._columns(answers))
 
     def _run(
         self,
         make_rows: Callable[[], Iterable[Row]],
-        index: pd.Index,
+        table: DataTable,
         keep: Callable[[BatchRun], None],
         budget: Budget | None = None,
     ) -> BatchRun:
@@ -126,10 +128,11 @@ class Extraction:
         return run_rows(
             self._chat,
             make_rows,
-            n_rows=len(index),
+            n_rows=len(table),
             given=self._given,
             options=self._options,
-            index=index,
+            index=table.index,
+            make_frame=table.make_frame,
             keep=keep,
             budget=budget,
         )
@@ -171,24 +174,23 @@ class Extraction:
         texts = {text for text in run.texts() if text is not None and "\\u" in text}
         return run.replaced + sum(without_unfit(text) != text for text in texts)
 
-    def _columns(self, answers: list[tuple[Any, Exception | None]], index: pd.Index) -> pd.DataFrame:
+    def _columns(self, answers: list[tuple[Any, Exception | None]]) -> dict[str, TypedColumn]:
         """Return the columns of the schema, and those for errors if there are any."""
         rows = [row if isinstance(row, dict) else {} for row, _ in answers]
-        columns: dict[str, Any] = {}
+        columns: dict[str, TypedColumn] = {}
         for field in self._schema.fields:
             values = [row.get(field.name) for row in rows]
-            dtype: Any = field.dtype
-            if dtype == "category":
+            categories: tuple[Any, ...] = ()
+            if field.dtype == "category":
                 # A validator may convert an allowed value to another one, which is valid and must not become missing.
                 made = [value for value in values if value is not None]
-                dtype = pd.CategoricalDtype(list(dict.fromkeys([*field.categories, *made])))
-            columns[field.name] = pd.Series(values, index=index, dtype=dtype)
+                categories = tuple(dict.fromkeys([*field.categories, *made]))
+            columns[field.name] = TypedColumn(values, field.dtype, categories)
         if any(error is not None for _, error in answers):
             errors = [None if error is None else fit(str(error)) for _, error in answers]
-            raw = [row if isinstance(row, str) else None for row, _ in answers]
-            columns[_ERROR_COLUMN] = pd.Series(errors, index=index, dtype="string")
-            columns[_RAW_COLUMN] = pd.Series(raw, index=index, dtype="string")
-        return pd.DataFrame(columns, index=index)
+            columns[_ERROR_COLUMN] = TypedColumn(errors, "string")
+            columns[_RAW_COLUMN] = TypedColumn([row if isinstance(row, str) else None for row, _ in answers], "string")
+        return columns
 
 
 def _ignore_run(run: BatchRun) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import PromptError
-from ..text.words import nearest, shorten
+from ..text.words import nearest, nearest_name, shorten
 
-# The name of a column is one word or several, in one pair of braces. All other braces (dicts, format specifications,
-# LaTeX, doubled ones) are text.
-_COLUMN = re.compile(r"(?<!\{)\{(\w[\w ]*)\}(?!\})")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+# What reads as a name: words, hyphenated ones, and paths such as `user.name` and `row["title"]`. Numbers are common in
+# LaTeX and in formats, and single letters with a hyphen are mathematics.
+_WORD = r"[^\W\d]\w*"
+_NAME = re.compile(rf"{_WORD}(?: +\w+)*|[^\W\d]\w+(?:-\w+)+|{_WORD}(?:\.\w+|\[[^\[\]]*\])+")
+# A conversion or a format of Python after a name: `!r`, `:.2f`, `:%Y-%m`, `=`.
+_FORMAT = re.compile(r"\s*(?:!\w|(?:!\w)?:(?:[^\s\w]?[<>=^])?[-+]?#?[\d,_]*(?:\.\d+)?(?:[a-zA-Z%]|%\S*)?|=)\s*")
+_CHARS_NAMED = 200
+_MAX_NAME_CHARS = 100
+# How alike two names are of which one is a slip of the other: `price($)` and `price ($)`, not `label: x` and `label`.
+_LIKENESS = 0.8
+_TO_KEEP = "In doubled braces it stays text; raw=True fills nothing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,47 +32,48 @@ class ColumnTemplate:
 
     Attributes:
         parts: The texts between the columns, one more than there are columns.
-        columns: The names of the columns, in the order of the text.
+        columns: The positions of the columns in the frame, in the order of the text.
     """
 
     parts: tuple[str, ...]
-    columns: tuple[str, ...]
+    columns: tuple[int, ...]
 
     @classmethod
-    def parse(cls, text: str, columns: Iterable[str]) -> ColumnTemplate:
+    def parse(cls, text: str, columns: Iterable[Hashable], *, is_raw: bool = False) -> ColumnTemplate:
         """Parse a column template.
+
+        A brace is filled where it names a column, whatever the column is called: as the frame shows the name, with
+        white space around it or not; a tuple also as its parts joined by dots. JSON, quoted text, numbers, formulas and
+        doubled braces are text.
 
         Args:
             text: The template, such as ``"Classify: {title} {body text}"``.
             columns: Names of the frame's columns.
+            is_raw: Whether all braces are text; the prompt of every row is then the same.
 
         Raises:
-            PromptError: It is empty, contains no column, or names one that the frame lacks or has more than once.
+            PromptError: It is empty or contains no column, a brace names a column that the frame has more than once,
+                or it nearly names one, or contains something else that reads as a name.
         """
         if not isinstance(text, str) or not text.strip():
             raise PromptError('The column template is empty. Write a prompt with columns in braces: "Sum up: {body}".')
-        known = list(columns)
-        parts, names, end = [], [], 0
-        for match in _COLUMN.finditer(text):
-            name = match[1] if match[1] in known else match[1].strip()
-            if name not in known and name[0].isdecimal():
-                continue  # numbers in braces are common in LaTeX and format strings
-            if name not in known:
-                raise PromptError(
-                    f"There is no column {shorten(name, 60)!r}.{nearest(name, known)} "
-                    f"Columns: {shorten(', '.join(known), 200)}."
-                )
-            if known.count(name) > 1:
-                raise PromptError(f"There are {known.count(name)} columns called {name!r}. Rename one of them first.")
-            parts.append(text[end : match.start()])
-            names.append(name)
-            end = match.end()
-        if not names:
+        if is_raw:
+            return cls((text,), ())
+        known = _ColumnNames(columns)
+        parts, positions, end = [], [], 0
+        for start, stop, inner in _in_braces(text, known):
+            position = known.position(inner)
+            if position is None:
+                continue
+            parts.append(text[end:start])
+            positions.append(position)
+            end = stop
+        if not positions:
             raise PromptError(
                 f"The column template names no column, so the prompt of every row would be the same. "
-                f"Columns: {shorten(', '.join(known), 200)}."
+                f"Write columns in single braces, or raw=True if that is meant. {known.listed()}"
             )
-        return cls((*parts, text[end:]), tuple(names))
+        return cls((*parts, text[end:]), tuple(positions))
 
     def fill(self, values: Sequence[str]) -> str:
         """Return the prompt of one row. Braces in values are text."""
@@ -72,14 +83,18 @@ class ColumnTemplate:
         return "".join(pieces)
 
     def rows(
-        self, columns: Sequence[Iterable[Any]], is_missing: Callable[[Any], bool]
+        self, columns: Sequence[Iterable[Any]], is_missing: Callable[[Any], bool], n_rows: int = 0
     ) -> Iterator[str | PromptError | None]:
         """Yield the prompt of each row; None if a value is missing, an error if one cannot be converted to text.
 
         Args:
             columns: The values of each column, in the order of the attribute `columns`.
             is_missing: Tells whether a value is missing.
+            n_rows: Number of rows, for a template without columns.
         """
+        if not columns:
+            for _ in range(n_rows):
+                yield self.parts[0]
         for position, values in enumerate(zip(*columns, strict=True)):
             prompt: str | PromptError | None
             try:
@@ -90,6 +105,96 @@ class ColumnTemplate:
             except Exception as error:
                 prompt = unreadable_row(position, error)
             yield prompt
+
+
+class _ColumnNames:
+    """The names of a frame's columns, as a column template may write them."""
+
+    def __init__(self, columns: Iterable[Hashable]) -> None:
+        self._positions: dict[str, list[int]] = {}
+        aliases: dict[str, list[int]] = {}
+        for position, column in enumerate(columns):
+            self._positions.setdefault(str(column), []).append(position)
+            if isinstance(column, tuple):
+                # A column of a MultiIndex: pandas, too, leaves out empty levels at the end.
+                aliases.setdefault(".".join(str(part) for part in column if part != ""), []).append(position)
+        # An alias never stands for another column's own name.
+        self._positions = {**aliases, **self._positions}
+        self.with_braces = [name for name in self._positions if "{" in name or "}" in name]
+
+    def position(self, inner: str) -> int | None:
+        """Return the position of the column that a brace names; None if the brace is text.
+
+        Args:
+            inner: What stands between the braces.
+
+        Raises:
+            PromptError: The column is there more than once, or the brace seems to be meant for a column.
+        """
+        name = inner if inner in self._positions else inner.strip()
+        if name in self._positions:
+            if (count := len(self._positions[name])) > 1:
+                raise PromptError(f"There are {count} columns called {name!r}. Rename one of them first.")
+            return self._positions[name][0]
+        self._refuse_near(name)
+        return None
+
+    def listed(self) -> str:
+        """Return a sentence with the names of the columns."""
+        return f"Columns: {shorten(', '.join(self._positions), _CHARS_NAMED)}."
+
+    def _refuse_near(self, name: str) -> None:
+        """Refuse a brace that nearly names a column, or that reads as a name.
+
+        Raises:
+            PromptError: It does.
+        """
+        if not name or len(name) > _MAX_NAME_CHARS:
+            return
+        shown = shorten(name, 60)
+        base = _without_format(name)
+        if base != name and (base in self._positions or _NAME.fullmatch(base)):
+            meant = base if base in self._positions else nearest_name(base, self._positions) or base
+            raise PromptError(
+                f"{{{shown}}} is no column, and formats are not applied: columns go in as text. Write {{{meant}}}, and "
+                f"format the column before. {_TO_KEEP}"
+            )
+        if _NAME.fullmatch(name):
+            raise PromptError(
+                f"There is no column {shown!r}.{nearest(name, self._positions)} {self.listed()} {_TO_KEEP}"
+            )
+        if name[0] not in "\"'" and (found := self._alike(name)):
+            raise PromptError(f"There is no column {shown!r}. Did you mean {found!r}? {self.listed()} {_TO_KEEP}")
+
+    def _alike(self, name: str) -> str:
+        """Return the name of a column that differs from `name` in little but its punctuation; empty if none does."""
+        lowered = {known.casefold(): known for known in self._positions}
+        found = difflib.get_close_matches(name.casefold(), list(lowered), n=1, cutoff=_LIKENESS)
+        return lowered[found[0]] if found else ""
+
+
+def _in_braces(text: str, known: _ColumnNames) -> Iterator[tuple[int, int, str]]:
+    """Yield start, end and content of what stands in a single pair of braces."""
+    start = text.find("{")
+    while start >= 0:
+        # Only a column that is called so has braces inside its own.
+        inner = next((name for name in known.with_braces if text.startswith(f"{{{name}}}", start)), None)
+        if inner is None and (match := _BRACES.match(text, start)):
+            inner = match[1]
+        stop = start + 1
+        if inner is not None:
+            stop = start + len(inner) + 2
+            if not (text[start - 1 : start] == "{" and text[stop : stop + 1] == "}"):
+                yield start, stop, inner
+        start = text.find("{", stop)
+
+
+def _without_format(name: str) -> str:
+    """Return what stands before a conversion or a format of Python; the name itself if there is none."""
+    for match in re.finditer(r"[!:=]", name):
+        if _FORMAT.fullmatch(name, match.start()):
+            return name[: match.start()].strip()
+    return name
 
 
 def unreadable_row(position: int, error: Exception) -> PromptError:

@@ -12,7 +12,7 @@ from ..core.answers import cut_note
 from ..core.errors import AichatError, ChatInterrupt, ContextLengthError, EmptyReplyError
 from ..core.json_text import SchemaError
 from ..core.messages import FinishReason, PartialReply, Reply
-from ..core.sync import run
+from ..core.sync import run_sync
 from ..text.reply_view import finish_mark
 from ..text.words import shorten
 from .reply_format import ReplyFormat, reply_in_format
@@ -173,7 +173,7 @@ def ask_all(questions: Sequence[Question]) -> None:
 
     stopped: AichatError | ChatInterrupt | None = None
     try:
-        run(questions[0].ask() if len(questions) == 1 else together())
+        run_sync(questions[0].ask() if len(questions) == 1 else together())
     except (AichatError, ChatInterrupt) as error:
         stopped = error
     for question in questions:

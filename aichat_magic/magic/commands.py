@@ -13,7 +13,7 @@ from ..core.errors import AichatError, BadInputError
 from ..core.messages import Message
 from ..core.options import CallOptions
 from ..core.settings import Settings, config_path, effective_settings, setting_name
-from ..core.sync import run
+from ..core.sync import run_sync
 from ..providers.base import AsyncProvider
 from ..store.base import StoreSummary
 from ..store.conversations import ConversationSummary
@@ -183,7 +183,7 @@ class Commands:
         if provider not in self._chat.registry.names(settings):
             provider, needle = self._provider_of(settings), wanted
         route = self._chat.registry.resolve(f"{provider}/any", settings, allow_not_working=True)
-        found = [model for model in run(route.provider.models()) if needle.lower() in model.lower()]
+        found = [model for model in run_sync(route.provider.models()) if needle.lower() in model.lower()]
         aliases = [(f"{alias} (alias)", target) for alias, target in settings.aliases.items() if wanted in alias]
         self._listed |= {f"{provider}/{model}": None for model in found}
         rows = tuple((f"{provider}/{model}", "") for model in found) + tuple(aliases)

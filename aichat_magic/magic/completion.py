@@ -10,6 +10,7 @@ from typing import Any
 from ..core.errors import AichatError
 from ..core.options import OPTION_TYPES, REASONING_LEVELS, TIERS, UNSET
 from ..core.settings import Settings
+from ..frames.recognition import column_names, is_frame
 from ..providers.registry import Registry
 from .arguments import COMMANDS
 from .flags import cell_parser
@@ -85,7 +86,7 @@ class Completion:
     kind: str = ""
 
 
-def complete(before: str, sources: CompletionSources, *, after: str = "") -> Completion | None:
+def complete_line(before: str, sources: CompletionSources, *, after: str = "") -> Completion | None:
     """Complete the line of a magic.
 
     Args:
@@ -191,13 +192,13 @@ def _named(kind: str, words: list[str], sources: CompletionSources) -> Iterator[
         yield from (name for name, value in variables.items() if not isinstance(value, ModuleType))
         yield from ("err", "cells:") if kind == "included" else ()
     elif kind == "frame":
-        yield from (name for name, value in variables.items() if _is_frame(value))
+        yield from (name for name, value in variables.items() if is_frame(value))
     elif kind == "column":
         flag = next((n for n, word in enumerate(words) if word.startswith("--batch")), len(words))
         name = words[flag].partition("=")[2] or "".join(words[flag + 1 : flag + 2]) if words[flag:] else ""
         frame: Any = variables.get(name)
-        if _is_frame(frame):
-            yield from (column for column in list(frame.columns[:_MAX_COLUMNS]) if isinstance(column, str))
+        if is_frame(frame):
+            yield from (column for column in column_names(frame)[:_MAX_COLUMNS] if isinstance(column, str))
     elif kind == "schema":
         yield from (name for name, value in variables.items() if isinstance(value, (type, dict)))
     elif kind == "callable":
@@ -245,11 +246,4 @@ def _among(before: str, last: Word, names: Iterable[str], kind: str, after: str)
         before[last.start :],
         tuple(dict.fromkeys(quoted(name, last.quote, is_closed=is_closed) for name in found)),
         kind,
-    )
-
-
-def _is_frame(value: Any) -> bool:
-    """Tell whether a value is a DataFrame, without importing pandas or running code of the value."""
-    return any(
-        base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas" for base in type(value).__mro__
     )

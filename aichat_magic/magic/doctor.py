@@ -24,7 +24,7 @@ from ..core.errors import AichatError, BadInputError, MissingKeyError
 from ..core.installation import PACKAGE, install_command
 from ..core.secrets import Secret
 from ..core.settings import Settings, config_path, environment_names
-from ..core.sync import run
+from ..core.sync import run_sync
 from ..core.urls import checked_proxy, is_loopback, proxy_name
 from ..http.adapters import CERTIFICATE_VARIABLES, tls_context
 from ..providers.base import AsyncProvider
@@ -379,7 +379,7 @@ def _servers(chat: Chat, settings: Settings) -> Iterator[Finding]:
         elif _is_this_machine(provider.endpoint.host):
             nearby[name] = provider
     asked = configured | nearby
-    answers = dict(zip(asked, run(_answers(asked.values())), strict=True))
+    answers = dict(zip(asked, run_sync(_answers(asked.values())), strict=True))
     for name, answer in answers.items():
         found = f"{asked[name].endpoint.base_url}: {answer}"
         if isinstance(answer, int):

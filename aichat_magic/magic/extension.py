@@ -204,13 +204,13 @@ class AIChat(Magics):
         if not is_ours or not name.startswith(("%%aichat", "%aichat")):
             return SimpleMatcherResult(completions=[], suppress=False)
         from ..core.errors import AichatError
-        from .completion import complete
+        from .completion import complete_line
 
         found = None
         after = context.line_with_cursor[context.cursor_position :]
         # An invalid setting is reported when a model is asked, not while completing.
         with contextlib.suppress(AichatError):
-            found = complete(context.text_until_cursor, self._completion_sources(), after=after)
+            found = complete_line(context.text_until_cursor, self._completion_sources(), after=after)
         if found is None:
             return SimpleMatcherResult(completions=[], suppress=False)
         return SimpleMatcherResult(

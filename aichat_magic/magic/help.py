@@ -76,8 +76,9 @@ turns they are left out. Each cell says what of the earlier turns is left out. %
 next cell would send.""",
     "reply": "How the reply is checked, shown and kept.",
     "tables": """\
-One prompt for each row of a table. In a cell: %%aichat --batch df --into COLUMN, with {column} in the prompt. In
-Python:""",
+One prompt for each row of a table. In a cell: %%aichat --batch df --into COLUMN, with {column} in the prompt. Columns
+may have any name: {user.name}, {price ($)}. JSON and quoted text in braces stay text.
+polars, Arrow and DuckDB work like pandas; for any table there is aichat_magic.complete(table, template). In Python:""",
     "options": """\
 Options for one cell. To keep one for the session: %aichat set OPTION VALUE; for every session: [options] in
 config.toml. The value unset takes an option away wherever it was set: -t unset.
@@ -130,9 +131,11 @@ _FLAGS: Mapping[str, str] = {
     "chat": "Default: the current conversation. %aichat switch NAME changes it for the cells below, too.",
     "new": "No earlier turn is sent. They stay stored: %aichat search TEXT finds them.",
     "no_history": "For a single question that has nothing to do with the conversation.",
-    "batch": "DF is the name of a DataFrame. Equal prompts are sent once, finished rows are stored, and a run that was "
-    "stopped continues where it stopped. --dry-run shows rows, tokens and cost, and sends nothing.",
-    "into": "An existing column is replaced. If rows fail, their errors go into the column COLUMN_error.",
+    "batch": "DF is the name of a table (pandas, polars, Arrow, DuckDB). Equal prompts are sent once, finished rows "
+    "are stored, and a run that was stopped continues where it stopped. --dry-run shows rows, tokens "
+    "and cost, and sends nothing.",
+    "into": "An existing column is replaced. If rows fail, their errors go into the column COLUMN_error. A "
+    "table that cannot change in place, as one of polars, is replaced by a new one under the same name.",
     "fresh": "Without it, a reply that was paid for once is taken from the store.",
     "max_cost_usd": "In US dollars. It needs a model whose price is known.",
     "outage_patience_s": "When the network or a server that has answered before is down, all rows wait while one call "
@@ -261,7 +264,7 @@ def _flag_page(action: argparse.Action) -> str:
 
 def _methods() -> Iterator[str]:
     """Yield the methods of the accessors, each with the first line of its docstring."""
-    from ..frames.pandas import FrameAccessor, SeriesAccessor  # it imports pandas
+    from ..frames.accessors import FrameAccessor, SeriesAccessor
 
     for owner, name in ((SeriesAccessor, 'df["prompt"]'), (FrameAccessor, "df")):
         for method, value in vars(owner).items():

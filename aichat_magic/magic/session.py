@@ -7,9 +7,9 @@ import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ..batching.run import BatchRun, check_columns
+from ..batching.run import BatchRun
 from ..chat.chat import Call, Chat
 from ..chat.conversation import Conversation, History, Turn
 from ..core.errors import (
@@ -22,10 +22,14 @@ from ..core.errors import (
 from ..core.messages import Message, Reply, estimate_tokens
 from ..core.options import CallOptions
 from ..core.settings import config_path, setting_names
+from ..frames.accessors import FrameAccessor
+from ..frames.recognition import is_frame
+from ..frames.tables import table_of
 from ..store.conversations import ConversationStore, MemoryConversations
 from ..text.terminal import show
 from ..text.widgets import Note, Transcript
 from ..text.words import nearest, shorten
+from ..values.types import type_name
 from .arguments import CellArguments, parse_cell, parse_cell_words, parse_command
 from .asking import Question, ask_all, joint_error
 from .commands import Commands
@@ -338,23 +342,25 @@ class Session:
                 f"--batch takes the name of a DataFrame, and nothing is evaluated. Assign it to a variable first: "
                 f"rows = {value}; then --batch rows"
             )
-        if not hasattr(frame, "columns") or not hasattr(frame, "aichat"):
-            known = [name for name, value in self._variables.items() if hasattr(value, "columns") and name[0] != "_"]
+        if not is_frame(frame):
+            known = [name for name, value in self._variables.items() if is_frame(value) and name[0] != "_"]
             raise UnknownNameError(
                 f"--batch takes the name of a DataFrame, and {shorten(arguments.batch, 40)!r} is not one."
                 f"{nearest(arguments.batch, known)}"
             )
+        table = table_of(frame)
+        rows = FrameAccessor(table)
         if arguments.into:
-            check_columns(frame, arguments.into)
+            table.check_into(arguments.into)
         keywords = {**arguments.batch_options, **arguments.given.keywords()}
         if arguments.is_dry_run:
-            show(Note(str(frame.aichat.estimate(template, **keywords))))
+            show(Note(str(rows.estimate(template, raw=arguments.is_raw, **keywords))))
             return None
         failed: AichatError | ChatInterrupt | None = None
         try:
-            result: BatchRun = frame.aichat.run(template, **keywords)
+            result: BatchRun = rows.run(template, raw=arguments.is_raw, **keywords)
         except ChatInterrupt as error:
-            failed, result = error, frame.aichat.last_run
+            failed, result = error, cast(BatchRun, rows.last_run)
         else:
             failed = result.stop_error()
         if arguments.output:
@@ -364,8 +370,16 @@ class Session:
             self._history.store.record_run(model, usage, replies)
         # A run without a single reply leaves an existing column alone.
         is_useful = failed is None or any(text is not None for text in result.texts())
-        if arguments.into and (is_useful or arguments.into not in frame.columns):
-            result.put_into(frame, arguments.into)
+        if arguments.into and (is_useful or arguments.into not in table.names):
+            written = table.put(result, arguments.into)
+            if written is not frame:
+                self._variables[arguments.batch] = written
+                show(
+                    Note(
+                        f"{arguments.batch} is now a new {type_name(written)} with the column {arguments.into!r}: the "
+                        f"{type_name(frame)} that it was cannot change in place."
+                    )
+                )
         if failed is not None:
             raise failed
         return result

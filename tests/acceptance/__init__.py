@@ -9,6 +9,7 @@ from __future__ import annotations
 from acceptance import (
     addresses,
     descriptors,
+    frames,
     front_ends,
     kernels,
     limits,
@@ -51,6 +52,7 @@ ROWS: tuple[Row, ...] = (
     *thinking.ROWS,
     *front_ends.ROWS,
     *looks.ROWS,
+    *frames.ROWS,
 )
 
 __all__ = ["ROWS", "Removal", "Row"]

@@ -8,7 +8,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         number=53,
         fault="Run All: two cells queued while the first streams; also with the user's own nest_asyncio.apply()",
-        outcome="all run, in order",
+        outcome="all run_sync, in order",
         tests=(
             "magic/test_extension_in_kernels.py::test_cells_queued_while_one_streams_run_in_order",
             "core/test_sync_in_kernels.py::test_cells_queued_during_a_call_all_run_in_order",
@@ -17,7 +17,7 @@ ROWS: tuple[Row, ...] = (
         removals=(
             # The short way, on the kernel's own loop.
             Removal(
-                where="core.sync:run",
+                where="core.sync:run_sync",
                 by="lambda coroutine, *, grace_s=2.0: __import__('nest_asyncio').apply() "
                 "or asyncio.get_event_loop().run_until_complete(coroutine)",
                 tests=("core/test_sync_in_kernels.py::test_cells_queued_during_a_call_all_run_in_order",),

@@ -144,13 +144,13 @@ ROWS: tuple[Row, ...] = (
                 tests=("text/test_characters.py::test_extracted_values_are_mended_too",),
             ),
             Removal(
-                where="frames.pandas:_prompt",
+                where="frames.accessors:_prompt",
                 what="fit",
                 by="row",
                 tests=("text/test_characters.py::test_preview_shows_a_prompt_with_such_characters",),
             ),
             Removal(
-                where="frames.pandas:_Accessor._column",
+                where="frames.accessors:_Accessor._column",
                 what="result.remarks",
                 by="()",
                 tests=(
@@ -158,7 +158,7 @@ ROWS: tuple[Row, ...] = (
                 ),
             ),
             Removal(
-                where="batching.run:check_columns",
+                where="batching.run:check_names",
                 what="fit",
                 by="column",
                 tests=(

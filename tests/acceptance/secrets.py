@@ -55,7 +55,7 @@ ROWS: tuple[Row, ...] = (
             Removal(
                 where="providers.aichat.provider:create_completion",
                 by="lambda *given, **kwargs: "
-                "__import__('aichat_magic.core.sync').core.sync.run(Aichat.create_async(*given, **kwargs))",
+                "__import__('aichat_magic.core.sync').core.sync.run_sync(Aichat.create_async(*given, **kwargs))",
                 tests=("test_secrets.py::test_key_or_proxy_that_cannot_be_used_is_refused_and_not_shown",),
             ),
         ),
@@ -329,7 +329,7 @@ ROWS: tuple[Row, ...] = (
         fault="import of the package and %load_ext",
         outcome="no network, no file written, pandas not imported",
         tests=("test_public.py::test_loading_touches_no_network_no_file_and_no_heavy_package",),
-        removals=(Removal(where=":", what="after_pandas", by="importlib.import_module('pandas')"),),
+        removals=(Removal(where=":", what="after_import", by="importlib.import_module('pandas')"),),
     ),
     Row(
         number=52,

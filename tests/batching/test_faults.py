@@ -20,7 +20,7 @@ from aichat_magic.chat.chat import Chat
 from aichat_magic.core.errors import AichatError, BadRequestError, BatchStoppedError, QuotaError
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.store.memory import MemoryStore
 
 ROWS = 2000

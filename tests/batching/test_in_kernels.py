@@ -146,7 +146,7 @@ SCRIPT = textwrap.dedent(
     from aichat_magic.core import sync as bridge
     from aichat_magic.core.errors import ChatInterrupt
     import pandas as pd
-    bridge.run.__kwdefaults__["grace_s"] = batches._DRAIN_S = 3600.0
+    bridge.run_sync.__kwdefaults__["grace_s"] = batches._DRAIN_S = 3600.0
     column = pd.Series([f"{'hang' if n >= 300 else 'row'} {n}" for n in range(1000)])
     try:
         column.aichat.complete(model="vllm/m", base_url=sys.argv[1], concurrency=200, progress=False)

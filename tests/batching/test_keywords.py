@@ -12,8 +12,9 @@ from aichat_magic.batching.api import batch
 from aichat_magic.batching.keywords import BatchKeywords
 from aichat_magic.batching.options import BatchOptions
 from aichat_magic.chat.keywords import CallKeywords, keyword_docs
-from aichat_magic.frames.embed import EmbedKeywords, dedupe, embed, nearest, similarity
-from aichat_magic.frames.pandas import FrameAccessor, SeriesAccessor
+from aichat_magic.frames.accessors import FrameAccessor, SeriesAccessor
+from aichat_magic.frames.embed import dedupe, embed, nearest, similarity
+from aichat_magic.frames.embedding import EmbedKeywords
 
 DOCS = {**keyword_docs(CallKeywords), **keyword_docs(BatchKeywords)}
 METHODS = [

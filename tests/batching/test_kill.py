@@ -23,7 +23,7 @@ from servers import Answer, ChatServer, Received, text
 from aichat_magic.batching.api import batch
 from aichat_magic.chat.chat import Chat
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.store.sqlite import SqliteStore
 
 KILLS = 25

@@ -25,7 +25,7 @@ from aichat_magic.chat.conversation import Conversation
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.options import Options
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.http.client import HttpClient
 from aichat_magic.magic.live import StreamedView, UpdatedView
 from aichat_magic.magic.notebook_identity import CellLocation

@@ -28,7 +28,7 @@ from aichat_magic.core.errors import AichatError, BlankReplyError, EmptyReplyErr
 from aichat_magic.core.messages import FinishReason, Reply
 from aichat_magic.core.options import Options
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.core.usage import Usage
 from aichat_magic.store.sqlite import SqliteStore
 

@@ -26,7 +26,8 @@ from aichat_magic.core import interrupts, sync
 from aichat_magic.core.errors import ChatInterrupt, NestedCallError, RateLimitError, UnexpectedError
 from aichat_magic.core.interrupts import InterruptHandler
 from aichat_magic.core.private_loop import NestableLoop, PrivateLoop
-from aichat_magic.core.sync import iterate, run
+from aichat_magic.core.sync import iterate
+from aichat_magic.core.sync import run_sync as run
 
 colour = contextvars.ContextVar("colour", default="none")
 
@@ -818,7 +819,7 @@ def test_an_interrupt_between_two_values_leaves_the_other_stream_closed_in_the_e
 
 CONNECTED = """
 import asyncio, os, sys, threading
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 kept = {}
 
 async def live(port):
@@ -892,7 +893,7 @@ def test_cleanup_that_hangs_does_not_hold_up_the_end() -> None:
     done = python(
         """
         import asyncio
-        from aichat_magic.core.sync import run
+        from aichat_magic.core.sync import run_sync as run
 
         async def live():
             try:
@@ -917,7 +918,7 @@ def test_a_fork_lets_go_of_a_connection_that_is_closed_but_not_forgotten() -> No
         done = python(
             f"""
 import asyncio, os, sys
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 
 async def closed():
     _, writer = await asyncio.open_connection("127.0.0.1", {server.port})

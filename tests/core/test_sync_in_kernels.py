@@ -28,7 +28,7 @@ DONE = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
 # What a cell of these tests can use: a request over a bare connection, many of them, and a stream.
 TOOLS = """
 import asyncio, gc, os, signal, sys, time
-from aichat_magic.core.sync import iterate, run
+from aichat_magic.core.sync import iterate, run_sync as run
 
 async def request(port, path="/"):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -461,7 +461,7 @@ sys.path.insert(0, {str(TESTS)!r})
 import aichat_magic, crowd
 aichat_magic.ask("warm", model="vllm/m", base_url={server.url!r})
 from aichat_magic.chat.chat import shared_chat
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 run(shared_chat().http.aclose())
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 eaten = crowd.eat(0)

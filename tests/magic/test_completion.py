@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from frame_kinds import KINDS, FrameKind
 from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from kernels import Kernel
+from needs import lacking
 from servers import MODEL, ChatServer
 from traitlets.config import Config
 
@@ -23,7 +26,7 @@ from aichat_magic.core import sync as bridge
 from aichat_magic.core.errors import ConfigError
 from aichat_magic.core.settings import Settings
 from aichat_magic.magic.arguments import COMMANDS
-from aichat_magic.magic.completion import Completion, CompletionSources, complete
+from aichat_magic.magic.completion import Completion, CompletionSources, complete_line
 from aichat_magic.magic.flags import cell_parser
 
 FRAME = pd.DataFrame({"title": ["a"], "body text": ["b"], 3: [0]})
@@ -38,7 +41,7 @@ KNOWN = CompletionSources(
 
 def at(line: str, after: str = "") -> tuple[str, ...]:
     """The candidates at the end of a line."""
-    completed = complete(line, KNOWN, after=after)
+    completed = complete_line(line, KNOWN, after=after)
     assert completed is not None
     assert line.endswith(completed.fragment)
     return completed.candidates
@@ -48,7 +51,7 @@ def at(line: str, after: str = "") -> tuple[str, ...]:
     "line", ["", "x = 1", "%%aichat", "%aichat", "%%aichatter ", "%%time ", "aichat ", "a %aichat "]
 )
 def test_line_that_is_none_of_ours_is_left_alone(line: str) -> None:
-    assert complete(line, KNOWN) is None
+    assert complete_line(line, KNOWN) is None
 
 
 def test_every_long_flag_is_offered_on_an_empty_cell_line() -> None:
@@ -142,7 +145,7 @@ def test_on_a_line(line: str, candidates: tuple[str, ...]) -> None:
 def test_candidate_is_read_as_the_name_itself(name: str) -> None:
     known = CompletionSources(variables={}, conversations=lambda: (name,))
     for line in ("%%aichat -c ", "%%aichat -c '", '%%aichat -c "'):
-        completed = complete(line, known)
+        completed = complete_line(line, known)
         assert completed is not None
         for candidate in completed.candidates:
             assert shlex.split(line.removesuffix(completed.fragment) + candidate)[2:] == [name]
@@ -152,7 +155,7 @@ def test_candidate_is_read_as_the_name_itself(name: str) -> None:
 def test_nothing_that_is_typed_makes_it_fail(text: str) -> None:
     for magic in ("%%aichat ", "%aichat ", "%aichat run ", "%%aichat --batch "):
         line = magic + text
-        completed = complete(line, KNOWN)
+        completed = complete_line(line, KNOWN)
         assert isinstance(completed, Completion)
         assert line.endswith(completed.fragment)
 
@@ -164,7 +167,18 @@ def test_no_code_of_a_variable_runs() -> None:
 
     known = CompletionSources(variables={"trap": Trap()})
     for line in ("%%aichat --batch ", "%%aichat --batch trap --into ", "%%aichat -o "):
-        assert complete(line, known) is not None
+        assert complete_line(line, known) is not None
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_frames_of_every_kind_and_their_columns_are_offered(kind: FrameKind) -> None:
+    if reason := lacking(*kind.needs):
+        pytest.skip(reason)
+    known = dataclasses.replace(KNOWN, variables={"rows": kind.make({"body": ["a"], "x y": [1]}), "text": "a"})
+    for line, offered in (("%%aichat --batch ", ("rows",)), ("%%aichat --batch rows --into ", ("body", "'x y'"))):
+        completed = complete_line(line, known)
+        assert completed is not None
+        assert completed.candidates == offered
 
 
 @pytest.mark.parametrize(
@@ -187,7 +201,7 @@ def test_on_a_line_that_asks_by_a_template(line: str, candidates: tuple[str, ...
 
 @pytest.mark.parametrize("line", ["%aichat export ", "%aichat import no", "%%aichat --attach da"])
 def test_names_of_files_are_left_to_others(line: str) -> None:
-    completed = complete(line, KNOWN)
+    completed = complete_line(line, KNOWN)
     assert completed is not None
     assert (completed.kind, completed.candidates) == ("file", ())
 
@@ -209,7 +223,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Interacti
     shell.user_ns["df"] = FRAME
     yield shell
     shell.run_line_magic("unload_ext", "aichat_magic")
-    bridge.run(chat.http.aclose())
+    bridge.run_sync(chat.http.aclose())
 
 
 def tab(shell: InteractiveShell, cell: str, cursor: int | None = None) -> list[str]:

@@ -17,7 +17,7 @@ from servers import ChatServer
 from aichat_magic.chat.chat import Chat
 from aichat_magic.core.installation import install_command
 from aichat_magic.core.settings import load_settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.magic import doctor
 from aichat_magic.magic.doctor import Finding, Report, examine
 from aichat_magic.magic.history import CellLocation

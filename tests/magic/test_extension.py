@@ -12,10 +12,12 @@ import nbformat
 import pexpect
 import pytest
 from effort import PATIENCE_S
+from frame_kinds import KINDS, FrameKind, columns_of
 from IPython.core.interactiveshell import InteractiveShell
 from kernels import clean_environment
+from needs import lacking, needs
 from picky import no_temperature, picky
-from servers import ChatServer, Received, cut, hang, status, text
+from servers import Answer, ChatServer, Received, cut, hang, status, text
 from traitlets.config import Config
 
 import aichat_magic.chat.chat
@@ -43,7 +45,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Interactiv
     shell.run_line_magic("load_ext", "aichat_magic")
     yield shell
     shell.run_line_magic("unload_ext", "aichat_magic")
-    bridge.run(chat.http.aclose())
+    bridge.run_sync(chat.http.aclose())
 
 
 Cell = Callable[[str], Any]
@@ -685,6 +687,58 @@ def test_one_bad_row_of_a_thousand_is_one_error_in_a_column_of_its_own(run: Cell
     assert frame["label"].isna().sum() == 1
     assert frame["label_error"].notna().tolist() == [number == 500 for number in range(1000)]
     assert "400" in frame["label_error"][500]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.name.startswith("pandas")], ids=str)
+def test_batch_cell_binds_frames_that_cannot_change_anew_and_says_so(
+    run: Cell, shell: InteractiveShell, kind: FrameKind
+) -> None:
+    if reason := lacking(*kind.needs):
+        pytest.skip(reason)
+
+    def answer(received: Received, attempt: int) -> Answer:
+        return status(400) if received.last_message == "bad" and not is_mended else text(f"to {received.last_message}")
+
+    is_mended = False
+    shell.user_ns["rows"] = given = kind.make({"x": ["a", "bad", None]})
+    with ChatServer(answer) as server:
+        _, printed = run(f"%%aichat {flags(server)} --batch rows --into label\n{{x}}")
+        assert shell.user_ns["rows"] is not given
+        assert f"rows is now a new {kind.returned[0]} with the column 'label'" in " ".join(printed.split())
+        columns = columns_of(shell.user_ns["rows"])
+        assert columns["x"] == ["a", "bad", None]
+        assert columns["label"] == ["to a", None, None]
+        assert columns["label_error"][1]
+        is_mended = True
+        run(f"%%aichat {flags(server)} --batch rows --into label\n{{x}}")
+        assert columns_of(shell.user_ns["rows"]) == {"x": ["a", "bad", None], "label": ["to a", "to bad", None]}
+        assert [received.last_message for received in server.requests].count("a") == 1
+    shell.user_ns["rows"] = kind.make({"x": ["a"], "label_error": ["mine"]})
+    assert "already" in run("%%aichat -m echo/echo --batch rows --into label --no-progress\n{x}")[1]
+
+
+@needs("polars")
+def test_batch_cell_over_polars_that_stops_keeps_what_it_has_not_reached(run: Cell, shell: InteractiveShell) -> None:
+    import polars as pl
+
+    def answer(received: Received, attempt: int) -> Answer:
+        return status(401) if received.last_message == "2" else text("new")
+
+    shell.user_ns["rows"] = pl.DataFrame({"n": [1, 2, 3], "label": ["old"] * 3, "number": [7, 8, 9]})
+    with ChatServer(answer) as server:
+        run(f"%%aichat {flags(server)} --batch rows --into label --concurrency 1\n{{n}}")
+        assert shell.user_ns["rows"]["label"].to_list() == ["new", "old", "old"]
+        run(f"%%aichat {flags(server)} --batch rows --into number --concurrency 1\n{{n}}")
+        assert shell.user_ns["rows"]["number"].to_list() == ["new", "8", "9"]
+
+
+def test_batch_cell_with_raw_fills_nothing(run: Cell, table: Any) -> None:
+    with ChatServer() as server:
+        _, printed = run(f"%%aichat {flags(server)} --batch df --into label --raw --dry-run\n{{titel}} {{x!r}}")
+        assert "1 request" in printed or "1 unique" in printed
+        run(f"%%aichat {flags(server)} --batch df --into label --raw\n{{titel}} {{x!r}}")
+        assert [received.last_message for received in server.requests] == ["{titel} {x!r}"]
+    assert set(table["label"]) == {"echo: {titel} {x!r}"}
 
 
 def test_batch_cell_that_is_stopped_keeps_the_finished_rows(run: Cell, table: Any) -> None:

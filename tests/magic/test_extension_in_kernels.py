@@ -162,7 +162,7 @@ CELL = "%%aichat\nlong"
 # What is open afterwards is no idle connection.
 CLOSE_POOL = """
 from aichat_magic.chat.chat import shared_chat
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 run(shared_chat().http.aclose())
 """
 

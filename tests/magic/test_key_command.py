@@ -20,7 +20,7 @@ from aichat_magic.core.messages import Message
 from aichat_magic.core.options import CallOptions
 from aichat_magic.core.secrets import Secret
 from aichat_magic.core.settings import load_settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.magic.key_command import KeyCommand, ask_for_key
 from aichat_magic.store.memory import MemoryStore
 

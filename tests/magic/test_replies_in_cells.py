@@ -16,7 +16,7 @@ from aichat_magic.chat.conversation import Conversation, History
 from aichat_magic.core.errors import ContextLengthError, EmptyReplyError, ProviderError
 from aichat_magic.core.messages import Message, Reply
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.core.usage import Usage
 from aichat_magic.magic.notebook_identity import CellLocation
 from aichat_magic.magic.session import Session

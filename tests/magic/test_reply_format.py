@@ -85,7 +85,7 @@ def shell(server: ChatServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
     shell.user_ns["City"] = City
     yield shell
     shell.run_line_magic("unload_ext", "aichat_magic")
-    bridge.run(chat.http.aclose())
+    bridge.run_sync(chat.http.aclose())
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from aichat_magic.core.errors import AichatError, BadInputError, BadRequestError
 from aichat_magic.core.json_text import SchemaError
 from aichat_magic.core.messages import Reply
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.core.usage import Usage
 from aichat_magic.magic.live import FinalView, StreamedView, UpdatedView
 from aichat_magic.magic.notebook_identity import CellLocation

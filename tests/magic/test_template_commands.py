@@ -50,7 +50,7 @@ def shell(server: ChatServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     shell.run_line_magic("load_ext", "aichat_magic")
     yield shell
     shell.run_line_magic("unload_ext", "aichat_magic")
-    bridge.run(chat.http.aclose())
+    bridge.run_sync(chat.http.aclose())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from aichat_magic.core.embeddings import EmbeddingRequest
 from aichat_magic.core.errors import AichatError, BadInputError, BadRequestError, MalformedReplyError
 from aichat_magic.core.secrets import Secret
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.embeddings import bounds_of
 from aichat_magic.providers.registry import Registry

@@ -23,7 +23,7 @@ from aichat_magic.core.errors import BadRequestError
 from aichat_magic.core.messages import ChatRequest, Message, PartialReply, Reply
 from aichat_magic.core.options import Options
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.http.client import HttpClient
 from aichat_magic.providers.anthropic import Anthropic
 from aichat_magic.providers.dialect import Dialect

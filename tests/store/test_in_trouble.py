@@ -132,7 +132,7 @@ def shell(
         warnings.simplefilter("ignore")  # of what could not be written in the end
         for shell in made:
             shell.ip.run_line_magic("unload_ext", "aichat_magic")
-            sync.run(shell.chat.http.aclose())
+            sync.run_sync(shell.chat.http.aclose())
             shell.chat.store.close()
         for one in stores:
             one.close()

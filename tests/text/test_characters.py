@@ -27,7 +27,7 @@ from aichat_magic.core.errors import BadInputError
 from aichat_magic.core.json_text import values_in, without_unfit
 from aichat_magic.core.messages import Message, Reply
 from aichat_magic.core.settings import Settings
-from aichat_magic.core.sync import run
+from aichat_magic.core.sync import run_sync as run
 from aichat_magic.store.sqlite import SqliteStore
 from aichat_magic.text.characters import encodable, fit, is_blank, terminal_text
 from aichat_magic.text.terminal import write_stdout

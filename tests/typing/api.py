@@ -5,6 +5,7 @@ from typing import assert_type
 
 from aichat_magic import (
     AichatError,
+    BatchRun,
     Conversation,
     Progress,
     Reply,
@@ -14,6 +15,9 @@ from aichat_magic import (
     batch,
     batch_async,
     batch_iter_async,
+    complete,
+    estimate,
+    run,
     stream,
     stream_async,
 )
@@ -54,3 +58,9 @@ async def many() -> None:
 def conversation() -> None:
     talk = Conversation(system="Be brief.")
     assert_type(talk.ask("Hello"), Reply)
+
+
+def over_a_table(table: object) -> None:
+    assert_type(run(table, "{body}", max_cost_usd=1.0), BatchRun)
+    assert_type(estimate(table, "{body}", raw=True).rows, int)
+    complete(table, "{body}", concurency=3)  # type: ignore[call-arg]  # an option that there is not

@@ -241,12 +241,12 @@ def create_completion(model: str, messages: Messages, proxy: str | None = None, 
     Raises:
         AichatError: The same errors as `Aichat.create_async`.
     """
-    from ...core.sync import run  # only synchronous callers need it
+    from ...core.sync import run_sync  # only synchronous callers need it
 
     call = Aichat.create_async(model, messages, proxy, **kwargs)
     # Tracebacks can show the variables of every frame.
     del proxy, kwargs
-    return run(call)
+    return run_sync(call)
 
 
 def _extract(body: bytes) -> str:

@@ -1,14 +1,13 @@
-"""The accessors `Series.aichat` and `DataFrame.aichat` of pandas."""
+"""The accessors `Series.aichat` and `DataFrame.aichat` of pandas and polars, for tables of any library."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Never, Unpack
 
-import pandas as pd
-
+from ..batching.columns import TypedColumn
 from ..batching.embedding import EmbeddingRun
 from ..batching.estimate import Estimate, estimate_run
 from ..batching.keywords import BatchKeywords
@@ -16,26 +15,35 @@ from ..batching.options import BatchOptions, Row
 from ..batching.run import BatchRun, run_rows
 from ..chat import chat
 from ..chat.keywords import CallKeywords, document_keywords
-from ..core.errors import BadInputError, PromptError
-from ..core.messages import messages_from
+from ..core.errors import BadInputError
 from ..core.options import CallOptions
-from ..core.sync import run
+from ..core.sync import run_sync
 from ..text.characters import fit
 from ..text.numbers import counted
-from .embed import EmbedKeywords, embedding_run, vector_column, with_embed_keywords
-from .preview import Preview
-from .template import ColumnTemplate, unreadable_row
+from .cells import rows_of
+from .embedding import EmbedKeywords, embedding_run, with_embed_keywords
+from .remarks import warn
+from .table import REPLY, VECTOR, DataTable
+from .tables import table_of
+from .template import ColumnTemplate
 
 _LAST_RUN = "_aichat_last_run"
+_NOT_IN_A_PREVIEW = ("model", "finish_reason")
 
 _with_keywords = document_keywords(CallKeywords, BatchKeywords)
 
 
 class _Accessor:
-    """The base of both accessors: runs over the rows of a pandas object."""
+    """The base of both accessors: runs over the rows of a frame or a column."""
 
     def __init__(self, data: Any) -> None:
+        """Create an accessor.
+
+        Args:
+            data: A frame or a column of any library; or one as a `DataTable`, for several calls on the same rows.
+        """
         self._data = data
+        self._kept: Any = None
 
     @property
     def last_run(self) -> BatchRun | EmbeddingRun | None:
@@ -43,26 +51,34 @@ class _Accessor:
 
         It belongs to this object: a copy, or the same column taken out of a frame again, has none.
         """
-        found: BatchRun | EmbeddingRun | None = self._data.__dict__.get(_LAST_RUN)
+        found: BatchRun | EmbeddingRun | None = getattr(_native(self._data), "__dict__", {}).get(_LAST_RUN, self._kept)
         return found
 
     def _keep(self, result: BatchRun | EmbeddingRun) -> None:
         """Store a run as `last_run`, before it begins."""
-        # pandas 3 makes a new accessor for each access, and treats a plain attribute of a frame as a column.
-        object.__setattr__(self._data, _LAST_RUN, result)
+        self._kept = result
+        # pandas 3 makes a new accessor for each access, and treats a plain attribute of a frame as a column. Arrow's
+        # objects take no attributes.
+        with contextlib.suppress(AttributeError, TypeError):
+            object.__setattr__(_native(self._data), _LAST_RUN, result)
 
-    def _run(
-        self, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any], n: int | None = None
-    ) -> BatchRun:
+    def _table(self, n_rows: int | None = None) -> DataTable:
+        """Return the rows, or the first of them, as a table."""
+        if not isinstance(self._data, DataTable):
+            return table_of(self._data, n_rows)
+        return self._data if n_rows is None else self._data.head(n_rows)
+
+    def _run(self, table: DataTable, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any]) -> BatchRun:
         """Run rows with the keywords of the user."""
         options, rest = BatchOptions.from_keywords(keywords)
         return run_rows(
             chat.shared_chat(),
             make_rows,
-            n_rows=len(self._data) if n is None else n,
+            n_rows=len(table),
             given=CallOptions.from_keywords(rest),
             options=options,
-            index=self._data.index,
+            index=table.index,
+            make_frame=table.make_frame,
             keep=self._keep,
         )
 
@@ -71,52 +87,60 @@ class _Accessor:
         options, rest = BatchOptions.from_keywords(keywords)
         # Nothing is sent, so that no key is needed.
         plan = options.plan(chat.shared_chat(), dataclasses.replace(CallOptions.from_keywords(rest), is_dry=True))
-        return run(estimate_run(plan, make_rows()))
+        return run_sync(estimate_run(plan, make_rows()))
 
     def _extract(
-        self, make_rows: Callable[[], Iterable[Row]], schema: Any, keywords: Mapping[str, Any]
-    ) -> pd.DataFrame:
+        self, table: DataTable, make_rows: Callable[[], Iterable[Row]], schema: Any, keywords: Mapping[str, Any]
+    ) -> Any:
         """Extract typed columns with the keywords of the user."""
         from ..schema.schema import Schema
         from .extract import Extraction
 
         chosen, rest = BatchOptions.from_keywords(keywords)
         extraction = Extraction(chat.shared_chat(), Schema.of(schema), CallOptions.from_keywords(rest), chosen)
-        return extraction.frame(make_rows, index=self._data.index, keep=self._keep)
+        return extraction.frame(make_rows, table=table, keep=self._keep)
 
     def _embed(
-        self, rows: Iterable[Row], columns: list[pd.Series], keywords: Mapping[str, Any], name: Any = None
-    ) -> pd.Series:
-        """Embed rows that were made from these columns, with the keywords of the user."""
-        result = embedding_run(rows, keywords, self._keep)
-        is_arrow = bool(columns) and all(isinstance(column.dtype, pd.ArrowDtype) for column in columns)
-        return vector_column(result, index=self._data.index, name=name, is_arrow=is_arrow)
+        self,
+        table: DataTable,
+        make_rows: Callable[[], Iterable[Row]],
+        positions: Sequence[int],
+        keywords: Mapping[str, Any],
+    ) -> Any:
+        """Embed the rows of a table with the keywords of the user."""
+        table.check_results([VECTOR])
+        result = embedding_run(make_rows(), keywords, self._keep)
+        return table.with_vectors(result.vectors, positions)
 
-    def _column(self, result: BatchRun, name: Any = None) -> pd.Series:
+    def _preview(self, table: DataTable, make_rows: Callable[[], Iterable[Row]], keywords: Mapping[str, Any]) -> Any:
+        """Run the rows of a table, and return prompts and replies side by side."""
+        result = self._run(table, make_rows, keywords)
+        columns = {"prompt": TypedColumn([_prompt(row) for row in make_rows()], "string"), **result.columns()}
+        return table.preview({name: columns[name] for name in columns if name not in _NOT_IN_A_PREVIEW})
+
+    def _column(self, table: DataTable, result: BatchRun) -> Any:
         """Return the texts of a run as a column, and warn if rows failed."""
         if (stopped := result.stop_error()) is not None:
             raise stopped
         if n_errors := result.progress.errors:
             first = next(iter(result.errors.values()))
-            warnings.warn(
-                f"{n_errors:,} of {counted(len(result), 'row')} failed and {'is' if n_errors == 1 else 'are'} <NA>. "
+            warn(
+                f"{n_errors:,} of {counted(len(result), 'row')} failed and {'is' if n_errors == 1 else 'are'} missing. "
                 f"{'The' if n_errors == 1 else 'The first'} error: {first} "
-                f"For all of them: `run = ....aichat.run(...)`, then `run.errors`.",
-                UserWarning,
-                stacklevel=3,
+                f"For all of them: `run = ....aichat.run(...)`, then `run.errors`."
             )
         if result.introduction:
             chat.shared_chat().say(result.introduction)
         for remark in result.remarks():
-            warnings.warn(remark, UserWarning, stacklevel=3)
-        return pd.Series(list(result.texts()), index=self._data.index, name=name, dtype="string")
+            warn(remark)
+        return table.with_texts(list(result.texts()))
 
 
 class SeriesAccessor(_Accessor):
     """`Series.aichat`: model calls for a column of prompts."""
 
     @_with_keywords
-    def complete(self, *template: Never, **options: Unpack[BatchKeywords]) -> pd.Series:
+    def complete(self, *template: Never, **options: Unpack[BatchKeywords]) -> Any:
         """Send every prompt of the column. Equal ones are sent once, missing ones not at all.
 
         A cell is a prompt or a list of messages (``{"role": ..., "content": ...}``). A reply to an earlier, equal
@@ -128,15 +152,18 @@ class SeriesAccessor(_Accessor):
                 {keywords}
 
         Returns:
-            A column of dtype ``string`` with the same index and name. Rows that are missing or failed are ``<NA>``
-            (`last_run.errors` has the errors).
+            A column of dtype ``string`` with the same index and name; for polars one of its type ``String``. Rows that
+            are missing or failed are ``<NA>``, or null (`last_run.errors` has the errors).
 
         Raises:
             BadInputError: An argument cannot be used; nothing was sent.
             BatchStoppedError: The run was stopped, or no row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        return self._column(self.run(*template, **options), self._data.name)
+        _refuse(template)
+        table = self._table()
+        table.check_results([REPLY])
+        return self._column(table, self._run(table, self._rows(table), options))
 
     @_with_keywords
     def run(self, *template: Never, **options: Unpack[BatchKeywords]) -> BatchRun:
@@ -151,10 +178,11 @@ class SeriesAccessor(_Accessor):
             The run. An error that stopped it is not raised: it is in `stopped_by`.
         """
         _refuse(template)
-        return self._run(self._rows, options)
+        table = self._table()
+        return self._run(table, self._rows(table), options)
 
     @_with_keywords
-    def extract(self, *template: Never, schema: Any, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
+    def extract(self, *template: Never, schema: Any, **options: Unpack[BatchKeywords]) -> Any:
         """Send every prompt of the column, and return typed columns.
 
         Args:
@@ -172,7 +200,8 @@ class SeriesAccessor(_Accessor):
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
         _refuse(template)
-        return self._extract(self._rows, schema, options)
+        table = self._table()
+        return self._extract(table, self._rows(table), schema, options)
 
     @_with_keywords
     def estimate(self, *template: Never, **options: Unpack[BatchKeywords]) -> Estimate:
@@ -184,10 +213,10 @@ class SeriesAccessor(_Accessor):
                 {keywords}
         """
         _refuse(template)
-        return self._estimate(self._rows, options)
+        return self._estimate(self._rows(self._table()), options)
 
     @with_embed_keywords
-    def embed(self, *template: Never, **options: Unpack[EmbedKeywords]) -> pd.Series:
+    def embed(self, *template: Never, **options: Unpack[EmbedKeywords]) -> Any:
         """Return a vector for every text of the column. Equal texts are sent once, missing ones not at all.
 
         Args:
@@ -196,8 +225,9 @@ class SeriesAccessor(_Accessor):
                 {keywords}
 
         Returns:
-            A column of float32 arrays with the same index and name (of Arrow lists, if the texts are an Arrow column).
-            Rows that are missing or failed are None (`last_run.errors` has the errors).
+            A column of float32 arrays with the same index and name (of Arrow lists, if the texts are an Arrow column;
+            for other libraries a column of their own lists). Rows that are missing or failed are None
+            (`last_run.errors` has the errors).
 
         Raises:
             BadInputError: An argument cannot be used, or the model makes no embeddings; nothing was sent.
@@ -205,11 +235,12 @@ class SeriesAccessor(_Accessor):
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
         _refuse(template)
-        return self._embed(self._rows(), [self._data], options, self._data.name)
+        table = self._table()
+        return self._embed(table, self._rows(table), [0], options)
 
-    def _rows(self) -> Iterator[Row]:
-        """Return the rows of the column."""
-        return rows_of(self._data)
+    def _rows(self, table: DataTable) -> Callable[[], Iterable[Row]]:
+        """Return a function that reads the rows of the column."""
+        return lambda: rows_of(table.cells(0), table.is_missing)
 
 
 def _refuse(template: tuple[object, ...]) -> None:
@@ -229,16 +260,20 @@ class FrameAccessor(_Accessor):
     """`DataFrame.aichat`: model calls with a column template."""
 
     @_with_keywords
-    def complete(self, template: str, **options: Unpack[BatchKeywords]) -> pd.Series:
+    def complete(self, template: str, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> Any:
         """Send one prompt for every row, made from its columns.
 
         Args:
-            template: A column template, that is a prompt with columns in braces: ``"Classify: {title} {body text}"``.
+            template: A column template, that is a prompt with columns in braces: ``"{user.name}: {price ($)}"``. Any
+                name goes. JSON and quoted text in braces, and doubled braces, are text; what nearly names a column, or
+                reads as a name, is an error.
+            raw: Whether all braces are text; the prompt of every row is then the same.
             **options: `CallKeywords` and `BatchKeywords`:
                 {keywords}
 
         Returns:
-            A column of dtype ``string`` with the same index. Rows that failed or have a missing value are ``<NA>``.
+            A column of dtype ``string`` with the same index; for polars one of its type ``String``, for a LazyFrame the
+            collected DataFrame with the column ``reply``. Rows that failed or have a missing value are ``<NA>`` (null).
 
         Raises:
             PromptError: The column template names a column that does not exist; nothing was sent.
@@ -246,28 +281,33 @@ class FrameAccessor(_Accessor):
             BatchStoppedError: The run was stopped, or no row could be answered; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        return self._column(self.run(template, **options))
+        table = self._table()
+        table.check_results([REPLY])
+        return self._column(table, self._run(table, self._rows(table, template, raw), options))
 
     @_with_keywords
-    def run(self, template: str, **options: Unpack[BatchKeywords]) -> BatchRun:
+    def run(self, template: str, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> BatchRun:
         """Do the same as `complete`, but return the whole run: replies, errors, usage, cost.
 
         Args:
             template: A column template, as for `complete`.
+            raw: Whether all braces are text.
             **options: `CallKeywords` and `BatchKeywords`:
                 {keywords}
 
         Returns:
             The run. An error that stopped it is not raised: it is in `stopped_by`.
         """
-        return self._run(self._rows(template), options)
+        table = self._table()
+        return self._run(table, self._rows(table, template, raw), options)
 
     @_with_keywords
-    def extract(self, template: str, *, schema: Any, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
+    def extract(self, template: str, *, schema: Any, raw: bool = False, **options: Unpack[BatchKeywords]) -> Any:
         """Send one prompt for every row, and return typed columns.
 
         Args:
             template: A column template, as for `complete`.
+            raw: Whether all braces are text.
             schema: The schema of every answer: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an enum,
                 a JSON schema as a dict, or an annotation such as ``Literal["good", "bad"]``.
             **options: `CallKeywords` and `BatchKeywords`:
@@ -283,25 +323,28 @@ class FrameAccessor(_Accessor):
             BatchStoppedError: The run was stopped; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        return self._extract(self._rows(template), schema, options)
+        table = self._table()
+        return self._extract(table, self._rows(table, template, raw), schema, options)
 
     @_with_keywords
-    def estimate(self, template: str, **options: Unpack[BatchKeywords]) -> Estimate:
+    def estimate(self, template: str, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> Estimate:
         """Count what `complete` would send: rows, unique and stored requests, tokens, cost. Sends nothing.
 
         Args:
             template: A column template, as for `complete`.
+            raw: Whether all braces are text.
             **options: `CallKeywords` and `BatchKeywords`:
                 {keywords}
         """
-        return self._estimate(self._rows(template), options)
+        return self._estimate(self._rows(self._table(), template, raw), options)
 
     @_with_keywords
-    def preview(self, template: str, n: int = 5, **options: Unpack[BatchKeywords]) -> pd.DataFrame:
+    def preview(self, template: str, n: int = 5, *, raw: bool = False, **options: Unpack[BatchKeywords]) -> Any:
         """Send the first rows only, and return prompts and replies side by side, with tokens and cost.
 
         Args:
             template: A column template, as for `complete`.
+            raw: Whether all braces are text.
             n: Number of rows, >= 1.
             **options: `CallKeywords` and `BatchKeywords`:
                 {keywords}
@@ -311,87 +354,57 @@ class FrameAccessor(_Accessor):
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise BadInputError(f"n must be a number of rows, 1 or more, not {n!r}.")
-        head = FrameAccessor(self._data.head(n))
-        make_rows = head._rows(template)
-        result = head._run(make_rows, options)
-        self._keep(result)
-        frame = result.frame().drop(columns=["model", "finish_reason"])
-        frame.insert(0, "prompt", pd.array([_prompt(row) for row in make_rows()], dtype="string"))
-        return Preview(frame)
+        table = self._table(n)
+        return self._preview(table, self._rows(table, template, raw), options)
 
     @with_embed_keywords
-    def embed(self, template: str, **options: Unpack[EmbedKeywords]) -> pd.Series:
+    def embed(self, template: str, *, raw: bool = False, **options: Unpack[EmbedKeywords]) -> Any:
         """Return a vector for every row, of a text that is made from its columns.
 
         Args:
             template: A column template, as for `complete`: ``"{title} {body}"``.
+            raw: Whether all braces are text.
             **options: `EmbedKeywords` and `BatchKeywords`:
                 {keywords}
 
         Returns:
-            A column of float32 arrays with the same index (of Arrow lists, if the columns are Arrow columns). Rows that
-            failed or have a missing value are None (`last_run.errors` has the errors).
+            A column of float32 arrays with the same index (of Arrow lists, if the columns are Arrow columns; for other
+            libraries a column of their own lists). Rows that failed or have a missing value are None
+            (`last_run.errors` has the errors).
 
         Raises:
             BadInputError: An argument cannot be used, or the model makes no embeddings; nothing was sent.
             BatchStoppedError: The run was stopped, or no row could be embedded; the finished rows are kept.
             ChatInterrupt: The user interrupted; the finished rows are kept.
         """
-        parsed, columns = self._parsed(template)
-        return self._embed(parsed.rows(columns, is_missing), columns, options)
+        table = self._table()
+        positions = ColumnTemplate.parse(template, table.names, is_raw=raw).columns
+        return self._embed(table, self._rows(table, template, raw), positions, options)
 
-    def _rows(self, template: str) -> Callable[[], Iterable[Row]]:
+    def _rows(self, table: DataTable, template: str, is_raw: bool) -> Callable[[], Iterable[Row]]:
         """Return a function that fills the column template for every row."""
-        parsed, columns = self._parsed(template)
-        return lambda: parsed.rows(columns, is_missing)
+        parsed = ColumnTemplate.parse(template, table.names, is_raw=is_raw)
+        return lambda: parsed.rows([table.cells(p) for p in parsed.columns], table.is_missing, len(table))
 
-    def _parsed(self, template: str) -> tuple[ColumnTemplate, list[pd.Series]]:
-        """Return the parsed column template, and the columns that it names."""
-        names = [str(column) for column in self._data.columns]
-        parsed = ColumnTemplate.parse(template, names)
-        return parsed, [self._data.iloc[:, names.index(name)] for name in parsed.columns]
+
+def accessor_of(data: Any) -> SeriesAccessor | FrameAccessor:
+    """Return the accessor for a frame or a column of any library; frames that are a plan are collected now.
+
+    Args:
+        data: The frame or the column.
+
+    Raises:
+        BadInputError: It is neither.
+    """
+    table = table_of(data)
+    return SeriesAccessor(table) if table.is_column else FrameAccessor(table)
+
+
+def _native(data: Any) -> Any:
+    """Return the object of the library, on which `last_run` is kept."""
+    return data.native if isinstance(data, DataTable) else data
 
 
 def _prompt(row: Row) -> str | None:
     """Return the prompt of a row as a column can hold it, if it has one."""
     return fit(row) if isinstance(row, str) else None
-
-
-def is_missing(value: Any) -> bool:
-    """Tell whether a cell is missing: None, NaN, NA, NaT."""
-    if isinstance(value, str):
-        return False
-    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
-
-
-def rows_of(series: pd.Series) -> Iterator[Row]:
-    """Yield the cells of a column as rows of a run."""
-    for position, value in enumerate(series):
-        yield None if is_missing(value) else value if isinstance(value, str) else _row_from(value, position)
-
-
-def _row_from(value: Any, position: int) -> Row:
-    """Return the row for a cell that is not text: a conversation, the value as text, or the error of the row."""
-    try:
-        if not isinstance(value, (list, tuple)):
-            return str(value)
-        messages = messages_from(value)
-    except PromptError as error:
-        return PromptError(f"Row {position} is no conversation: {error}")
-    except Exception as error:
-        return unreadable_row(position, error)
-    return messages or PromptError(f"Row {position} is no conversation: it has no message.")
-
-
-def register() -> None:
-    """Register the accessors with pandas; a second call does nothing."""
-    for owner, accessor, decorator in (
-        (pd.Series, SeriesAccessor, pd.api.extensions.register_series_accessor),
-        (pd.DataFrame, FrameAccessor, pd.api.extensions.register_dataframe_accessor),
-    ):
-        if getattr(owner, "aichat", None) is not accessor:
-            decorator("aichat")(accessor)
-
-
-# If this module is imported before pandas, the import hook calls for it while it is not yet complete.
-register()
