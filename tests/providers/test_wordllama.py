@@ -76,7 +76,7 @@ def test_it_cannot_chat_and_says_so() -> None:
 
 def test_missing_package_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'aichat-magic\[embed\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[embed\]"):
         embed("a")
 
 
