@@ -16,7 +16,6 @@ from ..core.errors import (
     AichatError,
     BadInputError,
     ChatInterrupt,
-    EmptyReplyError,
     UnknownNameError,
 )
 from ..core.messages import Message, Reply, estimate_tokens
@@ -293,9 +292,9 @@ class Session:
             if (reply := question.reply) is None:
                 continue
             self._totals.count(reply.model, reply.usage)
-            # The turn has the usage of its reply; there is none for the other replies, and for one without an answer.
-            is_other = number != arguments.keep and question.failed is None and not arguments.is_without_history
-            if is_other or isinstance(question.failed, EmptyReplyError):
+            # A turn has the usage of its reply. Other replies, and those that are no turn, are paid for, too.
+            is_turn = number == arguments.keep and question.failed is None and not question.problem
+            if not is_turn and not arguments.is_without_history:
                 self._history.store.record_run(question.call.model, reply.usage, 1)
         replies = [question.reply for question in questions]
         if arguments.output and any(reply is not None for reply in replies):

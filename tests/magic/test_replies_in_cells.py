@@ -14,6 +14,7 @@ from servers import Answer, ChatServer, Received, event_stream, status, text
 from aichat_magic.chat.chat import Chat
 from aichat_magic.chat.conversation import Conversation, History
 from aichat_magic.core.errors import ContextLengthError, EmptyReplyError, ProviderError
+from aichat_magic.core.json_text import SchemaError
 from aichat_magic.core.messages import Message, Reply
 from aichat_magic.core.settings import Settings
 from aichat_magic.core.sync import run_sync as run
@@ -220,6 +221,15 @@ def test_answer_that_is_none_is_shown_as_what_it_is_and_is_no_turn(
     usage = desk.store.usage()
     assert sum(row.replies for row in usage) == 3
     assert sum(row.usage.output_tokens or 0 for row in usage) >= 5 + 4
+
+
+def test_reply_in_the_wrong_format_is_no_turn_and_was_paid_for(desk: Desk) -> None:
+    with pytest.raises(SchemaError):
+        desk.ask("hello", "--format json")
+    assert not desk.shown
+    usage = desk.store.usage()
+    assert sum(row.replies for row in usage) == 1
+    assert sum(row.usage.output_tokens or 0 for row in usage) > 0
 
 
 def test_answer_that_is_none_leaves_the_turn_of_its_cell_as_it_was(desk: Desk, answers: dict[str, Any]) -> None:
