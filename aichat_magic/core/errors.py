@@ -68,6 +68,17 @@ class AichatError(Exception):
     is_retryable: ClassVar[bool] = False
     is_fatal: ClassVar[bool] = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message and the attributes: the `__init__` of a subclass may want more than a message."""
+        return _unpickled, (type(self), self.args), self.__dict__
+
+
+def _unpickled(cls: type[AichatError], args: tuple[Any, ...]) -> AichatError:
+    """Return an error with these arguments and no attributes yet."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    return error
+
 
 class BadInputError(AichatError, ValueError):
     """Input that cannot be used. Nothing was sent."""
@@ -138,6 +149,10 @@ class BatchStoppedError(AichatError):
         """Store the run with the message."""
         super().__init__(message)
         self.run = run
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the error without its run, which holds connections."""
+        return _unpickled, (type(self), self.args), {**self.__dict__, "run": None}
 
 
 class ProviderError(AichatError):
