@@ -206,24 +206,28 @@ class Session:
         ]
         if arguments.is_dry_run:
             for call, history in calls:
-                lines = self._notes(prompt, data, history, conversation, call, position)
-                self._show_dry_run(call, history, [*call.notes, *lines])
+                lines = self._history_notes(history, conversation, call, position)
+                self._show_dry_run(call, history, [*call.notes, *_prompt_notes(prompt, data), *lines])
             return None
-        call, history = calls[arguments.keep]
-        notes = [*self._notes(prompt, data, history, conversation, call, position)]
-        self._warned.update([name] if history.left_out else [])
+        # Models differ in what of the conversation they are sent, and so in what is told of it.
+        told = [[*self._history_notes(history, conversation, call, position)] for call, history in calls]
+        self._warned.update([name] if any(history.left_out for _, history in calls) else [])
         is_kept = not arguments.is_without_history
         titles = [
             f"{number} · {call.model}{' (goes on)' * (is_kept and number == arguments.keep + 1)}"
             for number, (call, _) in enumerate(calls, start=1)
         ]
         view, views = self._views(titles, is_streamed=arguments.is_streamed and reply_format.is_streamed)
-        for line in notes:
+        told_of_all = [line for line in told[0] if all(line in lines for lines in told)]
+        for line in (*_prompt_notes(prompt, data), *told_of_all):
             view.note(line)
         if name == MAIN and is_kept and (line := self._history.greeting()):
             view.note(line)
         is_relied_on = is_template or arguments.is_code or reply_format.is_checked
-        for (call, _), one in zip(calls, views, strict=True):
+        for (call, _), one, lines in zip(calls, views, told, strict=True):
+            for line in lines:
+                if line not in told_of_all:
+                    one.note(line)
             for line in filter(None, (*call.notes, self._chat.introductions.line(call, is_relied_on=is_relied_on))):
                 if line not in self._warned:
                     self._warned.add(line)
@@ -402,26 +406,10 @@ class Session:
         if error is not None and not isinstance(error, (AichatError, ChatInterrupt)):
             self._last_error = error
 
-    def _notes(
-        self,
-        prompt: FilledPrompt,
-        data: IncludedData,
-        history: History,
-        conversation: Conversation,
-        call: Call,
-        position: int | None,
+    def _history_notes(
+        self, history: History, conversation: Conversation, call: Call, position: int | None
     ) -> Iterator[str]:
-        """Yield notes to show above the reply: about the prompt, and about what earlier turns have to do with it."""
-        parts = {
-            "included": data.remarks,
-            "filled": prompt.remarks,
-            "left as text": (
-                *(f"{{{name}}}" for name in prompt.left),
-                *(f"{{{name}}} in a formula" for name in prompt.in_formulas),
-            ),
-        }
-        if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
-            yield line
+        """Yield notes to show above a reply about what earlier turns have to do with it."""
         settings = self._chat.settings
         yield from image_lines(conversation, history, call, settings, place=position)
         if history.left_out and (has_lost_data(conversation, history) or conversation.name not in self._warned):
@@ -442,3 +430,17 @@ class Session:
                 is_exact=True,
             )
         )
+
+
+def _prompt_notes(prompt: FilledPrompt, data: IncludedData) -> Iterator[str]:
+    """Yield a line about what a prompt was made of, if there is anything to tell."""
+    parts = {
+        "included": data.remarks,
+        "filled": prompt.remarks,
+        "left as text": (
+            *(f"{{{name}}}" for name in prompt.left),
+            *(f"{{{name}}} in a formula" for name in prompt.in_formulas),
+        ),
+    }
+    if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
+        yield line
