@@ -12,6 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
@@ -145,6 +146,7 @@ class AIChat(Magics):
                 self.shell, titles, self._front_end(), is_streamed=is_streamed
             ),
             shown=self._shown.mark,
+            shown_with_others=partial(self._shown.mark, is_alone=False),
             location=self._location,
             store=lambda: open_conversations(environ=os.environ),
             notebook=Notebook(cells=self._cells, number_of=self._number_of, put_below=self._put_below),

@@ -64,6 +64,7 @@ class Session:
         view: Callable[[bool], ReplyView],
         views: Callable[[Sequence[str], bool], SideBySide] | None = None,
         shown: Callable[[Reply], None],
+        shown_with_others: Callable[[Reply], None] | None = None,
         location: Callable[[], CellLocation] = lambda: CellLocation(),
         store: Callable[[], ConversationStore] = MemoryConversations,
         notebook: Notebook | None = None,
@@ -77,6 +78,7 @@ class Session:
             view: Creates the view of one reply; its argument says whether the text is shown while it grows.
             views: Creates the view of several replies by their titles; default: each has a view of its own.
             shown: Called with each reply that its view has shown in full.
+            shown_with_others: Called in its place where the output has the replies of other models, too.
             location: Returns which cell of which notebook is running.
             store: Opens the store of conversations; called at the first turn.
             notebook: Access to the notebook's cells.
@@ -87,6 +89,7 @@ class Session:
         self._view = view
         self._side_by_side = views
         self._shown = shown
+        self._shown_with_others = shown_with_others or shown
         self._notebook = notebook or Notebook()
         self._history = ChatHistory(chat, location=location, store=store, files=files)
         self._totals = UsageTotals()
@@ -268,7 +271,7 @@ class Session:
                 )
             if arguments.is_code:
                 show(Note(put_code_below(reply.text, self._notebook, fixed_cell=fixed_cell)))
-            self._shown(reply)
+            (self._shown if len(questions) == 1 else self._shown_with_others)(reply)
         if failed := joint_error(questions, errors, keep=arguments.keep, is_kept=is_kept):
             raise failed
         return reply

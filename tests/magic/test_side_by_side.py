@@ -455,3 +455,17 @@ def test_interrupt_keeps_what_has_arrived_of_both_and_a_whole_kept_reply(tmp_pat
             sent = [message["content"] for message in server.bodies[-1]["messages"]]
             assert ("quick says hello" in sent) is is_kept
             kernel.run("%aichat reset")
+
+
+@pytest.mark.kernel
+def test_a_captured_cell_keeps_the_replies_of_all(tmp_path: Path) -> None:
+    with (
+        ChatServer(lambda received, attempt: text(f"{received.json['model']} says {received.last_message}")) as server,
+        Kernel(env={"AICHAT_BASE_URL": server.url, "OPENAI_API_KEY": "sk-test"}) as kernel,
+    ):
+        cell = "%%capture kept\n%%aichat -m openai/a -m openai/b\n{missing} hello"
+        assert [outcome.status for outcome in kernel.run_all(["%load_ext aichat_magic", cell])] == ["ok"] * 2
+        shown = kernel.run("kept.show()")
+        assert shown.status == "ok"
+        for part in ("left as text: {missing}", "a says {missing} hello", "b says {missing} hello"):
+            assert shown.shown.count(part) == 1
