@@ -209,8 +209,8 @@ class Session:
         ]
         if arguments.is_dry_run:
             for call, history in calls:
-                lines = self._history_notes(history, conversation, call, position)
-                self._show_dry_run(call, history, [*call.notes, *_prompt_notes(prompt, data), *lines])
+                earlier = self._history_notes(history, conversation, call, position)
+                self._show_dry_run(call, history, [*call.notes, *_prompt_notes(prompt, data), *earlier])
             return None
         # Models differ in what of the conversation they are sent, and so in what is told of it.
         told = [[*self._history_notes(history, conversation, call, position)] for call, history in calls]
