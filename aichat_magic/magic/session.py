@@ -131,11 +131,11 @@ class Session:
         name, rest = parse_command(line)
         if name == "show" and "--next" in (words := split_line(rest)):
             arguments = parse_cell_words([word for word in words if word != "--next"])
-            return self._cell(dataclasses.replace(arguments, is_dry_run=True), _NEXT_PROMPT, is_line=True)
+            return self._cell(dataclasses.replace(arguments, is_dry_run=True), _NEXT_PROMPT, is_line=True, local=local)
         if name == "ask":
             return self._cell(CellArguments(given=CallOptions()), rest, is_line=True, local=local)
         if name in TEMPLATE_COMMANDS:
-            return self._template_command(name, rest)
+            return self._template_command(name, rest, local)
         self._commands.run(name, rest)
         return None
 
@@ -184,7 +184,7 @@ class Session:
         prompt = prompt or self._prompt(arguments, cell, local)
         data = included(
             arguments.include,
-            self._variables,
+            ChainMap({**local}, self._variables),
             attached=arguments.attach,
             running=len(self._notebook.cells()) or None,
             last_error=self._last_error,
@@ -326,18 +326,23 @@ class Session:
         """Read the prompt templates, built-in and the user's own."""
         return prompt_templates(config_path(self._chat.settings.environ).parent)
 
-    def _template_command(self, command: str, rest: str) -> Reply | BatchRun | None:
+    def _template_command(self, command: str, rest: str, local: Mapping[str, Any]) -> Reply | BatchRun | None:
         """Run a template command; its question and answer stay out of the conversation unless a flag says otherwise."""
         asked = template_command(
             command,
             rest,
             self._prompt_templates(),
-            variables=self._variables,
+            variables=ChainMap({**local}, self._variables),
             notebook=self._notebook,
             error=self._last_error,
         )
         return self._cell(
-            asked.arguments, asked.prompt.text, is_line=True, prompt=asked.prompt, fixed_cell=asked.fixed_cell
+            asked.arguments,
+            asked.prompt.text,
+            is_line=True,
+            prompt=asked.prompt,
+            fixed_cell=asked.fixed_cell,
+            local=local,
         )
 
     def _batch(self, arguments: CellArguments, template: str) -> BatchRun | None:
