@@ -300,8 +300,10 @@ class Session:
             if (reply := question.reply) is None:
                 continue
             self._totals.count(reply.model, reply.usage)
-            # The turn has the usage of its reply; there is none for the other replies, and for one without an answer.
-            is_other = number != arguments.keep and question.failed is None and not arguments.is_without_history
+            # The turn has the usage of its reply; there is none for the other replies, and for one in the wrong format or
+            # without an answer.
+            is_turn = number == arguments.keep and not question.problem
+            is_other = not is_turn and question.failed is None and not arguments.is_without_history
             if is_other or isinstance(question.failed, EmptyReplyError):
                 self._history.store.record_run(question.call.model, reply.usage, 1)
         replies = [question.reply for question in questions]

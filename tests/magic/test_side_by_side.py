@@ -308,6 +308,17 @@ def test_usage_of_all_replies_is_counted_once(desk: Desk, capsys: pytest.Capture
     assert rows == [("a", "1", "1", "3"), ("b", "1", "1", "3")]
 
 
+@pytest.mark.parametrize(("line", "names"), [("-m vllm/a", ["a"]), (PAIR, ["a", "b"])])
+def test_usage_of_a_reply_in_the_wrong_format_is_kept(
+    desk: Desk, capsys: pytest.CaptureFixture[str], line: str, names: list[str]
+) -> None:
+    desk.fails(SchemaError, f"{line} --format json")
+    capsys.readouterr()
+    for period in ("", " day"):
+        desk.session.command(f"usage{period}")
+        assert re.findall(r"vllm/(\w) ", capsys.readouterr().out) == names
+
+
 def test_output_is_a_list_in_the_order_of_the_models(desk: Desk) -> None:
     desk.ask(f"{PAIR} -o both")
     assert [reply.model for reply in desk.variables["both"]] == ["vllm/a", "vllm/b"]
