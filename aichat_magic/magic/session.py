@@ -300,8 +300,8 @@ class Session:
             if (reply := question.reply) is None:
                 continue
             self._totals.count(reply.model, reply.usage)
-            # The turn has the usage of its reply; there is none for the other replies, and for one in the wrong format or
-            # without an answer.
+            # The turn has the usage of its reply; there is none for the other replies, for one in the wrong format, and
+            # for one without an answer.
             is_turn = number == arguments.keep and not question.problem
             is_other = not is_turn and question.failed is None and not arguments.is_without_history
             if is_other or isinstance(question.failed, EmptyReplyError):

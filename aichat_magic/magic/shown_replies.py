@@ -92,7 +92,7 @@ class ShownReplies:
             if kind is FrontEnd.TERMINAL:
                 width = terminal_width() - len(f"Out[{self._shell.displayhook.prompt_count}]: ")
                 write_stdout(f"{wrapped(summary_line(reply), width)}\n")
-            elif kind is FrontEnd.CONSOLE:
+            elif kind is FrontEnd.CONSOLE and self._is_alone:  # else it stands below each reply already
                 write_stdout(f"[{summary_line(reply)}]\n")
             return
         if self._replaced is not None:
