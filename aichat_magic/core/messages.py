@@ -128,7 +128,7 @@ class ChatRequest:
             if message.role != "system" and (message.images or message.content.strip()):
                 break
         else:
-            raise PromptError("The prompt is empty. Write the question below the %%aichat line.")
+            raise PromptError("The prompt is empty. Write the question below the %%aichat line, or after %aichat ask.")
         if isinstance(self.timeout_s, bool) or not isinstance(self.timeout_s, (int, float)):
             raise OptionError(f"timeout must be a number of seconds, not {self.timeout_s!r}.")
         if not 0 < self.timeout_s < math.inf:

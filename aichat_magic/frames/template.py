@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import PromptError
+from ..text.formulas import formula_spans
 from ..text.words import nearest, nearest_name, shorten
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -23,7 +24,7 @@ _CHARS_NAMED = 200
 _MAX_NAME_CHARS = 100
 # How alike two names are of which one is a slip of the other: `price($)` and `price ($)`, not `label: x` and `label`.
 _LIKENESS = 0.8
-_TO_KEEP = "In doubled braces it stays text; raw=True fills nothing."
+_TO_KEEP = "In doubled braces it stays text; raw=True (in a cell: --raw) fills nothing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class ColumnTemplate:
         """Parse a column template.
 
         A brace is filled where it names a column, whatever the column is called: as the frame shows the name, with
-        white space around it or not; a tuple also as its parts joined by dots. JSON, quoted text, numbers, formulas and
-        doubled braces are text.
+        white space around it or not; a tuple also as its parts joined by dots. JSON, quoted text, numbers, what is
+        part of a formula and nearly names no column, and doubled braces are text.
 
         Args:
             text: The template, such as ``"Classify: {title} {body text}"``.
@@ -61,8 +62,9 @@ class ColumnTemplate:
             return cls((text,), ())
         known = _ColumnNames(columns)
         parts, positions, end = [], [], 0
+        formulas = formula_spans(text)
         for start, stop, inner in _in_braces(text, known):
-            position = known.position(inner)
+            position = known.position(inner, is_in_formula=any(begin <= start < close for begin, close in formulas))
             if position is None:
                 continue
             parts.append(text[end:start])
@@ -71,7 +73,7 @@ class ColumnTemplate:
         if not positions:
             raise PromptError(
                 f"The column template names no column, so the prompt of every row would be the same. "
-                f"Write columns in single braces, or raw=True if that is meant. {known.listed()}"
+                f"Write columns in single braces, or raw=True (in a cell: --raw) if that is meant. {known.listed()}"
             )
         return cls((*parts, text[end:]), tuple(positions))
 
@@ -122,11 +124,12 @@ class _ColumnNames:
         self._positions = {**aliases, **self._positions}
         self.with_braces = [name for name in self._positions if "{" in name or "}" in name]
 
-    def position(self, inner: str) -> int | None:
+    def position(self, inner: str, *, is_in_formula: bool = False) -> int | None:
         """Return the position of the column that a brace names; None if the brace is text.
 
         Args:
             inner: What stands between the braces.
+            is_in_formula: Whether the brace may be that of a formula, where names are common.
 
         Raises:
             PromptError: The column is there more than once, or the brace seems to be meant for a column.
@@ -136,15 +139,15 @@ class _ColumnNames:
             if (count := len(self._positions[name])) > 1:
                 raise PromptError(f"There are {count} columns called {name!r}. Rename one of them first.")
             return self._positions[name][0]
-        self._refuse_near(name)
+        self._refuse_near(name, is_in_formula)
         return None
 
     def listed(self) -> str:
         """Return a sentence with the names of the columns."""
         return f"Columns: {shorten(', '.join(self._positions), _CHARS_NAMED)}."
 
-    def _refuse_near(self, name: str) -> None:
-        """Refuse a brace that nearly names a column, or that reads as a name.
+    def _refuse_near(self, name: str, is_in_formula: bool) -> None:
+        """Refuse a brace that nearly names a column, or that reads as a name outside of formulas.
 
         Raises:
             PromptError: It does.
@@ -153,6 +156,8 @@ class _ColumnNames:
             return
         shown = shorten(name, 60)
         base = _without_format(name)
+        if is_in_formula and not nearest_name(base, self._positions):
+            return
         if base != name and (base in self._positions or _NAME.fullmatch(base)):
             meant = base if base in self._positions else nearest_name(base, self._positions) or base
             raise PromptError(

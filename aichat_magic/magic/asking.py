@@ -200,7 +200,10 @@ def joint_error(
     if not found or len(questions) == 1:
         return found[0] if found else None
     main = errors[keep] or found[0]
+    has_answered = f"{questions[keep].call.model} has answered, and goes on in the conversation."
     if isinstance(main, ChatInterrupt):
+        if is_kept and errors[keep] is None:
+            main.args = (f"{main} {has_answered}",)
         return main
     lines = [
         f"{question.call.model}: {error}"
@@ -208,7 +211,7 @@ def joint_error(
         if error is not None and not isinstance(error, ChatInterrupt)
     ]
     if is_kept and errors[keep] is None:
-        lines.append(f"{questions[keep].call.model} has answered, and goes on in the conversation.")
+        lines.append(has_answered)
     elif is_kept:
         lines.append("The conversation is unchanged: the reply that was to go on in it has failed.")
     main.args = ("\n".join(lines), *main.args[1:])

@@ -12,6 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
@@ -145,6 +146,7 @@ class AIChat(Magics):
                 self.shell, titles, self._front_end(), is_streamed=is_streamed
             ),
             shown=self._shown.mark,
+            shown_with_others=partial(self._shown.mark, is_alone=False),
             location=self._location,
             store=lambda: open_conversations(environ=os.environ),
             notebook=Notebook(cells=self._cells, number_of=self._number_of, put_below=self._put_below),
@@ -389,7 +391,7 @@ def load(shell: Any) -> None:
     if is_typed and sys.stdin.isatty() and sys.stdout.isatty():
         from ..text.terminal import write_stdout
 
-        write_stdout("To send a %%aichat prompt, press Enter three times. In one line: %aichat ask TEXT\n")
+        write_stdout("To send a %%aichat cell, press Enter three times; or: %aichat ask TEXT\n")
 
 
 def lines_as_calls(lines: list[str]) -> list[str]:

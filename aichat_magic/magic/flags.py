@@ -42,7 +42,8 @@ class MagicLineParser(argparse.ArgumentParser):
         except ArgumentError as error:
             problem = error
         for word in short if problem or rest else ():
-            if meant := nearest_name(f"-{_flag_part(word)}", flags, least=0.8):
+            begun = [flag for flag in flags if flag.startswith(f"-{_flag_part(word)}")]
+            if meant := begun[0] if len(begun) == 1 else nearest_name(f"-{_flag_part(word)}", flags, least=0.8):
                 raise _unknown(word, meant)
         if problem:
             raise problem

@@ -107,7 +107,7 @@ _ALIASES = {
 _FLAGS: Mapping[str, str] = {
     "model": "For this cell only; %aichat use MODEL sets the model from then on. %aichat providers lists the "
     "providers. -m A -m B asks both at once, and shows their replies side by side. The first goes on in the "
-    "conversation, or that of --keep N; -o NAME gives a list of all.",
+    "conversation, or that of --keep N; -o NAME gives a list of all, and {NAME} in a prompt is their texts.",
     "keep": "%%aichat -m A -m B --keep 2: the reply of B becomes the turn of the conversation. The others are shown, "
     "counted, and not sent along later.",
     "base_url": "For example http://localhost:8000/v1. A key is never sent to an address that it does not belong to.",

@@ -63,6 +63,7 @@ class Session:
         view: Callable[[bool], ReplyView],
         views: Callable[[Sequence[str], bool], SideBySide] | None = None,
         shown: Callable[[Reply], None],
+        shown_with_others: Callable[[Reply], None] | None = None,
         location: Callable[[], CellLocation] = lambda: CellLocation(),
         store: Callable[[], ConversationStore] = MemoryConversations,
         notebook: Notebook | None = None,
@@ -76,6 +77,7 @@ class Session:
             view: Creates the view of one reply; its argument says whether the text is shown while it grows.
             views: Creates the view of several replies by their titles; default: each has a view of its own.
             shown: Called with each reply that its view has shown in full.
+            shown_with_others: Called in its place where the output has the replies of other models, too.
             location: Returns which cell of which notebook is running.
             store: Opens the store of conversations; called at the first turn.
             notebook: Access to the notebook's cells.
@@ -86,6 +88,7 @@ class Session:
         self._view = view
         self._side_by_side = views
         self._shown = shown
+        self._shown_with_others = shown_with_others or shown
         self._notebook = notebook or Notebook()
         self._history = ChatHistory(chat, location=location, store=store, files=files)
         self._totals = UsageTotals()
@@ -127,11 +130,11 @@ class Session:
         name, rest = parse_command(line)
         if name == "show" and "--next" in (words := split_line(rest)):
             arguments = parse_cell_words([word for word in words if word != "--next"])
-            return self._cell(dataclasses.replace(arguments, is_dry_run=True), _NEXT_PROMPT, is_line=True)
+            return self._cell(dataclasses.replace(arguments, is_dry_run=True), _NEXT_PROMPT, is_line=True, local=local)
         if name == "ask":
             return self._cell(CellArguments(given=CallOptions()), rest, is_line=True, local=local)
         if name in TEMPLATE_COMMANDS:
-            return self._template_command(name, rest)
+            return self._template_command(name, rest, local)
         self._commands.run(name, rest)
         return None
 
@@ -180,7 +183,7 @@ class Session:
         prompt = prompt or self._prompt(arguments, cell, local)
         data = included(
             arguments.include,
-            self._variables,
+            ChainMap({**local}, self._variables),
             attached=arguments.attach,
             running=len(self._notebook.cells()) or None,
             last_error=self._last_error,
@@ -205,24 +208,28 @@ class Session:
         ]
         if arguments.is_dry_run:
             for call, history in calls:
-                lines = self._notes(prompt, data, history, conversation, call, position)
-                self._show_dry_run(call, history, [*call.notes, *lines])
+                earlier = self._history_notes(history, conversation, call, position)
+                self._show_dry_run(call, history, [*call.notes, *_prompt_notes(prompt, data), *earlier])
             return None
-        call, history = calls[arguments.keep]
-        notes = [*self._notes(prompt, data, history, conversation, call, position)]
-        self._warned.update([name] if history.left_out else [])
+        # Models differ in what of the conversation they are sent, and so in what is told of it.
+        told = [[*self._history_notes(history, conversation, call, position)] for call, history in calls]
+        self._warned.update([name] if any(history.left_out for _, history in calls) else [])
         is_kept = not arguments.is_without_history
         titles = [
             f"{number} · {call.model}{' (goes on)' * (is_kept and number == arguments.keep + 1)}"
             for number, (call, _) in enumerate(calls, start=1)
         ]
         view, views = self._views(titles, is_streamed=arguments.is_streamed and reply_format.is_streamed)
-        for line in notes:
+        told_of_all = [line for line in told[0] if all(line in lines for lines in told)]
+        for line in (*_prompt_notes(prompt, data), *told_of_all):
             view.note(line)
         if name == MAIN and is_kept and (line := self._history.greeting()):
             view.note(line)
         is_relied_on = is_template or arguments.is_code or reply_format.is_checked
-        for (call, _), one in zip(calls, views, strict=True):
+        for (call, _), one, lines in zip(calls, views, told, strict=True):
+            for line in lines:
+                if line not in told_of_all:
+                    one.note(line)
             for line in filter(None, (*call.notes, self._chat.introductions.line(call, is_relied_on=is_relied_on))):
                 if line not in self._warned:
                     self._warned.add(line)
@@ -263,7 +270,7 @@ class Session:
                 )
             if arguments.is_code:
                 show(Note(put_code_below(reply.text, self._notebook, fixed_cell=fixed_cell)))
-            self._shown(reply)
+            (self._shown if len(questions) == 1 else self._shown_with_others)(reply)
         if failed := joint_error(questions, errors, keep=arguments.keep, is_kept=is_kept):
             raise failed
         return reply
@@ -318,18 +325,23 @@ class Session:
         """Read the prompt templates, built-in and the user's own."""
         return prompt_templates(config_path(self._chat.settings.environ).parent)
 
-    def _template_command(self, command: str, rest: str) -> Reply | BatchRun | None:
+    def _template_command(self, command: str, rest: str, local: Mapping[str, Any]) -> Reply | BatchRun | None:
         """Run a template command; its question and answer stay out of the conversation unless a flag says otherwise."""
         asked = template_command(
             command,
             rest,
             self._prompt_templates(),
-            variables=self._variables,
+            variables=ChainMap({**local}, self._variables),
             notebook=self._notebook,
             error=self._last_error,
         )
         return self._cell(
-            asked.arguments, asked.prompt.text, is_line=True, prompt=asked.prompt, fixed_cell=asked.fixed_cell
+            asked.arguments,
+            asked.prompt.text,
+            is_line=True,
+            prompt=asked.prompt,
+            fixed_cell=asked.fixed_cell,
+            local=local,
         )
 
     def _batch(self, arguments: CellArguments, template: str) -> BatchRun | None:
@@ -401,26 +413,10 @@ class Session:
         if error is not None and not isinstance(error, (AichatError, ChatInterrupt)):
             self._last_error = error
 
-    def _notes(
-        self,
-        prompt: FilledPrompt,
-        data: IncludedData,
-        history: History,
-        conversation: Conversation,
-        call: Call,
-        position: int | None,
+    def _history_notes(
+        self, history: History, conversation: Conversation, call: Call, position: int | None
     ) -> Iterator[str]:
-        """Yield notes to show above the reply: about the prompt, and about what earlier turns have to do with it."""
-        parts = {
-            "included": data.remarks,
-            "filled": prompt.remarks,
-            "left as text": (
-                *(f"{{{name}}}" for name in prompt.left),
-                *(f"{{{name}}} in a formula" for name in prompt.in_formulas),
-            ),
-        }
-        if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
-            yield line
+        """Yield notes to show above a reply about what earlier turns have to do with it."""
         settings = self._chat.settings
         yield from image_lines(conversation, history, call, settings, place=position)
         if history.left_out and (has_lost_data(conversation, history) or conversation.name not in self._warned):
@@ -441,3 +437,17 @@ class Session:
                 is_exact=True,
             )
         )
+
+
+def _prompt_notes(prompt: FilledPrompt, data: IncludedData) -> Iterator[str]:
+    """Yield a line about what a prompt was made of, if there is anything to tell."""
+    parts = {
+        "included": data.remarks,
+        "filled": prompt.remarks,
+        "left as text": (
+            *(f"{{{name}}}" for name in prompt.left),
+            *(f"{{{name}}} in a formula" for name in prompt.in_formulas),
+        ),
+    }
+    if line := " · ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names):
+        yield line

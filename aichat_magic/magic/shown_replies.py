@@ -32,6 +32,7 @@ class ShownReplies:
         self._shell = shell
         self._kind = kind or partial(front_end, shell)
         self._fresh: Reply | None = None
+        self._is_alone = True
         self._execution_count = -1
         self._replaced: Callable[[Reply], object] | None = None
         self._is_installed = False
@@ -54,9 +55,15 @@ class ShownReplies:
             self._fresh = self._replaced = None
             self._is_installed = False
 
-    def mark(self, reply: Reply) -> None:
-        """Remember that this reply has just been shown in full."""
+    def mark(self, reply: Reply, *, is_alone: bool = True) -> None:
+        """Remember that this reply has just been shown in full.
+
+        Args:
+            reply: The reply.
+            is_alone: Whether its output has nothing else that must be kept, such as the replies of other models.
+        """
         self._fresh = reply
+        self._is_alone = is_alone
         self._execution_count = self._shell.execution_count
 
     def _printers(self) -> dict[type, Callable[[Reply], object]]:
@@ -74,16 +81,18 @@ class ShownReplies:
         hook = sys.displayhook
         is_fresh = reply is self._fresh and self._shell.execution_count == self._execution_count
         if is_fresh and type(hook).__name__ == "CapturingDisplayHook":
+            self._fresh = None
+            if not self._is_alone:
+                return
             # This hook keeps an output for the value in any case, even an empty one, so that output replaces ours.
             _remove_captured(hook.outputs)  # type: ignore[attr-defined]  # the class is IPython's
-            self._fresh = None
         elif is_fresh and self._is_value():
             self._fresh = None
             kind = self._kind()
             if kind is FrontEnd.TERMINAL:
                 width = terminal_width() - len(f"Out[{self._shell.displayhook.prompt_count}]: ")
                 write_stdout(f"{wrapped(summary_line(reply), width)}\n")
-            elif kind is FrontEnd.CONSOLE:
+            elif kind is FrontEnd.CONSOLE and self._is_alone:  # else it stands below each reply already
                 write_stdout(f"[{summary_line(reply)}]\n")
             return
         if self._replaced is not None:

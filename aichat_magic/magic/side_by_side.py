@@ -12,6 +12,7 @@ from typing import Any
 from ..core.messages import Reply
 from ..text.characters import terminal_text
 from ..text.front_end import FrontEnd
+from ..text.latex import latex_line
 from ..text.reply_view import columns_html, summary_line
 from .live import Bundle, LiveView, Make, live_view
 from .views import LiveReply, ReplyView
@@ -85,10 +86,18 @@ class SideBySide:
         columns = [
             (column.title, bundle.get("text/html", "")) for column, bundle in zip(self._columns, bundles, strict=True)
         ]
-        return {
+        whole = {
             "text/plain": terminal_text("\n\n".join([*filter(None, ("\n".join(self._notes),)), *plain])),
             "text/html": columns_html(columns, header=self._notes),
         }
+        if all(column.is_finished for column in self._columns):
+            # For notebooks that are converted, as that of one reply. What failed before its first word has plain text.
+            parts = [*map(latex_line, self._notes)]
+            for column, bundle in zip(self._columns, bundles, strict=True):
+                text = bundle.get("text/latex") or latex_line(bundle.get("text/plain", ""))
+                parts += filter(None, (latex_line(column.title), text))
+            whole["text/latex"] = "\n".join(parts)
+        return whole
 
 
 class _Column:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import PromptError
-from ..core.messages import BYTES_PER_TOKEN, Image
+from ..core.messages import BYTES_PER_TOKEN, Image, Reply
 from ..text.words import shorten
 from .dataframes import MAX_ROWS, array_text, index_text, series_text, table_text_of
 from .images import image_of
@@ -25,6 +25,7 @@ from .types import is_instance_of, type_name
 BUDGET_TOKENS = 5_000
 
 _MAX_FRAMES = 5
+_MAX_REPLIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,25 @@ def _text(value: Any, budget: int) -> tuple[str, str]:
     if isinstance(value, (bytes, bytearray)):
         part = bytes(value[:budget])
         return str(part), f"first {budget:,} of {len(value):,} bytes" if len(value) > budget else ""
+    if type(value) is list and any(isinstance(one, Reply) for one in value[:_MAX_REPLIES]):
+        return _replies_text(value[:_MAX_REPLIES]), _first(_MAX_REPLIES, len(value))
     if isinstance(value, (*CONTAINERS, *VIEWS)) or is_instance_of(value, "array", "array"):
         return container_text(value, budget)
     return str(value), ""
+
+
+def _first(n_shown: int, n_all: int) -> str:
+    """Return which part of a list is shown; empty for the whole."""
+    return f"first {n_shown} of {n_all:,} replies" if n_all > n_shown else ""
+
+
+def _replies_text(values: list[Any]) -> str:
+    """Return the replies of several models, as a cell assigns them: there is None for one that has failed."""
+    parts = [
+        f"{number}. {one.model}\n\n{one.text}" if isinstance(one, Reply) else f"{number}. {one}"
+        for number, one in enumerate(values, start=1)
+    ]
+    return "\n\n".join(parts)
 
 
 # Code and errors --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from acceptance.rows import Removal, Row
 
 _KERNELS = "magic/test_front_ends_in_kernels.py::"
 _CLIENTS = "magic/test_front_ends_in_clients.py::"
+_CAPTURED = "magic/test_side_by_side.py::test_a_captured_cell_keeps_the_replies_of_all"
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -31,6 +32,8 @@ ROWS: tuple[Row, ...] = (
             f"{_KERNELS}test_old_notebook_gets_thinking_grey_then_folded",
             f"{_KERNELS}test_old_notebook_keeps_what_else_the_cell_has_printed",
             f"{_KERNELS}test_captured_cell_keeps_one_output_in_every_front_end",
+            f"{_KERNELS}test_console_gets_a_line_about_each_of_several_replies_once",
+            _CAPTURED,
             f"{_KERNELS}test_notebook_that_names_its_cells_gets_updates",
             f"{_CLIENTS}test_console_shows_the_whole_reply_once_and_a_line_about_it",
             f"{_CLIENTS}test_console_shows_the_text_before_an_interrupt_once",
@@ -43,6 +46,12 @@ ROWS: tuple[Row, ...] = (
             "text/test_front_end.py::test_stream_of_a_kernel_that_claims_to_be_a_terminal_is_none",
         ),
         removals=(
+            Removal(
+                where="magic.session:Session._cell",
+                what="self._shown_with_others",
+                by="self._shown",
+                tests=(_CAPTURED, f"{_KERNELS}test_console_gets_a_line_about_each_of_several_replies_once"),
+            ),
             # Updates for everybody, as 0.1 sent them.
             Removal(
                 where="text.front_end:cell_id",

@@ -118,8 +118,18 @@ ROWS: tuple[Row, ...] = (
             f"{_LATEX}::test_formula_that_could_fail_or_do_more_is_printed_as_code",
             f"{_LATEX}::test_reply_reads_like_a_document",
             "test_looks.py::test_notebook_as_latex_is_readable",
+            "magic/test_side_by_side.py::test_a_converted_notebook_has_all_replies_as_latex_and_not_as_markdown",
         ),
         removals=(
+            Removal(
+                where="magic.side_by_side:SideBySide._bundle",
+                what="bundle.get",
+                by="''",
+                tests=(
+                    "magic/test_side_by_side.py::"
+                    "test_a_converted_notebook_has_all_replies_as_latex_and_not_as_markdown",
+                ),
+            ),
             Removal(
                 where="text.quoting:_problems",
                 what="is_safe_link",

@@ -8,7 +8,9 @@ _KERNELS = "magic/test_typed_lines_in_kernels.py"
 _CALLS = "magic/test_line_calls.py"
 _FILL = "magic/context/test_placeholders.py"
 _EARLIER = "magic/context/test_earlier_turns.py"
+_COLUMNS = "frames/test_template.py"
 _SHELL = "magic/test_extension.py"
+_SIDES = "magic/test_side_by_side.py"
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -26,8 +28,16 @@ ROWS: tuple[Row, ...] = (
             f"{_FILL}::test_what_is_no_formula_is_filled_as_ever",
             f"{_SHELL}::test_formula_goes_out_as_it_is_and_a_line_says_so",
             f"{_KERNELS}::test_formulas_go_out_as_they_are",
+            f"{_COLUMNS}::test_other_braces_are_text",
+            f"{_COLUMNS}::test_column_in_a_formula_is_filled_and_a_slip_of_one_refused",
         ),
         removals=(
+            Removal(
+                where="frames.template:ColumnTemplate.parse",
+                what="formula_spans",
+                by="[]",
+                tests=(f"{_COLUMNS}::test_other_braces_are_text",),
+            ),
             Removal(
                 where="text.formulas:formula_spans",
                 by="lambda text: []",
@@ -48,7 +58,7 @@ ROWS: tuple[Row, ...] = (
                 tests=(f"{_FILL}::test_what_is_no_formula_is_filled_as_ever",),
             ),
             Removal(
-                where="magic.session:Session._notes",
+                where="magic.session:_prompt_notes",
                 what="prompt.in_formulas",
                 by="()",
                 tests=(f"{_SHELL}::test_formula_goes_out_as_it_is_and_a_line_says_so",),
@@ -205,8 +215,15 @@ ROWS: tuple[Row, ...] = (
             f"{_SHELL}::test_figure_is_not_sent_for_ever_and_each_cell_says_so",
             f"{_SHELL}::test_figure_goes_to_no_model_that_was_not_shown_any",
             f"{_KERNELS}::test_picture_is_sent_again_once_and_each_cell_says_so",
+            f"{_SIDES}::test_each_model_is_told_of_what_it_was_sent_of_the_conversation",
         ),
         removals=(
+            Removal(
+                where="magic.session:Session._cell",
+                what="told_of_all",
+                by="told[0]",
+                tests=(f"{_SIDES}::test_each_model_is_told_of_what_it_was_sent_of_the_conversation",),
+            ),
             Removal(
                 where="chat.conversation:Conversation.call",
                 what="settings.max_history_images",

@@ -106,6 +106,7 @@ TEXT = [
         "{body: text}",
         "{\n  x;\n}",
     ),
+    *(r"\mathbf{v}", r"x_{max} = \frac{a}{n}", r"$E_{kin} = {m}v^{2}$", r"\begin{align} x \end{align}", r"\(\{q\}\)"),
     *(r"\frac{1+x}{2}", "x^{n-1}", r"\hat{\theta}", "{f()}", "{x > 0}", "{3.5}", "{-1}", "{%s}", "{?}", "{e.g. a cat}"),
 ]
 
@@ -113,6 +114,12 @@ TEXT = [
 @pytest.mark.parametrize("text", TEXT)
 def test_other_braces_are_text(text: str) -> None:
     assert filled(f"{text} {{body}} {text}", {"body": "x", "title": "t"}) == f"{text} x {text}"
+
+
+def test_column_in_a_formula_is_filled_and_a_slip_of_one_refused() -> None:
+    assert filled(r"Solve $x_{i} = {rhs}$, \frac{rhs}{2}", {"rhs": "5"}) == r"Solve $x_{i} = 5$, \frac5{2}"
+    with pytest.raises(PromptError, match="'rhs'"):
+        filled(r"Solve $x = {rsh}$ for {rhs}", {"rhs": "5"})
 
 
 def test_json_around_a_column_is_text_and_the_column_is_not() -> None:

@@ -142,6 +142,8 @@ def test_command_with_a_question_mark_asks_for_its_help() -> None:
         ("-max_tokens 5", "-max_tokens", "--max-tokens"),
         ("-new", "-new", "--new"),
         ("-temprature 0.7", "-temprature", "--temperature"),
+        ("-temp 0.7", "-temp", "--temperature"),
+        ("-sys x", "-sys", "--system"),
         ("-modle x", "-modle", "--model"),
         ("--max_tokens 5", "--max_tokens", "--max-tokens"),
         ("\N{EN DASH}temperature 0.7", "\N{EN DASH}temperature", "--temperature"),

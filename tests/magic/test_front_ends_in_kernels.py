@@ -79,6 +79,11 @@ def test_console_gets_a_line_about_the_reply_where_it_is_the_value(kernel: Kerne
     assert console(kernel, "reply").result.startswith(REPLY)
 
 
+def test_console_gets_a_line_about_each_of_several_replies_once(kernel: Kernel) -> None:
+    text = console(kernel, "%%aichat -m openai/x -m openai/y\nlong").stdout
+    assert re.findall(r"\[(openai/\w) · ", text) == ["openai/x", "openai/y"]
+
+
 def test_console_gets_a_reply_while_it_grows(kernel: Kernel) -> None:
     cell = kernel.start("%%aichat\nendless", cell_id=None, allow_stdin=True)
     kernel.seen(cell, "word5 ")

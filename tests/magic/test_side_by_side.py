@@ -90,6 +90,22 @@ def test_a_page_shows_both_replies_as_they_grow_in_one_output() -> None:
     assert plain.index("1 · vllm/a") < plain.index("Four.") < plain.index("2 · vllm/b") < plain.index("**Five**")
 
 
+def test_a_converted_notebook_has_all_replies_as_latex_and_not_as_markdown() -> None:
+    page = Page()
+    board = page.board("1 · vllm/a_1", "2 · vllm/b", "3 · vllm/c")
+    board.note("filled: x_1")
+    first, second, third = board.views
+    second.finish(B)
+    first.finish(A)
+    assert "text/latex" not in page.bundles[-1]
+    third.finish(None, note="refused: 5 %")
+    latex = page.bundles[-1]["text/latex"]
+    words = r"filled: x\\_1|vllm/a\\_1|Four\.|2 · vllm/b|\\textbf\{Five\}|2\.5 s|vllm/c|refused: 5 \\%"
+    found = re.findall(words, latex)
+    expected = r"filled: x\_1|vllm/a\_1|Four.|2 · vllm/b|\textbf{Five}|2.5 s|vllm/c|refused: 5 \%"
+    assert found == expected.split("|")
+
+
 def test_a_captured_cell_has_one_output_with_both() -> None:
     page = Page()
     board = page.board("1 · vllm/a", "2 · vllm/b", final=True)
@@ -262,6 +278,20 @@ def test_without_a_conversation_none_goes_on(desk: Desk) -> None:
     assert desk.turns == []
 
 
+def test_each_model_is_told_of_what_it_was_sent_of_the_conversation(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    desk.ask(f"-m vllm/a --attach '{tmp_path / 'p.png'}'")
+    not_again = "not sent again: 1 image of earlier turns (vllm/b has not been shown any)"
+    desk.ask(f"{PAIR} --keep 2")
+    sent = {received.json["model"]: '"image_url"' in json.dumps(received.json) for received in desk.server.requests[1:]}
+    assert sent == {"a": True, "b": False}
+    assert "1 · vllm/asent again: 1 image of earlier turnsa says" in desk.page.shown
+    assert f"2 · vllm/b (goes on){not_again}" in desk.page.shown
+    desk.ask("-m vllm/b -m vllm/b")
+    assert desk.page.shown.startswith(not_again), "what is so for all of them stands above them"
+    assert desk.page.shown.count("not sent again") == 1
+
+
 def test_the_same_model_twice_is_asked_twice(desk: Desk) -> None:
     desk.ask("-m vllm/a -m vllm/a -o both")
     assert desk.models == ["a", "a"]
@@ -276,6 +306,17 @@ def test_usage_of_all_replies_is_counted_once(desk: Desk, capsys: pytest.Capture
     desk.session.command("usage day")
     rows = re.findall(r"vllm/(\w) .*? +(\d+) +(\d+) +(\d+)", capsys.readouterr().out)
     assert rows == [("a", "1", "1", "3"), ("b", "1", "1", "3")]
+
+
+@pytest.mark.parametrize(("line", "names"), [("-m vllm/a", ["a"]), (PAIR, ["a", "b"])])
+def test_usage_of_a_reply_in_the_wrong_format_is_kept(
+    desk: Desk, capsys: pytest.CaptureFixture[str], line: str, names: list[str]
+) -> None:
+    desk.fails(SchemaError, f"{line} --format json")
+    capsys.readouterr()
+    for period in ("", " day"):
+        desk.session.command(f"usage{period}")
+        assert re.findall(r"vllm/(\w) ", capsys.readouterr().out) == names
 
 
 def test_output_is_a_list_in_the_order_of_the_models(desk: Desk) -> None:
@@ -416,6 +457,8 @@ def test_interrupt_keeps_what_has_arrived_of_both_and_a_whole_kept_reply(tmp_pat
             kernel.interrupt()
             outcome = kernel.finish(key)
             assert (outcome.status, outcome.error_name) == ("error", "ChatInterrupt")
+            kept = " vllm/quick has answered, and goes on in the conversation."
+            assert outcome.error_value == f"Interrupted.{kept * is_kept}"
             shown = outcome.outputs[-1]["data"]
             assert Checked(shown["text/html"]).text.count("⚠ interrupted") == (1 if is_kept else 2)
             assert server.wait_until(lambda server: server.in_flight == 0)
@@ -423,3 +466,17 @@ def test_interrupt_keeps_what_has_arrived_of_both_and_a_whole_kept_reply(tmp_pat
             sent = [message["content"] for message in server.bodies[-1]["messages"]]
             assert ("quick says hello" in sent) is is_kept
             kernel.run("%aichat reset")
+
+
+@pytest.mark.kernel
+def test_a_captured_cell_keeps_the_replies_of_all(tmp_path: Path) -> None:
+    with (
+        ChatServer(lambda received, attempt: text(f"{received.json['model']} says {received.last_message}")) as server,
+        Kernel(env={"AICHAT_BASE_URL": server.url, "OPENAI_API_KEY": "sk-test"}) as kernel,
+    ):
+        cell = "%%capture kept\n%%aichat -m openai/a -m openai/b\n{missing} hello"
+        assert [outcome.status for outcome in kernel.run_all(["%load_ext aichat_magic", cell])] == ["ok"] * 2
+        shown = kernel.run("kept.show()")
+        assert shown.status == "ok"
+        for part in ("left as text: {missing}", "a says {missing} hello", "b says {missing} hello"):
+            assert shown.shown.count(part) == 1

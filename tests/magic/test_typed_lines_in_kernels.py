@@ -178,3 +178,11 @@ def test_terminal_takes_each_line_at_once(server: ChatServer, tmp_path: Path) ->
     finally:
         terminal.close(force=True)
     assert [body["messages"][-1]["content"] for body in server.bodies[before:]] == QUESTIONS
+
+
+def test_every_line_in_a_function_sees_its_variables(server: ChatServer, kernel: Kernel) -> None:
+    outcome = kernel.run("def f():\n    own = 'own-4711'\n    %aichat show --next -i own\nf()")
+    assert outcome.status == "ok"
+    assert "own-4711" in outcome.shown
+    (prompt,) = asked(server, kernel, "def f():\n    def inner(): return 4712\n    %aichat doc inner\nf()")
+    assert "4712" in prompt

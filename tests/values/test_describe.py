@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from needs import needs
 
 from aichat_magic.core.errors import PromptError
-from aichat_magic.core.messages import Message, estimate_tokens
+from aichat_magic.core.messages import Message, Reply, estimate_tokens
 from aichat_magic.values.describe import BUDGET_TOKENS, schema_of, shown, source_of, traceback_of
 from aichat_magic.values.images import image_of
 from aichat_magic.values.types import type_name
@@ -399,6 +399,14 @@ def test_value_that_cannot_be_shown_is_a_clear_error() -> None:
             shown(value)
     with pytest.raises(PromptError, match="Drawn"):
         shown(Drawn("not base64!"))
+
+
+def test_replies_of_several_models_are_their_texts() -> None:
+    both = [Reply(text="Four.", model="vllm/a"), None, Reply(text="**Five**", model="vllm/b")]
+    assert shown(both).text == "1. vllm/a\n\nFour.\n\n2. None\n\n3. vllm/b\n\n**Five**"
+    assert shown(both[0]).text == "Four."
+    many = shown([Reply(text="x", model="m")] * 1_000)
+    assert (many.cut, many.text.count("x")) == ("first 20 of 1,000 replies", 20)
 
 
 def test_nothing_is_imported() -> None:
