@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from ..core.embeddings import EmbeddingBounds, EmbeddingRequest, Embeddings
 from ..core.endpoints import Preset
 from ..core.errors import BadRequestError, IncompleteReplyError, StatusError
-from ..core.messages import Chunk, FinishReason, Message, StatusCallback
+from ..core.messages import Chunk, FinishReason, Message, StatusCallback, new_chunk
 from ..core.options import Options
 from ..core.secrets import Secret
 from ..core.urls import api_url, host_of
@@ -235,7 +235,7 @@ class OpenAI(Dialect):
             )
         logprobs = choice.get("logprobs")
         text = part["refusal"] if _is_refusal(part) else self._text(part.get("content"))
-        return Chunk(
+        return new_chunk(
             text="" if "extra_content" in part and is_thought(part) else text,
             thinking=thinking_in(part),
             finish_reason=_finish_reason(reason),

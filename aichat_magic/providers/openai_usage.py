@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.usage import Usage
+from ..core.usage import Usage, new_usage
 from .dialect import token_count
 
 # xAI, "Cost tracking" (2026-11).
@@ -85,7 +85,7 @@ def _usage_in(usage: dict[str, Any]) -> Usage:
         output_tokens = total - input_tokens
     if reasoning is not None and output_tokens is not None and reasoning > output_tokens:
         output_tokens = token_count(counted + reasoning)
-    return Usage(
+    return new_usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cached_tokens=get("cached"),
