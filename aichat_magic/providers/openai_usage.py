@@ -60,11 +60,12 @@ def reported_usage(content: Mapping[str, Any]) -> Usage | None:
 
 def _usage_elsewhere(content: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the usage object in Groq's place for streams, or in Moonshot's, which is a choice."""
-    groq, choices = content.get("x_groq"), content.get("choices")
-    if isinstance(groq, dict) and isinstance(usage := groq.get("usage"), dict):
-        return usage
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict) and isinstance(usage := choice.get("usage"), dict):
+    # Most events of a stream have none.
+    if "x_groq" in content and isinstance(groq := content["x_groq"], dict):
+        if isinstance(usage := groq.get("usage"), dict):
+            return usage
+    for choice in choices if isinstance(choices := content.get("choices"), list) else ():
+        if isinstance(choice, dict) and "usage" in choice and isinstance(usage := choice["usage"], dict):
             return usage
     return None
 
