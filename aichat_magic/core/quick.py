@@ -30,7 +30,9 @@ def quick(cls: type[V]) -> type[V]:
     body: dict[str, Any] = {field.name: copy.copy(field) for field in fields}
     body["__annotations__"] = {field.name: field.type for field in fields}
     body["__post_init__"] = become_frozen
-    plain: Any = dataclasses.dataclass(type(cls.__name__, (), body))
+    # Of all that a dataclass has, the `__init__` alone is used.
+    make = dataclasses.dataclass(repr=False, eq=False, match_args=False)
+    plain: Any = make(type(cls.__name__, (), body))
     own = {"__slots__": (), "__init__": plain.__init__, "__post_init__": become_frozen, "__module__": cls.__module__}
     can_be_set = {name: getattr(object, name) for name in ("__setattr__", "__delattr__")}
     return type(cls.__name__, (cls,), own | can_be_set)
