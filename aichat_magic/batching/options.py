@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ..chat.chat import Call, Chat
 from ..chat.remarks import warn_of
 from ..core.errors import AichatError, OptionError
-from ..core.messages import Message
+from ..core.messages import Message, new_message
 from ..core.options import CallOptions
 from ..core.usage import Usage
 from ..store.base import ReplyStore
@@ -64,7 +64,7 @@ class BatchPlan:
 
     def messages(self, row: str | tuple[Message, ...]) -> tuple[Message, ...]:
         """Return the messages to send for a row."""
-        tail = (Message("user", row),) if isinstance(row, str) else row
+        tail = (new_message("user", row),) if isinstance(row, str) else row
         return (Message("system", self.system), *tail) if self.system else tail
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from ..core.errors import AichatError
-from ..core.messages import FinishReason, Reply
-from ..core.usage import Usage
+from ..core.messages import FinishReason, Reply, new_reply
+from ..core.usage import new_usage
 from ..text.characters import fit
 
 _UNKNOWN: Final = -1
@@ -95,10 +95,10 @@ class BatchResults:
             return self._errors.get(number)
         model, model_version, finish_reason = self._kinds[self._kind_of[number]]
         cost_usd = self._cost_usd[number]
-        return Reply(
+        return new_reply(
             text=text,
             model=model,
-            usage=Usage(
+            usage=new_usage(
                 input_tokens=None if (count := self._input[number]) == _UNKNOWN else count,
                 output_tokens=None if (count := self._output[number]) == _UNKNOWN else count,
                 cached_tokens=None if (count := self._cached[number]) == _UNKNOWN else count,

@@ -12,13 +12,15 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..core.answers import no_answer
 from ..core.errors import AichatError, NoCapacityError, UnexpectedError
 from ..core.keys import KeyRing
-from ..core.messages import ChatRequest, Chunk, Message, PartialReply, Reply, StatusCallback
+from ..core.messages import ChatRequest, Chunk, Message, PartialReply, Reply, StatusCallback, new_request
 from ..core.options import CallOptions
 from ..core.prices import PriceList
+from ..core.quick import quick
 from ..core.secrets import Secret
 from ..core.settings import Settings, changed, is_reset, load_settings, setting_name
 from ..core.usage import Usage
@@ -114,9 +116,9 @@ class Call:
         """Return the same call with other messages."""
         request = self.request
         # Written out, because a run does it for each row, and `replace` takes four times as long.
-        return type(self)(
+        call: Call = _new_call(type(self))(
             provider=self.provider,
-            request=ChatRequest(
+            request=new_request(
                 model=request.model, messages=messages, options=request.options, timeout_s=request.timeout_s
             ),
             policy=self.policy,
@@ -124,6 +126,7 @@ class Call:
             is_at_home=self.is_at_home,
             remarks=self.remarks,
         )
+        return call
 
     def without_flex(self) -> Call | None:
         """Return the same call at the normal tier if its options allow that (``tier="flex,auto"``), else None."""
@@ -133,6 +136,10 @@ class Call:
         request = dataclasses.replace(self.request, options=dataclasses.replace(options, tier=None))
         remark = f"{self.model} had no capacity at the tier flex, and was asked at the normal tier, at its price."
         return dataclasses.replace(self, request=request, remarks=(remark,))
+
+
+# By class: `EmbeddingCall` is one, too. mypy takes no class for hashable.
+_new_call: Any = functools.cache(quick)
 
 
 def say_line(line: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..text.code_blocks import blocks
 from .errors import MalformedReplyError, OptionError, PromptError
 from .options import Options
+from .quick import quick
 from .rate_limits import RateLimits as RateLimits  # it is read from here, too
 from .sharing import remakes
 from .usage import Usage
@@ -212,7 +213,7 @@ class Reply:
 
     def measured(self, usage: Usage, elapsed_s: float) -> Reply:
         """Return the same reply with its usage and time. Spelled out, because a batch does this for each row."""
-        return Reply(
+        return new_reply(
             text=self.text,
             model=self.model,
             usage=usage,
@@ -267,6 +268,10 @@ class Reply:
         from ..text.reply_view import reply_bundle
 
         return reply_bundle(self)
+
+
+# For those that a run or a stream makes many of.
+new_message, new_request, new_chunk, new_reply = quick(Message), quick(ChatRequest), quick(Chunk), quick(Reply)
 
 
 class PartialReply:

@@ -34,16 +34,16 @@ class _Field:
     """A field that keeps a `Remade` as its `remake`, and any other value as it is."""
 
     def __init__(self, slot: Any) -> None:
-        self._slot = slot
+        self._get, self._set = slot.__get__, slot.__set__
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
         if owner is None:
             return self
-        kept = self._slot.__get__(owner, kind)
+        kept = self._get(owner, kind)
         return kept() if callable(kept) else kept
 
     def __set__(self, owner: Any, value: Any) -> None:
-        self._slot.__set__(owner, value.remake if isinstance(value, Remade) else value)
+        self._set(owner, value.remake if isinstance(value, Remade) else value)
 
 
 def remakes(name: str) -> Callable[[C], C]:

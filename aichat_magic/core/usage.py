@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .quick import quick
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -36,7 +38,7 @@ class Usage:
 
     def costing(self, cost_usd: float | None) -> Usage:
         """Return the same tokens with another cost. Spelled out, because a batch does this for each row."""
-        return Usage(
+        return new_usage(
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             cached_tokens=self.cached_tokens,
@@ -49,7 +51,7 @@ class Usage:
     def grown(self, later: Usage) -> Usage:
         """Return the larger of each number: they grow in a stream, and an event that does not know one may say 0."""
         cost_usd, later_usd = self.cost_usd, later.cost_usd
-        return Usage(
+        return new_usage(
             input_tokens=_larger(self.input_tokens, later.input_tokens),
             output_tokens=_larger(self.output_tokens, later.output_tokens),
             cached_tokens=_larger(self.cached_tokens, later.cached_tokens),
@@ -68,6 +70,9 @@ class Usage:
             (self.reasoning_tokens, "thinking"),
         )
         return ", ".join(f"{count:,} {name}" for count, name in parts if count)
+
+
+new_usage = quick(Usage)
 
 
 class UsageSum:

@@ -102,7 +102,7 @@ def parse_json(data: bytes, provider: str = "", *, is_framed: bool = True) -> An
     """
     reason, breaks_off = "", False
     try:
-        return _DECODER.decode(data.removeprefix(codecs.BOM_UTF8).decode())
+        return _value_of(data.removeprefix(codecs.BOM_UTF8).decode())
     except UnicodeDecodeError as error:
         reason, breaks_off = "text that is not UTF-8", error.end >= len(data)
     except json.JSONDecodeError as error:
@@ -118,6 +118,16 @@ def parse_json(data: bytes, provider: str = "", *, is_framed: bool = True) -> An
         reason = f"{page} instead of JSON"
         raise MalformedReplyError(f"{_named(provider)} sent {reason}. Check the base URL.", provider=provider)
     raise MalformedReplyError(f"{_named(provider)} sent {reason}: {_excerpt(data)}", provider=provider)
+
+
+def _value_of(text: str) -> Any:
+    """Return the value that a text consists of."""
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except json.JSONDecodeError:
+        end = -1
+    # `decode` looks for white space around the value, too, which few servers send.
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 def _refuse(constant: str) -> NoReturn:

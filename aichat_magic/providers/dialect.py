@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ..core.endpoints import Endpoint
 from ..core.errors import AichatError, BadRequestError, IncompleteReplyError, MalformedReplyError
-from ..core.messages import ChatRequest, Chunk, FinishReason, Reply
+from ..core.messages import ChatRequest, Chunk, FinishReason, Reply, new_reply
 from ..core.usage import Usage
 from ..http.client import Auth, HttpClient, HttpRequest, ServerSentEvent, parse_json
 from ..http.errors import reported_error
@@ -105,7 +105,7 @@ class Dialect(AsyncProvider):
             except BadRequestError as error:
                 fitting.learn(error)
         fitting.keep()
-        return Reply(
+        return new_reply(
             text=chunk.text,
             model=f"{self.name}/{request.model}",
             usage=chunk.usage or Usage(),

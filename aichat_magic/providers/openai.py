@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from ..core.embeddings import EmbeddingBounds, EmbeddingRequest, Embeddings
 from ..core.endpoints import Preset
 from ..core.errors import BadRequestError, IncompleteReplyError, StatusError
-from ..core.messages import Chunk, FinishReason, Message, StatusCallback
+from ..core.messages import Chunk, FinishReason, Message, StatusCallback, new_chunk
 from ..core.options import Options
 from ..core.secrets import Secret
 from ..core.urls import api_url, host_of
@@ -226,7 +226,7 @@ class OpenAI(Dialect):
         choice, part = self._choice(content)
         reason = choice.get("finish_reason")
         # OpenRouter and others report a failure of the server behind them like this, with status 200.
-        if choice.get("error") or str(reason).lower() == "error":
+        if choice.get("error") or (reason is not None and str(reason).lower() == "error"):
             raise self._reported_error(choice.get("error"), has_text=has_text)
         if reason in _BROKEN_OFF:
             raise IncompleteReplyError(
@@ -234,11 +234,15 @@ class OpenAI(Dialect):
                 provider=self.name,
             )
         logprobs = choice.get("logprobs")
-        text = part["refusal"] if _is_refusal(part) else self._text(part.get("content"))
-        return Chunk(
+        text = part.get("content")
+        if "refusal" in part and _is_refusal(part):
+            text = part["refusal"]
+        elif type(text) is not str:
+            text = self._text(text)
+        return new_chunk(
             text="" if "extra_content" in part and is_thought(part) else text,
             thinking=thinking_in(part),
-            finish_reason=_finish_reason(reason),
+            finish_reason=None if reason is None else _finish_reason(reason),
             usage=self._usage(content),
             model=_model_version(content),
             logprobs=None if logprobs is None else token_logprobs(logprobs),

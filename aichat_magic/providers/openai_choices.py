@@ -41,8 +41,10 @@ def single_delta(content: dict[str, Any], state: StreamState) -> dict[str, Any]:
     if not isinstance(choices, list) or not choices:
         return content
     choice = choices[0] if len(choices) == 1 else first_choice(choices)
-    if not _is_first(choice):
-        return {**content, "choices": []} if isinstance(choice, dict) else content
+    if not isinstance(choice, dict):
+        return content
+    if choice.get("index"):
+        return {**content, "choices": []}
     delta, message = choice.get("delta"), choice.get("message")
     piece = delta if isinstance(delta, dict) else {}
     if isinstance(message, dict):
@@ -54,7 +56,10 @@ def single_delta(content: dict[str, Any], state: StreamState) -> dict[str, Any]:
         content = {**content, "choices": [choice]}
     if not state.has_delta and isinstance(delta, dict):
         state.has_delta = any(value for name, value in delta.items() if name != "role")
-    if text := _text_of(piece):
+    text = piece.get("content")
+    if type(text) is not str:
+        text = _text_of(piece)
+    if text:
         state.pieces.append(text)
     return content
 

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.usage import Usage
+from ..core.usage import Usage, new_usage
 from .dialect import token_count
 
 # xAI, "Cost tracking" (2026-11).
@@ -60,11 +60,12 @@ def reported_usage(content: Mapping[str, Any]) -> Usage | None:
 
 def _usage_elsewhere(content: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the usage object in Groq's place for streams, or in Moonshot's, which is a choice."""
-    groq, choices = content.get("x_groq"), content.get("choices")
-    if isinstance(groq, dict) and isinstance(usage := groq.get("usage"), dict):
-        return usage
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict) and isinstance(usage := choice.get("usage"), dict):
+    # Most events of a stream have none.
+    if "x_groq" in content and isinstance(groq := content["x_groq"], dict):
+        if isinstance(usage := groq.get("usage"), dict):
+            return usage
+    for choice in choices if isinstance(choices := content.get("choices"), list) else ():
+        if isinstance(choice, dict) and "usage" in choice and isinstance(usage := choice["usage"], dict):
             return usage
     return None
 
@@ -85,7 +86,7 @@ def _usage_in(usage: dict[str, Any]) -> Usage:
         output_tokens = total - input_tokens
     if reasoning is not None and output_tokens is not None and reasoning > output_tokens:
         output_tokens = token_count(counted + reasoning)
-    return Usage(
+    return new_usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cached_tokens=get("cached"),

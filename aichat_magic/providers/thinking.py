@@ -159,6 +159,7 @@ class ThinkingReader:
     def __init__(self) -> None:
         """Begin a reply."""
         self._step: Callable[[str, bool], str] | None = self._at_start
+        self._is_in_text = False
         self._held = ""
         self._closing = ""
         self._is_inside = False  # and not only at the beginning of thinking
@@ -195,7 +196,7 @@ class ThinkingReader:
         """Tell whether a piece goes on with the text of the answer, without a tag or the beginning of one."""
         if self._held or self._replaces:
             return False
-        return self._step is None or (self._step == self._in_text and not _FIRST_OF_CLOSER.search(piece))
+        return self._step is None or (self._is_in_text and not _FIRST_OF_CLOSER.search(piece))
 
     def end(self, finish_reason: FinishReason) -> Chunk:
         """Return what is still missing at the end of a reply.
@@ -249,7 +250,7 @@ class ThinkingReader:
         if not is_last and any(tag.startswith(bare) for tag in _ALL_TAGS):
             self._held = rest
             return ""
-        self._step = self._in_text
+        self._step, self._is_in_text = self._in_text, True
         return _BLANK_LINES.sub("", rest) if self._closing else rest
 
     def _in_thinking(self, rest: str, is_last: bool) -> str:

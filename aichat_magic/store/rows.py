@@ -7,8 +7,8 @@ import math
 from typing import Any, Final
 
 from ..core.answers import is_answer
-from ..core.messages import FinishReason, Reply
-from ..core.usage import Usage
+from ..core.messages import FinishReason, Reply, new_reply
+from ..core.usage import new_usage
 from .database import TableLayout
 
 # Values in the order of `REPLY_COLUMNS`.
@@ -165,10 +165,10 @@ def reply_from(row: StoredRow, oldest_s: float = -math.inf) -> Reply | None:
         reasoning_tokens, cache_write_tokens, version, logprobs, thinking, text,
     ) = row  # fmt: skip
     try:
-        return Reply(
+        return new_reply(
             text=text.decode("utf-8", "surrogatepass"),
             model=model.decode("utf-8", "surrogatepass"),
-            usage=Usage(
+            usage=new_usage(
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,
                 cached_tokens=cached_tokens,

@@ -364,8 +364,8 @@ ROWS: tuple[Row, ...] = (
             Removal(where="http.errors:_refuse", by="lambda constant: None"),
             Removal(
                 where="http.errors:parse_json",
-                what="_DECODER.decode",
-                by="_DECODER.decode(data.removeprefix(codecs.BOM_UTF8).decode('utf-8', 'replace'))",
+                what="_value_of",
+                by="_value_of(data.removeprefix(codecs.BOM_UTF8).decode('utf-8', 'replace'))",
             ),
         ),
     ),

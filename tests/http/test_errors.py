@@ -184,6 +184,19 @@ def test_good_json_is_read():
     assert parse_json(b'\xef\xbb\xbf{"a": [1, 2.5, "\\ud83d\\ude00"]}') == {"a": [1, 2.5, "😀"]}
 
 
+@pytest.mark.parametrize("data", [b' {"a": 1}', b'\xef\xbb\xbf\r\n{"a": 1}', b'{"a": 1}\n\n', b'\t{"a": 1} '])
+def test_white_space_around_json_is_no_part_of_it(data):
+    assert parse_json(data) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"a": 1}x', b'{"a": 1} {"b": 2}', b'{"a": 1}\xc2\xa0', b' {"a": 1}]', b"1 2", b"", b" "]
+)
+def test_anything_else_around_json_is_malformed(data):
+    with pytest.raises(errors.MalformedReplyError):
+        parse_json(data)
+
+
 @pytest.mark.parametrize(
     "data",
     [
