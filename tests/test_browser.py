@@ -628,7 +628,7 @@ def is_run_view(notebook: Notebook) -> None:
     """Assert that a run is shown with its facts, pictures that can be seen, and its errors as text."""
     output = notebook.output(3)
     shown = output.inner_text()
-    for words in ("240 rows · ", " · 5 errors", "Run", "per reply", "BadRequestError", "This text was flagged"):
+    for words in ("240 rows · ", " · 5 errors", "Run", "per reply", "FlaggedPromptError", "This text was flagged"):
         assert words in shown
     assert "replies over time" not in shown  # that is in a picture
     pictures = output.locator("img")

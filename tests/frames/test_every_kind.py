@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,6 +23,11 @@ def kind(request: pytest.FixtureRequest) -> FrameKind:
     if found.needs and (reason := lacking(*found.needs)):
         pytest.skip(reason)
     return found
+
+
+def of_kinds(is_wanted: Callable[[FrameKind], bool]) -> pytest.MarkDecorator:
+    """Run a test over some kinds of frames only."""
+    return pytest.mark.parametrize("kind", list(filter(is_wanted, KINDS)), ids=str, indirect=True)
 
 
 @pytest.fixture
@@ -58,9 +63,8 @@ def test_replies_come_back_in_the_frames_own_kind(kind: FrameKind, server: ChatS
         assert columns_of(result) == {**ROWS, "reply": ["echo: a 1", None, "echo: c 3", "echo: a 1"]}
 
 
+@of_kinds(lambda kind: not kind.is_computed)  # it has no columns of its own
 def test_column_of_prompts_in_every_kind(kind: FrameKind, server: ChatServer) -> None:
-    if kind.is_computed:
-        pytest.skip("it has no columns of its own")
     frame = kind.make(ROWS)
     column = frame.column("title") if hasattr(frame, "column") else frame["title"]
     result = aichat_magic.complete(column, **options(server))
@@ -198,9 +202,8 @@ def test_results_never_replace_a_column_that_comes_back_with_them(kind: FrameKin
     assert server.requests == []
 
 
+@of_kinds(lambda kind: not kind.is_computed)
 def test_messages_are_recognised_in_every_kind(kind: FrameKind, server: ChatServer) -> None:
-    if kind.is_computed:
-        pytest.skip("it has no columns of its own")
     messages = [[{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}], None]
     frame = kind.make({"messages": messages})
     column = frame.column("messages") if hasattr(frame, "column") else frame["messages"]
@@ -271,9 +274,8 @@ def test_arrays_that_are_no_conversation_are_the_errors_of_their_rows(server: Ch
     assert values_of(replies) == [None, None, None, "echo: 2.5", "echo: s", "echo: t"]
 
 
+@of_kinds(lambda kind: kind.name != "RecordBatch")  # a table without rows has no batches
 def test_empty_frame_of_every_kind(kind: FrameKind, server: ChatServer) -> None:
-    if kind.name == "RecordBatch":
-        pytest.skip("a table without rows has no batches")
     result = aichat_magic.complete(kind.make({"x": []}), "{x}", **options(server))
     assert len(values_of(result["reply"] if kind.is_computed else result)) == 0
     assert server.requests == []
