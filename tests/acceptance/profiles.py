@@ -64,7 +64,11 @@ ROWS: tuple[Row, ...] = (
                 where="providers.fitting:Fitting.learn", what="options.strict_options", by="False", tests=(STRICT,)
             ),
             Removal(where="providers.fitting:_OURS", by="()", tests=(STRICT,)),
-            Removal(where="providers.learning:_objected_field", by="lambda words, body: None", tests=(AGAIN,)),
+            Removal(
+                where="providers.learning:_objected_field",
+                by="lambda words, body: None",
+                tests=(PROFILE + "test_field_that_only_a_sentence_names_is_learned",),
+            ),
             Removal(
                 where="providers.learning:_OBJECTION",
                 by="re.compile('')",

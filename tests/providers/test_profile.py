@@ -576,3 +576,25 @@ def test_whatever_is_learned_changes_the_request_and_learning_ends(
             pytest.fail("there is no end")
         assert len({repr(each) for each in bodies}) == len(bodies), "the same request again"
     assert BODY["temperature"] == 0.2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "For this deployment logit_bias may not be part of a request.",
+        "Requests that carry logit_bias cannot be served here.",
+    ],
+)
+def test_field_that_only_a_sentence_names_is_learned(words: str) -> None:
+    body = {"model": "m", "messages": [], "logit_bias": {"1": 2}, "seed": 3}
+    learned = learned_profile(
+        ModelProfile(),
+        BadRequestError(words, status=400),
+        body,
+        schema=None,
+        mode=None,
+        modes=SCHEMA_MODES,
+        thinking_forms=(),
+    )
+    assert learned is not None
+    assert learned.fitted(body)[0] == {"model": "m", "messages": [], "seed": 3}
