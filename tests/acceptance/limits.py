@@ -82,7 +82,9 @@ ROWS: tuple[Row, ...] = (
             Removal(where="http.rate_limits:_unit_s", by="lambda *_: 1.0", tests=(_RUN,)),
             Removal(where="http.rate_limits:_unit_s", by="lambda *_: 0.001", tests=(_UNIT,)),
             Removal(where="http.rate_limits:_period_s", by="lambda *_: None", tests=(_UNIT,)),
-            Removal(where="http.rate_limits:_structured", by="lambda *_: ()", tests=(_RUN,)),
+            Removal(
+                where="http.rate_limits:_structured", by="lambda *_: ()", tests=(f"{WAITS}::test_the_forms_of_limits",)
+            ),
         ),
     ),
     Row(
