@@ -23,6 +23,7 @@ ROWS: tuple[Row, ...] = (
         "errors",
         tests=(
             AGAIN,
+            PROFILE + "test_field_that_only_a_sentence_names_is_learned",
             CLAUDE,
             STRICT,
             TOLD,
