@@ -12,6 +12,7 @@ ROWS: tuple[Row, ...] = (
         "less is asked at once and no row fails; the end of a run closes the idle connections but a few",
         tests=(
             "http/test_connection_limit.py::test_runs_with_all_defaults_get_every_row",
+            "batching/test_options.py::test_run_has_no_more_workers_than_connections",
             "http/test_connection_limit.py::test_kernel_with_few_descriptors_lives",
             "http/test_connection_limit.py::test_one_host_leaves_places_to_the_others",
             "http/test_connection_limit.py::test_idle_connections_leave_places_to_those_in_use",
@@ -49,7 +50,7 @@ ROWS: tuple[Row, ...] = (
                 where="batching.options:BatchOptions.plan",
                 what="limit.share",
                 by="10**9",
-                tests=("http/test_connection_limit.py::test_runs_with_all_defaults_get_every_row",),
+                tests=("batching/test_options.py::test_run_has_no_more_workers_than_connections",),
             ),
             Removal(
                 where="http.exchange:Exchange._send",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,3 +82,13 @@ def test_provider_without_flex_costs_the_normal_price_with_flex_auto() -> None:
     assert plan.call.billed_tier == ""
     assert plan.call.priced(Usage(input_tokens=1_000_000, output_tokens=0)).cost_usd == 1.0
     assert plan.call.without_flex() is None
+
+
+def test_run_has_no_more_workers_than_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = Chat(settings=lambda: Settings(), store=MemoryStore())
+    plan = BatchOptions.from_keywords({"concurrency": 8})[0].plan(chat, CallOptions(model="ollama/x"))
+    alone = plan.limiter.workers_wanted
+    few = SimpleNamespace(share=3, max_per_host=256)  # as in a process with few descriptors
+    monkeypatch.setattr(type(chat.http), "limit", few)
+    plan = BatchOptions.from_keywords({"concurrency": 8})[0].plan(chat, CallOptions(model="ollama/x"))
+    assert (alone, plan.limiter.workers_wanted) == (8, 3)
