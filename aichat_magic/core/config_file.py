@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 from .errors import ConfigError, OptionError
 from .prices import Price
 from .secrets import Secret, key_from
@@ -105,7 +105,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise ConfigError(f"{name!r} in {path} must be a table: [{name}]")
     for name, value in content.items():
         if name not in SETTING_TYPES:
-            raise ConfigError(f"Unknown setting {name!r} in {path}.{nearest(name, SETTING_TYPES)}")
+            raise ConfigError(f"Unknown setting {name!r} in {path}.{did_you_mean(name, SETTING_TYPES)}")
         content[name] = _checked_type(name, value, path)
     providers = [table for table in tables.get("providers", {}).values() if isinstance(table, dict)]
     if any({"api_key", "headers"} & set(table) for table in providers):
@@ -178,7 +178,7 @@ def provider_settings(name: str, table: Any) -> ProviderSettings:
         raise ConfigError(f"[providers.{name}] must be a table.")
     for entry, value in table.items():
         if entry not in known:
-            raise ConfigError(f"Unknown setting {entry!r} in [providers.{name}].{nearest(entry, known)}")
+            raise ConfigError(f"Unknown setting {entry!r} in [providers.{name}].{did_you_mean(entry, known)}")
         wanted, kind = _ENTRY_TYPES.get(entry, ((str, Secret), "a text"))
         if not isinstance(value, wanted):
             raise ConfigError(f"{entry} in [providers.{name}] must be {kind}.")
@@ -222,7 +222,7 @@ def price_from(name: str, table: Any) -> Price:
         raise ConfigError(f'[prices."{name}"] must have input and output: US dollars for a million tokens.')
     for entry, value in table.items():
         if entry not in known:
-            raise ConfigError(f'Unknown entry {entry!r} in [prices."{name}"].{nearest(entry, known)}')
+            raise ConfigError(f'Unknown entry {entry!r} in [prices."{name}"].{did_you_mean(entry, known)}')
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise ConfigError(f'{entry} in [prices."{name}"] must be a number, 0 or more.')
     return Price(**table)

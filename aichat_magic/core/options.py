@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 from .errors import OptionError, UnknownNameError
 from .vendor_options import canonical_json, json_options, parse_options
 
@@ -254,7 +254,7 @@ class CallOptions:
         known = (*OPTION_NAMES, "options", *_CALL_NAMES)
         for name in keywords:
             if name not in known:
-                raise UnknownNameError(f"There is no option {name!r}.{nearest(name, known)}")
+                raise UnknownNameError(f"There is no option {name!r}.{did_you_mean(name, known)}")
         given = {name: value for name, value in keywords.items() if value is not None}
         options = options_from({name: given.pop(name) for name in (*OPTION_NAMES, "options") if name in given})
         if "timeout" in given:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..text.words import nearest
+from ..text.words import did_you_mean
 from .config_file import SETTING_TYPES, ProviderSettings, converted, price_from, provider_settings, read_config
 from .endpoints import Endpoint, EndpointSearch, Preset
 from .errors import ConfigError, OptionError
@@ -212,7 +212,7 @@ def _merged(
     unknown = [name for name in options if name not in OPTION_TYPES]
     if unknown:
         raise ConfigError(
-            f"Unknown option {unknown[0]!r} in [options].{nearest(unknown[0], OPTION_TYPES)} "
+            f"Unknown option {unknown[0]!r} in [options].{did_you_mean(unknown[0], OPTION_TYPES)} "
             f"A vendor's own options stand in [options.extra]."
         )
     if options.get("options") == UNSET:
@@ -320,7 +320,7 @@ def changed(settings: Settings, name: str, value: str) -> Settings:
         proxy = None if is_default else checked_proxy(Secret(value), "%aichat set proxy")
         return dataclasses.replace(settings, proxy=proxy)
     if name not in SETTING_TYPES:
-        raise ConfigError(f"Unknown setting {name!r}.{nearest(name, setting_names())}")
+        raise ConfigError(f"Unknown setting {name!r}.{did_you_mean(name, setting_names())}")
     defaults = {f.name: f.default for f in dataclasses.fields(Settings)}
     if name == "base_url" and not is_default:
         base_url_of(value)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.errors import PromptError
 from ..text.formulas import formula_spans
-from ..text.words import nearest, nearest_name, shorten
+from ..text.words import did_you_mean, nearest_name, shorten
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 # What reads as a name: words, hyphenated ones, and paths such as `user.name` and `row["title"]`. Numbers are common in
@@ -166,7 +166,7 @@ class _ColumnNames:
             )
         if _NAME.fullmatch(name):
             raise PromptError(
-                f"There is no column {shown!r}.{nearest(name, self._positions)} {self.listed()} {_TO_KEEP}"
+                f"There is no column {shown!r}.{did_you_mean(name, self._positions)} {self.listed()} {_TO_KEEP}"
             )
         if name[0] not in "\"'" and (found := self._alike(name)):
             raise PromptError(f"There is no column {shown!r}. Did you mean {found!r}? {self.listed()} {_TO_KEEP}")

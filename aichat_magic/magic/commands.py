@@ -19,7 +19,7 @@ from ..store.base import StoreSummary
 from ..store.conversations import ConversationSummary
 from ..text.terminal import show
 from ..text.widgets import Note, Table, Transcript
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 from . import help as manual
 from .arguments import parse_store, parse_use, words_of
 from .context.templates import PromptTemplate
@@ -260,7 +260,7 @@ class Commands:
         if is_begun or name == MAIN:
             show(Note(f"Conversation: {name} ({counted(len(self._history.load(name)), 'turn')})"))
         else:
-            show(Note(f"New conversation: {name}.{nearest(name, others)}"))
+            show(Note(f"New conversation: {name}.{did_you_mean(name, others)}"))
 
     def _do_undo(self, rest: str) -> None:
         words = words_of("undo", rest, least=0, most=1)

@@ -38,7 +38,7 @@ from ..store.inspect import inspect_file
 from ..text.characters import shown_text, terminal_text
 from ..text.numbers import byte_size
 from ..text.widgets import Table
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 from .notebook_identity import CellLocation
 
 State = Literal["ok", "note", "fix"]
@@ -249,7 +249,7 @@ def _variables(environ: Mapping[str, str]) -> Iterator[Finding]:
     ours = sorted(name for name in environ if name.startswith("AICHAT_"))
     for name in ours:
         if name not in known:
-            found = f"{name} is not read.{nearest(name, known)}"
+            found = f"{name} is not read.{did_you_mean(name, known)}"
             yield Finding(subject="environment", state="note", found=found, fix="%aichat help settings")
     if read := [name for name in ours if name in known]:
         yield Finding(subject="environment", state="ok", found=f"set: {', '.join(read)}")

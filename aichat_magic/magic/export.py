@@ -21,7 +21,7 @@ from ..core.usage import Usage
 from ..store.records import StoredTurn, TurnRecord, turn_row
 from ..text.quoting import fenced, one_line, tamed
 from ..text.reply_view import summary_line
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 
 FORMAT: Final = "aichat_magic conversation"
 VERSION: Final = 1
@@ -186,7 +186,7 @@ def export(path: Path | str, name: str, system: str, turns: Iterable[StoredTurn]
     if writer is None:
         raise BadInputError(
             f"A conversation can be saved as {', '.join(_WRITERS)}, not as {shorten(path.name, 60)!r}."
-            f"{nearest(path.suffix, _WRITERS) if path.suffix else ''}"
+            f"{did_you_mean(path.suffix, _WRITERS) if path.suffix else ''}"
         )
     if not os.path.isdir(path.parent):
         raise ConfigError(f"There is no folder {shorten(str(path.parent), 120)!r}. Create it first.")

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 
 from ..core.errors import UnknownNameError
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 from .arguments import COMMANDS, Command
 from .flags import cell_parser
 
@@ -212,7 +212,7 @@ def page(topic: str, *, variables: Mapping[str, str] | None = None) -> str:
     if name in _ALIASES:
         return _topic_page(_ALIASES[name], variables or {})
     raise UnknownNameError(
-        f"There is no help on {shorten(topic, 40)!r}.{nearest(name, topics())} "
+        f"There is no help on {shorten(topic, 40)!r}.{did_you_mean(name, topics())} "
         f"There is help on every command and flag, and on {', '.join(TOPICS)}."
     )
 

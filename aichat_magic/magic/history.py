@@ -23,7 +23,7 @@ from ..store.conversations import (
     StoredTurn,
     TurnRecord,
 )
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 from .notebook_identity import MAIN, CellLocation, Files, NotebookFiles, NotebookIdentity, OlderConversation, cell_of
 
 _HASH_DIGITS = 16
@@ -231,7 +231,7 @@ class ChatHistory:
         if name != self.current and not self.is_begun(name):
             known = [found.name for found in self.listed()]
             raise UnknownNameError(
-                f"There is no conversation {shorten(name, 40)!r}.{nearest(name, known)} %aichat chats lists them."
+                f"There is no conversation {shorten(name, 40)!r}.{did_you_mean(name, known)} %aichat chats lists them."
             )
         return self.load(name)
 

@@ -12,7 +12,7 @@ from ..core.errors import BadInputError, ConfigError
 from ..core.secrets import Secret, key_from
 from ..core.settings import config_path
 from ..core.urls import host_of, is_same_server
-from ..text.words import nearest
+from ..text.words import did_you_mean
 from .flags import ArgumentError
 from .line_words import split_line
 
@@ -65,7 +65,7 @@ class KeyCommand:
         known = self._chat.registry.names(settings)
         if provider not in known:
             raise BadInputError(
-                f"There is no provider of that name.{nearest(provider, known)} %aichat providers lists them. "
+                f"There is no provider of that name.{did_you_mean(provider, known)} %aichat providers lists them. "
                 f"A key never belongs on this line: it would stay in the history."
             )
         preset = self._chat.registry.preset(provider, settings)

@@ -17,7 +17,7 @@ from ..core.options import CallOptions
 from ..schema.schema import Schema, repair_prompt
 from ..text.code_blocks import blocks
 from ..text.quoting import fenced
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 
 _JSON_ONLY = "Answer with JSON only, without any other words."
 
@@ -110,7 +110,7 @@ def reply_format_of(format: str, schema: str, variables: Mapping[str, Any]) -> R
         known = [name for name, value in variables.items() if isinstance(value, (type, dict)) and name[0] != "_"]
         raise UnknownNameError(
             f"--schema takes the name of a class or a JSON schema; there is no variable {shorten(schema, 40)!r}."
-            f"{nearest(schema, known)}"
+            f"{did_you_mean(schema, known)}"
         )
     return ReplyFormat(format="json", schema=Schema.of(variables[schema]))
 

@@ -27,7 +27,7 @@ from ..frames.tables import table_of
 from ..store.conversations import ConversationStore, MemoryConversations
 from ..text.terminal import show
 from ..text.widgets import Note, Transcript
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 from ..values.types import type_name
 from .arguments import CellArguments, parse_cell, parse_cell_words, parse_command
 from .asking import Question, ask_all, joint_error
@@ -357,7 +357,7 @@ class Session:
             known = [name for name, value in self._variables.items() if is_frame(value) and name[0] != "_"]
             raise UnknownNameError(
                 f"--batch takes the name of a DataFrame, and {shorten(arguments.batch, 40)!r} is not one."
-                f"{nearest(arguments.batch, known)}"
+                f"{did_you_mean(arguments.batch, known)}"
             )
         table = table_of(frame)
         rows = FrameAccessor(table)

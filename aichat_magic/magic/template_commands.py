@@ -14,7 +14,7 @@ from ..text.characters import terminal_text
 from ..text.code_blocks import CodeBlock, next_cell
 from ..text.quoting import fenced
 from ..text.widgets import Table
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 from ..values.describe import source_of
 from ..values.truncate import cut_to
 from ..values.types import type_name
@@ -238,7 +238,7 @@ def _template_and_values(
         name, text = match[1], match[2]
         if name not in template.placeholders:
             raise UnknownNameError(
-                f"Prompt template {template.name!r} has no {{{name}}}.{nearest(name, template.placeholders)} "
+                f"Prompt template {template.name!r} has no {{{name}}}.{did_you_mean(name, template.placeholders)} "
                 f"It needs: {', '.join(template.placeholders) or 'nothing'}."
             )
         values[name] = about.filled(text)
@@ -250,7 +250,7 @@ def _name_and_source(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     first, *parts = name.split(".")
     if first not in variables:
         known = [known for known, value in variables.items() if callable(value) and known[0] != "_"]
-        raise UnknownNameError(f"There is no variable {shorten(first, 40)!r}.{nearest(first, known)}")
+        raise UnknownNameError(f"There is no variable {shorten(first, 40)!r}.{did_you_mean(first, known)}")
     value = variables[first]
     for part in parts:
         try:

@@ -22,7 +22,7 @@ from ..core.secrets import Secret
 from ..core.settings import load_settings
 from ..core.urls import host_of
 from ..http.client import HttpClient
-from ..text.words import nearest
+from ..text.words import did_you_mean
 from .embeddings import bounds_of, no_embeddings
 from .profile import ModelProfiles
 from .wire_options import check_options, option_notes
@@ -243,5 +243,5 @@ class AsyncProvider(ABC):
         for name in names:
             if name not in known:
                 raise UnknownNameError(
-                    f"{cls.__name__}.create_async() knows no keyword {name!r}.{nearest(name, known)}"
+                    f"{cls.__name__}.create_async() knows no keyword {name!r}.{did_you_mean(name, known)}"
                 )

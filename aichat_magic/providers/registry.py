@@ -13,7 +13,7 @@ from ..core.secrets import Secret
 from ..core.settings import Settings
 from ..core.urls import without_password
 from ..http.client import HttpClient
-from ..text.words import nearest, nearest_name, shorten
+from ..text.words import did_you_mean, nearest_name, shorten
 from .base import AsyncProvider
 from .entra import EntraTokens, is_entra_installed
 from .profile import ModelProfiles
@@ -76,7 +76,7 @@ class Registry:
         if entry is None:
             known = self.names(settings)
             raise UnknownNameError(
-                f"No provider {shorten(name, 60)!r}.{nearest(name, known)} Known: {', '.join(known)}."
+                f"No provider {shorten(name, 60)!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
             )
         try:
             loaded = entry.load()

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..core.errors import BadInputError, MissingExtraError
 from ..core.installation import install_command
 from ..core.json_text import SchemaError, is_harmless
-from ..text.words import nearest, shorten
+from ..text.words import did_you_mean, shorten
 from .problems import DROP, Problem, ProblemTree, attempt_with_replacements, rendered, shown
 from .tree import SchemaTree
 
@@ -207,7 +207,7 @@ def _invalid_schema(error: Any) -> str:
     """Say what is wrong with a schema."""
     where = "".join(f"/{key}" for key in error.absolute_path)
     word = next((key for key in reversed(error.absolute_path) if isinstance(key, str)), "")
-    hint = nearest(error.instance, _TYPES) if word == "type" and isinstance(error.instance, str) else ""
+    hint = did_you_mean(error.instance, _TYPES) if word == "type" and isinstance(error.instance, str) else ""
     return f"The schema is wrong at #{where}: {shorten(error.message, 160)}.{hint}"
 
 
@@ -242,7 +242,7 @@ def _reference_targets(root: dict[str, Any], known: frozenset[str]) -> dict[int,
             if word not in known and not word.startswith("x-"):
                 raise BadInputError(
                     f"The schema has the keyword {shorten(repr(word), 40)} at {where}, which is not known here."
-                    f"{nearest(word, known)}"
+                    f"{did_you_mean(word, known)}"
                 )
             if word == "enum" and not value:
                 raise BadInputError(

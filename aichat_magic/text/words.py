@@ -19,9 +19,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {found!r}?" if found else ""
 
 
-nearest = did_you_mean  # the name for callers inside this package; the public `nearest` finds rows of a table
-
-
 def nearest_name(name: str, known: Iterable[str], *, least: float = 0.6) -> str:
     """Return the known name nearest to `name`; empty when none is near: a likeness of `least` or more, up to 1."""
     import difflib  # only errors need it

@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aichat_magic.text.words import nearest, shorten
+from aichat_magic.text.words import did_you_mean, shorten
 
 
 def test_nearest_names_the_known_one() -> None:
-    assert nearest("opnai", ["openai", "groq"]) == " Did you mean 'openai'?"
-    assert nearest("xyzzy", ["openai", "groq"]) == ""
+    assert did_you_mean("opnai", ["openai", "groq"]) == " Did you mean 'openai'?"
+    assert did_you_mean("xyzzy", ["openai", "groq"]) == ""
 
 
 @given(st.text(), st.integers(min_value=1, max_value=300))

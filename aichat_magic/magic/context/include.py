@@ -29,7 +29,7 @@ from typing import Any
 from ...core.errors import BadInputError, MissingExtraError, PromptError, UnknownNameError
 from ...core.messages import Image, Message, estimate_tokens
 from ...text.quoting import fenced
-from ...text.words import nearest, shorten
+from ...text.words import did_you_mean, shorten
 from ...values.describe import BUDGET_TOKENS, ValueText, schema_of, shown
 from ...values.images import media_type_of
 from ...values.truncate import cut_to
@@ -192,7 +192,7 @@ def _variable(name: str, namespace: Mapping[str, Any]) -> Any:
             f"nothing is evaluated. Put the value into a variable first."
         )
     if name not in namespace:
-        raise UnknownNameError(f"There is no variable {name!r} to include.{nearest(name, namespace)}")
+        raise UnknownNameError(f"There is no variable {name!r} to include.{did_you_mean(name, namespace)}")
     if isinstance(namespace[name], ModuleType):
         raise BadInputError(f"{name!r} is a module, which cannot be included. Include a function or a class of it.")
     return namespace[name]
@@ -276,7 +276,7 @@ def _read(path: str) -> bytes:
             raise _too_large(path, len(data))
         return data
     except FileNotFoundError:
-        near = nearest(file.name, _names_beside(file))
+        near = did_you_mean(file.name, _names_beside(file))
         here = shorten(str(Path.cwd()), 80)
         problem = f"There is no file '{shorten(path, 80)}'.{near} A relative path begins at '{here}'."
     except BadInputError:

@@ -12,7 +12,7 @@ from typing import Any
 from ...core.errors import PromptError
 from ...core.messages import Image, Message, estimate_tokens
 from ...text.formulas import formula_spans
-from ...text.words import is_slip_of, nearest
+from ...text.words import did_you_mean, is_slip_of
 from ...values.describe import ValueText, shown
 
 # A pair of braces around an identifier, without another brace beside it, and not in a formula. All other uses of braces
@@ -96,7 +96,7 @@ def fill(
     if is_strict and left:
         name = next(iter(left))
         raise PromptError(
-            f"There is no variable {name!r} for {{{name}}} in the prompt.{nearest(name, values)} "
+            f"There is no variable {name!r} for {{{name}}} in the prompt.{did_you_mean(name, values)} "
             f"Define it, or omit --strict to keep it as text."
         )
     _refuse_slips(template, left, values)

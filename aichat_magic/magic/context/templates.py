@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ConfigError, PromptError, UnknownNameError
-from ...text.words import nearest, shorten
+from ...text.words import did_you_mean, shorten
 from .placeholders import FilledPrompt, fill, placeholders
 
 _BUILT_IN = Path(__file__).parent / "templates"
@@ -80,7 +80,7 @@ class PromptTemplate:
         if missing:
             needs = ", ".join(f"{{{name}}}" for name in missing)
             raise PromptError(
-                f"Prompt template {self.name!r} needs {needs}.{nearest(missing[0], values)} "
+                f"Prompt template {self.name!r} needs {needs}.{did_you_mean(missing[0], values)} "
                 f"Write: %aichat run {self.name} {' '.join(f'{name}=...' for name in missing)}"
             )
         return fill(self.prompt, {name: values[name] for name in self.placeholders})
@@ -113,7 +113,8 @@ def prompt_template_named(name: str, known: Mapping[str, PromptTemplate]) -> Pro
     """
     if name not in known:
         raise UnknownNameError(
-            f"There is no prompt template {shorten(name, 40)!r}.{nearest(name, known)} %aichat templates lists them."
+            f"There is no prompt template {shorten(name, 40)!r}.{did_you_mean(name, known)} "
+            f"%aichat templates lists them."
         )
     return known[name]
 

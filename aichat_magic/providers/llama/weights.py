@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ...core.errors import ModelFileError, UnknownNameError
 from ...core.messages import StatusCallback
-from ...text.words import nearest, shorten
+from ...text.words import did_you_mean, shorten
 from .file_lock import locked
 
 # Arguments: requirement, folder to download into, and a function to call several times a second; it raises when the
@@ -129,7 +129,8 @@ def locate(
     if model != known.name:
         choices = model_names(environ, known)
         raise UnknownNameError(
-            f"There is no local model {shorten(model, 60)!r}.{nearest(model, choices)} Known: {', '.join(choices)}. "
+            f"There is no local model {shorten(model, 60)!r}.{did_you_mean(model, choices)} "
+            f"Known: {', '.join(choices)}. "
             f"Give the path of a GGUF file (local//path/to/file.gguf), or set AICHAT_MODEL_DIR to the folder it is in."
         )
     places = (_package_folder(known.package), cache_dir or default_cache_dir())
