@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sized
 from typing import Any, Unpack
 
@@ -16,6 +15,7 @@ from ..core.errors import AichatError, BatchStoppedError, ChatInterrupt, PromptE
 from ..core.messages import Reply
 from ..core.options import CallOptions
 from ..core.sync import run_sync
+from ..core.user_warnings import warn_user
 from ..text.characters import replaced_line
 from ..text.numbers import counted
 from .keywords import BatchKeywords
@@ -66,7 +66,7 @@ async def batch_async(
         )
     warn_of(runner.remarks)
     for line in replaced_line(runner.replaced):
-        warnings.warn(line, UserWarning, stacklevel=2)
+        warn_user(line)
     return list(runner.outcomes())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from ..core.errors import AichatError, OptionError
 from ..core.messages import Message, new_message
 from ..core.options import CallOptions
 from ..core.usage import Usage
+from ..core.user_warnings import warn_user
 from ..store.base import ReplyStore
 from ..store.keys import RequestKeys
 from .budget import Budget
@@ -161,10 +161,9 @@ class BatchOptions:
         most = limit.max_per_host
         concurrency = self.concurrency
         if concurrency != "auto" and concurrency > most:
-            warnings.warn(
+            warn_user(
                 f"concurrency={concurrency} is more than this process can have: {most} connections to one host are "
-                "used. All connections together may take a quarter of its limit of open files (`ulimit -n`).",
-                stacklevel=2,
+                "used. All connections together may take a quarter of its limit of open files (`ulimit -n`)."
             )
             concurrency = most
         return BatchPlan(

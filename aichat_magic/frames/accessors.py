@@ -18,11 +18,11 @@ from ..chat.keywords import CallKeywords, document_keywords
 from ..core.errors import BadInputError
 from ..core.options import CallOptions
 from ..core.sync import run_sync
+from ..core.user_warnings import warn_user
 from ..text.characters import fit
 from ..text.numbers import counted
 from .cells import rows_of
 from .embedding import EmbedKeywords, embedding_run, with_embed_keywords
-from .remarks import warn
 from .table import REPLY, VECTOR, DataTable
 from .tables import table_of
 from .template import ColumnTemplate
@@ -124,7 +124,7 @@ class _Accessor:
             raise stopped
         if n_errors := result.progress.errors:
             first = next(iter(result.errors.values()))
-            warn(
+            warn_user(
                 f"{n_errors:,} of {counted(len(result), 'row')} failed and {'is' if n_errors == 1 else 'are'} missing. "
                 f"{'The' if n_errors == 1 else 'The first'} error: {first} "
                 f"For all of them: `run = ....aichat.run(...)`, then `run.errors`."
@@ -132,7 +132,7 @@ class _Accessor:
         if result.introduction:
             chat.shared_chat().say(result.introduction)
         for remark in result.remarks():
-            warn(remark)
+            warn_user(remark)
         return table.with_texts(list(result.texts()))
 
 

@@ -12,8 +12,8 @@ from ..chat.chat import shared_chat
 from ..chat.keywords import CallKeywords, document_keywords
 from ..core.errors import UnknownNameError
 from ..core.options import CallOptions
+from ..core.user_warnings import warn_user
 from ..text.words import did_you_mean
-from .remarks import warn
 
 if TYPE_CHECKING:
     from ..batching.progress import Progress
@@ -87,13 +87,13 @@ def embedding_run(
     if (stopped := result.stop_error()) is not None:
         raise stopped
     if errors := result.errors:
-        warn(
+        warn_user(
             f"{len(errors):,} of {len(result):,} rows failed and are missing: {_positions(errors)}. The first error: "
             f"{next(iter(errors.values()))} For all of them, keep the column or table in a variable and look at its "
             f"`.aichat.last_run.errors`."
         )
     for remark in result.remarks():
-        warn(remark)
+        warn_user(remark)
     return result
 
 

@@ -17,9 +17,9 @@ from ..core.errors import AichatError, BadInputError
 from ..core.json_text import without_unfit
 from ..core.messages import Message, Reply
 from ..core.options import CallOptions
+from ..core.user_warnings import warn_user
 from ..schema.schema import Schema, SchemaError, repair_prompt
 from ..text.characters import fit, replaced_line
-from .remarks import warn
 from .table import DataTable
 
 # Additional columns, if rows failed.
@@ -114,7 +114,7 @@ class Extraction:
             replaced += self._replaced(repaired)
             otherwise |= dict.fromkeys(repaired.sent_otherwise)
         for line in (*otherwise, *replaced_line(replaced)):
-            warn(line)
+            warn_user(line)
         return table.with_frame(self._columns(answers))
 
     def _run(

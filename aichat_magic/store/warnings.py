@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
-import warnings
 from collections import deque
 from pathlib import Path
 
+from ..core.user_warnings import warn_user
+
 _log = logging.getLogger(__name__)
-# Packages whose frames are between the user's line and a warning.
-_BETWEEN = frozenset((__name__.partition(".")[0], "asyncio", "contextlib", "threading", "concurrent"))
 
 
 class OnceWarnings:
@@ -62,16 +60,6 @@ class OnceWarnings:
             except IndexError:
                 return  # another thread was quicker
             try:
-                warnings.warn(text, UserWarning, stacklevel=_users_level())
+                warn_user(text)
             except UserWarning:
                 _log.warning(text)
-
-
-def _users_level() -> int:
-    """Return the `stacklevel` of a warning that names the user's own line; 3 where no frame is the user's."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
-        if frame.f_back is None:
-            return 3
-        frame, level = frame.f_back, level + 1
-    return level
