@@ -6,7 +6,9 @@ import sys
 import warnings
 
 # Packages whose frames are between the user's line and a warning.
-_BETWEEN = frozenset((__name__.partition(".")[0], "asyncio", "contextlib", "threading", "concurrent"))
+_BETWEEN = frozenset(
+    (__name__.partition(".")[0], "asyncio", "concurrent", "contextlib", "nest_asyncio", "nest_asyncio2", "threading")
+)
 # Of a warning for which no frame is the user's, as in a thread of ours.
 _NOBODYS_LEVEL = 3
 

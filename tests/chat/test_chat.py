@@ -467,6 +467,12 @@ async def test_warning_in_asynchronous_code_names_the_line_of_the_user() -> None
     assert [warning.filename for warning in caught] == [__file__]
 
 
+async def test_warning_in_a_running_loop_names_the_line_of_the_user() -> None:
+    with ChatServer(picky(no_temperature)) as server, pytest.warns(UserWarning, match="left out") as caught:
+        ask("hi", model="openai/m", base_url=server.url, temperature=0.5)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 @pytest.mark.parametrize(
     "call", [ask, lambda prompt, **given: Conversation().ask(prompt, **given)], ids=["ask", "conversation"]
 )
