@@ -18,7 +18,7 @@ from ..core.sync import run_sync
 from ..core.user_warnings import warn_user
 from ..text.characters import replaced_line
 from ..text.numbers import counted
-from .keywords import BatchKeywords
+from .keywords import BatchKeywords, RunKeywords
 from .options import BatchOptions, Row
 from .progress import RowResult
 from .progress_bar import progress_bar
@@ -26,7 +26,7 @@ from .run import BatchRun, run_rows
 from .runner import BatchRunner
 
 
-@document_keywords(CallKeywords, BatchKeywords)
+@document_keywords(CallKeywords, RunKeywords)
 def batch(
     prompts: Iterable[Prompt | None], *, chat: Chat | None = None, **options: Unpack[BatchKeywords]
 ) -> list[Reply | AichatError | None]:
@@ -35,7 +35,7 @@ def batch(
     Args:
         prompts: The prompts in order, each a text or a list of messages; None is not sent.
         chat: The chat to ask; default: the one that the process shares.
-        **options: `CallKeywords` and `BatchKeywords`:
+        **options: `CallKeywords` and `RunKeywords`:
             {keywords}
 
     Returns:

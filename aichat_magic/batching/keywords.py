@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from ..chat.keywords import CallKeywords
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 
-class BatchKeywords(CallKeywords, total=False):
-    """The keywords of a run over rows, in addition to those of each call. What is left out or None has its default.
+class RunKeywords(TypedDict, total=False):
+    """The keywords of a run over rows, whatever its requests ask for. What is left out or None has its default.
 
     Keys:
         concurrency: Most requests in flight, 1 to 1,000, or ``"auto"`` (the default), which adapts to the server.
@@ -47,3 +47,7 @@ class BatchKeywords(CallKeywords, total=False):
     max_retries: int | None
     outage_patience_s: float
     limit_patience_s: float
+
+
+class BatchKeywords(CallKeywords, RunKeywords, total=False):
+    """The keywords of a run over rows: those of each call (`CallKeywords`), and those of the run (`RunKeywords`)."""

@@ -10,7 +10,7 @@ from typing import Any, Never, Unpack
 from ..batching.columns import TypedColumn
 from ..batching.embedding import EmbeddingRun
 from ..batching.estimate import Estimate, estimate_run
-from ..batching.keywords import BatchKeywords
+from ..batching.keywords import BatchKeywords, RunKeywords
 from ..batching.options import BatchOptions, Row
 from ..batching.run import BatchRun, run_rows
 from ..chat import chat
@@ -30,7 +30,7 @@ from .template import ColumnTemplate
 _LAST_RUN = "_aichat_last_run"
 _NOT_IN_A_PREVIEW = ("model", "finish_reason")
 
-_with_keywords = document_keywords(CallKeywords, BatchKeywords)
+_with_keywords = document_keywords(CallKeywords, RunKeywords)
 
 
 class _Accessor:
@@ -148,7 +148,7 @@ class SeriesAccessor(_Accessor):
 
         Args:
             *template: Not allowed: each cell is a prompt already.
-            **options: `CallKeywords` and `BatchKeywords`:
+            **options: `CallKeywords` and `RunKeywords`:
                 {keywords}
 
         Returns:
@@ -171,7 +171,7 @@ class SeriesAccessor(_Accessor):
 
         Args:
             *template: Not allowed: each cell is a prompt already.
-            **options: `CallKeywords` and `BatchKeywords`:
+            **options: `CallKeywords` and `RunKeywords`:
                 {keywords}
 
         Returns:
@@ -188,7 +188,7 @@ class SeriesAccessor(_Accessor):
         Args:
             *template: Not allowed: each cell is a prompt already.
             schema: The schema of every answer, as for `DataFrame.aichat.extract`.
-            **options: `CallKeywords` and `BatchKeywords`:
+            **options: `CallKeywords` and `RunKeywords`:
                 {keywords}
 
         Returns:
@@ -209,7 +209,7 @@ class SeriesAccessor(_Accessor):
 
         Args:
             *template: Not allowed: each cell is a prompt already.
-            **options: `CallKeywords` and `BatchKeywords`:
+            **options: `CallKeywords` and `RunKeywords`:
                 {keywords}
         """
         _refuse(template)
@@ -221,7 +221,7 @@ class SeriesAccessor(_Accessor):
 
         Args:
             *template: Not allowed: each cell is a text already.
-            **options: `EmbedKeywords` and `BatchKeywords`:
+            **options: `EmbedKeywords` and `RunKeywords`:
                 {keywords}
 
         Returns:
@@ -268,7 +268,7 @@ class FrameAccessor(_Accessor):
                 name goes. JSON and quoted text in braces, and doubled braces, are text; what nearly names a column, or
                 reads as a name, is an error.
             raw: Whether all braces are text; the prompt of every row is then the same.
-            **options: `CallKeywords` and `BatchKeywords`:
+            **options: `CallKeywords` and `RunKeywords`:
                 {keywords}
 
         Returns:
@@ -292,7 +292,7 @@ class FrameAccessor(_Accessor):
         Args:
             template: A column template, as for `complete`.
             raw: Whether all braces are text.
-            **options: `CallKeywords` and `BatchKeywords`:
+            **options: `CallKeywords` and `RunKeywords`:
                 {keywords}
 
         Returns:
@@ -310,7 +310,7 @@ class FrameAccessor(_Accessor):
             raw: Whether all braces are text.
             schema: The schema of every answer: a pydantic model, a dataclass, a TypedDict, a NamedTuple, an enum,
                 a JSON schema as a dict, or an annotation such as ``Literal["good", "bad"]``.
-            **options: `CallKeywords` and `BatchKeywords`:
+            **options: `CallKeywords` and `RunKeywords`:
                 {keywords}
 
         Returns:
@@ -333,7 +333,7 @@ class FrameAccessor(_Accessor):
         Args:
             template: A column template, as for `complete`.
             raw: Whether all braces are text.
-            **options: `CallKeywords` and `BatchKeywords`:
+            **options: `CallKeywords` and `RunKeywords`:
                 {keywords}
         """
         return self._estimate(self._rows(self._table(), template, raw), options)
@@ -346,7 +346,7 @@ class FrameAccessor(_Accessor):
             template: A column template, as for `complete`.
             raw: Whether all braces are text.
             n: Number of rows, >= 1.
-            **options: `CallKeywords` and `BatchKeywords`:
+            **options: `CallKeywords` and `RunKeywords`:
                 {keywords}
 
         Returns:
@@ -364,7 +364,7 @@ class FrameAccessor(_Accessor):
         Args:
             template: A column template, as for `complete`: ``"{title} {body}"``.
             raw: Whether all braces are text.
-            **options: `EmbedKeywords` and `BatchKeywords`:
+            **options: `EmbedKeywords` and `RunKeywords`:
                 {keywords}
 
         Returns:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from ..batching.estimate import Estimate
-from ..batching.keywords import BatchKeywords
+from ..batching.keywords import BatchKeywords, RunKeywords
 from ..batching.run import BatchRun
 from ..chat.keywords import CallKeywords, document_keywords
 from ..core.errors import BadInputError
 from .accessors import FrameAccessor, SeriesAccessor, accessor_of
 
-_with_keywords = document_keywords(CallKeywords, BatchKeywords)
+_with_keywords = document_keywords(CallKeywords, RunKeywords)
 
 
 @_with_keywords
@@ -24,7 +24,7 @@ def complete(frame: Any, template: str | None = None, *, raw: bool = False, **op
         frame: The table; or a column of prompts.
         template: A column template, that is a prompt with columns in braces; none for a column.
         raw: Whether all braces are text.
-        **options: `CallKeywords` and `BatchKeywords`:
+        **options: `CallKeywords` and `RunKeywords`:
             {keywords}
 
     Returns:
@@ -50,7 +50,7 @@ def run(frame: Any, template: str | None = None, *, raw: bool = False, **options
         frame: The table; or a column of prompts.
         template: A column template; none for a column.
         raw: Whether all braces are text.
-        **options: `CallKeywords` and `BatchKeywords`:
+        **options: `CallKeywords` and `RunKeywords`:
             {keywords}
 
     Returns:
@@ -72,7 +72,7 @@ def extract(
         template: A column template; none for a column.
         schema: The schema of every answer, as for `DataFrame.aichat.extract`.
         raw: Whether all braces are text.
-        **options: `CallKeywords` and `BatchKeywords`:
+        **options: `CallKeywords` and `RunKeywords`:
             {keywords}
 
     Returns:
@@ -98,7 +98,7 @@ def estimate(
         frame: The table; or a column of prompts.
         template: A column template; none for a column.
         raw: Whether all braces are text.
-        **options: `CallKeywords` and `BatchKeywords`:
+        **options: `CallKeywords` and `RunKeywords`:
             {keywords}
     """
     accessor, arguments = _accessor(frame, template, raw)
@@ -115,7 +115,7 @@ def preview(frame: Any, template: str, n: int = 5, *, raw: bool = False, **optio
         template: A column template.
         n: Number of rows, >= 1.
         raw: Whether all braces are text.
-        **options: `CallKeywords` and `BatchKeywords`:
+        **options: `CallKeywords` and `RunKeywords`:
             {keywords}
 
     Returns:

@@ -31,7 +31,7 @@ def embed(data: Any, template: str | None = None, **options: Unpack[EmbedKeyword
     Args:
         data: A table, a column or a list of texts, or one text.
         template: For a table: a column template such as ``"{title} {body}"``.
-        **options: `EmbedKeywords` and `BatchKeywords`:
+        **options: `EmbedKeywords` and `RunKeywords`:
             {keywords}
 
     Returns:
@@ -64,7 +64,7 @@ def similarity(a: Any, b: Any, **options: Unpack[EmbedKeywords]) -> Any:
     Args:
         a: A vector or a text; or a column or a list of them.
         b: The same. One vector is compared with all of a column; two columns are compared row by row.
-        **options: `EmbedKeywords` and `BatchKeywords`, for texts:
+        **options: `EmbedKeywords` and `RunKeywords`, for texts:
             {keywords}
 
     Returns:
@@ -102,7 +102,7 @@ def nearest(
         query: A text, or a vector.
         column: The column with the vectors, or with texts.
         k: Most rows to return, >= 1.
-        **options: `EmbedKeywords` and `BatchKeywords`; for a text, the model that has made the vectors of the column:
+        **options: `EmbedKeywords` and `RunKeywords`; for a text, the model that has made the vectors of the column:
             {keywords}
 
     Returns:
@@ -136,7 +136,7 @@ def dedupe(frame: pd.DataFrame, column: str, threshold: float = 0.95, **options:
         frame: The table; it stays as it is.
         column: The column with the vectors, or with texts.
         threshold: Least cosine similarity of duplicates, above 0, up to 1.
-        **options: `EmbedKeywords` and `BatchKeywords`, for a column of texts:
+        **options: `EmbedKeywords` and `RunKeywords`, for a column of texts:
             {keywords}
 
     Raises:

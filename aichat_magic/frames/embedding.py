@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any
 
 from ..batching.embedding import EmbeddingRun, embed_rows
-from ..batching.keywords import BatchKeywords
+from ..batching.keywords import RunKeywords
 from ..batching.options import BatchOptions, Row
 from ..chat.chat import shared_chat
 from ..chat.keywords import CallKeywords, document_keywords
@@ -15,14 +15,11 @@ from ..core.options import CallOptions
 from ..core.user_warnings import warn_user
 from ..text.words import did_you_mean
 
-if TYPE_CHECKING:
-    from ..batching.progress import Progress
-
 _SHOWN_ROWS = 10
 
 
-class EmbedKeywords(TypedDict, total=False):
-    """The keywords of embeddings. Those of the run are described in `BatchKeywords`.
+class EmbedKeywords(RunKeywords, total=False):
+    """The keywords of embeddings. Those of the run are described in `RunKeywords`.
 
     Keys:
         model: ``provider/model``, such as ``"openai/text-embedding-3-small"``; default: ``"local/wordllama"``, which
@@ -40,20 +37,9 @@ class EmbedKeywords(TypedDict, total=False):
     options: Mapping[str, Any] | None
     timeout: float | None
     proxy: str | None
-    concurrency: Any
-    requests_per_minute: float | None
-    tokens_per_minute: float | None
-    max_cost_usd: float | None
-    max_total_tokens: int | None
-    fresh: bool
-    store: bool
-    progress: bool | Callable[[Progress], None]
-    max_retries: int | None
-    outage_patience_s: float
-    limit_patience_s: float
 
 
-with_embed_keywords = document_keywords(EmbedKeywords, BatchKeywords)
+with_embed_keywords = document_keywords(EmbedKeywords, RunKeywords)
 
 
 def embedding_run(

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 import aichat_magic
-from aichat_magic.batching.keywords import BatchKeywords
+from aichat_magic.batching.keywords import BatchKeywords, RunKeywords
 from aichat_magic.batching.options import BatchOptions
 from aichat_magic.chat.keywords import CallKeywords, document_keywords, keyword_docs
 from aichat_magic.core.errors import UnknownNameError
@@ -40,7 +40,7 @@ def test_keywords_of_a_run_are_those_of_a_call_and_its_own() -> None:
     assert set(BatchKeywords.__annotations__) == own | set(CallKeywords.__annotations__)
 
 
-@pytest.mark.parametrize("kind", [CallKeywords, BatchKeywords])
+@pytest.mark.parametrize("kind", [CallKeywords, RunKeywords])
 def test_every_keyword_is_described_in_one_line(kind: type) -> None:
     inherited = set() if kind is CallKeywords else set(CallKeywords.__annotations__)
     docs = keyword_docs(kind)
