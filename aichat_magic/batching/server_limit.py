@@ -171,11 +171,6 @@ class ServerLimit:
         return len(self._queue) > 1
 
     @property
-    def is_probing(self) -> bool:
-        """Tell whether one call at a time is sent, until one is admitted."""
-        return self._standstill is not None
-
-    @property
     def pause(self) -> tuple[float, str]:
         """Return the seconds until calls start again, and why they wait; 0 and empty if they do not."""
         wait_s = max(self._pause_until - self._clock(), 0.0)

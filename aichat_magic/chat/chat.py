@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import logging
 import random as randomlib
-import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -30,19 +28,12 @@ from ..providers.registry import Registry
 from ..providers.wire_options import billed_tier
 from ..store.base import ReplyStore
 from ..store.sqlite import open_store
-from ..text.front_end import is_kernel_stream
-from ..text.terminal import write_stdout
 from ..text.words import shorten
-from ..text.wrap import wrapped
-from .notices import ContextSizes, Introductions, noticed
+from .notices import ContextSizes, Introductions, noticed, say_line
 from .retry import RetryPolicy, give_up, next_wait_s
 
 # Advised for flex, whose answers take longer (OpenAI, "Flex processing", 2026-11).
 _FLEX_TIMEOUT_S = 900.0
-# Fits into a narrow notebook.
-_WIDTH = 72
-# Without a handler, Python writes warnings of a logger to the error stream, each as a line.
-_log = logging.getLogger("aichat_magic")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,14 +131,6 @@ class Call:
 
 # By class: `EmbeddingCall` is one, too. mypy takes no class for hashable.
 _new_call: Any = functools.cache(quick)
-
-
-def say_line(line: str) -> None:
-    """Log a line for a user; in a kernel, write it to the output, because notebooks show logs like errors."""
-    if is_kernel_stream(sys.stdout):
-        write_stdout(f"{wrapped(line, _WIDTH)}\n")
-    else:
-        _log.warning(line)
 
 
 class Chat:

@@ -1,15 +1,27 @@
-"""Notices for the user: what was cut of a reply or a prompt, and what to know of a model before its first reply."""
+"""Notices for the user: what was cut of a reply or a prompt, and what to know of a model before its first reply.
+
+Where no view shows a reply, as in scripts, `say_line` says them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+import sys
 import threading
 from typing import Protocol
 
 from ..core.messages import ChatRequest, Message, Reply, estimate_tokens
 from ..providers.base import AsyncProvider
 from ..text.characters import is_blank
+from ..text.front_end import is_kernel_stream
+from ..text.terminal import write_stdout
+from ..text.wrap import wrapped
 
+# Without a handler, Python writes warnings of a logger to the error stream, each as a line.
+_log = logging.getLogger("aichat_magic")
+# Fits into a narrow notebook.
+_WIDTH = 72
 _LESS = "begin again with --new, or send less history: %aichat set max_history_tokens N"
 # Sizes of contexts are multiples of this: llama.cpp rounds them up (`llama_context`, 2026-11), and the defaults of the
 # other servers are. A server may stop a token or two earlier.
@@ -169,12 +181,13 @@ class Introductions:
             call: The call.
             is_relied_on: Whether the reply is code, a table or values, which somebody may use without reading them.
         """
-        remark = call.provider.remark(call.request.model)
-        if not remark or not self.is_first(call, "relied on" if is_relied_on else "known"):
+        introduction = call.provider.introduction(call.request.model)
+        if not introduction or not self.is_first(call, "relied on" if is_relied_on else "known"):
             return ""
         self.is_first(call, "known")  # the longer line holds the shorter one
         warning = " Do not rely on its code, its tables or the values that it extracts." if is_relied_on else ""
-        return f'{remark}{warning} To choose another: %aichat use PROVIDER/MODEL, or model="PROVIDER/MODEL" in Python.'
+        choice = '%aichat use PROVIDER/MODEL, or model="PROVIDER/MODEL" in Python.'
+        return f"{introduction}{warning} To choose another: {choice}"
 
     def is_first(self, call: SentCall, kind: str) -> bool:
         """Tell whether this kind of line has not been shown for the model of a call, and count it as shown."""
@@ -182,3 +195,11 @@ class Introductions:
             is_first = (call.model, kind) not in self._shown
             self._shown.add((call.model, kind))
             return is_first
+
+
+def say_line(line: str) -> None:
+    """Log a line for a user; in a kernel, write it to the output, because notebooks show logs like errors."""
+    if is_kernel_stream(sys.stdout):
+        write_stdout(f"{wrapped(line, _WIDTH)}\n")
+    else:
+        _log.warning(line)

@@ -104,7 +104,7 @@ class AsyncProvider(ABC):
         """Return the longest reply, in tokens, to a request without `max_tokens`, or None if the server decides."""
         return None
 
-    def remark(self, model: str) -> str:
+    def introduction(self, model: str) -> str:
         """Return what a user should know before the first reply of a model, as a sentence; usually nothing."""
         return ""
 

@@ -76,7 +76,7 @@ class Local(AsyncProvider):
         """Return the longest reply, in tokens, to a request without `max_tokens`."""
         return _SMOLLM2_REPLY_TOKENS if _is_smollm2(model) else _REPLY_TOKENS
 
-    def remark(self, model: str) -> str:
+    def introduction(self, model: str) -> str:
         """Return that the model is one for demonstrations, if it is."""
         if not _is_smollm2(model):
             return ""

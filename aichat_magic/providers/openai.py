@@ -18,7 +18,7 @@ from ..core.errors import BadRequestError, IncompleteReplyError, StatusError
 from ..core.messages import Chunk, FinishReason, Message, StatusCallback, new_chunk
 from ..core.options import Options
 from ..core.secrets import Secret
-from ..core.urls import api_url, host_of
+from ..core.urls import api_url
 from ..core.usage import Usage
 from ..http.client import Auth, ServerSentEvent
 from ..http.rate_limits import rate_limits_from
@@ -91,18 +91,12 @@ class OpenAI(Dialect):
 
     def check_embedding(self, model: str, dimensions: int | None) -> None:
         """Refuse a provider that has no embeddings."""
-        if self.name in WITHOUT_EMBEDDINGS and self._is_at_home:
+        if self.name in WITHOUT_EMBEDDINGS and self.is_at_home:
             raise no_embeddings(f"{self.name}/{model}")
 
     def embedding_bounds(self, model: str) -> EmbeddingBounds:
         """Return how much one request for embeddings takes."""
-        return bounds_of(self.name, is_at_home=self._is_at_home)
-
-    @property
-    def _is_at_home(self) -> bool:
-        """Tell whether the address is the provider's own."""
-        preset = self.presets.get(self.name)
-        return preset is not None and host_of(preset.base_url) == self.endpoint.host
+        return bounds_of(self.name, is_at_home=self.is_at_home)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Return the vectors of texts; as numbers where the server does not take base64."""
@@ -298,8 +292,8 @@ def _finish_reason(reason: Any) -> FinishReason | None:
     """Return the finish reason in our words; None while the reply goes on."""
     if not isinstance(reason, str) or not reason:
         return None
-    # Gemini adds its own reason after a colon: "content_filter: RECITATION".
-    # As servers mostly write it, or in capitals.
+    # As servers mostly write it; or in capitals, and with Gemini's own reason after a colon:
+    # "content_filter: RECITATION".
     return _FINISH_REASONS.get(reason) or _FINISH_REASONS.get(reason.lower().partition(":")[0].strip(), "stop")
 
 

@@ -233,7 +233,7 @@ def test_probe_that_is_dropped_is_followed_by_another() -> None:
             lease = await first.acquire()
             assert lease is not None
             first.report(lease, Outcome(latency_s=0, kind="throttled"))
-            if server.is_probing:
+            if server._standstill is not None:
                 break
         probe = await first.acquire()
         assert probe is not None
