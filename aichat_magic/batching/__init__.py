@@ -10,7 +10,8 @@
   `standstill`; `process_limits`: where the runs of a process share it.
 - `refusals`: which error meets one row, which meets all.
 - `embedding`: runs that make vectors, with a group of texts in each request.
-- `run`: the result object `BatchRun`; `progress`: events of a run; `progress_bar`: draws them.
+- `run`: the result object `BatchRun`; `columns`: its columns before they are those of a library; `progress`: events of
+  a run; `progress_bar`: draws them.
 
 Not here: data frames and column templates (`frames`), a single request (`chat`), rate limits in headers (`http`).
 """
