@@ -87,9 +87,7 @@ ROWS: tuple[Row, ...] = (
                 where="batching.queue:RequestQueue.failed",
                 what="request.lone_failures",
                 by="0",
-                tests=(
-                    "batching/test_outages.py::test_row_that_breaks_its_own_connection_is_given_up_and_the_others_are_not",
-                ),
+                tests=("batching/test_outages.py::test_last_rows_that_always_break_come_to_an_end",),
             ),
             Removal(
                 where="batching.outages:MOST_OUTAGES",
